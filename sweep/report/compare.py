@@ -20,11 +20,10 @@ from sweep.report.page_data import (
     ReportData,
     build_payload,
     encode_images,
-    format_level,
     read_rendered,
     to_json_value,
 )
-from sweep.report.page_facts import describe_page
+from sweep.report.page_facts import describe_page, name_variation
 from sweep.report.page_writer import (
     EMBED_UP_TO,
     REPORT_FILES,
@@ -275,12 +274,8 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
         words.append(hint)
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
-        values = [
-            f"{axis.name} {format_level(to_json_value(data.frame[axis.column].iloc[worst]), axis.kind)}"
-            for axis in data.axes
-        ]
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
-        words.append(f"The largest difference is at {', '.join(values)}: SSIM {likeness:.3g}.")
+        words.append(f"The largest difference is at {name_variation(data, worst)}: SSIM {likeness:.3g}.")
     for count, name in ((found.only_a, a), (found.only_b, b)):
         if count:
             words.append(f"{count} {'point is' if count == 1 else 'points are'} only in {name}.")

@@ -86,7 +86,7 @@ class Feed:
         self._studied: tuple[object, ...] | None = None
         self.generation = 0
         nothing = ImageLinks(prefix="", thumbs=frozenset(), embedded=False)
-        self.snapshot = Snapshot(ReportData.empty(folder), nothing, {}, frozenset(), is_running=False)
+        self.snapshot = Snapshot(ReportData.empty(folder, folder.name), nothing, {}, frozenset(), is_running=False)
         self.study: StudyJson | None = None
         self.is_reported = False  # the page can become the report
         self.delivered = asyncio.Event()  # a page has become the report

@@ -72,9 +72,8 @@ class ReportData:
     open_points: Sequence[OpenPoint] = ()
 
     @classmethod
-    def empty(cls, folder: Path, problem: str | None = None) -> ReportData:
+    def empty(cls, folder: Path, name: str, problem: str | None = None) -> ReportData:
         """Describe a folder of which nothing has been read."""
-        name = folder.resolve().name
         return cls(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
 
     @property
@@ -145,7 +144,7 @@ def read_report_data(folder: Path) -> ReportData:
         problem = str(error)
     except OSError as error:
         problem = f"The results cannot be read: {error.strerror or error}."
-    return ReportData.empty(folder, problem)
+    return ReportData.empty(folder, folder.resolve().name, problem)
 
 
 def read_rendered(folder: Path) -> ReportData:
