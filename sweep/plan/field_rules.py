@@ -146,9 +146,8 @@ class RuleBuilder:
         slots = self.resolver.resolve(target)
         run_fields = self.resolver.schemas.dialect.run_fields
         if any(slot.address.field in run_fields and slot.address.node in self.outputs for slot in slots):
-            place = self._uses.locate(target)
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
-            self.resolver.problems.add_at_key(place, f"{place}: {kept}.")
+            self.resolver.refuse(target, f"{kept}.")
         elif slots:
             default = self.resolver.read_value(slots[0].address)
             yield self._make_value_rule(target, slots, default, self._find_closing_calls(target, slots))

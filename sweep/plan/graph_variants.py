@@ -205,9 +205,7 @@ class BoundGraph:
     is_fusable: bool  # whether several of these graphs may be one item
     bindings: tuple[Binding, ...]  # those that axes move
     fixed: tuple[Binding, ...]
-    prompts: tuple[Address, ...]
-    models: tuple[Address, ...]  # fields that hold the main model
-    sources: tuple[Address, ...]  # fields that hold the image it starts from
+    role_fields: Mapping[str, Address]  # the first field of each role
     recall: Callable[[Graph], Mapping[str, Value]]  # what servers' own pages show of an image: prompt, seed, steps …
     notes: tuple[str, ...]
 
@@ -223,20 +221,9 @@ class BoundGraph:
             written.update(binding.write(levels))
         return written
 
-    def prompt(self, graph: Graph) -> str | None:
-        """Read the prompt that `graph` renders."""
-        text = _read_first(graph, self.prompts)
-        return text if isinstance(text, str) else None
-
-    def model(self, graph: Graph) -> str | None:
-        """Read the name of the main model in `graph`."""
-        model = _read_first(graph, self.models)
-        return model.name if isinstance(model, ModelRef) else None
-
-    def source(self, graph: Graph) -> str | None:
-        """SHA-256 of the image `graph` starts from."""
-        image = _read_first(graph, self.sources)
-        return image.sha256 if isinstance(image, ImageRef) else None
+    def read(self, graph: Graph, role: str) -> Value:
+        """Read what the role's first field holds in `graph`; None where there is no such field."""
+        return _read_field(graph, self.role_fields[role]) if role in self.role_fields else None
 
     @cached_property
     def _image_fields(self) -> tuple[Address, ...]:
@@ -250,7 +237,7 @@ class BoundGraph:
 
     def images(self, graph: Graph) -> list[str]:
         """SHA-256 of every input image in `graph`."""
-        return [sha for address in self._image_fields for sha in _list_image_hashes(_read_first(graph, (address,)))]
+        return [sha for address in self._image_fields for sha in _list_image_hashes(_read_field(graph, address))]
 
 
 def _list_image_hashes(value: Value) -> Sequence[str]:
@@ -260,6 +247,6 @@ def _list_image_hashes(value: Value) -> Sequence[str]:
     return [sha for item in value for sha in _list_image_hashes(item)] if isinstance(value, list) else ()
 
 
-def _read_first(graph: Graph, addresses: Sequence[Address]) -> Value:
-    node = graph.nodes.get(addresses[0].node) if addresses else None
-    return node.fields.get(addresses[0].field) if node else None
+def _read_field(graph: Graph, address: Address) -> Value:
+    node = graph.nodes.get(address.node)
+    return node.fields.get(address.field) if node else None

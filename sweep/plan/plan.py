@@ -13,7 +13,7 @@ from sweep.plan.axis_order import ALL_POSITIONS, AxisOrder, choose_order, order_
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.targets import Assignments, choose_test_positions, levels_at
-from sweep.workflow import TEMPLATES, Dialect, Graph, ModelRef, NodeSchemas, Value, readable
+from sweep.workflow import TEMPLATES, Dialect, Graph, ImageRef, ModelRef, NodeSchemas, Value, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +153,6 @@ class Plan:
         first = self.bound_graphs[0]
         return first.graph.set(first.values(first.levels))
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The nodes of `graph` whose images are kept."""
-        return self.bound_graphs[0].outputs
-
     @cached_property
     def images(self) -> Mapping[str, InputImage]:
         """Every input image, by SHA-256."""
@@ -217,6 +212,7 @@ class Plan:
         bound = self._select_graph(levels)
         digests = bound.digests.with_fields(bound.values(levels))
         graph = digests.graph
+        prompt, model, image = (bound.read(graph, role) for role in ("prompt", "model", "image"))
         key = salt_key(digests.key(bound.outputs), {axis: levels[axis].value for axis in self.salted})
         repetition = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         replicate = int(repetition.value or 1) - 1 if repetition else 0
@@ -226,9 +222,9 @@ class Plan:
             graph=graph,
             outputs=bound.outputs,
             dialect=self.schemas.dialect,
-            prompt=bound.prompt(graph),
-            model=bound.model(graph),
-            source=bound.source(graph),
+            prompt=prompt if isinstance(prompt, str) else None,
+            model=model.name if isinstance(model, ModelRef) else None,
+            source=image.sha256 if isinstance(image, ImageRef) else None,
             images={sha: self._files[sha] for sha in bound.images(graph)},
             tagged=bound.tagged,
             recalled=bound.recall(graph),

@@ -293,9 +293,7 @@ class _Planner:
             is_fusable=is_fusable(graph, self.schemas),
             bindings=moved,
             fixed=fixed,
-            prompts=_list_addresses(roles, "prompt"),
-            models=_list_addresses(roles, "model"),
-            sources=_list_addresses(roles, "image"),
+            role_fields={role: found[0].address for role, found in roles.targets.items() if found},
             recall=self.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
             notes=tuple(readable(whole, note) for note in notes),
         )
@@ -374,7 +372,3 @@ def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
     """List the fields of every role that means one thing, with their encodings; of LoRAs, those of each."""
     names = dict.fromkeys((*roles.targets, "lora"))
     return {role: [(t.address, t.encode) for group in roles.groups(role) for t in group] for role in names}
-
-
-def _list_addresses(roles: Roles, role: str) -> tuple[Address, ...]:
-    return tuple(target.address for target in roles.targets.get(role, ()))

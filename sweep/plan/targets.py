@@ -197,29 +197,29 @@ class TargetResolver:
     def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
         """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
         said = said or target
-        place = self.uses.locate(said)
-        try:
-            return self._resolve(target, said)
-        except WorkflowError as error:
-            self.problems.add_at_key(place, f"{place}: {readable(self.graph, str(error))}")
-            return ()
-
-    def _resolve(self, target: str, said: str) -> tuple[Slot, ...]:
         one = parse_numbered(target)
         role = one[0] if one else target
-        if role in INPUT_NAMES and role not in self.roles and role not in self.roles.ambiguous:
-            self.report_missing(said)
+        try:
+            if role in INPUT_NAMES:
+                if role not in self.roles and role not in self.roles.ambiguous:
+                    self.report_missing(said)
+                    return ()
+                found = self.roles.one(*one) if one else self.roles[role]
+                return tuple(self.make_slot(each, said) for each in found)
+            if is_address(target):
+                return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
+        except WorkflowError as error:
+            self.refuse(said, readable(self.graph, str(error)))
             return ()
-        if one:
-            return tuple(self.make_slot(found, said) for found in self.roles.one(*one))
-        if role in INPUT_NAMES:
-            return tuple(self.make_slot(found, said) for found in self.roles[role])
-        if is_address(target):
-            return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
         near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
         where = self.uses.locate(said)
         self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
         return ()
+
+    def refuse(self, target: str, problem: str) -> None:
+        """Add a problem where the file sets the target."""
+        place = self.uses.locate(target)
+        self.problems.add_at_key(place, f"{place}: {problem}")
 
     def _find_address(self, text: str) -> Address:
         try:
@@ -239,11 +239,10 @@ class TargetResolver:
 
     def report_missing(self, target: str) -> None:
         """Add the problem that the workflow has no such role."""
-        place = self.uses.locate(target)
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
         other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self.problems.add_at_key(place, f"{place}: {kind} has no {target}.{hint}")
+        self.refuse(target, f"{kind} has no {target}.{hint}")
 
     def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
         """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""

@@ -362,7 +362,7 @@ def test_roles_that_a_person_settles_win(plans: Plans) -> None:
     plan = plans(roles={"prompt": ["negative.prompt"]}, axes={"prompt": ["a", "b"]})
     assert fields(plan, 1, "negative")["prompt"] == "b"
     assert plan.instance(plan.grid[1]).prompt == "b"
-    assert Address("negative", "prompt") in plan.bound_graphs[0].prompts
+    assert plan.bound_graphs[0].role_fields["prompt"] == Address("negative", "prompt")
 
 
 def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(images: Path) -> None:

@@ -221,7 +221,7 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
     nodes = plan.instance(plan.grid[1]).graph.nodes
     assert nodes["model"].fields["model"] == ModelRef("small", "sd-1")
     assert nodes["model2"].fields["model"] == ModelRef("other", "sd-1")
-    assert plan.outputs == ("decode", "decode2")
+    assert plan.bound_graphs[0].outputs == ("decode", "decode2")
 
 
 def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
