@@ -91,8 +91,5 @@ class Experiment(Declaration):
                 return axis
             return replace(axis, levels=ListLevels(axis.levels.targets, drawn[axis.name]))
 
-        return replace(
-            self,
-            dimensions=tuple(Dimension(tuple(map(draw, dimension.axes))) for dimension in self.dimensions),
-            undrawn={name: count for name, count in self.undrawn.items() if name not in drawn},
-        )
+        dimensions = tuple(Dimension(tuple(map(draw, dimension.axes))) for dimension in self.dimensions)
+        return replace(self, dimensions=dimensions)

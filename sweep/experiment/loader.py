@@ -74,7 +74,6 @@ class Builder:
         self.problems = problems
         self.reader = reader
         self.notices: list[str] = []
-        self.undrawn: dict[str, int] = {}
 
     def inputs(self) -> dict[str, Setting]:
         """List every input that is known and right."""
@@ -251,8 +250,6 @@ class Builder:
             if find_role(target) is not None and strip_number(target) != "seed":
                 raise AxisError(f"{draft.place}: count draws seeds, and {target} is none; a range has start and stop")
         if not spec.each_cell:
-            if spec.start is None:
-                self.undrawn[draft.name] = spec.count
             return kinds.make_seed_axis(draft, spec.count, spec.start)
         if draft.repeats:
             raise AxisError(f"{draft.place}: each_cell does not go with zip; list the seeds there", "each_cell")
@@ -406,7 +403,6 @@ def load_document(
         study=file.study,
         text=write_as_run(document.data, name, document.folder, reader.rewritten),
         fetched=reader.fetched.used,
-        undrawn=builder.undrawn,
         notices=(*builder.notices, *surplus),
         source="" if shown == "experiment" else shown,
         marks=_collect_marks(document),

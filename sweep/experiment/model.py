@@ -159,7 +159,6 @@ class Declaration:
     study: StudySpec = field(default_factory=StudySpec)
     text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
     fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what servers gave: reference → entry
-    undrawn: Mapping[str, int] = field(default_factory=dict)  # axes of seeds given by count alone → how many
     source: str = ""  # the file as it was named; empty where there is none
     notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)
     marks: Mapping[str, tuple[Mark, Mark]] = field(default_factory=dict, repr=False)
@@ -168,6 +167,11 @@ class Declaration:
     def axes(self) -> tuple[Axis, ...]:
         """Every axis, in the order of the definition; zipped ones too."""
         return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
+
+    @property
+    def undrawn(self) -> dict[str, int]:
+        """The axes of seeds given by count alone, and how many each has."""
+        return {axis.name: len(axis.levels) for axis in self.axes if isinstance(axis.levels, UndrawnLevels)}
 
     def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
         """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in the
@@ -212,7 +216,7 @@ class Declaration:
         return None
 
     def __post_init__(self) -> None:
-        for name in ("inputs", "roles", "undrawn", "marks"):
+        for name in ("inputs", "roles", "marks"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
 

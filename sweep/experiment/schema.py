@@ -271,9 +271,6 @@ def list_known_keys(keys: Container[str]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items()) if model else AXIS_KEYS
 
 
-SCHEMA_FILE: Final = "experiment.schema.json"
-
-
 def _expand_design(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 

@@ -35,7 +35,6 @@ DECIDES_NO_IMAGE = {
     "board": "where images go",
     "study": "how images are measured",
     "text": "how all this is written",
-    "undrawn": "seeds count when they are drawn, as values",
     "fetched": "where files come from, not what is in them",
     "notices": "for people",
     "source": "for people",

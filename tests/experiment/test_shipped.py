@@ -12,9 +12,10 @@ from PIL import Image
 
 from sweep.experiment.document import read_file
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.schema import SCHEMA_FILE, ExperimentFile, make_experiment_schema
+from sweep.experiment.schema import ExperimentFile, make_experiment_schema
 from tests.experiment.conftest import TYPO
 
+SCHEMA_FILE = "experiment.schema.json"
 FOLDER = Path(__file__).parents[2] / "experiments"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
 POINTS = {
