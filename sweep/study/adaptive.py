@@ -12,7 +12,7 @@ A decision is a pure function of the recorded values: kills, retries and the ord
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,10 +23,10 @@ import numpy as np
 from sweep.errors import UsageError
 from sweep.study.design import FloatArray
 from sweep.study.schema import AdaptiveGroup, AdaptiveResult, Estimate, Group
-from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile
+from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
 
 if TYPE_CHECKING:
-    from sweep.record import ExperimentFacts, RecordedResults
+    from sweep.record import ExperimentAxis, ExperimentFacts, RecordedResults
     from sweep.types import Scalar
 
 PILOT: Final = 4  # seeds that decide how many follow
@@ -72,19 +72,9 @@ class SearchTask:
     most: int = 0  # images
 
     @property
-    def cold(self) -> int:
-        """The most images that one bisection from nothing takes."""
-        return math.ceil(math.log2(len(self.levels) + 1))
-
-    @property
-    def warm(self) -> int:
-        """The most images that one search from an expected level takes."""
-        return 1 + len(STRIDES) + self.cold
-
-    @property
-    def least(self) -> int:
-        """The fewest images a budget must allow."""
-        return len(self.groups) * (2 + (1 if self.is_weakest_wanted else PILOT) * self.cold)
+    def most_of_block(self) -> int:
+        """The most images that the search of one seed of a group takes."""
+        return 1 + len(STRIDES) + math.ceil(math.log2(len(self.levels) + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +96,15 @@ def decide_search(task: SearchTask, values: RecordedValues) -> Decision:
 
 
 class _Decider:
-    """One pass over the record. Blocks (a seed of a group) are independent once they may begin."""
+    """One pass over the record. Blocks (a seed of a group) are independent once they may begin.
+
+    A place counts steps from the end of the axis at which the group's images hold.
+    """
 
     def __init__(self, task: SearchTask, values: RecordedValues) -> None:
         self._task = task
         self._values = values
+        self._last = len(task.levels) - 1
         self._wanted: list[SearchPoint] = []
         self._crossings: dict[tuple[int, int], SingleCrossing] = {}
         self._used: dict[tuple[int, int], int] = {}  # by block: images on its path
@@ -138,7 +132,7 @@ class _Decider:
             self._search_all(groups, seed, {})
         if self._wanted:
             return PILOT, False
-        needed = count_needed_seeds(self._average_groups(range(PILOT)), self._task.within)
+        needed = count_needed_seeds(average_groups(self._crossings, groups, range(PILOT)), self._task.within)
         asked = min(needed, self._task.seeds)
         starts = {group: self._predict(group, range(PILOT)) for group in groups}
         for seed in range(PILOT, asked):
@@ -168,8 +162,16 @@ class _Decider:
         """Keep the weakest group, and those that cannot be told from it (paired t tests, Bonferroni over all looks)."""
         if len(alive) < 2:
             return tuple(alive)
-        places = np.array([[self._place(group, seed) for seed in range(seeds)] for group in alive])
-        weakest = min(range(len(alive)), key=lambda i: average_known(places[i]))
+        signs = [-1 if self._is_rising(group) else 1 for group in alive]  # so that a smaller place is weaker
+        places = np.array(
+            [
+                [sign * self._crossings[group, seed].at for seed in range(seeds)]
+                for group, sign in zip(alive, signs, strict=True)
+            ]
+        )
+        known = [each[np.isfinite(each)] for each in places]
+        means = [each.mean() if len(each) else math.inf for each in known]
+        weakest = means.index(min(means))
         asked = len(LOOKS) * (len(self._task.groups) - 1)
         kept = []
         for i, group in enumerate(alive):
@@ -179,18 +181,11 @@ class _Decider:
                 kept.append(group)
         return tuple(kept)
 
-    def _place(self, group: int, seed: int) -> float:
-        """Give the crossing so that a smaller one is weaker."""
-        return self._crossings[group, seed].at * (-1 if self._is_rising(group) else 1)
-
-    def _average_groups(self, seeds: Iterable[int]) -> FloatArray:
-        return average_groups(self._crossings, range(len(self._task.groups)), seeds)
-
     def _fits(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
-        spent = sum(self._used.values())
-        unfinished = sum(self._task.warm - self._used.get((p.group, p.seed), 0) for p in self._wanted)
-        return spent + unfinished + groups * self._task.warm <= self._task.most
+        most = self._task.most_of_block
+        unfinished = sum(most - self._used.get((p.group, p.seed), 0) for p in self._wanted)
+        return sum(self._used.values()) + unfinished + groups * most <= self._task.most
 
     def _search_all(self, groups: Iterable[int], seed: int, starts: Mapping[int, float | None]) -> None:
         for group in groups:
@@ -207,78 +202,71 @@ class _Decider:
 
         The path is walked anew from the first step, so it depends on values alone.
         """
-        last = len(self._task.levels) - 1
-        missing = [end for end in (0, last) if SearchPoint(group, 0, end) not in self._values]
+        missing = [end for end in (0, self._last) if SearchPoint(group, 0, end) not in self._values]
         if seed == 0:
             self._used[group, seed] = 2 - len(missing)
         if missing:  # which end holds decides the direction of the group
             return missing if seed == 0 else []
-        low, high = -1, last + 1
-        for number, step in enumerate(self._walk(group, seed, start), start=1):
-            level = last - step if self._is_rising(group) else step
+        low, high, seen = -1, self._last + 1, 0
+        planned = [0, self._last] if seed == 0 else []
+        if start is not None and not planned:
+            planned = [min(max(math.floor(start), 0), self._last)]
+        strides = [] if start is None else list(STRIDES)
+        while high - low > 1:
+            place = self._choose_place(low, high, planned, strides)
+            if not low < place < high:
+                continue
+            level = int(self._turn(group, place))
             value = self._values.get(SearchPoint(group, seed, level))
             if value is None:
                 return level
-            self._used[group, seed] = max(number, self._used.get((group, seed), 0))
+            seen += 1
+            self._used[group, seed] = max(seen, self._used.get((group, seed), 0))
             self._paths.setdefault((group, seed), {})[level] = value
             if math.isnan(value):
                 return SingleCrossing(math.nan, -1, inside=False)
-            low, high = (step, high) if self._holds(value) else (low, step)
+            low, high = (place, high) if self._holds(value) else (low, place)
         return self._interpolate(group, seed, low, high)
 
-    def _walk(self, group: int, seed: int, start: float | None) -> Iterator[int]:
-        """Iterate over the steps from the safe end at which to look; looks at each answer before the next."""
-        last = len(self._task.levels) - 1
-        low, high = -1, last + 1
-        planned: list[int] = [0, last] if seed == 0 else []
-        if start is not None and not planned:
-            planned = [min(max(math.floor(start), 0), last)]
-        strides = [] if start is None else list(STRIDES)
-        while high - low > 1:
-            if planned:
-                step = planned.pop(0)
-            elif strides and (low == -1 or high == last + 1):  # away from the expected level
-                stride = strides.pop(0)
-                step = min(low + stride, last) if high == last + 1 else max(high - stride, 0)
-            else:
-                step = (low + high) // 2
-            if not low < step < high:
-                continue
-            yield step
-            level = last - step if self._is_rising(group) else step
-            low, high = (step, high) if self._holds(self._values[SearchPoint(group, seed, level)]) else (low, step)
+    def _choose_place(self, low: int, high: int, planned: list[int], strides: list[int]) -> int:
+        """Take the next planned place; then stride away from the expected one, and bisect once both sides are known."""
+        if planned:
+            return planned.pop(0)
+        if strides and (low == -1 or high == self._last + 1):
+            stride = strides.pop(0)
+            return min(low + stride, self._last) if high == self._last + 1 else max(high - stride, 0)
+        return (low + high) // 2
 
     def _interpolate(self, group: int, seed: int, low: int, high: int) -> SingleCrossing:
-        last = len(self._task.levels) - 1
-        sign = self._is_rising(group)
-        a, b = (last - low, last - high) if sign else (low, high)
+        a, b = int(self._turn(group, low)), int(self._turn(group, high))
         levels = self._task.levels
-        if low == -1 or high == last + 1:
+        if low == -1 or high == self._last + 1:
             edge = levels[b] if low == -1 else levels[a]
             return SingleCrossing(edge, a if low >= 0 else -1, inside=False)
         before, after = self._values[SearchPoint(group, seed, a)], self._values[SearchPoint(group, seed, b)]
         share = (before - self._task.threshold) / (before - after)
         return SingleCrossing(levels[a] + (levels[b] - levels[a]) * share, a, inside=True)
 
+    def _turn(self, group: int, place: float) -> float:
+        """Turn a place into a level's number, or back."""
+        return self._last - place if self._is_rising(group) else place
+
     def _holds(self, value: float) -> bool:
         return value <= self._task.threshold if self._task.is_lower_better else value >= self._task.threshold
 
     def _is_rising(self, group: int) -> bool:
         """Tell whether images hold at the high end: the first seed's do, and at the low end they do not."""
-        last = len(self._task.levels) - 1
-        first, final = (self._values.get(SearchPoint(group, 0, end), math.nan) for end in (0, last))
+        first, final = (self._values.get(SearchPoint(group, 0, end), math.nan) for end in (0, self._last))
         return self._holds(final) and not self._holds(first)
 
     def _predict(self, group: int, seeds: Iterable[int]) -> float | None:
-        """Expect the step at which a further seed's search begins; None where curves turn: it then starts cold."""
+        """Expect the place at which a further seed's search begins; None where curves turn: it then starts cold."""
         chosen = tuple(seeds)
         known = [self._crossings[group, seed] for seed in chosen]
         if any(not each.inside for each in known) or self._turns(group, chosen):
             return None
         at = float(np.mean([each.at for each in known]))
-        levels = self._task.levels
-        place = float(np.interp(at, levels, range(len(levels))))
-        return len(levels) - 1 - place if self._is_rising(group) else place
+        return self._turn(group, float(np.interp(at, self._task.levels, range(self._last + 1))))
 
     def _turns(self, group: int, seeds: Iterable[int]) -> bool:
         """Tell whether a curve of these seeds goes back by more than a twentieth of its range.
@@ -292,12 +280,6 @@ class _Decider:
                 if steps.min() < -TURNS * np.ptp(seen):
                     return True
         return False
-
-
-def average_known(places: FloatArray) -> float:
-    """Average what is known; infinity where nothing is."""
-    known = places[np.isfinite(places)]
-    return float(known.mean()) if len(known) else math.inf
 
 
 def average_groups(
@@ -342,82 +324,62 @@ def estimate_crossing(task: SearchTask, decision: Decision) -> Estimate:
     elif not all(each.inside for each in used):
         reason = NOT_CROSSED
     value = float(places.mean()) if len(places) and reason != NOT_CROSSED else None
-    half = math.nan
-    if reason is None:
+    found = make_estimate(value, n=len(places), reason=reason)
+    if reason is None and value is not None:
         half = float(compute_t_quantile(len(spread) - 1)) * float(spread.std(ddof=1)) / math.sqrt(len(places))
-    return Estimate(
-        value=value,
-        low=None if reason or value is None else value - half,
-        high=None if reason or value is None else value + half,
-        confidence=CONFIDENCE,
-        n=len(places),
-        method="none" if reason else ("two-stage t over seeds" if is_stein else "t over seeds"),
-        reason=reason,
-    )
+        found["low"], found["high"] = value - half, value + half
+        found["method"] = "two-stage t over seeds" if is_stein else "t over seeds"
+    return found
 
 
-def read_task(facts: ExperimentFacts, *, is_lower_better: bool) -> SearchTask:
-    """Read what an adaptive design looks for from the facts on record."""
-    design, axes = facts.design, {axis.name: axis for axis in facts.axes}
-    others = [axis for axis in facts.axes if axis.name != design["axis"] and axis.kind != "seed"]
-    seeds = [axis for axis in facts.axes if axis.kind == "seed"]
+def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
+    """Read the task and the values on record, and measure what is not measured yet.
+
+    Raises UsageError for a metric that prefers neither side.
+    """
+    from sweep.study.measuring.measure import measure_design
+    from sweep.study.metrics.registry import resolve_metrics
+
+    facts, asked = results.facts, results.facts.design
+    (metric,) = resolve_metrics([asked["metric"]])
+    check_direction(metric.name, metric.direction)
+    axes = {axis.name: axis for axis in facts.axes}
+    seed = _find_seed_axis(facts)
+    others = [axis for axis in facts.axes if axis.name != asked["axis"] and axis.kind != "seed"]
     names = [axis.name for axis in others]
-    return SearchTask(
-        levels=tuple(sorted(float(level or 0) for level in axes[design["axis"]].levels)),
+    task = SearchTask(
+        levels=tuple(sorted(float(level or 0) for level in axes[asked["axis"]].levels)),
         groups=tuple(dict(zip(names, cell, strict=True)) for cell in product(*(axis.levels for axis in others))),
-        seeds=len(seeds[0].levels),
-        threshold=float(design["threshold"]),
-        is_lower_better=is_lower_better,
-        is_weakest_wanted=design["goal"] == "weakest",
-        within=float(design["within"]),
-        most=int(design["most"]),
+        seeds=len(seed.levels),
+        threshold=float(asked["threshold"]),
+        is_lower_better=metric.direction == "lower",
+        is_weakest_wanted=asked["goal"] == "weakest",
+        within=float(asked["within"]),
+        most=int(asked["most"]),
     )
+    design, _, _ = measure_design(results, metrics=[metric], workers=0)
+    measured = design.response(metric.name).tolist() if metric.name in design.frame else []
+    columns = {axis.name.removeprefix("axis_"): [axis.levels[c] for c in axis.codes] for axis in design.axes}
+    groups = {tuple(group.values()): at for at, group in enumerate(task.groups)}
+    values = {}
+    for row, (value, status) in enumerate(zip(measured, design.frame["status"], strict=False)):
+        if status in ("completed", "failed"):
+            group = groups[tuple(columns[name][row] for name in names)]
+            level = task.levels.index(float(columns[asked["axis"]][row] or 0))
+            values[SearchPoint(group, seed.levels.index(columns[seed.name][row]), level)] = value
+    return task, values
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """An adaptive design's record: the task, its values and the names of its points."""
+def _find_seed_axis(facts: ExperimentFacts) -> ExperimentAxis:
+    return next(axis for axis in facts.axes if axis.kind == "seed")
 
-    facts: ExperimentFacts
-    task: SearchTask
-    values: RecordedValues
 
-    @classmethod
-    def read(cls, results: RecordedResults) -> _Search:
-        """Read it, and measure what is not measured yet. Raises UsageError for a metric that prefers neither side."""
-        from sweep.study.measuring.measure import measure_design
-        from sweep.study.metrics.registry import resolve_metrics
-
-        facts = results.facts
-        (metric,) = resolve_metrics([facts.design["metric"]])
-        check_direction(metric.name, metric.direction)
-        task = read_task(facts, is_lower_better=metric.direction == "lower")
-        design, _, _ = measure_design(results, metrics=[metric], workers=0)
-        status = design.frame["status"].tolist()
-        measured = design.response(metric.name).tolist() if metric.name in design.frame else []
-        columns = {axis.name.removeprefix("axis_"): [axis.levels[c] for c in axis.codes] for axis in design.axes}
-        seeds = {seed: at for at, seed in enumerate(next(a for a in facts.axes if a.kind == "seed").levels)}
-        groups = {tuple(group.values()): at for at, group in enumerate(task.groups)}
-        levels = {level: at for at, level in enumerate(task.levels)}
-        seed_name = next(axis.name for axis in facts.axes if axis.kind == "seed")
-        names = list(task.groups[0])
-        values = {}
-        for row, value in enumerate(measured):
-            if status[row] in ("completed", "failed"):
-                group = groups[tuple(columns[name][row] for name in names)]
-                level = levels[float(columns[facts.design["axis"]][row] or 0)]
-                values[SearchPoint(group, seeds[columns[seed_name][row]], level)] = value
-        return cls(facts, task, values)
-
-    def name(self, point: SearchPoint) -> dict[str, Scalar]:
-        """Give the values of the axes at a point."""
-        axis = self.facts.design["axis"]
-        level = next(each for a in self.facts.axes if a.name == axis for each in a.levels if self._is(each, point))
-        seed = next(a for a in self.facts.axes if a.kind == "seed")
-        return {**self.task.groups[point.group], axis: level, seed.name: seed.levels[point.seed]}
-
-    def _is(self, level: Scalar, point: SearchPoint) -> bool:
-        return float(level or 0) == self.task.levels[point.level]
+def _name_point(facts: ExperimentFacts, task: SearchTask, point: SearchPoint) -> dict[str, Scalar]:
+    """Give the values of the axes at a point."""
+    axis = next(axis for axis in facts.axes if axis.name == facts.design["axis"])
+    level = next(each for each in axis.levels if float(each or 0) == task.levels[point.level])
+    seed = _find_seed_axis(facts)
+    return {**task.groups[point.group], axis.name: level, seed.name: seed.levels[point.seed]}
 
 
 def check_direction(metric: str, direction: str) -> None:
@@ -440,24 +402,23 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
     """
     from sweep.record import RecordedResults
 
-    search = _Search.read(RecordedResults.open(folder))
-    return [search.name(point) for point in decide_search(search.task, search.values).wanted]
+    results = RecordedResults.open(folder)
+    task, values = _read_search(results)
+    return [_name_point(results.facts, task, point) for point in decide_search(task, values).wanted]
 
 
 def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     """Say what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
     if not results.facts.design:
         return None
-    search = _Search.read(results)
-    return summarise(search.task, decide_search(search.task, search.values), search.facts)
+    task, values = _read_search(results)
+    return _summarise(task, decide_search(task, values), results.facts)
 
 
-def summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> AdaptiveResult:
+def _summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> AdaptiveResult:
     """Summarise a search: how it ended, the mean crossing, and each group's crossings."""
-    found, groups = (
-        estimate_crossing(task, decision),
-        [_summarise_group(task, decision, g) for g in range(len(task.groups))],
-    )
+    found = estimate_crossing(task, decision)
+    groups = [_summarise_group(task, decision, group) for group in range(len(task.groups))]
     low, high = found["low"], found["high"]
     is_reached = len(decision.alive) == 1 if task.is_weakest_wanted else False
     if low is not None and high is not None:
@@ -489,11 +450,9 @@ def summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> A
 
 def _summarise_group(task: SearchTask, decision: Decision, group: int) -> AdaptiveGroup:
     mine = [crossing for (g, _), crossing in sorted(decision.crossings.items()) if g == group]
-    places = [crossing.at for crossing in mine if not math.isnan(crossing.at)]
+    known = [crossing for crossing in mine if not math.isnan(crossing.at)]
+    places, held = [crossing.at for crossing in known], [crossing.held for crossing in known]
     is_rising = group in decision.rising
-    held = [crossing.held for crossing in mine if not math.isnan(crossing.at)]
-    pick = max if is_rising else min
-    use = None if not held or -1 in held else task.levels[pick(held)]
     return AdaptiveGroup(
         group=task.groups[group],
         mean=float(np.mean(places)) if places else None,
@@ -501,6 +460,6 @@ def _summarise_group(task: SearchTask, decision: Decision, group: int) -> Adapti
         highest=max(places, default=None),
         inside=sum(crossing.inside for crossing in mine),
         n=len(places),
-        use=use,
+        use=None if not held or -1 in held else task.levels[max(held) if is_rising else min(held)],
         is_rising=is_rising,
     )

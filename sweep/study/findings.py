@@ -25,7 +25,7 @@ from sweep.study.schema import (
     Sentence,
     StudyJson,
 )
-from sweep.study.stats.intervals import STRENGTHS, make_no_estimate
+from sweep.study.stats.intervals import STRENGTHS, make_estimate
 from sweep.study.wording import (
     describe_choices,
     describe_distances,
@@ -170,7 +170,7 @@ def _find_weakest(holds: Sequence[Hold], *, is_rising: bool) -> tuple[Group | No
 
 
 def _find_crossing(curve: Curve, threshold: float) -> Estimate:
-    nothing = make_no_estimate("no crossing was asked for")
+    nothing = make_estimate(reason="no crossing was asked for")
     return next((c["at"] for c in curve["crossings"] if c["threshold"] == threshold), nothing)
 
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.study.design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
+from sweep.study.design import (
+    BOOKKEEPING,
+    FloatArray,
+    StudyDesign,
+    add_bookkeeping,
+    infer_axes,
+    is_measurement,
+    read_design,
+)
 from sweep.study.findings import choose_metric, count_holds, recommend_levels, write_findings
 from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
@@ -30,7 +38,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects, correct_claims
-from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_rounded
+from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_finite, round_digits
 from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
     save_tables,
@@ -322,6 +330,13 @@ def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
         index=[int(index) for index in frame["index"]],
         image_path=[text if isinstance(text, str) else None for text in paths],
         axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in design.axes},
-        metrics={name: list_rounded(design.response(name)) for name in metrics},
+        metrics={
+            name: [round_digits(v) if np.isfinite(v) else None for v in design.response(name).tolist()]
+            for name in metrics
+        },
         reason=[text if isinstance(text, str) else None for text in reasons],
     )
+
+
+def _list_rounded(values: FloatArray) -> list[float | None]:
+    return [None if value is None else round_digits(value) for value in list_finite(values)]

@@ -25,7 +25,7 @@ from sweep.study.schema import (
     StudyJson,
 )
 from sweep.study.stats.curves import BRACKET, UNEVEN
-from sweep.study.stats.intervals import CONFIDENCE
+from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.text import format_count, format_value, truncate
 
 _SHORT = 48  # characters of a level in a sentence
@@ -236,7 +236,7 @@ def _write_mean(advice: Recommendation) -> str:
     value, low, high = advice["mean_crossing"], advice["low"], advice["high"]
     if value is None or low is None or high is None:
         return ""
-    shown = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=advice["n"], method="", reason=None)
+    shown = make_estimate(value, low, high)
     is_gap = advice["method"] == BRACKET
     where = f"between {low:g} and {high:g}" if is_gap else f"at {write_interval(shown)}"
     return f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
@@ -328,8 +328,7 @@ def _do_overlap(curve: Curve, first: int, last: int) -> bool:
 
 def _write_end(curve: Curve, i: int) -> str:
     value, low, high = curve["mean"][i], curve["low"][i], curve["high"][i]
-    shown = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=curve["n"][i], method="", reason=None)
-    return f"{write_interval(shown)} at {curve['x'][i]:g}"
+    return f"{write_interval(make_estimate(value, low, high))} at {curve['x'][i]:g}"
 
 
 def _write_basis(curve: Curve) -> str:

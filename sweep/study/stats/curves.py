@@ -22,9 +22,9 @@ from sweep.study.stats.intervals import (
     explain_few_units,
     fill_holes,
     list_finite,
-    make_no_estimate,
+    make_estimate,
     measure_step,
-    round_all,
+    round_digits,
     strip_interval,
 )
 
@@ -68,6 +68,11 @@ class Fit:
         """Highest minus lowest value."""
         return float(abs(self.y[-1] - self.y[0]))
 
+    @property
+    def middle(self) -> float:
+        """The value half way between both ends."""
+        return float(self.y[0] + self.y[-1]) / 2
+
 
 def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | None:
     """Fit the better of a rising and a falling isotonic curve; None below two levels. `x` ascending, all finite."""
@@ -104,25 +109,17 @@ def invert_band(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bo
     """
     n = len(curves)
     if n < (3 if pairwise else 2):
-        reason = explain_few_units(n, pairwise=pairwise)
-        return Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=reason)
+        return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
     fine = np.linspace(x[0], x[-1], FINE)
     smooth = compute_band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
     inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
     low = min(_find_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
     high = max(_find_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
     if (low, high) == (fine[0], fine[-1]):
-        return make_no_estimate(ANYWHERE, n=n)
-    open_end = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
-    return Estimate(
-        value=value,
-        low=float(low),
-        high=float(high),
-        confidence=CONFIDENCE,
-        n=n,
-        method=INVERTED,
-        reason="the interval reaches the end of the range tested" if open_end else None,
-    )
+        return make_estimate(reason=ANYWHERE, n=n)
+    is_open = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
+    reason = "the interval reaches the end of the range tested" if is_open else None
+    return make_estimate(value, float(low), float(high), n=n, method=INVERTED, reason=reason)
 
 
 def _find_edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
@@ -161,7 +158,7 @@ def analyse_curve(
     known = np.isfinite(levels.mean)
     if known.sum() < 2:
         reason = "fewer than two levels were measured"
-        return levels, None, make_no_estimate(reason), [], [_make_warning("missing", reason)], None
+        return levels, None, make_estimate(reason=reason), [], [_make_warning("missing", reason)], None
     inner = x[known]
     curves = fill_holes(matrix[:, known])
     left_out = None
@@ -174,14 +171,28 @@ def analyse_curve(
     tested = curves if left_out is None else _compute_pseudo_values(curves.mean(axis=0), left_out)
     change, p = _judge_change(inner, tested, span, pairwise=pairwise)
     useless = change or turns or _explain_unfit(levels, fit)
-    if useless:
-        half = make_no_estimate(useless, n=len(curves))
-    else:
-        half = _find_half(inner, curves, fit, pairwise=pairwise, left_out=left_out)
-    passes = [
-        _find_passing(inner, curves, fit, threshold, pairwise=pairwise, useless=useless, left_out=left_out)
-        for threshold in thresholds
-    ]
+
+    def locate(threshold: float | None, unmet: str) -> Estimate:
+        """Locate where the fit passes a threshold, by default half of its range."""
+        value = find_crossing(fit, fit.middle if threshold is None else threshold)
+        if useless or value is None:
+            return make_estimate(reason=useless or unmet, n=len(curves))
+        if left_out is not None:
+            return _jackknife_crossing(inner, left_out, value, threshold)
+        passed = (curves[:, :1] + curves[:, -1:]) / 2 if threshold is None else threshold
+        return bracket(inner, invert_band(inner, curves - passed, value, pairwise=pairwise))
+
+    half = locate(None, "the fit does not pass half of its range")
+    passes = []
+    for threshold in thresholds:
+        means = curves.mean(axis=0)
+        if (means > threshold).all() or (means < threshold).all():
+            side = "above" if means[0] > threshold else "below"
+            reason = f"the mean stays {side} {threshold:g} over the range tested"
+            at = make_estimate(reason=reason, n=len(curves))
+        else:
+            at = locate(threshold, "single levels pass it and the fit does not")
+        passes.append(Crossing(threshold=threshold, at=at))
     warnings = _collect_warnings(x, levels, fit, len(curves), change=change)
     return levels, fit, half, passes, warnings, p
 
@@ -239,41 +250,6 @@ def _explain_unfit(levels: Band, fit: Fit) -> str | None:
     return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
-def _find_half(
-    x: FloatArray, curves: FloatArray, fit: Fit, *, pairwise: bool, left_out: Sequence[FloatArray] | None
-) -> Estimate:
-    value = find_crossing(fit, float(fit.y[0] + fit.y[-1]) / 2)
-    if value is None:
-        return make_no_estimate("the fit does not pass half of its range", n=len(curves))
-    if left_out is not None:
-        return _jackknife_crossing(x, left_out, value, None)
-    middle = (curves[:, :1] + curves[:, -1:]) / 2
-    return bracket(x, invert_band(x, curves - middle, value, pairwise=pairwise))
-
-
-def _find_passing(
-    x: FloatArray,
-    curves: FloatArray,
-    fit: Fit,
-    threshold: float,
-    *,
-    pairwise: bool,
-    useless: str | None,
-    left_out: Sequence[FloatArray] | None,
-) -> Crossing:
-    means, value = curves.mean(axis=0), find_crossing(fit, threshold)
-    if (means > threshold).all() or (means < threshold).all():
-        side = "above" if means[0] > threshold else "below"
-        at = make_no_estimate(f"the mean stays {side} {threshold:g} over the range tested", n=len(curves))
-    elif useless or value is None:
-        at = make_no_estimate(useless or "single levels pass it and the fit does not", n=len(curves))
-    elif left_out is not None:
-        at = _jackknife_crossing(x, left_out, value, threshold)
-    else:
-        at = bracket(x, invert_band(x, curves - threshold, value, pairwise=pairwise))
-    return Crossing(threshold=threshold, at=at)
-
-
 def bracket(x: FloatArray, found: Estimate) -> Estimate:
     """Widen an interval to the tested levels around it: how the curve runs between levels was not seen.
 
@@ -287,11 +263,9 @@ def bracket(x: FloatArray, found: Estimate) -> Estimate:
     if low == high == x[below]:
         return found
     if (below, above) == (0, len(x) - 1) and len(x) > 2:
-        return make_no_estimate(ANYWHERE, n=found["n"])
-    made = found.copy()
-    made["low"], made["high"], made["method"] = float(x[below]), float(x[above]), BRACKET
-    made["reason"] = found["reason"] or NOT_RENDERED
-    return made
+        return make_estimate(reason=ANYWHERE, n=found["n"])
+    reason = found["reason"] or NOT_RENDERED
+    return make_estimate(found["value"], float(x[below]), float(x[above]), n=found["n"], method=BRACKET, reason=reason)
 
 
 def _jackknife_crossing(
@@ -299,67 +273,57 @@ def _jackknife_crossing(
 ) -> Estimate:
     """Compute the interval of a crossing from the curves without each unit; without a threshold of half the range."""
     n = len(left_out)
-    nothing = Estimate(value=value, low=None, high=None, confidence=CONFIDENCE, n=n, method="none", reason=FEW_THERE)
     if n < LEAST_JACKKNIFE or not all(np.isfinite(mean).all() for mean in left_out):
-        return nothing
+        return make_estimate(value, n=n, reason=FEW_THERE)
     fits = [fit for mean in left_out if (fit := fit_monotone(x, mean, np.ones(len(x))))]
-    places = [find_crossing(f, float(f.y[0] + f.y[-1]) / 2 if threshold is None else threshold) for f in fits]
+    places = [find_crossing(fit, fit.middle if threshold is None else threshold) for fit in fits]
     known = np.array([place for place in places if place is not None])
     if len(known) < n:
-        return Estimate(**{**nothing, "reason": "without one of the seeds the curve does not pass it"})
+        return make_estimate(value, n=n, reason="without one of the seeds the curve does not pass it")
     pseudo = n * value - (n - 1) * known
     half = float(pseudo.std(ddof=1) / n**0.5 * compute_t_quantile(n - 1))
     low, high = max(value - half, float(x[0])), min(value + half, float(x[-1]))
-    made = Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=JACKKNIFE, reason=None)
-    return make_no_estimate(ANYWHERE, n=n) if (low, high) == (x[0], x[-1]) else bracket(x, made)
+    if (low, high) == (x[0], x[-1]):
+        return make_estimate(reason=ANYWHERE, n=n)
+    return bracket(x, make_estimate(value, low, high, n=n, method=JACKKNIFE))
 
 
 def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: str | None) -> list[CurveWarning]:
     found: list[CurveWarning] = []
+    known = np.isfinite(levels.mean)
     if n < 2:
         found.append(_make_warning("one-seed", explain_few_units(n)))
-    if not np.isfinite(levels.mean).all():
-        found.append(
-            _make_warning("missing", f"{int(np.isnan(levels.mean).sum())} of {len(x)} levels were not measured")
-        )
+    if not known.all():
+        found.append(_make_warning("missing", f"{int((~known).sum())} of {len(x)} levels were not measured"))
     if change:
         return [*found, _make_warning("flat" if change == FLAT else "unclear", change)]
-    spent = _find_saturation(x[np.isfinite(levels.mean)], fit) if n > 1 else []
-    return [*found, *spent, *_find_violation(x, levels, fit)]
-
-
-def _find_saturation(x: FloatArray, fit: Fit) -> list[CurveWarning]:
-    """Find the tested levels at both ends between which the fit barely changes: between levels nothing was seen."""
-    y, span = fit.at_levels, x[-1] - x[0]
-    late, early = x[np.abs(y - y[-1]) <= SPENT * fit.range][0], x[np.abs(y - y[0]) <= SPENT * fit.range][-1]
-    found = []
-    if early - x[0] >= STRETCH * span:
-        found.append(_make_stretch(float(x[0]), float(early), f"Up to {early:.3g}"))
-    if x[-1] - late >= STRETCH * span:
-        found.append(_make_stretch(float(late), float(x[-1]), f"From {late:.3g} on"))
-    return found
-
-
-def _make_stretch(low: float, high: float, where: str) -> CurveWarning:
-    message = f"{where} this metric barely changes, so ignore differences there"
-    return CurveWarning(kind="saturated", message=message, low=low, high=high)
-
-
-def _find_violation(x: FloatArray, levels: Band, fit: Fit) -> list[CurveWarning]:
-    known = np.isfinite(levels.mean)
+    spent = _find_saturation(x[known], fit) if n > 1 else []
     misses = np.abs(levels.mean[known] - fit.at_levels)
     half = (levels.high - levels.low)[known] / 2
     allowed = np.where(np.isfinite(half), np.maximum(half, SPENT * fit.range), VIOLATION * fit.range)
     wrong = x[known][misses > allowed]
-    if not len(wrong):
-        return []
-    worst = float(misses.max())
-    message = f"the curve is not monotone: means miss the monotone fit by up to {worst:.3g}"
-    return [CurveWarning(kind="violated", message=message, low=float(wrong[0]), high=float(wrong[-1]))]
+    if len(wrong):
+        message = f"the curve is not monotone: means miss the monotone fit by up to {float(misses.max()):.3g}"
+        spent.append(_make_warning("violated", message, float(wrong[0]), float(wrong[-1])))
+    return [*found, *spent]
 
 
-def _make_warning(kind: CurveKind, message: str) -> CurveWarning:
-    return CurveWarning(kind=kind, message=message, low=None, high=None)
+def _find_saturation(x: FloatArray, fit: Fit) -> list[CurveWarning]:
+    """Find the tested levels at both ends between which the fit barely changes: between levels nothing was seen."""
+    y, least = fit.at_levels, STRETCH * (x[-1] - x[0])
+    late, early = (x[np.abs(y - end) <= SPENT * fit.range] for end in (y[-1], y[0]))
+    stretches = ((x[0], early[-1], f"Up to {early[-1]:.3g}"), (late[0], x[-1], f"From {late[0]:.3g} on"))
+    return [
+        _make_warning(
+            "saturated", f"{where} this metric barely changes, so ignore differences there", float(low), float(high)
+        )
+        for low, high, where in stretches
+        if high - low >= least
+    ]
+
+
+def _make_warning(kind: CurveKind, message: str, low: float | None = None, high: float | None = None) -> CurveWarning:
+    return CurveWarning(kind=kind, message=message, low=low, high=high)
 
 
 def compute_curve(
@@ -376,7 +340,8 @@ def compute_curve(
     matrix = design.unit_matrix(metric, axis, group)
     if not design.unit_count:
         matrix = matrix[:1]
-    turns = TURNED_BY_BASELINE if fact["reference"] == "image" and _is_baseline_within(design, axis) else None
+    is_compared = fact["reference"] == "image" and design.reference == "baseline"
+    is_within = design.baseline.get(axis) in design.by_name[axis].levels[1:-1]  # with levels on both sides
     lowest, highest = fact["range"]
     is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
     without_each = None
@@ -387,12 +352,15 @@ def compute_curve(
         matrix,
         thresholds=thresholds,
         pairwise=pairwise,
-        turns=turns,
+        turns=TURNED_BY_BASELINE if is_compared and is_within else None,
         span=None if lowest is None or highest is None else highest - lowest,
         without=without_each,
     )
     if not design.unit_count:
-        half, passes, warnings = _strip_pseudo_seed(half, passes, warnings)
+        half = strip_interval(half)
+        passes = [Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in passes]
+        few = _make_warning("one-seed", explain_few_units(0))
+        warnings = [few if warning["kind"] == "one-seed" else warning for warning in warnings]
     seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
     without = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
     if without is None and group and is_sparse:
@@ -412,8 +380,8 @@ def compute_curve(
         high=list_finite(np.clip(levels.high, None, highest)),
         n=[int(v) if design.unit_count else 0 for v in levels.n],
         interval=f"no interval: {without}" if without else f"95 % t interval over {seeds} seed means",
-        fit_x=round_all(fit.x[::SHOWN]) if fit else [],
-        fit_y=round_all(fit.y[::SHOWN]) if fit else [],
+        fit_x=[round_digits(v) for v in fit.x[::SHOWN].tolist()] if fit else [],
+        fit_y=[round_digits(v) for v in fit.y[::SHOWN].tolist()] if fit else [],
         falling=fit.falling if fit else None,
         half=half,
         crossings=passes,
@@ -436,19 +404,3 @@ def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: Float
     each = step * float(filled.sum()) / images
     spread = float(np.nanstd(matrix[:, n > 1], axis=0, ddof=1).mean())
     return bool(n.max() < 3 or spread < COARSE * each / n.max())
-
-
-def _is_baseline_within(design: StudyDesign, axis: str) -> bool:
-    """Tell whether images are compared with a level that has others on both sides, which makes the curve turn."""
-    if design.reference != "baseline" or axis not in design.baseline:
-        return False
-    levels = design.by_name[axis].levels
-    return design.baseline[axis] in levels[1:-1]
-
-
-def _strip_pseudo_seed(
-    half: Estimate, passes: list[Crossing], warnings: list[CurveWarning]
-) -> tuple[Estimate, list[Crossing], list[CurveWarning]]:
-    """Remove the one pseudo-seed that a table without a seed axis has."""
-    said = [_make_warning("one-seed", explain_few_units(0)) if w["kind"] == "one-seed" else w for w in warnings]
-    return strip_interval(half), [Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in passes], said

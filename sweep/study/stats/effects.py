@@ -25,6 +25,7 @@ from sweep.study.stats.intervals import (
     ROUNDED,
     compute_p_value,
     estimate_mean,
+    make_estimate,
     measure_step,
     strip_interval,
 )
@@ -126,7 +127,7 @@ def _make_share(value: float, seeds: int, *, known: bool, is_sparse: bool = Fals
     """Make a share within 0 and 1; without a value where only the order is known."""
     shown = float(min(max(value, 0.0), 1.0)) if known else None
     reason = NO_INTERVAL if known else (SPARSE_SHARES if is_sparse else ONLY_ORDER)
-    return Estimate(value=shown, low=None, high=None, confidence=CONFIDENCE, n=seeds, method="none", reason=reason)
+    return make_estimate(shown, n=seeds, reason=reason)
 
 
 def _list_terms(factors: int, *, has_seeds: bool) -> list[Term]:
@@ -305,7 +306,7 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     for (a, b), step, p, same in zip(pairs, steps, raw, agreed, strict=True):
         value = estimate_mean(step, method=method, pairwise=of_cells, confidence=1 - (1 - CONFIDENCE) / asked)
         if is_rounded or same:
-            value = Estimate(**{**value, "low": None, "high": None, "method": "none", "reason": ROUNDED})
+            value = make_estimate(value["value"], n=value["n"], reason=ROUNDED)
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
             Difference(

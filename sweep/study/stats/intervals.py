@@ -80,19 +80,12 @@ def estimate_mean(
     """Estimate the mean of one value a unit, with its t interval."""
     values = values[np.isfinite(values)]
     if not len(values):
-        return make_no_estimate("nothing was measured", method=method)
+        return make_estimate(reason="nothing was measured", method=method)
     found = compute_band(values[:, None], pairwise=pairwise, confidence=confidence)
-    n = len(values)
-    needed = 3 if pairwise else 2
-    return Estimate(
-        value=float(found.mean[0]),
-        low=convert_finite(found.low[0]),
-        high=convert_finite(found.high[0]),
-        confidence=CONFIDENCE,
-        n=n,
-        method=method if n >= needed else "none",
-        reason=None if n >= needed else explain_few_units(n, pairwise=pairwise),
-    )
+    n, value = len(values), float(found.mean[0])
+    if n < (3 if pairwise else 2):
+        return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
+    return make_estimate(value, *list_finite(np.array([found.low[0], found.high[0]])), n=n, method=method)
 
 
 def explain_few_units(n: int, *, pairwise: bool = False) -> str:
@@ -104,28 +97,23 @@ def explain_few_units(n: int, *, pairwise: bool = False) -> str:
     return "a distance between seeds needs three of them at every point" if pairwise else f"{n} seeds are too few"
 
 
-def make_no_estimate(reason: str, *, method: str = "none", n: int = 0) -> Estimate:
-    """Make an estimate without a value, which says why."""
-    return Estimate(value=None, low=None, high=None, confidence=CONFIDENCE, n=n, method=method, reason=reason)
+def make_estimate(
+    value: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    n: int = 0,
+    method: str = "none",
+    reason: str | None = None,
+) -> Estimate:
+    """Make an estimate; without a value or an interval, `reason` says why."""
+    return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)
 
 
 def strip_interval(estimate: Estimate) -> Estimate:
     """Strip an estimate for a table without a seed axis: no n, no interval, and the reason."""
-    found = estimate.copy()
-    found["n"], found["low"], found["high"], found["method"] = 0, None, None, "none"
-    if found["value"] is not None:
-        found["reason"] = explain_few_units(0)
-    return found
-
-
-def clip_interval(found: Estimate, lowest: float | None, highest: float | None) -> Estimate:
-    """Clip an estimate's interval to the range of the metric."""
-    cut = found.copy()
-    if found["low"] is not None and lowest is not None:
-        cut["low"] = max(found["low"], lowest)
-    if found["high"] is not None and highest is not None:
-        cut["high"] = min(found["high"], highest)
-    return cut
+    reason = estimate["reason"] if estimate["value"] is None else explain_few_units(0)
+    return make_estimate(estimate["value"], reason=reason)
 
 
 def measure_step(values: FloatArray) -> float:
@@ -140,19 +128,9 @@ def list_finite(values: FloatArray) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def list_rounded(values: FloatArray) -> list[float | None]:
-    """Convert to plain floats of seven significant digits, with None for NaN and infinity."""
-    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in values.tolist()]
-
-
-def round_all(values: FloatArray) -> list[float]:
-    """Convert finite values to plain floats of seven significant digits: half the length in JSON."""
-    return [float(f"{value:.7g}") for value in values.tolist()]
-
-
-def convert_finite(value: float | np.floating) -> float | None:
-    """Convert to a plain float, or None for NaN and infinity."""
-    return float(value) if np.isfinite(value) else None
+def round_digits(value: float) -> float:
+    """Round to seven significant digits: half the length in JSON."""
+    return float(f"{value:.7g}")
 
 
 def fill_holes(matrix: FloatArray) -> FloatArray:
@@ -187,39 +165,32 @@ def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
 
 def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
     if design.replicates < 2:
-        return make_no_estimate("no point was rendered twice (study: {replicates: 2})")
+        return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
     response = design.response(metric)
     rows = np.isfinite(response)
     if not rows.any():
-        return make_no_estimate("nothing was measured")
+        return make_estimate(reason="nothing was measured")
     points = np.unique(design.points[rows], return_inverse=True)[1]
     counts = np.bincount(points)
     means = np.bincount(points, response[rows]) / counts
     squares = float(((response[rows] - means[points]) ** 2).sum())
     freedom = int((counts - 1).sum())
     if freedom < 1:
-        return make_no_estimate("no point has two images")
+        return make_estimate(reason="no point has two images")
     value = (squares / freedom) ** 0.5
     tail = (1 - CONFIDENCE) / 2
-    return Estimate(
-        value=value,
-        low=value * (freedom / float(chdtri(freedom, tail))) ** 0.5,
-        high=value * (freedom / float(chdtri(freedom, 1 - tail))) ** 0.5,
-        confidence=CONFIDENCE,
-        n=int((counts > 1).sum()),
-        method="chi-square over repeated points",
-        reason=None,
-    )
+    low, high = (value * (freedom / float(chdtri(freedom, part))) ** 0.5 for part in (tail, 1 - tail))
+    return make_estimate(value, low, high, n=int((counts > 1).sum()), method="chi-square over repeated points")
 
 
 def _find_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
     """Estimate the metric from the images at the lowest strength alone, over seed means."""
     axis = next((axis for axis in design.axes if axis.name in STRENGTHS and axis.numeric), None)
     if axis is None:
-        return make_no_estimate("there is no strength axis"), None
+        return make_estimate(reason="there is no strength axis"), None
     at = float(axis.levels[0] or 0)
     if at > NEAR_ZERO:
-        return make_no_estimate(f"the lowest strength is {at:g}: add one of at most {NEAR_ZERO:g}"), None
+        return make_estimate(reason=f"the lowest strength is {at:g}: add one of at most {NEAR_ZERO:g}"), None
     response = design.response(metric)
     rows = np.isfinite(response) & (axis.codes == 0)
     units = np.maximum(design.units[rows], 0)

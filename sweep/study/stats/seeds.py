@@ -6,7 +6,7 @@ import numpy as np
 
 from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
 from sweep.study.schema import Direction, DiversityCell, EqualLevels, Group, MetricFacts, Outlier, SeedRow
-from sweep.study.stats.intervals import clip_interval, estimate_mean, strip_interval
+from sweep.study.stats.intervals import estimate_mean, strip_interval
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
@@ -107,12 +107,13 @@ def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityC
     found = []
     for cell in np.unique(design.cells):
         rows = np.flatnonzero(design.cells == cell)
-        group: Group = {}
-        for name in design.factors:
-            axis = design.by_name[name]
-            group[name] = axis.levels[int(axis.codes[rows[0]])]
+        axes = [design.by_name[name] for name in design.factors]
+        group: Group = {axis.name: axis.levels[int(axis.codes[rows[0]])] for axis in axes}
         value = estimate_mean(response[rows], method="jackknife over seeds", pairwise=True)
-        value = clip_interval(strip_interval(value) if not design.unit_count else value, lowest, highest)
+        value = value if design.unit_count else strip_interval(value)
+        if value["low"] is not None and value["high"] is not None:
+            value["low"] = value["low"] if lowest is None else max(value["low"], lowest)
+            value["high"] = value["high"] if highest is None else min(value["high"], highest)
         found.append(DiversityCell(metric=metric, cell=group, value=value))
     return found
 
