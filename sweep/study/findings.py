@@ -85,10 +85,11 @@ def _count_group(
 def recommend_levels(
     design: StudyDesign, fact: MetricFacts, holds: Sequence[Hold], curves: Sequence[Curve]
 ) -> list[Recommendation]:
-    """Advise a level of each numeric axis for each threshold of a metric. `holds` and `curves` are the metric's."""
+    """Advise a level of each numeric axis for each threshold of a metric."""
     found = []
+    holds = [hold for hold in holds if hold["metric"] == fact["name"]]
     for axis in design.numeric:
-        curve = next(c for c in curves if c["axis"] == axis and not c["group"])
+        curve = next(c for c in curves if (c["metric"], c["axis"]) == (fact["name"], axis) and not c["group"])
         for threshold in dict.fromkeys(hold["threshold"] for hold in holds):
             chosen = [hold for hold in holds if hold["axis"] == axis and hold["threshold"] == threshold]
             if chosen:

@@ -25,8 +25,6 @@ from sweep.study.schema import (
     AdaptiveResult,
     AxisDistance,
     Choices,
-    Curve,
-    Difference,
     Group,
     Hold,
     MetricFacts,
@@ -41,12 +39,18 @@ from sweep.study.stats.effects import compare_levels, compute_cell_effects, comp
 from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_finite, round_digits
 from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
+    CURVE_COLUMNS,
+    DIFFERENCE_COLUMNS,
+    DISTANCE_COLUMNS,
+    EFFECT_COLUMNS,
+    Chart,
+    list_curve_rows,
+    list_distance_rows,
+    list_effect_rows,
+    make_chart,
+    make_html,
     save_tables,
-    tabulate_curves,
-    tabulate_differences,
-    tabulate_distances,
-    tabulate_effects,
-    tabulate_groups,
+    tabulate,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +58,6 @@ if TYPE_CHECKING:
     from sweep.study.measuring.measure import MeasureProgress
     from sweep.study.measuring.pool import OnRay
     from sweep.study.metrics.base import Metric
-    from sweep.study.tables import Chart
 
 
 STUDY_FILE = (
@@ -96,27 +99,27 @@ class Study:
     @property
     def curves(self) -> pd.DataFrame:
         """One row a level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
-        return tabulate_curves(self.data["curves"])
+        return tabulate(list_curve_rows(self.data["curves"]), CURVE_COLUMNS)
 
     @property
     def effects(self) -> pd.DataFrame:
         """One row a term: metric, term, order, share, low, high, n, method."""
-        return tabulate_effects(self.data["effects"])
+        return tabulate(list_effect_rows(self.data["effects"]), EFFECT_COLUMNS)
 
     @property
     def differences(self) -> pd.DataFrame:
         """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
-        return tabulate_differences(self.data["differences"])
+        return tabulate(self.data["differences"], DIFFERENCE_COLUMNS)
 
     @property
     def seeds(self) -> pd.DataFrame:
         """One row a seed and metric: mean, deviation, rank, n."""
-        return pd.DataFrame(self.data["seeds"], columns=list(SeedRow.__annotations__))
+        return tabulate(self.data["seeds"], SeedRow.__annotations__)
 
     @property
     def outliers(self) -> pd.DataFrame:
         """One row an image far from what is expected."""
-        return pd.DataFrame(self.data["outliers"], columns=list(Outlier.__annotations__))
+        return tabulate(self.data["outliers"], Outlier.__annotations__)
 
     @property
     def recommendations(self) -> pd.DataFrame:
@@ -125,17 +128,17 @@ class Study:
         Columns: metric, axis, threshold, wanted, side, use, held, images, weakest_group, bracket_low, bracket_high,
         levels_to_add, mean_crossing, low, high, n.
         """
-        return tabulate_groups(self.data["recommendations"], list(Recommendation.__annotations__))
+        return tabulate(self.data["recommendations"], Recommendation.__annotations__)
 
     @property
     def holds(self) -> pd.DataFrame:
         """One row a level and group: metric, axis, threshold, level, group, held, images."""
-        return tabulate_groups(self.data["holds"], list(Hold.__annotations__))
+        return tabulate(self.data["holds"], Hold.__annotations__)
 
     @property
     def distances(self) -> pd.DataFrame:
         """One row a pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
-        return tabulate_distances(self.data["distances"], self.data["rows"])
+        return tabulate(list_distance_rows(self.data), DISTANCE_COLUMNS)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -151,8 +154,6 @@ class Study:
 
         Raises UsageError where there is no such curve.
         """
-        from sweep.study.tables import make_chart
-
         return make_chart(self.data, metric, axis)
 
     def __repr__(self) -> str:
@@ -164,8 +165,6 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Show the findings in a notebook."""
-        from sweep.study.tables import make_html
-
         return make_html(self.data)
 
     def save(self, folder: Path) -> tuple[Path, ...]:
@@ -200,9 +199,7 @@ def make_study(
     """
     thresholds = THRESHOLDS if thresholds is None else thresholds
     if isinstance(data, pd.DataFrame):
-        names = [metric if isinstance(metric, str) else metric.name for metric in metrics] or _guess_metrics(data, axes)
-        design = read_design(add_bookkeeping(data), axes or infer_axes(data, names), baseline=baseline)
-        return analyse(design, describe_columns(names, _count_measured(design, names)), thresholds=thresholds)
+        return _study_table(data, axes, metrics, baseline, thresholds)
     from sweep.record import RATINGS_JSON, RecordedResults
     from sweep.study.adaptive import conclude_search
     from sweep.study.measuring.measure import measure_axis_distances, measure_design
@@ -227,17 +224,24 @@ def make_study(
     )
 
 
-def _guess_metrics(frame: pd.DataFrame, axes: Sequence[tuple[str, str]] | None) -> list[str]:
-    """Guess the metrics of a table: with axes named, the real numbers that are left; else those that hardly repeat."""
-    taken = {name for name, _ in axes or ()} | BOOKKEEPING
-    left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
-    return left if axes is not None else [name for name in left if is_measurement(frame[name])]
-
-
-def _count_measured(design: StudyDesign, metrics: Sequence[str]) -> dict[str, tuple[int, int]]:
+def _study_table(
+    frame: pd.DataFrame,
+    axes: Sequence[tuple[str, str]] | None,
+    metrics: Sequence[str | Metric],
+    baseline: Group | None,
+    thresholds: Mapping[str, Sequence[float]],
+) -> Study:
+    """Study a plain table. By default its metrics are the real numbers; without axes those that hardly repeat."""
+    names = [metric if isinstance(metric, str) else metric.name for metric in metrics]
+    if not names:
+        taken = {name for name, _ in axes or ()} | BOOKKEEPING
+        left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
+        names = left if axes is not None else [name for name in left if is_measurement(frame[name])]
+    design = read_design(add_bookkeeping(frame), axes or infer_axes(frame, names), baseline=baseline)
     images = int(design.images.sum())
-    measured = {name: int(np.isfinite(design.response(name)).sum()) for name in metrics}
-    return {name: (count, images - count) for name, count in measured.items()}
+    measured = {name: int(np.isfinite(design.response(name)).sum()) for name in names}
+    counts = {name: (count, images - count) for name, count in measured.items()}
+    return analyse(design, describe_columns(names, counts), thresholds=thresholds)
 
 
 def analyse(
@@ -256,18 +260,18 @@ def analyse(
     """
     shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
     measured = [fact for fact in shown if fact["measured"] and adaptive is None]
-    curves = [curve for fact in measured for curve in _compute_curves(design, fact, thresholds.get(fact["name"], ()))]
-    effects = [
-        (compute_cell_effects if fact["reference"] == "cell" else compute_effects)(design, fact["name"])
+    of_cells = [fact for fact in measured if fact["reference"] == "cell"]
+    of_images = [fact for fact in measured if fact["reference"] != "cell"]
+    asked = {fact["name"]: thresholds.get(fact["name"], ()) for fact in measured}
+    curves = [
+        compute_curve(design, fact, axis, group, thresholds=asked[fact["name"]])
         for fact in measured
+        for axis in design.numeric
+        for group in design.groups(axis)
     ]
-    differences = [d for fact in measured for d in _compare_all(design, fact)]
-    seeds = [row for fact in measured if fact["reference"] != "cell" for row in _rank_all(design, fact)]
+    differences = [d for fact in measured for axis in design.factors for d in compare_levels(design, fact, axis)]
     correct_claims(curves, differences, choose_metric(measured))
-    noise = [estimate_noise(design, fact["name"]) for fact in measured]
-    holds = [h for fact in measured for h in count_holds(design, fact, thresholds.get(fact["name"], ()))]
-    advice = [r for fact in measured for r in _recommend_all(design, fact, holds, curves)]
-    diversity = [c for fact in measured if fact["reference"] == "cell" for c in measure_diversity(design, fact)]
+    holds = [hold for fact in measured for hold in count_holds(design, fact, asked[fact["name"]])]
     data = StudyJson(
         version=1,
         name=name,
@@ -275,15 +279,17 @@ def analyse(
         metrics=list(shown),
         words=[],
         curves=curves,
-        effects=effects,
+        effects=[
+            (compute_cell_effects if fact in of_cells else compute_effects)(design, fact["name"]) for fact in measured
+        ],
         differences=differences,
-        seeds=seeds,
+        seeds=[row for fact in of_images for row in rank_seeds(design, fact["name"], fact["direction"])],
         outliers=[outlier for fact in measured for outlier in find_outliers(design, fact["name"])],
-        noise=noise,
+        noise=[estimate_noise(design, fact["name"]) for fact in measured],
         determinism=check_determinism(design),
-        diversity=diversity,
+        diversity=[cell for fact in of_cells for cell in measure_diversity(design, fact)],
         holds=holds,
-        recommendations=advice,
+        recommendations=[r for fact in measured for r in recommend_levels(design, fact, holds, curves)],
         distances=[] if adaptive else list(distances),
         equal=find_equal_levels(design),
         choices=list(choices),
@@ -294,31 +300,6 @@ def analyse(
     taken = [name for name in design.names if name in PANEL_NAMES and "image_path" in design.frame]
     data["words"] = write_findings(data, design.aliases, compared=compared, taken=taken)
     return Study(data, design.frame)
-
-
-def _compute_curves(design: StudyDesign, fact: MetricFacts, thresholds: Sequence[float]) -> list[Curve]:
-    return [
-        compute_curve(design, fact, axis, group, thresholds=thresholds)
-        for axis in design.numeric
-        for group in design.groups(axis)
-    ]
-
-
-def _recommend_all(
-    design: StudyDesign, fact: MetricFacts, holds: Sequence[Hold], curves: Sequence[Curve]
-) -> list[Recommendation]:
-    name = fact["name"]
-    return recommend_levels(
-        design, fact, [h for h in holds if h["metric"] == name], [c for c in curves if c["metric"] == name]
-    )
-
-
-def _compare_all(design: StudyDesign, fact: MetricFacts) -> list[Difference]:
-    return [d for axis in design.factors for d in compare_levels(design, fact, axis)]
-
-
-def _rank_all(design: StudyDesign, fact: MetricFacts) -> list[SeedRow]:
-    return rank_seeds(design, fact["name"], fact["direction"])
 
 
 def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
