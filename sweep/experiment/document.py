@@ -104,6 +104,10 @@ class ProblemCollector(Generic[P]):
         self._error = error
         self._found: list[Problem] = []
 
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._found)
+
     def add_at_key(self, place: P, message: str) -> None:
         """Add a problem of what stands at `place`, shown at its key."""
         self._add(self._definition.find_mark(place), message)
