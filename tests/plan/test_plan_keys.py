@@ -122,7 +122,6 @@ DERIVED = {  # follow from the others, or are about the file and not about what 
     "workflow_path",
     "text",
     "fetched",
-    "undrawn",
     "notices",
     "source",
     "marks",
