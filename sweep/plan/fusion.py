@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, node_digests, nodes_after, nodes_before
+from sweep.workflow import Address, Digests, Edge, Graph, Node, NodeSchemas, Value, nodes_after, nodes_before
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -98,7 +98,7 @@ class _Fusing:
 
     def _name_nodes(self, instance: Instance, needed: frozenset[str]) -> dict[str, str]:
         """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
-        digests = node_digests(instance.graph, instance.dialect)
+        digests = Digests(instance.graph, instance.dialect).by_node
         private = _find_private(instance, needed)
         names: dict[str, str] = {}
         twins: Counter[str] = Counter()  # equal nodes of one instance stay apart: a collection counts them

@@ -31,7 +31,7 @@ from .graph import (
     map_refs,
     readable,
 )
-from .identity import Digests, NodeChange, canonical, computation_order, node_digests
+from .identity import Digests, NodeChange, canonical, computation_order
 from .inspection import Description, InspectionRow, describe
 from .invokeai.api_format import write_graph
 from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
@@ -89,7 +89,6 @@ __all__ = [
     "load_workflow",
     "map_refs",
     "model_files",
-    "node_digests",
     "node_schemas",
     "nodes_after",
     "nodes_before",

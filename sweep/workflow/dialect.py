@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias
@@ -102,11 +102,11 @@ def dump(schemas: Mapping[str, NodeSchema]) -> dict[str, Json]:
     }
 
 
-def _unusual(field: FieldSchema) -> Iterator[tuple[str, Json]]:
+def _unusual(schema: FieldSchema) -> Iterator[tuple[str, Json]]:
     """Yield what differs from the dataclass's own defaults, except the name, which is the key already."""
-    for slot in fields(field):
-        value = getattr(field, slot.name)
-        if slot.name != "name" and (slot.default is MISSING or value != slot.default or value is not slot.default):
+    for slot in fields(schema)[1:]:
+        value = getattr(schema, slot.name)
+        if value is not slot.default and (value != slot.default or type(value) is not type(slot.default)):
             yield slot.name, list(value) if isinstance(value, tuple) else value
 
 
@@ -160,11 +160,7 @@ def numbered_ids(word: str, count: int) -> list[str]:
 def insert_loras(graph: Graph, lora: Node, count: int, ways: Sequence[tuple[str, str, str]]) -> Graph:
     """Return a template's graph with so many copies of a LoRA's node in a row after its node `model`.
 
-    Args:
-        graph: The template.
-        lora: The node; the others are called lora2, lora3 and so on.
-        count: How many.
-        ways: What it changes, each as the model's output, the node's input and the node's output.
+    `ways` is what it changes, each as the model's output, the node's input and the node's output.
     """
     names = numbered_ids(lora.id, count)
     for last in names[-1:]:
@@ -222,11 +218,7 @@ class Dialect(Protocol):
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """Read a JSON object as a workflow of this family; None where it belongs to no workflow of this family.
 
-        Args:
-            document: what a file or the text of an image holds.
-            source: what errors call the document.
-
-        Raises WorkflowError where it belongs to this family and is wrong.
+        Errors call it `source`. Raises WorkflowError where it belongs to this family and is wrong.
         """
 
     def translate(self, workflow: Workflow, schemas: NodeSchemas) -> Workflow:
@@ -312,14 +304,10 @@ class Dialect(Protocol):
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
     ) -> Callable[[Graph], Mapping[str, Value]]:
-        """Return what reads, from a graph with other values in it, all that its images tell of themselves.
+        """Return what reads, from this graph with a point's values in it, all that its images tell of themselves.
 
         A family's own pages make the same image from it: prompt, seed, models, LoRAs, ControlNets, source, strength.
-
-        Args:
-            graph: The graph without a point's values.
-            schemas: The node types of the server.
-            roles: Every field of each role that was found, with its encoding.
+        `roles` holds every field of each role that was found, with its encoding.
         """
         return lambda _: {}
 
@@ -332,11 +320,7 @@ class Dialect(Protocol):
     def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
         """Return a number that is equal for two strengths where they give the same image; None where none do.
 
-        Args:
-            graph: the graph, with what is fixed in it.
-            targets: the fields that hold the strength.
-            strength: from 0 to 1.
-            steps: how many steps the schedule has.
+        The strength, from 0 to 1, stands in the fields `targets`; the schedule has so many steps.
         """
 
     def add_clip_skip(self, graph: Graph) -> Graph:

@@ -78,7 +78,7 @@ Value: TypeAlias = "Json | Ref | list[Any] | dict[str, Any]"  # the containers m
 
 
 def map_refs(value: Value, resolve: Callable[[Ref], Json]) -> Json:
-    """`value` with each reference in it, at any depth, replaced by what `resolve` makes of it."""
+    """Replace each reference in a value, at any depth, by what `resolve` makes of it."""
     if isinstance(value, ModelRef | ImageRef | BoardRef):
         return resolve(value)
     if isinstance(value, Mapping):
@@ -120,7 +120,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})  # classes of val
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes by id, in the order of their definition, and edges. Making one does not check it: see `check`."""
+    """Nodes by id, in the order of their definition, and edges. Making one does not check it: see `check_graph`."""
 
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...] = ()
@@ -267,20 +267,21 @@ class Names:
     def _found(self, name: str) -> list[str]:
         if name in self._nodes:
             return [name]
-        if alike := self._alike(name):
+        alike, numbered = self._alike(name), _NUMBERED.fullmatch(name)
+        if alike or not numbered:
             return alike
-        numbered = _NUMBERED.fullmatch(name)
-        alike = self._alike(numbered[1]) if numbered else []
-        return [alike[int(numbered[2]) - 1]] if numbered and int(numbered[2]) <= len(alike) else []
+        number = int(numbered[2])
+        return self._alike(numbered[1])[number - 1 : number]
 
     def _alike(self, word: str) -> list[str]:
         """Return the nodes of that label; where none has it, of that word before a made-up part; else of that type."""
-        return self._labels.get(_one_line(word).casefold()) or self._words.get(word) or self._types.get(word) or []
+        said = " ".join(word.casefold().split())
+        return self._labels.get(said) or self._words.get(word) or self._types.get(word) or []
 
 
 def label(node: Node) -> str:
     """Return the name its author gave the node, on one line; empty without one."""
-    return _one_line(node.label)
+    return " ".join(node.label.split())
 
 
 def find_address(graph: Graph, text: str) -> Address:
@@ -300,9 +301,10 @@ def readable(graph: Graph, text: str) -> str:
 
 def named(node: Node) -> str:
     """Return a node as a person knows it: by label and type, and by an id that a person made up."""
+    said = label(node)
     if made_up(node.id):
-        return f"{label(node)} ({node.type})" if label(node) else node.id
-    return f"{label(node)} ({node.type}, {node.id})" if label(node) else f"{node.id} ({node.type})"
+        return f"{said} ({node.type})" if said else node.id
+    return f"{said} ({node.type}, {node.id})" if said else f"{node.id} ({node.type})"
 
 
 def made_up(node: str) -> bool:
@@ -314,10 +316,6 @@ def _words(node: Node) -> tuple[str, str, str]:
     """Return a node's label, the word before the made-up part of its id, and its type: empty where there is none."""
     found = _MADE_UP.fullmatch(node.id)
     return label(node), (found["word"] if found else "") or "", node.type
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from hashlib import blake2b
 from typing import Any
 
@@ -20,16 +21,6 @@ from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, Model
 _DIGEST_BYTES = 16
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, check_circular=False).encode
 _PLAIN = frozenset({str, int, bool, type(None)})
-
-
-def node_digests(graph: Graph, dialect: Dialect) -> Mapping[str, str]:
-    """Return each node's digest (32 hex digits) by id. Raises WorkflowError for a cycle or an edge from nowhere."""
-    return Digests(graph, dialect).by_node
-
-
-def graph_key(graph: Graph, outputs: Iterable[str], dialect: Dialect) -> str:
-    """Return 32 hex digits that are equal exactly where the images of these output nodes are; see `Digests.key`."""
-    return Digests(graph, dialect).key(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,45 +144,23 @@ class _Shape:
 
 def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """List the nodes, each after all that feed it. Raises WorkflowError naming the nodes of a cycle."""
-    waiting = {name: len(set(feeding)) for name, feeding in sources.items()}
-    targets: dict[str, list[str]] = {name: [] for name in sources}
+    sorter = TopologicalSorter[str](dict.fromkeys(sources, ()))
     for name, feeding in sources.items():
-        for source in set(feeding):
-            targets[source].append(name)
-    ready = [name for name, count in waiting.items() if not count]
-    for name in ready:  # grows while it is walked
-        for target in targets[name]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                ready.append(target)
-    if len(ready) < len(waiting):
-        raise WorkflowError(f"The nodes feed each other in a circle: {' → '.join(_cycle(sources, set(ready)))}")
-    return tuple(ready)
-
-
-def _cycle(sources: Mapping[str, Iterable[str]], done: set[str]) -> list[str]:
-    """Make one circle among the nodes that are not done, its first node repeated at the end."""
-    name = next(node for node in sources if node not in done)
-    path: list[str] = []
-    while name not in path:
-        path.append(name)
-        name = next(source for source in sources[name] if source not in done)
-    return [name, *reversed(path[path.index(name) :])]
+        sorter.add(name, *feeding)
+    try:
+        return tuple(sorter.static_order())
+    except CycleError as error:
+        raise WorkflowError(f"The nodes feed each other in a circle: {' → '.join(error.args[1])}") from None
 
 
 def canonical(value: Value) -> Any:
     """Return the value as JSON in its one spelling: 1.0 is 1 and −0.0 is 0, references are what they name."""
-    kind = type(value)
-    known = _SPELLING.get(kind)
+    known = _SPELLING.get(type(value))
     return value if known is None else known(value)
 
 
-def _float(value: float) -> float | int:
-    return int(value) if value.is_integer() else value
-
-
 _SPELLING: Mapping[type, Callable[[Any], Any]] = {
-    float: _float,
+    float: lambda value: int(value) if value.is_integer() else value,
     dict: lambda value: {str(name): canonical(item) for name, item in value.items()},
     list: lambda value: [canonical(item) for item in value],
     tuple: lambda value: [canonical(item) for item in value],

@@ -8,19 +8,10 @@ from hypothesis import strategies as st
 from sweep.experiment import Level, Variation
 from sweep.plan.fusion import find_affected_keys, fuse, is_fusable
 from sweep.plan.plan import Instance
-from sweep.workflow import (
-    Graph,
-    Node,
-    NodeSchemas,
-    builtin_schemas,
-    check_graph,
-    node_digests,
-    workflow_from,
-    write_graph,
-)
-from sweep.workflow.identity import graph_key
+from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
+from tests.support.digests import graph_key, node_digests
 
 AXES = {
     "model": ["small", "large"],

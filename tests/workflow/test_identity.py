@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.identity import Digests, graph_key, node_digests
+from sweep.workflow.identity import Digests
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from sweep.workflow.invokeai.role_finder import UNDECIDING
+from tests.support.digests import graph_key, node_digests
 
 template = INVOKEAI.template
 

@@ -20,7 +20,6 @@ from sweep.workflow import (
     core_schemas,
     find_roles,
     load_workflow,
-    node_digests,
     output_nodes,
     workflow_from,
     write_prompt,
@@ -28,6 +27,7 @@ from sweep.workflow import (
 from sweep.workflow.comfyui.dialect import COMFYUI
 from sweep.workflow.comfyui.role_finder import SamplerEncoding, ScheduleEncoding
 from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
+from tests.support.digests import node_digests
 
 SCHEMAS = core_schemas()
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "portable"

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sweep.errors import WorkflowError
 from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Address, ModelRef
-from sweep.workflow.identity import graph_key
 from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
+from tests.support.digests import graph_key
 from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()
