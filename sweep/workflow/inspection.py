@@ -140,8 +140,8 @@ def _rows(
             field_label=workflow.labels.get(address, ""),
             value=node.fields.get(name, field.default if field else None),
             is_set=name in node.fields,
-            kind=_kind(field),
-            range=_range(field),
+            kind=_name_type(field) if field else "",
+            range=_write_range(field) if field else "",
             choices=field.choices if field else (),
             fed_by=tuple(edge.source for edge in edges if edge.destination.field == name),
             exposed=address in workflow.exposed,
@@ -149,19 +149,15 @@ def _rows(
         )
 
 
-def _kind(field: FieldSchema | None) -> str:
-    if field is None:
-        return ""
+def _name_type(field: FieldSchema) -> str:
     if field.type == "array":
         return f"list of {field.items}"
     return f"{'/'.join(field.model_types)} model" if field.model_types else field.type
 
 
-def _range(field: FieldSchema | None) -> str:
-    if field is None or not field.choices:
-        return range_of(field) if field else ""
+def _write_range(field: FieldSchema) -> str:
     more = f", … ({len(field.choices)})" if len(field.choices) > _LISTED else ""
-    return ", ".join(field.choices[:_LISTED]) + more
+    return ", ".join(field.choices[:_LISTED]) + more if field.choices else range_of(field)
 
 
 def _field_json(row: InspectionRow) -> dict[str, Json]:

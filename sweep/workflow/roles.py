@@ -90,7 +90,10 @@ class Roles:
 def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     """Return all roles of the graph, whatever family of models it is for and whoever drew it."""
     wiring = Wiring(graph, schemas)
-    candidates = schemas.dialect.find_candidates(graph, schemas)
+    candidates = dict(schemas.dialect.find_candidates(graph, schemas))
+    positive = {address for candidate in candidates["prompt"] for address in candidate.addresses}
+    negative = candidates["negative_prompt"]  # a text may feed both sides: then it is no negative prompt
+    candidates["negative_prompt"] = [each for each in negative if positive.isdisjoint(each.addresses)]
     shared = _shared(wiring, candidates)
     groups: dict[str, list[tuple[Target, ...]]] = {}
     for role, found in candidates.items():

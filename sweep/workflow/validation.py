@@ -234,27 +234,23 @@ def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
     for edge in dict.fromkeys(graph.edges):
         ends = [graph.nodes.get(end.node) for end in (edge.source, edge.destination)]
         source, target = (schemas.get(node.type) if node else None for node in ends)
-        if source is not None and target is not None:
-            yield from _check_ends(edge, graph, source, target)
-
-
-def _check_ends(edge: Edge, graph: Graph, source: NodeSchema, target: NodeSchema) -> Iterator[str]:
-    output = source.outputs.get(edge.source.field)
-    field = target.field(edge.destination.field)
-    if output is None:
-        near = did_you_mean(edge.source.field, source.outputs)
-        yield f"Edge {edge}: {named(graph.nodes[edge.source.node])} gives no {edge.source.field}.{near}"
-    elif field is None:
-        if not target.is_open:
+        if source is None or target is None:
+            continue
+        giver, taker = (named(node) for node in ends if node)
+        output, field = source.outputs.get(edge.source.field), target.field(edge.destination.field)
+        if output is None:
+            near = did_you_mean(edge.source.field, source.outputs)
+            yield f"Edge {edge}: {giver} gives no {edge.source.field}.{near}"
+        elif field is None:
             near = did_you_mean(edge.destination.field, target.fields)
-            who = named(graph.nodes[edge.destination.node])
-            yield f"Edge {edge}: {who} has no field {edge.destination.field}.{near}"
-    elif field.input == "direct":
-        yield f"Edge {edge}: {edge.destination} takes a value, not an edge"
-    elif not _fits(output, field):
-        wanted = f"a list of {field.items}" if field.type == "array" else field.type
-        given = "a list" if output == "array" else output
-        yield f"Edge {edge}: {edge.source} gives {given}, {edge.destination} takes {wanted}"
+            if not target.is_open:
+                yield f"Edge {edge}: {taker} has no field {edge.destination.field}.{near}"
+        elif field.input == "direct":
+            yield f"Edge {edge}: {edge.destination} takes a value, not an edge"
+        elif not _fits(output, field):
+            given = "a list" if output == "array" else output
+            wanted = f"a list of {field.items}" if field.type == "array" else field.type
+            yield f"Edge {edge}: {edge.source} gives {given}, {edge.destination} takes {wanted}"
 
 
 def _fits(output: str, field: FieldSchema) -> bool:

@@ -260,7 +260,9 @@ class _Drawing:
         if kind == "GetNode":
             return self._set_elsewhere(scope, entry, depth)
         if kind in self.subgraphs:
-            return self._within(self.inside(scope, entry), slot, depth)
+            inner = self.inside(scope, entry)
+            given = (link for link in inner.links.values() if link[2:] == (_OUTPUTS, slot))
+            return next((self._output(inner, origin, from_slot, depth + 1) for origin, from_slot, *_ in given), None)
         return Address(f"{scope.prefix}{node}", str(slot))
 
     def _outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
@@ -274,13 +276,6 @@ class _Drawing:
         linked = self._linked(scope.parent, found.get("link"), depth) if found else None
         shown = (_Literal(value) for node, label, value in scope.shown_widgets() if (node, label) == ("-1", name))
         return linked or next(shown, None)
-
-    def _within(self, inner: _Scope, slot: int, depth: int) -> _Source:
-        """Return what a subgraph gives at one of its outputs."""
-        for origin, from_slot, target, to_slot in inner.links.values():
-            if target == _OUTPUTS and to_slot == slot:
-                return self._output(inner, origin, from_slot, depth + 1)
-        return None
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
         """Return what a bypassed node lets through: its input of the output's type, at the same place if possible."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,13 +58,11 @@ def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
 
     Raises WorkflowError where the document describes no nodes at all.
     """
-    kinds = {**_BY_NODE, **_custom_models(document)}
+    models = _find_models(_list_choices(document))
     found: dict[str, NodeSchema] = {}
     for kind, facts in document.items():
-        try:
-            found[kind] = _node(kind, facts, kinds)
-        except _MISSHAPEN:
-            continue
+        with suppress(*_MISSHAPEN):
+            found[kind] = _node(kind, facts, models)
     if not found:
         raise WorkflowError("The answer describes no nodes: is this a ComfyUI server?")
     return found
@@ -71,48 +70,40 @@ def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
 
 def model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the files that loaders offer, by the type of model."""
-    kinds = {**_BY_NODE, **_custom_models(document)}
+    choices = _list_choices(document)
     found: dict[str, dict[str, None]] = {}
-    for node, name, facts in _inputs(document):
-        kind = kinds.get((node, name)) or MODEL_FIELDS.get(name)
-        if kind is not None:
-            found.setdefault(kind, {}).update(dict.fromkeys(_choices(facts) or ()))
+    for address, kind in _find_models(choices).items():
+        found.setdefault(kind, {}).update(dict.fromkeys(choices[address]))
     return {kind: tuple(files) for kind, files in found.items()}
 
 
-def _inputs(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield node type, name and description of every input."""
+def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return what each input offers, by node type and name."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
     for node, facts in document.items():
         inputs = facts.get("input") if isinstance(facts, Mapping) else None
         for section in ("required", "optional"):
             fields = inputs.get(section) if isinstance(inputs, Mapping) else None
             for name, field in fields.items() if isinstance(fields, Mapping) else ():
-                yield str(node), str(name), field
+                found[str(node), str(name)] = _choices(field) or ()
+    return found
 
 
-def _custom_models(document: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Return the model fields of custom nodes: those that offer just the files that a known loader offers."""
-    offered: dict[tuple[str, ...], str] = {}
-    fields = [(node, name, choices) for node, name, facts in _inputs(document) if (choices := _choices(facts))]
-    for node, name, choices in fields:
-        kind = _BY_NODE.get((node, name)) or MODEL_FIELDS.get(name)
-        if kind is not None:
-            offered.setdefault(choices, kind)
-    return {
-        (node, name): offered[choices]
-        for node, name, choices in fields
-        if name not in MODEL_FIELDS and choices in offered
-    }
+def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tuple[str, str], str]:
+    """Return the type of model that inputs load; of custom nodes, where they offer just what a known loader offers."""
+    known = {at: kind for at in choices if (kind := _BY_NODE.get(at) or MODEL_FIELDS.get(at[1]))}
+    offered = {choices[at]: kind for at, kind in reversed(known.items()) if choices[at]}
+    return {at: known.get(at) or offered[files] for at, files in choices.items() if at in known or files in offered}
 
 
-def _node(kind: str, facts: Mapping[str, Any], kinds: Mapping[tuple[str, str], str]) -> NodeSchema:
+def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], str]) -> NodeSchema:
     order = facts.get("input_order") or {}
     fields: dict[str, FieldSchema] = {}
     for section in ("required", "optional"):
         described = facts["input"].get(section) or {}
         for name in [*(n for n in order.get(section, ()) if n in described), *described]:
             if name not in fields:
-                model = kinds.get((kind, name)) or MODEL_FIELDS.get(name)
+                model = models.get((kind, name))
                 fields[name] = _field(name, described[name], model, is_required=section == "required")
     return NodeSchema(
         type=kind,
@@ -123,9 +114,7 @@ def _node(kind: str, facts: Mapping[str, Any], kinds: Mapping[tuple[str, str], s
 
 
 def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> FieldSchema:
-    options: Mapping[str, Any] = facts[1] if len(facts) > 1 and isinstance(facts[1], Mapping) else {}
-    choices = _choices(facts)
-    kind = _type(facts[0])
+    options, choices = _options(facts), _choices(facts)
     default = options.get("default")
     if options.get("image_upload"):
         return FieldSchema(name=name, type="ImageField", required=is_required)
@@ -133,16 +122,15 @@ def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: b
         return FieldSchema(name=name, type="ModelIdentifierField", required=is_required, model_types=(model,))
     if choices is not None:
         given = default if default in choices else next(iter(choices), None)
-        return FieldSchema(
-            name=name, type="string", required=is_required and given is None, default=given, choices=choices
-        )
+        is_open = is_required and given is None
+        return FieldSchema(name=name, type="string", required=is_open, default=given, choices=choices)
     if facts[0] not in _SCALARS or options.get("forceInput"):
-        return FieldSchema(name=name, type=kind, input="connection", required=is_required)
+        return FieldSchema(name=name, type=_type(facts[0]), input="connection", required=is_required)
     step = options.get("step")
     is_coarse = facts[0] == "INT" and name in ("width", "height") and isinstance(step, int) and step >= _COARSE_STEP
     return FieldSchema(
         name=name,
-        type=kind,
+        type=_SCALARS[facts[0]],
         required=is_required and default is None,
         default=default,
         minimum=_number(options.get("min")),
@@ -155,12 +143,13 @@ def _choices(facts: Any) -> tuple[str, ...] | None:
     """Return the choices of a field in either spelling; None where it is no choice."""
     if not isinstance(facts, list | tuple) or not facts:
         return None
-    offered = facts[0]
-    if offered == "COMBO":
-        offered = facts[1].get("options", ()) if len(facts) > 1 and isinstance(facts[1], Mapping) else ()
-    if not isinstance(offered, list | tuple):
-        return None
-    return tuple(choice for choice in offered if isinstance(choice, str))
+    offered = _options(facts).get("options", ()) if facts[0] == "COMBO" else facts[0]
+    is_choice = isinstance(offered, list | tuple)
+    return tuple(choice for choice in offered if isinstance(choice, str)) if is_choice else None
+
+
+def _options(facts: Sequence[Any]) -> Mapping[str, Any]:
+    return facts[1] if len(facts) > 1 and isinstance(facts[1], Mapping) else {}
 
 
 def _type(name: Any) -> str:

@@ -160,11 +160,6 @@ def _texts(scene: SamplingNodes, *side: str) -> Iterator[Candidate]:
         yield from (Candidate(texts) for texts in found if texts)
 
 
-def _negatives(scene: SamplingNodes) -> Iterator[Candidate]:
-    positive = {address for candidate in _texts(scene, *_POSITIVE) for address in candidate.addresses}
-    return (found for found in _texts(scene, _NEGATIVE) if positive.isdisjoint(found.addresses))
-
-
 def _strengths(scene: SamplingNodes) -> Iterator[Address]:
     """Yield the strength of the nodes whose latents come from an image."""
     for node in scene.nodes:
@@ -289,7 +284,7 @@ def _sizes(scene: SamplingNodes, side: str) -> Iterator[Address]:
 
 ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate | Address]]]] = {
     "prompt": lambda scene: _texts(scene, *_POSITIVE),
-    "negative_prompt": _negatives,
+    "negative_prompt": lambda scene: _texts(scene, _NEGATIVE),
     "denoise_strength": _strengths,
     "seed": lambda scene: scene.fields("seed", "noise_seed"),
     "steps": lambda scene: scene.fields("steps"),

@@ -68,18 +68,13 @@ def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
     found: dict[str, NodeSchema] = {}
     for schema in classes.values():
         with suppress(*_MISSHAPEN):  # a malformed one counts as a node that the server does not have
-            if _is_node(schema):
+            is_node = schema.get("class") == "invocation" or ("output" in schema and "class" not in schema)
+            if is_node and "type" in schema["properties"]:
                 node = _node(schema, classes)
                 found[node.type] = node
     if not found:
         raise WorkflowError("The OpenAPI document describes no nodes: is this an InvokeAI server?")
     return found
-
-
-def _is_node(schema: Any) -> bool:
-    if not isinstance(schema, Mapping) or "type" not in schema.get("properties", {}):
-        return False
-    return schema.get("class") == "invocation" or ("output" in schema and "class" not in schema)
 
 
 def _node(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> NodeSchema:

@@ -132,16 +132,6 @@ def _path_types(wiring: Wiring, node: str) -> list[str]:
     return [wiring.kind(found) for found in _model_path(wiring, node)]
 
 
-def _find_prompts(scene: DenoisingNodes) -> Iterator[Candidate | Address]:
-    yield from _find_texts(scene, _POSITIVE)
-    yield from scene.drawn("prompt")
-
-
-def _find_negative_prompts(scene: DenoisingNodes) -> Iterator[Candidate]:
-    positive = {address for candidate in _find_texts(scene, _POSITIVE) for address in candidate.addresses}
-    return (found for found in _find_texts(scene, _NEGATIVE) if positive.isdisjoint(found.addresses))
-
-
 def _find_texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
     """Make one candidate a text: encoders that say the same, and the refiner's, are one."""
     wiring = scene.wiring
@@ -161,12 +151,8 @@ def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]
     start = wiring.first(node, *side)
     if start is not None:
         kinds = {kind for kind in wiring.input_types if "Conditioning" in kind}
-        is_encoder = partial(_is_encoder, wiring)
-        yield from filter(is_encoder, wiring.upstream(start, kinds, until=is_encoder))
-
-
-def _is_encoder(wiring: Wiring, node: str) -> bool:
-    return wiring.has(node, "prompt") or wiring.has(node, "style")
+        found = wiring.upstream(start, kinds, until=lambda node: wiring.first(node, "prompt", "style") is not None)
+        yield from (node for node in found if wiring.first(node, "prompt", "style"))
 
 
 def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
@@ -253,11 +239,6 @@ def _find_controls(scene: DenoisingNodes) -> Iterator[str]:
 
 def _find_control_fields(scene: DenoisingNodes, *names: str) -> Iterator[Address]:
     return first_fields(scene.wiring, _find_controls(scene), *names)
-
-
-def _find_control_images(scene: DenoisingNodes) -> Iterator[Address]:
-    for node in _find_controls(scene):
-        yield from _trace_control_images(scene.wiring, node)
 
 
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
@@ -360,9 +341,9 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
     return None
 
 
-FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterator[Candidate | Address]]]] = {
-    "prompt": _find_prompts,
-    "negative_prompt": _find_negative_prompts,
+FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate | Address]]]] = {
+    "prompt": lambda scene: (*_find_texts(scene, _POSITIVE), *scene.drawn("prompt")),
+    "negative_prompt": lambda scene: _find_texts(scene, _NEGATIVE),
     "denoise_strength": _find_strengths,
     "seed": _find_seeds,
     "steps": lambda scene: scene.fields("steps", "num_steps"),
@@ -375,7 +356,9 @@ FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterator[Candidate | Addr
     "lora": lambda scene: _find_loras(scene, "lora"),
     "lora_weight": lambda scene: _find_loras(scene, "weight"),
     "clip_skip": _find_clip_skips,
-    "control_image": _find_control_images,
+    "control_image": lambda scene: (
+        image for node in _find_controls(scene) for image in _trace_control_images(scene.wiring, node)
+    ),
     "control_weight": lambda scene: _find_control_fields(scene, *_STEERING),
     "control_model": lambda scene: _find_control_fields(scene, "control_model"),
     "control_begin": lambda scene: _find_control_fields(scene, "begin_step_percent"),
