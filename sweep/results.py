@@ -10,7 +10,8 @@ A requirement is a condition on the columns of the results table, for every imag
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,7 +21,6 @@ from xml.etree import ElementTree
 from sweep.errors import UsageError, did_you_mean
 from sweep.experiment import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from sweep.record import RecordedResults, Where, folder_status, write_tables
-from sweep.record import RecordedResults as Recorded
 from sweep.text import format_count, format_number
 from sweep.types import Scalar
 
@@ -56,8 +56,11 @@ def compile_where(results: RecordedResults, condition: str, *, former: bool = Fa
     Raises:
         UsageError: It cannot be read, or names no column; the message says where.
     """
-    columns = [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in results.columns(all=former)]
-    return _compile(condition, columns, option).holds
+    return _compile(condition, _name_axes(results.columns(all=former)), option).holds
+
+
+def _name_axes(columns: Iterable[Any]) -> list[NamedAxis]:
+    return [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
 
 
 def _compile(condition: str, columns: Sequence[NamedAxis], option: str) -> Clause:
@@ -103,16 +106,15 @@ def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int,
     results = RecordedResults.open(folder)
     columns = {column.name for column in results.columns()}
     names = dict.fromkeys(chain.from_iterable(map(_find_names, requirements)))
-    axes = {name for name, _ in results.axes}
+    no_metrics = {*_COUNTS, "where", "and", "or", "not", "in", *(name for name, _ in results.axes)}
     wanted: list[str] = []
-    for name in names:
-        if name in axes or name in _COUNTS or name in ("where", "and", "or", "not", "in"):
-            continue
-        try:
+    for name in (name for name in names if name not in no_metrics):
+        with suppress(UsageError):
             wanted += [metric.name for metric in resolve_metrics([name])]
-        except UsageError:
-            continue
-    if any(_is_incomplete(results, name) if name in columns else True for name in wanted):
+    is_lacking = not columns.issuperset(wanted)
+    if wanted and not is_lacking:
+        is_lacking = any(row[n] is None for row in results.rows() if row["image_path"] is not None for n in wanted)
+    if is_lacking:
         make_study(folder, metrics=wanted, progress=progress)
         write_tables(folder)
 
@@ -120,10 +122,6 @@ def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int,
 def _find_names(text: str) -> list[str]:
     """List the words of a requirement that are not quoted."""
     return _NAME.findall(re.sub(r"\"[^\"]*\"|'[^']*'", "", text))
-
-
-def _is_incomplete(results: RecordedResults, metric: str) -> bool:
-    return any(row[metric] is None and row["image_path"] is not None for row in results.rows())
 
 
 def _check(results: RecordedResults, text: str) -> CheckResult:
@@ -137,20 +135,18 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
     for name in _find_names(condition):
         if name not in known and (near := did_you_mean(name, _COUNTS)):
             raise UsageError(f"--require {text!r}: there is no column named {name}.{near}")
-    axes = [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
+    axes = _name_axes(columns)
     clause = _compile(condition, axes, f"--require {text!r}")
     chosen = _compile(rest[0], axes, f"--require {text!r}, where").holds if rest else None
     fixed = ["index", *(name for name, _ in results.axes)]
-    measured = _is_about_images(clause.names, columns)
+    order = [column.name for column in columns]  # metrics stand behind render_seconds
+    measured = any(order.index(name) > order.index("render_seconds") for name in clause.names)
     rows = [row for row in results.rows(where=chosen) if row["image_path"] is not None or not measured]
     missed = [row for row in rows if not clause.holds(row)]
     shown = dict.fromkeys([*fixed, *clause.names, *(["image_path"] if measured else ["error"])])
-    if not rows:
-        summary = "no image to test"
-    else:
-        summary = (
-            f"{len(missed):,} of {format_count(len(rows), 'image' if measured else 'row')} miss it" if missed else ""
-        )
+    summary = f"{len(missed):,} of {format_count(len(rows), 'image' if measured else 'row')} miss it"
+    if not missed:
+        summary = "" if rows else "no image to test"
     return CheckResult(
         requirement=text,
         is_met=bool(rows) and not missed,
@@ -158,12 +154,6 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
         summary=summary,
         missed=tuple({name: _plain(row[name]) for name in shown} for row in missed),
     )
-
-
-def _is_about_images(names: Sequence[str], columns: Sequence[Any]) -> bool:
-    """Return whether a condition names a metric: these stand behind render_seconds in the table."""
-    order = [column.name for column in columns]
-    return any(order.index(name) > order.index("render_seconds") for name in names)
 
 
 def _check_counts(results: RecordedResults, text: str, condition: str) -> CheckResult:
@@ -212,7 +202,7 @@ def _printable(text: str) -> str:
     return "".join(letter for letter in text if letter in "\t\n" or (letter >= " " and letter not in "\ufffe\uffff"))
 
 
-class Results(Recorded):
+class Results(RecordedResults):
     """What a results folder holds. Nothing is kept open: each call reads what the journal says now.
 
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.

@@ -15,7 +15,7 @@ MAX_SIDE: Final = 16_384  # pixels of an image: no server renders more at once
 SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "model", "stack", "controls", "board"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Role:
     """What a role means, in words for people, and which values make sense for it on any server."""
 
@@ -28,50 +28,36 @@ class Role:
 
 ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
     {
-        "prompt": Role(kind="text", means="The text that the image should show."),
-        "negative_prompt": Role(kind="text", means="The text that the image should avoid."),
-        "variation": Role(
-            kind="text", means="Appended to the prompt, after a comma, or put where the prompt says {variation}."
-        ),
-        "denoise_strength": Role(
-            kind="number", low=0, high=1, means="Strength of img2img: 0 keeps the source, 1 ignores it."
-        ),
-        "seed": Role(kind="integer", low=0, high=SEED_MAX, means="Seed of the noise, 0 to 4294967295."),
-        "steps": Role(kind="integer", low=1, means="Denoising steps, at least 1."),
-        "cfg_scale": Role(kind="number", low=0, means="How closely the prompt is followed (classifier-free guidance)."),
-        "scheduler": Role(kind="name", means="Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
-        "sampler": Role(kind="name", means="Name of the sampler, where a server has it apart from its noise schedule."),
-        "model": Role(
-            kind="model", means="Main model: a name, name@base if the name is ambiguous, or the server's key."
-        ),
-        "vae": Role(kind="model", optional=True, means="VAE model; null uses the VAE of the main model."),
-        "image": Role(kind="image", means="The source image: a file path, or gallery:NAME for one on the server."),
-        "width": Role(kind="integer", low=1, high=MAX_SIDE, means="Width of the image in pixels."),
-        "height": Role(kind="integer", low=1, high=MAX_SIDE, means="Height of the image in pixels."),
+        "prompt": Role("text", "The text that the image should show."),
+        "negative_prompt": Role("text", "The text that the image should avoid."),
+        "variation": Role("text", "Appended to the prompt, after a comma, or put where the prompt says {variation}."),
+        "denoise_strength": Role("number", "Strength of img2img: 0 keeps the source, 1 ignores it.", low=0, high=1),
+        "seed": Role("integer", "Seed of the noise, 0 to 4294967295.", low=0, high=SEED_MAX),
+        "steps": Role("integer", "Denoising steps, at least 1.", low=1),
+        "cfg_scale": Role("number", "How closely the prompt is followed (classifier-free guidance).", low=0),
+        "scheduler": Role("name", "Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
+        "sampler": Role("name", "Name of the sampler, where a server has it apart from its noise schedule."),
+        "model": Role("model", "Main model: a name, name@base if the name is ambiguous, or the server's key."),
+        "vae": Role("model", "VAE model; null uses the VAE of the main model.", optional=True),
+        "image": Role("image", "The source image: a file path, or gallery:NAME for one on the server."),
+        "width": Role("integer", "Width of the image in pixels.", low=1, high=MAX_SIDE),
+        "height": Role("integer", "Height of the image in pixels.", low=1, high=MAX_SIDE),
         "lora": Role(
-            kind="stack",
-            optional=True,
-            means="LoRA model, or a list of them; each a name or {name, weight}. null is none.",
+            "stack", "LoRA model, or a list of them; each a name or {name, weight}. null is none.", optional=True
         ),
-        "lora_weight": Role(
-            kind="number", means="Weight of the LoRA; of several, those without a weight of their own."
-        ),
+        "lora_weight": Role("number", "Weight of the LoRA; of several, those without a weight of their own."),
         "clip_skip": Role(
-            kind="integer",
+            "integer",
+            "How many of the text encoder's last layers are skipped; 0 uses all (elsewhere called clip skip 1).",
             low=0,
             high=23,
-            means="How many of the text encoder's last layers are skipped; 0 uses all (elsewhere called clip skip 1).",
         ),
-        "control_image": Role(kind="image", means="The image that a ControlNet follows: a file path, or gallery:NAME."),
-        "control_weight": Role(kind="number", low=-1, high=2, means="Weight of the ControlNet, -1 to 2."),
-        "control_model": Role(kind="model", means="The ControlNet's model, by name."),
-        "control_begin": Role(
-            kind="number", low=0, high=1, means="Point of denoising where the ControlNet begins, 0 to 1."
-        ),
-        "control_end": Role(
-            kind="number", low=0, high=1, means="Point of denoising where the ControlNet ends, 0 to 1."
-        ),
-        "board": Role(kind="board", optional=True, means="Board on the server for the images, by name."),
+        "control_image": Role("image", "The image that a ControlNet follows: a file path, or gallery:NAME."),
+        "control_weight": Role("number", "Weight of the ControlNet, -1 to 2.", low=-1, high=2),
+        "control_model": Role("model", "The ControlNet's model, by name."),
+        "control_begin": Role("number", "Point of denoising where the ControlNet begins, 0 to 1.", low=0, high=1),
+        "control_end": Role("number", "Point of denoising where the ControlNet ends, 0 to 1.", low=0, high=1),
+        "board": Role("board", "Board on the server for the images, by name.", optional=True),
     }
 )
 ROLE_NAMES: Final[tuple[str, ...]] = tuple(ROLE_TABLE)

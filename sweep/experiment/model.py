@@ -29,7 +29,7 @@ AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.source_images`."""
+    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.image_conversion`."""
 
     path: Path
     shown: str

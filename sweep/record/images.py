@@ -22,6 +22,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, TransientError
+from sweep.image_conversion import read_input
 from sweep.record.files import (
     PART,
     Checkpoint,
@@ -35,7 +36,6 @@ from sweep.record.files import (
     sync_folder,
 )
 from sweep.record.sqlite.schema import JOURNAL_FILE, reading
-from sweep.source_images import read_input
 from sweep.types import Scalar
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from sweep.errors import (
     UsageError,
     VariationError,
 )
+from sweep.image_conversion import read_input
 from sweep.servers.responses import (
     BAD_REQUEST,
     TIMED_OUT,
@@ -39,7 +40,6 @@ from sweep.servers.responses import (
     text,
     unreachable_error,
 )
-from sweep.source_images import read_input
 
 _LONGEST_NAME: Final = 255
 

@@ -202,9 +202,7 @@ class Dialect(Protocol):
     descriptive_nodes: frozenset[str] = frozenset()  # node types with model fields that load no model
     collecting_nodes: frozenset[str] = frozenset()  # node types of which one input takes several edges
     run_fields: frozenset[str] = frozenset()  # fields of output nodes that the run itself sets
-    closing_calls: Mapping[
-        str, tuple[str, ...]
-    ] = {}  # node type → calls behind which it reads no text: ("a", "b").and()
+    closing_calls: Mapping[str, tuple[str, ...]] = {}  # node type → calls behind which it reads no text, as .and()
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
     common_fields: Mapping[str, FieldSchema] = {}  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence

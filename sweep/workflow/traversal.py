@@ -90,18 +90,14 @@ class Wiring:
         seen = {address}
         here = address
         while edges := self.feeding(here):
-            held = self._held(edges[-1].source)
-            if held is None or held in seen:
+            output = edges[-1].source
+            schema = self.schema(output.node)
+            held = self.schemas.dialect.held_field(self.kind(output.node), schema, output.field) if schema else None
+            here = Address(output.node, held or "")
+            if held is None or here in seen:
                 return address, self.feeding(address)
-            here = held
             seen.add(here)
         return here, ()
-
-    def _held(self, output: Address) -> Address | None:
-        """Return the field whose value this output gives on as it is, where its node only holds that value."""
-        schema = self.schema(output.node)
-        field = self.schemas.dialect.held_field(self.kind(output.node), schema, output.field) if schema else None
-        return Address(output.node, field) if field is not None else None
 
     def upstream(
         self,

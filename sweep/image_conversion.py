@@ -1,4 +1,4 @@
-"""Input images as servers take them: upright by their EXIF orientation, RGB(A) or grey, 8 bits a channel.
+"""Conversion of input images to what servers take: upright by EXIF orientation, RGB(A) or grey, 8 bits a channel.
 
 An image that needs nothing is sent byte for byte, and its hash is that of its bytes. Any other is converted to PNG
 where it is sent and where it is kept; its hash is made from the original's, so that keys do not depend on an encoder.
@@ -44,20 +44,22 @@ def prepare_image(raw: bytes) -> bytes:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(raw)) as opened:
             image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, grey
+        low, high = image.getextrema()
+        assert isinstance(low, int | float) and isinstance(high, int | float)  # noqa: PT018  one band
+        scale = 1 / 256 if image.mode.startswith("I") and high > 255 else 1 if high > 1 else 255
+        image = image.convert("F").point(lambda value: value * scale).convert("L")
+    elif image.mode not in _READY_MODES:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     stream = io.BytesIO()
-    _convert(image).save(stream, "PNG", compress_level=1)
+    image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
 def read_input(path: Path, sha256: str) -> tuple[bytes, str]:
-    """Read an input image as it is sent and kept.
+    """Return an input image's bytes as they are sent and kept, and the ending of a file with them (".png").
 
-    Returns:
-        Its bytes, and the ending of a file with them (".png").
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: Its content no longer has this hash.
+    Raises OSError where it cannot be read, and ValueError where its content no longer has this hash.
     """
     raw = path.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
@@ -74,14 +76,3 @@ def _read_orientation(image: Image.Image) -> int:
     except (OSError, ValueError, SyntaxError, TypeError, KeyError):  # EXIF that is broken turns nothing
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
-
-
-def _convert(image: Image.Image) -> Image.Image:
-    if image.mode in _READY_MODES:
-        return image
-    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, grey
-        low, high = image.getextrema()
-        assert isinstance(low, int | float) and isinstance(high, int | float)  # noqa: PT018  one band
-        scale = 1 / 256 if image.mode.startswith("I") and high > 255 else 1 if high > 1 else 255
-        return image.convert("F").point(lambda value: value * scale).convert("L")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
