@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +16,39 @@ if TYPE_CHECKING:
     from sweep.sandbox import FaultInjection
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultOptions:
+    """What goes wrong in the sandbox."""
+
+    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items that fail.", metavar="N")] = 0.0
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Inject a fault into this share of requests: error_503=0.05. Repeat for more; a wrong name lists all.",
+            metavar="NAME=SHARE",
+        ),
+    ] = None
+
+    def parse(self) -> FaultInjection:
+        """Parse the shares. Raises UsageError for an unknown fault or a text that is no share."""
+        from sweep.sandbox import FaultInjection
+
+        names = [field.name for field in fields(FaultInjection) if field.type == "float"]
+        shares = {"fail_rate": self.fail_rate}
+        for text in self.fault or ():
+            name, _, share = text.partition("=")
+            if name not in names:
+                near = did_you_mean(name, names)
+                raise UsageError(f"There is no fault {name!r}.{near}", hint=f"Faults: {', '.join(names)}.")
+            try:
+                shares[name] = float(share)
+            except ValueError:
+                raise UsageError(f"{text!r} has no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
+        return FaultInjection(**shares)  # type: ignore[arg-type]
+
+
 def sandbox(
+    *,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 9091,
@@ -38,14 +71,7 @@ def sandbox(
         int, typer.Option(min=1, help="Items rendered at the same time, as with several GPUs.", metavar="N")
     ] = 1,
     queue_limit: Annotated[int, typer.Option(min=1, help="Maximum number of pending items.", metavar="N")] = 10_000,
-    fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items that fail.", metavar="N")] = 0.0,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Inject a fault into this share of requests: error_503=0.05. Repeat for more; a wrong name lists all.",
-            metavar="NAME=SHARE",
-        ),
-    ] = None,
+    faults: FaultOptions,
     api: Annotated[
         Literal["queue", "sessions", "portable"],
         typer.Option(help="API to serve: queue, sessions or portable.", metavar="API"),
@@ -80,7 +106,7 @@ def sandbox(
         api=api,
         users=_users(user or []),
         root=root,
-        faults=_faults(fail_rate, fault or []),
+        faults=faults.parse(),
     )
     anyio.run(serve_sandbox, chosen, print_line)
 
@@ -97,23 +123,3 @@ def _users(given: list[str]) -> dict[str, str]:
     if not all(email and password for email, _, password in pairs):
         raise UsageError("A user needs an e-mail address and a password.", hint="Write --user me@example.org:secret.")
     return {email: password for email, _, password in pairs}
-
-
-def _faults(fail_rate: float, given: list[str]) -> FaultInjection:
-    from dataclasses import fields
-
-    from sweep.sandbox import FaultInjection
-
-    names = [field.name for field in fields(FaultInjection) if field.type == "float"]
-    chosen: dict[str, float] = {"fail_rate": fail_rate}
-    for text in given:
-        name, _, share = text.partition("=")
-        if name not in names:
-            raise UsageError(
-                f"There is no fault {name!r}.{did_you_mean(name, names)}", hint=f"Faults: {', '.join(names)}."
-            )
-        try:
-            chosen[name] = float(share)
-        except ValueError:
-            raise UsageError(f"{text!r} has no share.", hint=f"Write {name}=0.05 for one in twenty.") from None
-    return FaultInjection(**chosen)  # type: ignore[arg-type]

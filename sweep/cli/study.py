@@ -28,12 +28,16 @@ GAP: Final = 2
 
 def share_tables(study: StudyJson, width: int) -> list[Table]:
     """Build tables that show every axis within `width` columns; none if no variance could be split."""
-    effects = [effect for effect in study["effects"] if effect["shares"]]
     labels = {metric["name"]: metric["label"][:_LABEL] for metric in study["metrics"]}
-    columns = [[name, *(_share_text(effect, name) for effect in effects)] for name in _axes(study, effects)]
-    columns.append([REST, *map(_rest_share, effects)])
-    first = ["", *(labels[effect["metric"]] for effect in effects)]
-    return [_share_table([first, *chosen]) for chosen in _split_columns(first, columns, width)] if effects else []
+    split = [(labels[effect["metric"]], _share_texts(effect)) for effect in study["effects"] if effect["shares"]]
+    if not split:
+        return []
+    axes = [axis["name"] for axis in study["design"]["axes"]]
+    shown = [axis for axis in axes if any(axis in texts for _, texts in split)]
+    columns = [[axis, *(texts.get(axis, "") for _, texts in split)] for axis in shown]
+    columns.append([REST, *(texts.get("", "") for _, texts in split)])
+    first = ["", *(label for label, _ in split)]
+    return [_share_table([first, *chosen]) for chosen in _split_columns(first, columns, width)]
 
 
 def caption(study: StudyJson) -> str:
@@ -44,28 +48,22 @@ def caption(study: StudyJson) -> str:
     return "Share of the variance in % that each axis explains (noise of seeds taken out; no intervals)"
 
 
-def _axes(study: StudyJson, effects: Sequence[Effects]) -> list[str]:
-    """Return the axes that have a share of any metric, in the order of the experiment."""
-    split = {share["axes"][0] for effect in effects for share in effect["shares"] if len(share["axes"]) == 1}
-    return [axis["name"] for axis in study["design"]["axes"] if axis["name"] in split]
+def _share_texts(effect: Effects) -> dict[str, str]:
+    """Format the share of each axis, and as "" what no axis explains alone: interactions and the rest.
 
-
-def _share_text(effect: Effects, axis: str) -> str:
-    """Format a share in whole percents, and in tenths below two; or its place, where only that is known."""
-    alone = [share for share in effect["shares"] if len(share["axes"]) == 1]
-    for place, share in enumerate(alone, start=1):
-        if share["axes"] == [axis]:
-            value = share["share"]["value"]
-            return f"{place}." if value is None else f"{100 * value:.{0 if value >= 0.02 else 1}f}"
-    return ""
-
-
-def _rest_share(effect: Effects) -> str:
-    """Return the share that no axis explains alone: interactions and the rest; empty where only the order is known."""
-    if effect["rest"] is None:
-        return ""
-    alone = sum(share["share"]["value"] or 0.0 for share in effect["shares"] if len(share["axes"]) == 1)
-    return f"{100 * max(1.0 - alone, 0.0):.0f}"
+    A share is in whole percents, and in tenths below two. Where only the order is known, it is the place.
+    """
+    texts: dict[str, str] = {}
+    alone = 0.0
+    for share in (share for share in effect["shares"] if len(share["axes"]) == 1):
+        value = share["share"]["value"]
+        alone += value or 0.0
+        texts[share["axes"][0]] = (
+            f"{len(texts) + 1}." if value is None else f"{100 * value:.{0 if value >= 0.02 else 1}f}"
+        )
+    if effect["rest"] is not None:
+        texts[""] = f"{100 * max(1.0 - alone, 0.0):.0f}"
+    return texts
 
 
 def _split_columns(first: list[str], columns: list[list[str]], width: int) -> Iterator[list[list[str]]]:
