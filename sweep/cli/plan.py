@@ -106,7 +106,7 @@ def _points(forecast: Forecast) -> list[str]:
     sizes = [f"{len(dimension):,}" for dimension in plan.experiment.dimensions]
     if plan.replicates > 1:
         sizes.append(f"{plan.replicates} replicates")
-    full = plan.experiment.condition is None and plan.experiment.design.kind == "full"
+    full = not plan.experiment.clauses and plan.experiment.design.kind == "full"
     most = f"at most {plan.most:,}" if plan.most < len(plan) else f"{len(plan):,}"
     product = most + ("" if full and len(sizes) < 2 else f" {'=' if full else 'of'} {' × '.join(sizes)}")
     parts = [product, f"done {forecast.done:,}", f"new {forecast.new:,}"]

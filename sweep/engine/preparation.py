@@ -397,7 +397,7 @@ def describe_experiment(plan: Plan) -> ExperimentFacts:
             )
             for axis in plan.axes
         ),
-        conditions=tuple(clause.text for clause in experiment.condition.clauses) if experiment.condition else (),
+        conditions=tuple(clause.text for clause in experiment.clauses),
         left_out=tuple(experiment.grid.left_out(MOST_LEFT_OUT)),
         metrics=experiment.study.metrics,
         baseline=dict(experiment.study.baseline),

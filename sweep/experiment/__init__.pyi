@@ -1,5 +1,5 @@
 from .axis_arguments import parse_axis, write_experiment
-from .conditions import Clause, Condition, ConditionError, NamedAxis, ValueKind, compile_clause
+from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
 from .grid import Grid, Space
@@ -32,7 +32,6 @@ __all__ = [
     "AxisKind",
     "CellSeeds",
     "Clause",
-    "Condition",
     "ConditionError",
     "Dimension",
     "Experiment",

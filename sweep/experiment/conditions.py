@@ -272,17 +272,6 @@ class Clause:
             return not self.wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """All clauses of an experiment; a point counts where every one holds."""
-
-    clauses: tuple[Clause, ...]
-
-    def holds(self, values: AxisValues) -> bool:
-        """Tell whether the point with these values counts."""
-        return all(clause.holds(values) for clause in self.clauses)
-
-
 def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Clause:
     """Compile one condition. Raises ConditionError where it cannot be read or names no axis."""
     if len(text) > MAX_TEXT:

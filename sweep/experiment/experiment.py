@@ -68,7 +68,7 @@ class Experiment(Declaration):
     def grid(self) -> Grid:
         """All points, lazily. Made once."""
         if not self._grids:
-            self._grids.append(Grid(self.dimensions, self.condition, self.design))
+            self._grids.append(Grid(self.dimensions, self.clauses, self.design))
         return self._grids[0]
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:

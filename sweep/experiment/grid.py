@@ -16,7 +16,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError
-from sweep.experiment.conditions import Clause, Condition
+from sweep.experiment.conditions import Clause
 from sweep.experiment.model import (
     CellSeeds,
     Dimension,
@@ -130,10 +130,9 @@ class Space:
         return index if below else None
 
 
-def make_space(dimensions: Sequence[Dimension], condition: Condition | None) -> Space:
-    """Make the space of the points that the condition leaves. Raises ExperimentError for too many combinations."""
-    groups = _group_tied(dimensions, condition.clauses if condition else ())
-    components = [_make_component(dimensions, members, clauses) for members, clauses in groups]
+def make_space(dimensions: Sequence[Dimension], clauses: Sequence[Clause]) -> Space:
+    """Make the space of the points that the clauses leave. Raises ExperimentError for too many combinations."""
+    components = [_make_component(dimensions, *group) for group in _group_tied(dimensions, clauses)]
     return Space([len(dimension) for dimension in dimensions], components)
 
 
@@ -433,23 +432,23 @@ MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made
 
 class Grid(LazySequence[Variation]):
     """Points in the order of the definition: the first axis varies slowest. Indices are dense over the points that
-    count, those the condition and the design leave. Takes room for the levels of its axes and for each combination
+    count, those the conditions and the design leave. Takes room for the levels of its axes and for each combination
     that conditions leave of the axes they name; nothing grows with the number of points.
     """
 
     def __init__(
-        self, dimensions: Sequence[Dimension], condition: Condition | None = None, design: DesignSpec | None = None
+        self, dimensions: Sequence[Dimension], clauses: Sequence[Clause] = (), design: DesignSpec = FULL_DESIGN
     ) -> None:
         self._dimensions = tuple(dimensions)
-        self._condition = condition
-        self._design = design or FULL_DESIGN
+        self._clauses = clauses
+        self._design = design
         self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in self._dimensions)
         self._made: list[dict[int, dict[str, Level]]] = [{} for _ in self._dimensions]
 
     @cached_property
     def space(self) -> Space:
         """Index ↔ positions along the dimensions, of the grid before a design picks from it."""
-        return make_space(self._dimensions, self._condition)
+        return make_space(self._dimensions, self._clauses)
 
     @cached_property
     def chosen(self) -> Sequence[int]:

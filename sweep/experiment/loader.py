@@ -380,11 +380,11 @@ def load_document(
     name, (workflow, workflow_path) = builder.choose_name(path.stem), builder.find_workflow()
     builder.require_fetched(name)
     grid = GridValidator(file, document, problems, dimensions)
-    condition = grid.compile_condition()
+    clauses = grid.compile_clauses()
     grid.check()
     builder.check_addresses()
     problems.raise_any()
-    grid.check_not_empty(condition)
+    grid.check_not_empty(clauses)
     wanted, size = file.design.points or 0, grid.points
     surplus = [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
     return make(
@@ -395,7 +395,7 @@ def load_document(
         folder=document.folder,
         inputs=inputs,
         dimensions=dimensions,
-        condition=condition,
+        clauses=clauses,
         design=file.design,
         roles=file.roles,
         servers=file.servers,

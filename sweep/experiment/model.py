@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from sweep.errors import ExperimentError
-from sweep.experiment.conditions import Condition
+from sweep.experiment.conditions import Clause
 from sweep.experiment.document import Mark
 from sweep.experiment.schema import FULL_DESIGN, DesignSpec, StudySpec
 from sweep.role_table import SEED_MAX
@@ -151,7 +151,7 @@ class Declaration:
     folder: Path  # what relative paths start from
     inputs: Mapping[str, Setting] = field(default_factory=dict)
     dimensions: tuple[Dimension, ...] = ()  # the first varies slowest
-    condition: Condition | None = None  # where: and exclude:
+    clauses: tuple[Clause, ...] = ()  # of where: and exclude:; a point counts where every one holds
     design: DesignSpec = FULL_DESIGN
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role → addresses, where the file settles it
     servers: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
 from sweep.experiment.axis_arguments import suggest_axis
-from sweep.experiment.conditions import Clause, Condition, ConditionError, NamedAxis, compile_clause
+from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
 from sweep.experiment.grid import make_space
 from sweep.experiment.input_types import TEMPLATE_NAMES, quote
@@ -247,8 +247,8 @@ class GridValidator:
         self.points = math.prod(len(dimension) for dimension in dimensions)  # of the full grid
         self.seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
 
-    def compile_condition(self) -> Condition | None:
-        """Compile the clauses of where: and exclude:; None where there are none."""
+    def compile_clauses(self) -> tuple[Clause, ...]:
+        """Compile the conditions of where: and exclude:, those that name only axes that are right."""
         broken = set(self._list_written_axes()) - set(self.axes)
         known = [_describe_axis(axis) for axis in self.axes.values()] + [NamedAxis(name, "any") for name in broken]
         clauses: list[Clause] = []
@@ -264,7 +264,7 @@ class GridValidator:
                 self._check_seeds_known(place, section, clause)
                 if not broken.intersection(clause.names):
                     clauses.append(clause)
-        return Condition(tuple(clauses)) if clauses else None
+        return tuple(clauses)
 
     def _check_seeds_known(self, place: DocumentPath, section: str, clause: Clause) -> None:
         levels = {name: self.axes[name].levels for name in clause.names if name in self.axes}
@@ -356,11 +356,9 @@ class GridValidator:
             elif find_position(axis.levels, value) is None:
                 self.problems.add_at_value(place, f"axis {name} has no value {quote(value)}")
 
-    def check_not_empty(self, condition: Condition | None) -> None:
+    def check_not_empty(self, clauses: Sequence[Clause]) -> None:
         """Raise ExperimentError now, where that is quickly known, if the conditions leave nothing."""
-        if condition is None or self.points > MAX_CHECKED_POINTS:
-            return
-        if not len(make_space(self.dimensions, condition)):
+        if self.points <= MAX_CHECKED_POINTS and not len(make_space(self.dimensions, clauses)):
             place = ("where",) if self.file.where else ("exclude",)
             self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()

@@ -119,7 +119,7 @@ def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
     short = [dimension for dimension in experiment.dimensions if len(dimension) <= _LEVELS]
     pairs = product(short, plan.bound_graphs)
     alike = [found for dimension, bound in pairs if (found := _find_equal_steps(dimension, bound, plan.variants))]
-    if alike and experiment.condition is None and experiment.design.kind == "full":
+    if alike and not experiment.clauses and experiment.design.kind == "full":
         for place, message in alike:
             problems.add_at_key(place, message)
     elif alike or len(plan) <= _POINTS:

@@ -14,7 +14,7 @@ from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment import Condition, Dimension, Level, Setting, is_address, parse_numbered, strip_number
+from sweep.experiment import Clause, Dimension, Level, Setting, is_address, parse_numbered, strip_number
 from sweep.plan.field_rules import Binding, Written, list_controls, list_loras
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.plan.targets import Assignments, levels_at
@@ -83,7 +83,7 @@ class VariantSelector:
         schemas: NodeSchemas,
         models: ModelFinder,
         uses: Assignments,
-        condition: Condition | None = None,
+        clauses: Sequence[Clause] = (),
     ) -> None:
         self._workflow = workflow
         self._schemas = schemas
@@ -93,7 +93,6 @@ class VariantSelector:
         self._targets = [target for target in uses if strip_number(target) in _DECIDING]
         deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
         self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
-        clauses = condition.clauses if condition else ()
         self._clauses = tuple(clause for clause in clauses if set(clause.names) <= set(self.axes))
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 

@@ -162,7 +162,7 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
         yield bound.digests.with_fields(bound.values(bound.levels)).key(bound.outputs)
     for dimension in experiment.dimensions:
         yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]
-    yield [[clause.text, clause.wanted] for clause in experiment.condition.clauses] if experiment.condition else []
+    yield [[clause.text, clause.wanted] for clause in experiment.clauses]
     design = experiment.design
     yield [design.kind, design.points, design.seed, dict(design.baseline)]
     if design.kind not in ("full", "adaptive"):

@@ -100,7 +100,7 @@ class _Planner:
         self.models = models
         self.problems = ProblemCollector(experiment, experiment.source or experiment.name, PlanError)
         self.uses = Assignments.of(experiment)
-        self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.condition)
+        self.variants = VariantSelector(workflow, schemas, models, self.uses, experiment.clauses)
         self.mains: dict[ModelRef, None] = {}
         path, written = experiment.workflow_path, experiment.workflow
         self.called = path.name if path and not is_reference(written) else written  # in a sentence

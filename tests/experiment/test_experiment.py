@@ -29,7 +29,7 @@ DECIDES_NO_IMAGE = {
     "name": "a label",
     "description": "a label",
     "folder": "where files lie, not what is in them",
-    "condition": "which points there are, not what one looks like",
+    "clauses": "which points there are, not what one looks like",
     "design": "which points there are, not what one looks like",
     "servers": "who renders",
     "board": "where images go",

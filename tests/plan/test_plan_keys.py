@@ -107,7 +107,7 @@ IDENTITY: dict[str, dict[str, Any]] = {  # field → what to change; every point
     "roles": {"roles": {"prompt": ["negative.prompt"]}},
 }
 CHOOSING: dict[str, dict[str, Any]] = {  # they say which points there are; a point that stays keeps its key
-    "condition": {"where": "seed > 1"},
+    "clauses": {"where": "seed > 1"},
     "design": {"design": {"kind": "random", "points": 2, "seed": 3, "seeds": "one"}},
     "study": {"study": {"replicates": 2}},
 }
