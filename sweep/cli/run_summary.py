@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sweep.engine import RunSummary
-    from sweep.record import Marginal, Mean
     from sweep.study import MetricFacts, StudyJson
 
 
@@ -124,7 +123,7 @@ def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
     return max(MIN_VALUE_WIDTH, text_width() - taken)
 
 
-def _shorten_axis(group: list[Marginal], lines: int) -> list[Marginal | int]:
+def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Marginal | int]:
     """Return the values of an axis in so many lines: of a long axis both ends, between them the number left out.
 
     Seeds get one line in all: they are repetitions, so a single one says little.
@@ -138,7 +137,7 @@ def _shorten_axis(group: list[Marginal], lines: int) -> list[Marginal | int]:
     return [*group[:first], len(group) - first - last, *group[len(group) - last :]]
 
 
-def _cells(entry: Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
+def _cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
     if isinstance(entry, int):
         return [f"… {entry:,} more"]
     counts = [f"{entry.done:,}", *([f"{entry.failed:,}" if entry.failed else ""] if failed else [])]
@@ -146,7 +145,7 @@ def _cells(entry: Marginal | int, metrics: list[MetricFacts], failed: bool) -> l
     return [" ".join(entry.value.split()), *counts, _mean_text(entry.seconds), *means]
 
 
-def _mean_text(mean: Mean) -> str:
+def _mean_text(mean: record.Mean) -> str:
     value = mean.value
     if value is None:
         return ""

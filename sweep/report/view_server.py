@@ -103,15 +103,8 @@ def _choose_images(data: ReportData) -> list[str]:
 @lru_cache(maxsize=500)
 def _first_finding(folder: Path, changed: float) -> str:  # noqa: ARG001  a new time of change is a new question
     """Return the first finding of the study, from values measured before; "" where nothing is measured."""
-    from sweep.study import make_study
-
-    try:
-        if not read_report_data(folder).metrics:
-            return ""
-        words = make_study(folder).to_json()["words"]
-    except SweepError:
-        return ""
-    text = next((word["text"] for word in words if word["headline"]), "")
+    study = study_folder(folder) if read_report_data(folder).metrics else None
+    text = next((word["text"] for word in study["words"] if word["headline"]), "") if study else ""
     return re.sub(r" \([^()]*\)", "", text)
 
 
