@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Digests, Edge, Graph, Node, NodeSchemas, Value, nodes_after, nodes_before
+from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, nodes_after, nodes_before
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -98,7 +98,6 @@ class _Fusing:
 
     def _name_nodes(self, instance: Instance, needed: frozenset[str]) -> dict[str, str]:
         """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
-        digests = Digests(instance.graph, instance.dialect).by_node
         private = _find_private(instance, needed)
         names: dict[str, str] = {}
         twins: Counter[str] = Counter()  # equal nodes of one instance stay apart: a collection counts them
@@ -106,7 +105,7 @@ class _Fusing:
             if old in private:
                 names[old] = f"{old}_{instance.key[:_DIGITS]}"
                 continue
-            digest = digests[old]
+            digest = instance.digests[old]
             copy = f"_{twins[digest]}" if twins[digest] else ""
             name = f"{old}_{digest[:_DIGITS]}{copy}"
             names[old] = self._shared.setdefault((digest, twins[digest]), name)

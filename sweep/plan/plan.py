@@ -18,11 +18,12 @@ from sweep.workflow import TEMPLATES, Dialect, Graph, ImageRef, ModelRef, NodeSc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A variation bound to its graph, which names no server and holds no metadata: see `submission`."""
+    """A variation bound to its graph, which names no server and holds no metadata: see `make_submission`."""
 
     key: str  # hex; same key, same image: names neither server, folder, label nor layout
     variation: Variation
     graph: Graph
+    digests: Mapping[str, str]  # by node of the graph: of what it computes
     outputs: tuple[str, ...]  # the nodes whose images are wanted
     dialect: Dialect  # of the servers the graph is for
     prompt: str | None = None  # as it is rendered, composed
@@ -220,6 +221,7 @@ class Plan:
             key=_repeat_key(key, replicate),
             variation=variation,
             graph=graph,
+            digests=digests.by_node,
             outputs=bound.outputs,
             dialect=self.schemas.dialect,
             prompt=prompt if isinstance(prompt, str) else None,

@@ -34,7 +34,12 @@ class Alive:
 
 def instance(number: int) -> Instance:
     return Instance(
-        key=f"k{number}", variation=Variation(number, {}), graph=Graph({}), outputs=("out",), dialect=INVOKEAI
+        key=f"k{number}",
+        variation=Variation(number, {}),
+        graph=Graph({}),
+        digests={},
+        outputs=("out",),
+        dialect=INVOKEAI,
     )
 
 

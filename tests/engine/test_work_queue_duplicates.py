@@ -23,6 +23,7 @@ def instance(index: int, key: str) -> Instance:
         key=key,
         variation=Variation(index, {"label": Level(f"l{index}", {})}),
         graph=Graph({}),
+        digests={},
         outputs=("out",),
         dialect=INVOKEAI,
     )

@@ -129,6 +129,17 @@ def test_a_replicate_shares_nothing_and_uses_no_cache(plans: Plans) -> None:
     assert sum(1 for node in fused.graph.nodes.values() if node.fields.get("use_cache") is False) == 1 + 6
 
 
+def an_instance(key: str, graph: Graph, output: str) -> Instance:
+    return Instance(
+        key=key,
+        variation=Variation(0, {"a": Level(key, {})}),
+        graph=graph,
+        digests=node_digests(graph, INVOKEAI),
+        outputs=(output,),
+        dialect=INVOKEAI,
+    )
+
+
 def test_random_nodes_and_what_follows_them_are_not_shared() -> None:
     def instance(key: str, shade: int) -> Instance:
         graph = Graph.of(
@@ -139,9 +150,7 @@ def test_random_nodes_and_what_follows_them_are_not_shared() -> None:
             ],
             ["dice.value → blank.width", "size.value → blank.height"],
         )
-        return Instance(
-            key=key, variation=Variation(0, {"a": Level(key, {})}), graph=graph, outputs=("blank",), dialect=INVOKEAI
-        )
+        return an_instance(key, graph, "blank")
 
     graph = fuse([instance("a" * 32, 1), instance("b" * 32, 2)]).graph
     assert (count(graph, "rand_int"), count(graph, "integer"), count(graph, "blank_image")) == (2, 1, 2)
@@ -158,7 +167,7 @@ def test_equal_nodes_of_one_graph_stay_two_for_a_collection() -> None:
             ],
             ["one.value → both.item", "two.value → both.item", "both.collection → out.items"],
         )
-        return Instance(key=key, variation=Variation(0, {}), graph=graph, outputs=("out",), dialect=INVOKEAI)
+        return an_instance(key, graph, "out")
 
     fused = fuse([instance("a" * 32, 1), instance("b" * 32, 2)])
     assert count(fused.graph, "integer") == 2
