@@ -270,7 +270,7 @@ class AxisDistance(TypedDict):
     `a`, `b` (row numbers) and `distance` are columns with one entry a pair.
     """
 
-    metric: str  # the distance: "colour" or "layout"
+    metric: str  # the distance: "colour"
     axis: str
     seed: bool
     mean: float

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from sweep.study.schema import (
     AdaptiveResult,
     AxisDistance,
     Choices,
     Curve,
-    Determinism,
     Difference,
     DiversityCell,
     Effects,
@@ -19,7 +19,6 @@ from sweep.study.schema import (
     Hold,
     LevelValue,
     MetricFacts,
-    NoiseFacts,
     Recommendation,
     Sentence,
     StudyJson,
@@ -36,7 +35,6 @@ def make_sentence(
     kind: str,
     text: str,
     detail: str = "",
-    *,
     metric: str | None = None,
     axis: str | None = None,
     rows: Sequence[int] = (),
@@ -115,16 +113,9 @@ def write_percent(share: Estimate) -> str:
     return text if low is None or high is None else f"{text} ({low:.{digits}f}–{high:.{digits}f} %)"
 
 
-def negate(estimate: Estimate) -> Estimate:
-    """Reverse a difference."""
-    value, low, high = (None if v is None else -v for v in (estimate["value"], estimate["low"], estimate["high"]))
-    return Estimate(**{**estimate, "value": value, "low": high, "high": low})
-
-
-def write_cell(cell: DiversityCell) -> str:
-    """Write a cell by its levels."""
-    levels = [f"{name_axis(name)} {write_level(level)}" for name, level in cell["cell"].items()]
-    return ", ".join(levels) or "the only point"
+def write_cell(cell: Group) -> str:
+    """Write a cell, or an image, by its levels."""
+    return ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in cell.items()) or "the only point"
 
 
 def capitalise(text: str) -> str:
@@ -151,40 +142,30 @@ def _write_mark(wanted: str, threshold: float) -> str:
 
 def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
     """Write which level to use, the counts behind it, and what they cannot say."""
-    axis = advice["axis"]
-    counts = [
-        hold
-        for hold in data["holds"]
-        if (hold["metric"], hold["axis"], hold["threshold"]) == (fact["name"], axis, advice["threshold"])
-        and not hold["group"]
-    ]
-    counts = counts[::-1] if advice["side"] == "from" else counts
-    text = _write_advice(advice, fact, counts)
+    name, axis, threshold = fact["name"], advice["axis"], advice["threshold"]
+    asked = (name, axis, threshold)
+    whole = [hold for hold in data["holds"] if not hold["group"]]
+    counts = [hold for hold in whole if (hold["metric"], hold["axis"], hold["threshold"]) == asked]
+    text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
     parts = [_write_weakest(advice, fact), _write_breadth(advice, data), _write_gap(advice), _write_mean(advice)]
     rows = _find_rows(data, {axis: advice["use"]}) if advice["use"] is not None else []
-    detail = " ".join(part for part in parts if part)
-    return make_sentence("recommendation", text, detail, metric=fact["name"], axis=axis, rows=rows)
+    return make_sentence("recommendation", text, " ".join(filter(None, parts)), metric=name, axis=axis, rows=rows)
 
 
 def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Hold]) -> str:
     axis, label, mark = name_axis(advice["axis"]), fact["label"], _write_mark(advice["wanted"], advice["threshold"])
-    kept = f"{label} stayed at {mark}"
-    if fact["name"] == "rating":
-        kept = f"{advice['threshold']:g} stars or more"
+    kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{label} stayed at {mark}"
     held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
+    extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
     if advice["use"] is None:
-        first = counts[0]
-        extreme = "highest" if advice["side"] == "from" else "lowest"
         if not any(hold["held"] for hold in counts):
             return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
-        place = f"{held} at {first['level']:g}, the {extreme}"
-        return f"No {axis} tested is safe for every image: {kept} {place}."
+        return f"No {axis} tested is safe for every image: {kept} {held} at {counts[0]['level']:g}, the {extreme}."
     later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
     if not later:
         return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
-    limit = "or more" if advice["side"] == "from" else "or less"
-    first_counts = [f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS]]
-    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {', '.join(first_counts)}."
+    others = ", ".join(f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS])
+    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {others}."
 
 
 def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
@@ -192,17 +173,11 @@ def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
         return ""
     ((name, level),) = advice["weakest_group"].items()
     low, high = advice["bracket_low"], advice["bracket_high"]
-    where = (
-        f"at {high:g}, the first level tested"
-        if low is None
-        else f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
-    )
+    where = f"at {high:g}, the first level tested"
+    if low is not None:
+        where = f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
     miss = "rise above" if fact["direction"] == "lower" else "fall below"
     return f"First {name_axis(name)} to {miss} {advice['threshold']:g}: {write_level(level)}, {where}."
-
-
-def _write_miss(fact: MetricFacts | None, threshold: float) -> str:
-    return f"{'rose above' if fact and fact['direction'] == 'lower' else 'fell below'} {threshold:g}"
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
@@ -236,13 +211,12 @@ def _write_mean(advice: Recommendation) -> str:
     value, low, high = advice["mean_crossing"], advice["low"], advice["high"]
     if value is None or low is None or high is None:
         return ""
-    shown = make_estimate(value, low, high)
-    is_gap = advice["method"] == BRACKET
-    where = f"between {low:g} and {high:g}" if is_gap else f"at {write_interval(shown)}"
+    shown = make_estimate(value, low, high, method=advice["method"])
+    where = _write_place(shown) if advice["method"] == BRACKET else f"at {write_interval(shown)}"
     return f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
 
 
-def describe_scales(data: StudyJson, axis: str) -> list[Sentence]:
+def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     """Write in which order detail, shapes and layout change along an axis."""
     found = []
     for name, label in SCALES:
@@ -250,15 +224,16 @@ def describe_scales(data: StudyJson, axis: str) -> list[Sentence]:
         if curve is not None and curve["half"]["value"] is not None and curve["half"]["low"] is not None:
             found.append((label, curve["half"]))
     if len(found) < 2:
-        return []
+        return
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
     places = [f"half of the {label} {_write_place(half)}" for label, half in found]
     is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
-    start = f"{capitalise(found[0][0])} changes first along {name_axis(axis)}" if is_first else None
-    text = f"{start or f'Along {name_axis(axis)} the image changes in this order'}: {join_words(places)}."
+    start = f"Along {name_axis(axis)} the image changes in this order"
     detail = f"(Tested levels, n = {write_units(found[0][1])}.)"
-    detail += f" So compare {found[0][0]} only at levels before that." if is_first else ""
-    return [make_sentence("curve", text, detail, metric=None, axis=axis)]
+    if is_first:
+        start = f"{capitalise(found[0][0])} changes first along {name_axis(axis)}"
+        detail += f" So compare {found[0][0]} only at levels before that."
+    yield make_sentence("curve", f"{start}: {join_words(places)}.", detail, axis=axis)
 
 
 def _write_place(at: Estimate) -> str:
@@ -267,44 +242,51 @@ def _write_place(at: Estimate) -> str:
     return f"by {write_interval(at)}"
 
 
-def describe_curve(curve: Curve, fact: MetricFacts) -> list[Sentence]:
+def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
     """Write how a metric changes along an axis, or that it does not."""
-    label, axis = capitalise(fact["label"]), name_axis(curve["axis"])
-    kinds = {warning["kind"]: warning for warning in curve["warnings"]}
+    label, axis, about = capitalise(fact["label"]), name_axis(curve["axis"]), (fact["name"], curve["axis"])
+    kinds = {warning["kind"] for warning in curve["warnings"]}
     known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
     if len(known) < 2 or curve["falling"] is None:
-        return []
+        return
+    is_sure, verb = is_shown(curve["p_adjusted"]), "falls" if curve["falling"] else "rises"
     if "flat" in kinds:
-        text = f"{label}: no change along {axis}. Choose it freely."
-        return [make_sentence("curve", text, metric=fact["name"], axis=curve["axis"])]
-    is_sure = is_shown(curve["p_adjusted"])
-    if "unclear" in kinds or (not is_sure and curve["p"] is not None and max(curve["n"]) > 2):
-        seeds = format_count(max(curve["n"]), "seed")
-        text = f"No change of {fact['label']} along {axis} was found with {seeds}."
-        return [
-            make_sentence("limit", text, "More seeds could still show one.", metric=fact["name"], axis=curve["axis"])
+        yield make_sentence("curve", f"{label}: no change along {axis}. Choose it freely.", "", *about)
+    elif "unclear" in kinds or (not is_sure and curve["p"] is not None and max(curve["n"]) > 2):
+        text = f"No change of {fact['label']} along {axis} was found with {format_count(max(curve['n']), 'seed')}."
+        yield make_sentence("limit", text, "More seeds could still show one.", *about)
+    elif text := _write_change(curve, label, verb, (known[0], known[-1]), is_uneven=is_sure and "violated" in kinds):
+        passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
+        basis = f"{CONFIDENCE * 100:.0f} %, n = {format_count(max(curve['n']), 'seed')}"
+        has_intervals = any(low is not None for low in curve["low"])
+        is_plain = verb in text and curve["low"][0] is not None
+        parts = [
+            *(f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed),
+            f"({basis if has_intervals else curve['interval']})",
+            *(f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated" and is_plain),
         ]
-    first, last = (_write_end(curve, i) for i in (known[0], known[-1]))
-    verb = "falls" if curve["falling"] else "rises"
+        yield make_sentence("curve", text, " ".join(parts), *about)
+
+
+def _write_change(curve: Curve, label: str, verb: str, ends: tuple[int, int], *, is_uneven: bool) -> str:
+    """Write the values at both ends; nothing where seeds differ by more than these do."""
+    axis = name_axis(curve["axis"])
+    means, lows, highs = ([curve[name][i] for i in ends] for name in ("mean", "low", "high"))
+    shown = zip(means, lows, highs, [curve["x"][i] for i in ends], strict=True)
+    first, last = (f"{write_interval(make_estimate(mean, low, high))} at {x:g}" for mean, low, high, x in shown)
     half = curve["half"]
-    passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
-    if half["reason"] == UNEVEN and is_sure and "violated" in kinds:
-        text = f"{label} goes up and down along {axis}: {first}, {last}."
-    elif _do_overlap(curve, known[0], known[-1]):
-        return []  # seeds differ by more than both ends do
-    elif half["value"] is None or not is_sure:
-        text = f"{label}: {first} and {last} along {axis}."
-    else:
-        text = f"{label} {verb} along {axis} from {first} to {last}{_write_half(half, curve)}."
-    parts = [f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed]
-    parts += [_write_basis(curve)]
-    parts += [
-        f"{capitalise(w['message'])}."
-        for w in curve["warnings"]
-        if w["kind"] == "saturated" and verb in text and curve["low"][0] is not None
-    ]
-    detail = " ".join(parts)
-    return [make_sentence("curve", text, detail, metric=fact["name"], axis=curve["axis"])]
+    if half["reason"] == UNEVEN and is_uneven:
+        return f"{label} goes up and down along {axis}: {first}, {last}."
+    bounds = [v for v in (*lows, *highs) if v is not None]
+    if len(bounds) == 4 and max(bounds[:2]) <= min(bounds[2:]):
+        return ""
+    if half["value"] is None or not is_shown(curve["p_adjusted"]):
+        return f"{label}: {first} and {last} along {axis}."
+    place = ""
+    if half["low"] is not None and half["high"] is not None:
+        is_narrow = half["high"] - half["low"] <= (curve["x"][-1] - curve["x"][0]) / 2  # else it says nothing
+        place = f"; half of this change lies {_write_place(half)}" if is_narrow else ""
+    return f"{label} {verb} along {axis} from {first} to {last}{place}."
 
 
 def is_shown(p: float | None) -> bool:
@@ -312,103 +294,83 @@ def is_shown(p: float | None) -> bool:
     return p is not None and p < 1 - CONFIDENCE
 
 
-def _write_half(half: Estimate, curve: Curve) -> str:
-    """Write where half of a change lies, where that says something: within half of the range."""
-    low, high = half["low"], half["high"]
-    if low is None or high is None or high - low > (curve["x"][-1] - curve["x"][0]) / 2:
-        return ""
-    return f"; half of this change lies {_write_place(half)}"
-
-
-def _do_overlap(curve: Curve, first: int, last: int) -> bool:
-    """Tell whether the intervals at both ends overlap; without intervals they do not."""
-    (a, b), (c, d) = ((curve["low"][i], curve["high"][i]) for i in (first, last))
-    return a is not None and b is not None and c is not None and d is not None and max(a, c) <= min(b, d)
-
-
-def _write_end(curve: Curve, i: int) -> str:
-    value, low, high = curve["mean"][i], curve["low"][i], curve["high"][i]
-    return f"{write_interval(make_estimate(value, low, high))} at {curve['x'][i]:g}"
-
-
-def _write_basis(curve: Curve) -> str:
-    n = max(curve["n"], default=0)
-    if all(low is None for low in curve["low"]):
-        return f"({curve['interval']})"
-    return f"({CONFIDENCE * 100:.0f} %, n = {format_count(n, 'seed')})"
-
-
-def describe_shares(effects: Effects, fact: MetricFacts) -> list[Sentence]:
+def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
     """Write how much each axis explains, or in which order."""
     mains = [share for share in effects["shares"] if len(share["axes"]) == 1]
     if len(mains) < 2:
-        return []
-    names = [name_axis(share["axes"][0]) for share in mains[:4]]
-    if mains[0]["share"]["value"] is None:
-        text = f"Most important for {fact['label']}: {', then '.join(names)}."
-        return [
-            make_sentence(
-                "share",
-                text,
-                f"({capitalise(effects['reason'] or mains[0]['share']['reason'] or '')}.)",
-                metric=fact["name"],
-            )
-        ]
-    parts = [f"{name} {write_percent(share['share'])}" for name, share in zip(names, mains, strict=False)]
+        return
+    names, top = [name_axis(share["axes"][0]) for share in mains[:4]], mains[0]["share"]
+    if top["value"] is None:
+        detail = f"({capitalise(effects['reason'] or top['reason'] or '')}.)"
+        yield make_sentence(
+            "share", f"Most important for {fact['label']}: {', then '.join(names)}.", detail, fact["name"]
+        )
+        return
     pairs = [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING]
+    if not (top["value"] or pairs):
+        return
+    parts = [f"{name} {write_percent(share['share'])}" for name, share in zip(names, mains, strict=False)]
     parts += [f"{' with '.join(map(name_axis, s['axes']))} {write_percent(s['share'])}" for s in pairs[:1]]
-    if not (mains[0]["share"]["value"] or pairs):
-        return []
-    text = f"{capitalise(names[0])} makes most of the change in {fact['label']}: {', '.join(parts)} of the variance."
-    if pairs and (pairs[0]["share"]["value"] or 0) > (mains[0]["share"]["value"] or 0):
+    start = f"{capitalise(names[0])} makes most of the change in {fact['label']}"
+    if pairs and (pairs[0]["share"]["value"] or 0) > (top["value"] or 0):
         first, second = map(name_axis, pairs[0]["axes"])
-        text = f"What {first} does to {fact['label']} depends on {second}: {', '.join(parts)} of the variance."
-    basis = f"{format_count(effects['n'], 'image')}, n = {format_count(mains[0]['share']['n'], 'seed')}"
-    detail = f"({basis}; estimates, no interval.)"
-    if effects["reason"]:
-        detail += f" {capitalise(effects['reason'])}."
-    return [make_sentence("share", text, detail, metric=fact["name"])]
+        start = f"What {first} does to {fact['label']} depends on {second}"
+    basis = f"{format_count(effects['n'], 'image')}, n = {format_count(top['n'], 'seed')}"
+    detail = f"({basis}; estimates, no interval.)" + (f" {capitalise(effects['reason'])}." if effects["reason"] else "")
+    yield make_sentence("share", f"{start}: {', '.join(parts)} of the variance.", detail, fact["name"])
 
 
-def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> list[Sentence]:
+def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
     """Write the largest difference between levels of each axis that is not numeric, or that none was found."""
-    said = []
     for axis in dict.fromkeys(d["axis"] for d in found):
         pairs = [d for d in found if d["axis"] == axis and d["difference"]["value"] is not None]
-        if pairs and any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs):
-            said.append(_describe_largest(axis, pairs, fact, data))
-    return [sentence for sentence in said if sentence is not None]
+        if not (any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs)):
+            continue
+        if sure := [d for d in pairs if d["significant"]]:
+            yield _describe_largest(axis, sure, fact, data)
+        else:
+            yield from _describe_no_difference(axis, _find_largest(pairs), fact, data)
 
 
-def _describe_largest(axis: str, pairs: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence | None:
-    sure = [d for d in pairs if d["significant"]]
-    top = max(sure or pairs, key=lambda d: abs(d["difference"]["value"] or 0.0))
-    change = top["difference"]
-    a, b = top["a"], top["b"]
-    if (change["value"] or 0.0) < 0:
-        a, b, change = b, a, negate(change)
-    label, named = fact["label"], name_axis(axis)
-    together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
-    if not sure:
-        low, high = change["low"] or 0.0, change["high"] or 0.0
-        seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
-        if max(abs(low), abs(high)) > max(seen) - min(seen):
-            return None  # with so few seeds any difference is possible
-        most = write_number(max(abs(low), abs(high)))
-        text = f"No difference in {label} between levels of {named} was found; one of up to {most} is possible."
+def _find_largest(pairs: Sequence[Difference]) -> Difference:
+    """Find the largest difference, its levels in the order in which it is positive."""
+    top = max(pairs, key=lambda d: abs(d["difference"]["value"] or 0.0))
+    found = top["difference"]
+    if (found["value"] or 0.0) >= 0:
+        return top
+    value, low, high = (None if v is None else -v for v in (found["value"], found["low"], found["high"]))
+    turned = Estimate(**{**found, "value": value, "low": high, "high": low})
+    return Difference(**{**top, "a": top["b"], "b": top["a"], "difference": turned})
+
+
+def _describe_no_difference(axis: str, top: Difference, fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
+    change, label, named = top["difference"], fact["label"], name_axis(axis)
+    low, high = change["low"] or 0.0, change["high"] or 0.0
+    seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
+    most = max(abs(low), abs(high))
+    if most > max(seen) - min(seen):
+        return  # with so few seeds any difference is possible
+    if low > 0:
+        text = f"{capitalise(label)} may differ between levels of {named}, or seem to by chance."
+        detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."
+    else:
+        possible = f"one of up to {write_number(most)} is possible"
+        text = f"No difference in {label} between levels of {named} was found; {possible}."
+        together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
         detail = f"(95 %{together}, n = {write_units(change)}.)"
-        if low > 0:
-            text = f"{capitalise(label)} may differ between levels of {named}, or seem to by chance."
-            detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."
-        return make_sentence("limit", text, detail, metric=fact["name"], axis=axis)
-    higher = f"{capitalise(label)} is higher with {named} {write_level(b)}"
-    text = f"{higher} than with {write_level(a)}, by {write_estimate(change)}."
+    yield make_sentence("limit", text, detail, fact["name"], axis)
+
+
+def _describe_largest(axis: str, sure: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence:
+    top = _find_largest(sure)
+    higher = f"{capitalise(fact['label'])} is higher with {name_axis(axis)} {write_level(top['b'])}"
+    text = f"{higher} than with {write_level(top['a'])}, by {write_estimate(top['difference'])}."
     detail = ""
     if top["pairs"] > 1:
         detail = f"{len(sure)} of {top['pairs']} pairs of levels differ (95 % for all together). "
         detail += "The largest difference is shown, so the true one is probably smaller."
-    rows = [row for level in (b, a) for row in _find_rows(data, {axis: level})[:3]]
-    return make_sentence("difference", text, detail, metric=fact["name"], axis=axis, rows=rows)
+    rows = [row for level in (top["b"], top["a"]) for row in _find_rows(data, {axis: level})[:3]]
+    return make_sentence("difference", text, detail, fact["name"], axis, rows)
 
 
 def _find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
@@ -416,82 +378,73 @@ def _find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
     rows = data["rows"]
     columns = [(rows["axes"][name], level) for name, level in group.items()]
     found = (i for i in range(len(rows["key"])) if all(column[i] == level for column, level in columns))
-    return [i for i, _ in zip(found, range(most), strict=False)]
+    return list(islice(found, most))
 
 
-def describe_equal(data: StudyJson) -> list[Sentence]:
+def describe_equal(data: StudyJson) -> Iterator[Sentence]:
     """Write which levels of an axis give the same image."""
-    said = []
-    for axis in data["equal"]:
-        name, pairs, levels = axis["axis"], axis["pairs"], axis["levels"]
-        if axis["all"]:
-            text = f"{capitalise(name_axis(name))} changes nothing: all {levels} levels gave the same images."
-        else:
-            written = "; ".join(f"{write_level(a)} and {write_level(b)}" for a, b in pairs[:3])
-            text = f"Some levels of {name_axis(name)} gave the same image: {written}."
-        said.append(make_sentence("equal", text, "(Compared pixel by pixel, everything else equal.)", axis=name))
-    return said
+    for each in data["equal"]:
+        name = name_axis(each["axis"])
+        written = "; ".join(f"{write_level(a)} and {write_level(b)}" for a, b in each["pairs"][:3])
+        text = f"Some levels of {name} gave the same image: {written}."
+        if each["all"]:
+            text = f"{capitalise(name)} changes nothing: all {each['levels']} levels gave the same images."
+        yield make_sentence("equal", text, "(Compared pixel by pixel, everything else equal.)", axis=each["axis"])
 
 
-def describe_outliers(data: StudyJson, fact: MetricFacts) -> list[Sentence]:
+def describe_outliers(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
     """Write which image is far from what its settings predict."""
     far = [o for o in data["outliers"] if o["metric"] == fact["name"] and abs(o["score"]) >= FAR_ENOUGH]
     if not far or fact["reference"] == "cell":
-        return []
+        return
     top, rows = far[0], data["rows"]
     varying = [axis["name"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1]
-    cell = ", ".join(f"{name_axis(name)} {write_level(rows['axes'][name][top['row']])}" for name in varying)
+    cell = write_cell({name: rows["axes"][name][top["row"]] for name in varying})
     more = f" {len(far) - 1} more images are as odd." if len(far) > 1 else ""
     text = (
         f"Look at image {rows['index'][top['row']]} ({cell}): its {fact['label']} is {write_number(top['value'])}, "
         f"where the others predict {write_number(top['expected'])}.{more}"
     )
     detail = "If it is broken, render it again with sweep redo, or leave it out: it moves every mean it is part of."
-    return [make_sentence("outlier", text, detail, metric=fact["name"], rows=[o["row"] for o in far[:8]])]
+    yield make_sentence("outlier", text, detail, fact["name"], rows=[o["row"] for o in far[:8]])
 
 
-def describe_noise(noise: Sequence[NoiseFacts], determinism: Determinism | None, fact: MetricFacts) -> list[Sentence]:
+def describe_noise(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
     """Write what a metric does when nothing is changed."""
-    said = [make_sentence("noise", determinism["message"])] if determinism else []
-    for row in noise:
+    if data["determinism"]:
+        yield make_sentence("noise", data["determinism"]["message"])
+    for row in data["noise"]:
         if row["metric"] != fact["name"]:
             continue
         if row["replicate"]["value"]:
             text = f"Repeats of one point differ in {fact['label']} by a standard deviation of "
-            said.append(make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"]))
+            yield make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"])
         if row["floor"]["value"] is not None and row["floor_at"] is not None and fact["reference"] == "image":
             text = f"{capitalise(fact['label'])} is {write_estimate(row['floor'])} at strength {row['floor_at']:g}"
             text += ", where the image is only encoded and decoded: expect no better value."
-            said.append(make_sentence("noise", text, metric=fact["name"]))
-    return said
+            yield make_sentence("noise", text, metric=fact["name"])
 
 
-def describe_diversity(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFacts]) -> list[Sentence]:
+def describe_diversity(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFacts]) -> Iterator[Sentence]:
     """Write the most and the least diverse cell, where their intervals do not overlap."""
-    said = []
     for metric in dict.fromkeys(cell["metric"] for cell in cells):
         known = [c for c in cells if c["metric"] == metric and c["value"]["low"] is not None]
-        if len(known) < 2:
-            continue
         ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
-        low, high = ranked[0], ranked[-1]
-        if (low["value"]["high"] or 0.0) >= (high["value"]["low"] or 0.0):
-            continue
-        text = (
-            f"Seeds differ most at {write_cell(high)}: {facts[metric]['label']} {write_estimate(high['value'])}. "
-            f"They differ least at {write_cell(low)}: {write_estimate(low['value'])}."
-        )
-        said.append(make_sentence("diversity", text, metric=metric))
-    return said
+        if ranked and (ranked[0]["value"]["high"] or 0.0) < (ranked[-1]["value"]["low"] or 0.0):
+            low, high = ranked[0], ranked[-1]
+            most = f"{write_cell(high['cell'])}: {facts[metric]['label']} {write_estimate(high['value'])}"
+            least = f"{write_cell(low['cell'])}: {write_estimate(low['value'])}"
+            yield make_sentence(
+                "diversity", f"Seeds differ most at {most}. They differ least at {least}.", metric=metric
+            )
 
 
-def describe_distances(distances: Sequence[AxisDistance]) -> list[Sentence]:
+def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
     """Write which axis decides a text-to-image grid, with a new seed as the yardstick."""
-    colour = [d for d in distances if d["metric"] == "colour"]
-    words = [d for d in colour if not d["seed"]]
-    seed = next((d for d in colour if d["seed"]), None)
+    words = [d for d in distances if not d["seed"]]
+    seed = next((d for d in distances if d["seed"]), None)
     if not words:
-        return []
+        return
     names = [f"{name_axis(d['axis'])} {write_number(d['mean'])}" for d in words]
     top = words[0]
     text = f"{capitalise(name_axis(top['axis']))} decides the image."
@@ -506,124 +459,121 @@ def describe_distances(distances: Sequence[AxisDistance]) -> list[Sentence]:
         f"Mean colour difference of images that differ in one axis alone: {', '.join(names)}{yard} "
         f"(2 is about a just visible step; {pairs}, no interval)."
     )
-    return [make_sentence("word", text, detail, axis=top["axis"], rows=[top["a"][0], top["b"][0]] if top["a"] else [])]
+    yield make_sentence("word", text, detail, axis=top["axis"], rows=[top["a"][0], top["b"][0]] if top["a"] else [])
 
 
-def describe_choices(choices: Sequence[Choices]) -> list[Sentence]:
+def describe_choices(choices: Sequence[Choices]) -> Iterator[Sentence]:
     """Write which level was preferred in blind choices, and which order is open."""
-    said = []
     for each in choices:
-        best = [rank for rank in each["ranking"] if rank["rank_low"] == 1]
-        names = " and ".join(write_level(rank["level"]) for rank in best)
+        best = [write_level(rank["level"]) for rank in each["ranking"] if rank["rank_low"] == 1]
+        axis = name_axis(each["axis"])
         if len(best) == len(each["ranking"]):
             count = format_count(each["choices"], "blind choice")
-            text = f"Your {count} do not yet separate levels of {name_axis(each['axis'])}."
+            text = f"Your {count} do not yet separate levels of {axis}."
         else:
-            open_ = " Which of them comes first is open." if len(best) > 1 else ""
-            text = f"You chose {name_axis(each['axis'])} {names} over the others.{open_}"
-        twice = (
-            f"; of {each['repeated']} pairs that came twice you chose {each['alike']} alike" if each["repeated"] else ""
-        )
+            is_open = " Which of them comes first is open." if len(best) > 1 else ""
+            text = f"You chose {axis} {' and '.join(best)} over the others.{is_open}"
+        twice = ""
+        if each["repeated"]:
+            twice = f"; of {each['repeated']} pairs that came twice you chose {each['alike']} alike"
         detail = f"({format_count(each['choices'], 'pair')}, chosen blind, {each['ties']} of them undecided{twice}.)"
-        said.append(make_sentence("choice", text, detail, axis=each["axis"]))
-    return said
+        yield make_sentence("choice", text, detail, axis=each["axis"])
 
 
-def describe_search(found: AdaptiveResult | None, facts: Mapping[str, MetricFacts], data: StudyJson) -> list[Sentence]:
+def describe_search(
+    found: AdaptiveResult | None, facts: Mapping[str, MetricFacts], data: StudyJson
+) -> Iterator[Sentence]:
     """Write which level an adaptive design advises, which group misses first, and how the design ended."""
     if found is None or all(group["mean"] is None for group in found["groups"]):
-        return []
-    fact, axis = facts.get(found["metric"]), name_axis(found["axis"])
-    label = fact["label"] if fact else found["metric"]
-    mark = _write_mark("below" if fact and fact["direction"] == "lower" else "above", found["threshold"])
-    rising = any(group["is_rising"] for group in found["groups"])
-    if found["use"] is None:
-        text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
-    else:
-        limit = "more" if rising else "less"
-        text = f"Use {axis} {found['use']:g} or {limit}: {label} stayed at {mark} with every seed rendered."
-    weakest = _write_weakest_found(found, fact)
-    rows = _find_rows(data, {found["axis"]: found["use"]}) if found["use"] is not None else []
-    return [
-        make_sentence("recommendation", text, weakest, metric=found["metric"], axis=found["axis"], rows=rows),
-        make_sentence("curve", _write_ending(found), _write_crossing(found), axis=found["axis"]),
-    ]
+        return
+    fact, axis, use = facts.get(found["metric"]), name_axis(found["axis"]), found["use"]
+    label, is_lower_better = (fact["label"], fact["direction"] == "lower") if fact else (found["metric"], False)
+    mark = _write_mark("below" if is_lower_better else "above", found["threshold"])
+    text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
+    if use is not None:
+        limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
+        text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
+    weakest = _write_weakest_found(found, "rose above" if is_lower_better else "fell below")
+    rows = _find_rows(data, {found["axis"]: use}) if use is not None else []
+    yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
+    yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
 
-def _write_weakest_found(found: AdaptiveResult, fact: MetricFacts | None) -> str:
+def _write_weakest_found(found: AdaptiveResult, miss: str) -> str:
     weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
     if weakest is None or len(found["groups"]) < 2 or weakest["lowest"] is None or weakest["highest"] is None:
         return ""
-    names = " and ".join(name_axis(name) for name in weakest["group"])
-    low, high = weakest["lowest"], weakest["highest"]
-    where = f"at {low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"between {low:.3g} and {high:.3g}"
     if not weakest["inside"]:
         return ""
+    low, high = f"{weakest['lowest']:.3g}", f"{weakest['highest']:.3g}"
+    where = f"at {low}" if low == high else f"between {low} and {high}"
     others = [group for group in found["possible"] if group != weakest["group"]]
-    miss = _write_miss(fact, found["threshold"])
-    text = f"Weakest {names}: {_write_levels(weakest['group'])}, which {miss} {where}"
-    text += f", depending on the seed ({format_count(weakest['n'], 'seed')})."
+    text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'])}, which {miss} "
+    text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
     if found["goal"] == "weakest" and others and found["ending"]:
         text += f" {capitalise(' and '.join(map(_write_levels, others[:3])))} may be as weak."
     return text
+
+
+def _write_names(group: Group) -> str:
+    return " and ".join(map(name_axis, group))
 
 
 def _write_levels(group: Group) -> str:
     return ", ".join(write_level(level) for level in group.values())
 
 
-def _write_crossing(found: AdaptiveResult) -> str:
-    if found["crossing"]["value"] is None or found["goal"] == "weakest":
-        return ""
-    groups = " and ".join(name_axis(name) for name in (found["weakest"] or {}))
-    return f"(Found for each seed{f' of each {groups}' if groups else ''} by itself, then averaged.)"
-
-
-def _write_ending(found: AdaptiveResult) -> str:
-    at, images = found["crossing"], f"{found['used']} of the {found['full']:,} images of the full grid"
-    place = f": on average images pass {found['threshold']:g} at {name_axis(found['axis'])} {write_estimate(at)}"
-    place = "" if at["value"] is None or found["goal"] == "weakest" else place
+def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
+    """Write how the search ended and where images pass the threshold on average; and how that was averaged."""
+    images, place, detail = f"{found['used']} of the {found['full']:,} images of the full grid", "", ""
+    if found["crossing"]["value"] is not None and found["goal"] != "weakest":
+        at = f"{name_axis(found['axis'])} {write_estimate(found['crossing'])}"
+        place = f": on average images pass {found['threshold']:g} at {at}"
+        groups = f" of each {_write_names(found['weakest'])}" if found["weakest"] else ""
+        detail = f"(Found for each seed{groups} by itself, then averaged.)"
     if found["ending"] is None:
-        return f"Not at its end yet, with {images}{place}."
+        return f"Not at its end yet, with {images}{place}.", detail
     why = ""
     if found["ending"] == "budget spent" and found["goal"] == "each":
         spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
         why = f" ({spent}; ±{found['within']:g} was asked)"
-    return f"{capitalise(found['ending'])}{why} with {images}{place}."
+    return f"{capitalise(found['ending'])}{why} with {images}{place}.", detail
 
 
-def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> list[Sentence]:
+def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:
     """Write all sentences about one metric; of others than the main one only advice and what is shown."""
     name = fact["name"]
-    said = [describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name]
-    curves = [curve for curve in data["curves"] if curve["metric"] == name and not curve["group"]]
-    curves = [curve for curve in curves if is_main or is_shown(curve["p_adjusted"])]
-    said += [sentence for curve in curves for sentence in describe_curve(curve, fact)]
+    yield from (describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name)
+    for curve in data["curves"]:
+        if curve["metric"] == name and not curve["group"] and (is_main or is_shown(curve["p_adjusted"])):
+            yield from describe_curve(curve, fact)
     if is_main:
-        said += [s for each in data["effects"] if each["metric"] == name for s in describe_shares(each, fact)]
+        for each in data["effects"]:
+            yield from describe_shares(each, fact) if each["metric"] == name else ()
     numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
     pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
-    said += [s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference"]
-    said += describe_outliers(data, fact)
-    return said + (describe_noise(data["noise"], data["determinism"], fact) if is_main else [])
+    yield from (s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference")
+    yield from describe_outliers(data, fact)
+    if is_main:
+        yield from describe_noise(data, fact)
 
 
-def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> list[Sentence]:
+def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> Iterator[Sentence]:
     """Write, once for each axis, on which metrics but the main one no effect of it is shown."""
-    if 0 < data["design"]["seeds"] < 3:
-        text = f"{write_number_word(data['design']['seeds'])} seeds are too few to tell small effects from chance"
-        return [make_sentence("limit", f"{text}: four are useful.")] if data["design"]["seeds"] == 2 and facts else []
+    seeds = data["design"]["seeds"]
+    if 0 < seeds < 3:
+        if seeds == 2 and facts:
+            yield make_sentence("limit", "Two seeds are too few to tell small effects from chance: four are useful.")
+        return
     tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
     numeric = {curve["axis"] for curve in data["curves"]}
     tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
-    said = []
     for axis in dict.fromkeys(test["axis"] for test in tests):
         tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
         shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}
         if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
             text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
-            said.append(make_sentence("limit", text, "More seeds could still show one.", axis=axis))
-    return said
+            yield make_sentence("limit", text, "More seeds could still show one.", axis=axis)
 
 
 def join_words(words: Sequence[str]) -> str:
