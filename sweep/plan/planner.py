@@ -112,13 +112,14 @@ class _Planner:
             self.problems.add_at_key(place, f"{place}: study.replicates makes an axis of that name already.")
         bound_graphs = [bound for example in self._find_examples() if (bound := self._bind(example))]
         self.problems.raise_any()
+        base = bound_graphs[0].variant.base if bound_graphs else None  # an adaptive design has no points at first
         plan = Plan(
             experiment=self.experiment,
             bound_graphs=tuple(bound_graphs),
             variants=self.variants,
             schemas=self.schemas,
             models=tuple(self.mains),
-            workflow_notes=self._list_workflow_notes(bound_graphs[0].variant.base or ""),
+            workflow_notes=self._list_workflow_notes(base or ""),
             salted=tuple(axis.name for axis in self.uses.axes.get("board", ())),
         )
         check_distinct_points(plan, self.problems)
