@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,11 +16,9 @@ from sweep.experiment.model import Axis, Declaration, Dimension, ListLevels, Und
 from sweep.role_table import SEED_MAX
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Experiment(Declaration):
     """What is asked: a workflow, what is fixed, what is varied. Immutable; made by `load`, `from_text`, `from_dict`."""
-
-    _grids: list[Grid] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{axis.name} ({len(axis.levels):,})" for axis in self.axes) or "none"
@@ -64,12 +63,10 @@ class Experiment(Declaration):
         document = Document(data=make_plain(data), folder=top)
         return load_document(cls, document, top / "experiment.yaml", "experiment", (), fetched)
 
-    @property
+    @cached_property
     def grid(self) -> Grid:
-        """All points, lazily. Made once."""
-        if not self._grids:
-            self._grids.append(Grid(self.dimensions, self.clauses, self.design))
-        return self._grids[0]
+        """All points, lazily."""
+        return Grid(self.dimensions, self.clauses, self.design)
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:
         """Return the same experiment with the seeds of `undrawn` axes drawn.

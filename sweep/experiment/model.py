@@ -137,7 +137,7 @@ class Variation:
         return {name: level.value for name, level in self.levels.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Declaration:
     """A workflow, what is fixed, what is varied, which points count. Immutable.
 

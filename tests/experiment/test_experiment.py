@@ -39,7 +39,6 @@ DECIDES_NO_IMAGE = {
     "notices": "for people",
     "source": "for people",
     "marks": "for people",
-    "_grids": "kept, not said",
 }
 
 

@@ -125,7 +125,6 @@ DERIVED = {  # follow from the others, or are about the file and not about what 
     "notices",
     "source",
     "marks",
-    "_grids",
 }
 
 
