@@ -45,7 +45,7 @@ from sweep.experiment.model import (
     Setting,
 )
 from sweep.experiment.overrides import apply_overrides, include_files
-from sweep.experiment.validation import GridValidator, check_distinct_axes, check_replacements, validate_shape
+from sweep.experiment.validation import GridValidator, validate_shape
 from sweep.role_table import ROLE_NAMES
 from sweep.text import format_count
 
@@ -103,7 +103,6 @@ class Builder:
             dimension = self._build_dimension(name, spec, ("axes", name))
             if dimension is not None:
                 result.append(dimension)
-        check_distinct_axes(self.problems, result)
         return tuple(result)
 
     def _build_dimension(self, name: str, spec: Any, place: DocumentPath) -> Dimension | None:
@@ -376,17 +375,19 @@ def load_document(
     reader = InputReader(document, document.folder, FetchedFiles(fetched or path.parent / "inputs"))
     builder = Builder(file, document, problems, reader)
     inputs, dimensions = builder.inputs(), builder.dimensions()
-    check_replacements(problems, inputs, dimensions, builder.notices)
+    grid = GridValidator(file, document, problems, dimensions)
+    grid.check_distinct_axes()
+    notices = [*builder.notices, *grid.check_replacements(inputs)]
     name, (workflow, workflow_path) = builder.choose_name(path.stem), builder.find_workflow()
     builder.require_fetched(name)
-    grid = GridValidator(file, document, problems, dimensions)
     clauses = grid.compile_clauses()
     grid.check()
     builder.check_addresses()
     problems.raise_any()
     grid.check_not_empty(clauses)
     wanted, size = file.design.points or 0, grid.points
-    surplus = [f"design asks for {wanted:,} points; the grid has {size:,}."] if wanted > size else []
+    if wanted > size:
+        notices.append(f"design asks for {wanted:,} points; the grid has {size:,}.")
     return make(
         name=name,
         description=file.description,
@@ -403,7 +404,7 @@ def load_document(
         study=file.study,
         text=write_as_run(document.data, name, document.folder, reader.rewritten),
         fetched=reader.fetched.used,
-        notices=(*builder.notices, *surplus),
+        notices=tuple(notices),
         source="" if shown == "experiment" else shown,
         marks=_collect_marks(document),
     )

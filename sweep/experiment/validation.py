@@ -142,87 +142,6 @@ def _describe(detail: Any) -> str:
     return str(detail["msg"]).lower()
 
 
-def check_distinct_axes(problems: ProblemCollector[DocumentPath], dimensions: Sequence[Dimension]) -> None:
-    """Check that no two axes have one name or set one target: only one of them could win."""
-    names: set[str] = set()
-    homes: dict[str, str] = {}
-    for axis in (axis for dimension in dimensions for axis in dimension.axes):
-        place = ("axes", axis.name)
-        if axis.name in names:
-            problems.add_at_key(place, f"there are two axes named {axis.name}")
-        names.add(axis.name)
-        for target in _collect_targets(axis):
-            if target in homes and homes[target] != axis.name:
-                problems.add_at_key(place, f"axes {homes[target]} and {axis.name} both set {target}")
-            homes.setdefault(target, axis.name)
-
-
-def _collect_targets(axis: Axis) -> set[str]:
-    if isinstance(axis.levels, ReplacingLevels):
-        return set()  # replacements add up
-    if axis.kind == "label":
-        return {target for level in axis.levels for target in level.settings}
-    targets: Any = getattr(axis.levels, "targets", None)
-    return set(targets if targets is not None else axis.levels[0].settings)
-
-
-def check_replacements(
-    problems: ProblemCollector[DocumentPath],
-    inputs: Mapping[str, Setting],
-    dimensions: Sequence[Dimension],
-    notices: list[str],
-) -> None:
-    """Check that every replacement finds its text, as far as the file itself says what that is; add what to notice."""
-    axes = [axis for dimension in dimensions for axis in dimension.axes]
-    replacing = [
-        (axis.name, target, axis.levels.search)
-        for axis in axes
-        if isinstance(axis.levels, ReplacingLevels)
-        for target in axis.levels.targets
-    ]
-    first: dict[tuple[str, str], str] = {}
-    for name, target, search in replacing:
-        place = ("axes", name, "replace")
-        texts = _collect_texts(target, inputs, axes)
-        missing = next((text for text in texts if search not in text), None)
-        other = first.setdefault((target, search), name)
-        if other != name:
-            problems.add_at_value(place, f'axes.{other} and axes.{name} both replace "{search}"')
-        elif missing is not None:
-            message = f'axes.{name}: "{search}" does not occur in the {target} {quote(missing)}'
-            problems.add_at_value(place, message)
-        else:
-            longer = {each for _, where, each in replacing if where == target and search in each and each != search}
-            notices += _note_inside(f"axes.{name}", search, target, [_blank(longer, text) for text in texts])
-
-
-def _blank(searches: set[str], text: str) -> str:
-    """Blank what longer replacements of other axes take, the longest first."""
-    for search in sorted(searches, key=len, reverse=True):
-        text = text.replace(search, "\0")
-    return text
-
-
-def _note_inside(place: str, search: str, target: str, texts: Sequence[str]) -> list[str]:
-    """Note that some of what is replaced stands inside a longer word."""
-    word = re.compile(rf"(?<!\w){re.escape(search)}(?!\w)")
-    counts = [(text.count(search) - len(word.findall(text)), text.count(search)) for text in texts]
-    inside, count = max(counts, default=(0, 0))
-    if not inside:
-        return []
-    times = f"{count} times in the {target}, {inside} of them" if count > 1 else f"in the {target}"
-    return [f'{place}: "{search}" occurs {times} inside a longer word; all of them are replaced.']
-
-
-def _collect_texts(target: str, inputs: Mapping[str, Setting], axes: Sequence[Axis]) -> list[str]:
-    setters = [a for a in axes if not isinstance(a.levels, ReplacingLevels) and target in _collect_targets(a)]
-    if not setters:
-        fixed = inputs.get(target)
-        return [fixed] if isinstance(fixed, str) else []
-    found = [level.settings.get(target, inputs.get(target)) for level in setters[0].levels]
-    return [text for text in found if isinstance(text, str)]
-
-
 MAX_POINTS: Final = 10**15
 MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
 LEAST_ADAPTIVE_SEEDS: Final = 4  # of an adaptive design: their spread decides how many follow
@@ -246,6 +165,55 @@ class GridValidator:
         self.axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
         self.points = math.prod(len(dimension) for dimension in dimensions)  # of the full grid
         self.seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
+
+    def check_distinct_axes(self) -> None:
+        """Check that no two axes have one name or set one target: only one of them could win."""
+        names: set[str] = set()
+        homes: dict[str, str] = {}
+        for axis in (axis for dimension in self.dimensions for axis in dimension.axes):
+            place = ("axes", axis.name)
+            if axis.name in names:
+                self.problems.add_at_key(place, f"there are two axes named {axis.name}")
+            names.add(axis.name)
+            for target in _collect_targets(axis):
+                if target in homes and homes[target] != axis.name:
+                    self.problems.add_at_key(place, f"axes {homes[target]} and {axis.name} both set {target}")
+                homes.setdefault(target, axis.name)
+
+    def check_replacements(self, inputs: Mapping[str, Setting]) -> list[str]:
+        """Check that every replacement finds its text, as far as the file itself says what that is.
+
+        Returns:
+            What to notice.
+        """
+        replacing = [
+            (axis.name, target, axis.levels.search)
+            for axis in self.axes.values()
+            if isinstance(axis.levels, ReplacingLevels)
+            for target in axis.levels.targets
+        ]
+        first: dict[tuple[str, str], str] = {}
+        notices: list[str] = []
+        for name, target, search in replacing:
+            place = ("axes", name, "replace")
+            texts = self._collect_texts(target, inputs)
+            missing = next((text for text in texts if search not in text), None)
+            other = first.setdefault((target, search), name)
+            if other != name:
+                self.problems.add_at_value(place, f'axes.{other} and axes.{name} both replace "{search}"')
+            elif missing is not None:
+                message = f'axes.{name}: "{search}" does not occur in the {target} {quote(missing)}'
+                self.problems.add_at_value(place, message)
+            else:
+                longer = {each for _, where, each in replacing if where == target and search in each and each != search}
+                notices += _note_inside(f"axes.{name}", search, target, [_blank(longer, text) for text in texts])
+        return notices
+
+    def _collect_texts(self, target: str, inputs: Mapping[str, Setting]) -> list[str]:
+        fixed = inputs.get(target)
+        setters = [axis for axis in self.axes.values() if target in _collect_targets(axis)]
+        found = [level.settings.get(target, fixed) for level in setters[0].levels] if setters else [fixed]
+        return [text for text in found if isinstance(text, str)]
 
     def compile_clauses(self) -> tuple[Clause, ...]:
         """Compile the conditions of where: and exclude:, those that name only axes that are right."""
@@ -362,6 +330,33 @@ class GridValidator:
             place = ("where",) if self.file.where else ("exclude",)
             self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()
+
+
+def _collect_targets(axis: Axis) -> set[str]:
+    if isinstance(axis.levels, ReplacingLevels):
+        return set()  # replacements add up
+    if axis.kind == "label":
+        return {target for level in axis.levels for target in level.settings}
+    targets: Any = getattr(axis.levels, "targets", None)
+    return set(targets if targets is not None else axis.levels[0].settings)
+
+
+def _blank(searches: set[str], text: str) -> str:
+    """Blank what longer replacements of other axes take, the longest first."""
+    for search in sorted(searches, key=len, reverse=True):
+        text = text.replace(search, "\0")
+    return text
+
+
+def _note_inside(place: str, search: str, target: str, texts: Sequence[str]) -> list[str]:
+    """Note that some of what is replaced stands inside a longer word."""
+    word = re.compile(rf"(?<!\w){re.escape(search)}(?!\w)")
+    counts = [(text.count(search) - len(word.findall(text)), text.count(search)) for text in texts]
+    inside, count = max(counts, default=(0, 0))
+    if not inside:
+        return []
+    times = f"{count} times in the {target}, {inside} of them" if count > 1 else f"in the {target}"
+    return [f'{place}: "{search}" occurs {times} inside a longer word; all of them are replaced.']
 
 
 def _describe_axis(axis: Axis) -> NamedAxis:
