@@ -79,9 +79,9 @@ def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: Nod
     """List what each node of the graph does for the server, and the dimensions it depends on, upstream included."""
     home = {axis.name: at for at, dimension in enumerate(dimensions) for axis in dimension.axes}
     own: dict[str, set[int]] = {node: set() for node in bound.graph.nodes}
-    for binding in bound.bindings:
-        for slot in binding.rule.slots:
-            own[slot.address.node].update(home[axis] for axis in binding.axes)
+    for rule in bound.rules:
+        for slot in rule.slots:
+            own[slot.address.node].update(home[axis] for axis in rule.axes)
     sources: dict[str, list[str]] = {node: [] for node in bound.graph.nodes}
     for edge in bound.graph.edges:
         sources[edge.destination.node].append(edge.source.node)

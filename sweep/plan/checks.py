@@ -10,7 +10,7 @@ from typing import Final
 
 from sweep.errors import DefinitionError
 from sweep.experiment import Axis, Dimension, InputImage, Level, ProblemCollector, Setting, strip_number
-from sweep.plan.field_rules import Binding
+from sweep.plan.field_rules import FieldRule
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan
 from sweep.plan.targets import (
@@ -29,35 +29,35 @@ _SHOWN: Final = 60  # characters of a value in a sentence
 _TEXTS: Final = 1_000  # texts looked at, of an axis of more
 
 
-def check_fixed(binding: Binding, problems: ProblemCollector[str]) -> None:
+def check_fixed(rule: FieldRule, problems: ProblemCollector[str]) -> None:
     """Check what inputs alone decide."""
-    places = {target: f"inputs.{target}" for target in binding.rule.targets if target in binding.uses.inputs}
-    for slot, problem in _find_problems(binding, {}):
+    places = {target: f"inputs.{target}" for target in rule.targets if target in rule.uses.inputs}
+    for slot, problem in _find_problems(rule, {}):
         place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
-        value = binding.uses.inputs.get(place.removeprefix("inputs."))
+        value = rule.uses.inputs.get(place.removeprefix("inputs."))
         problems.add_at_value(place, _write_sentence(place, "is", value, problem))
 
 
 def check_moved(
-    binding: Binding,
+    rule: FieldRule,
     dimension: Dimension,
     first: Mapping[str, Level],
     is_ours: Callable[[Mapping[str, Level]], bool],
     problems: ProblemCollector[str],
 ) -> None:
-    """Check every value that one dimension writes through a binding, the other axes at their `first` levels.
+    """Check every value that one dimension writes through a rule, the other axes at their `first` levels.
 
     Levels that are not `is_ours` are meant for a graph of another variant.
     """
-    axis = next(axis for axis in dimension.axes if axis.name in binding.axes)
+    axis = next(axis for axis in dimension.axes if axis.name in rule.axes)
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
-    anyway = {problem for _, problem in _find_problems(binding, first)} if axis.name != binding.axes[0] else set()
+    anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest of its kind
-    for at in _choose_positions(binding, dimension):
+    for at in _choose_positions(rule, dimension):
         here = {**first, **levels_at(dimension, at)}
         value = here[axis.name].value
-        for slot, problem in _find_problems(binding, here) if is_ours(here) else ():
+        for slot, problem in _find_problems(rule, here) if is_ours(here) else ():
             if problem in anyway:
                 continue  # another axis brings it about, and is told so
             sort = "low" if "at least 0." in problem else problem.partition(", not ")[0]  # too large, or too small
@@ -69,11 +69,11 @@ def check_moved(
         problems.add_at_key(where, sentence)
 
 
-def _choose_positions(binding: Binding, dimension: Dimension) -> Sequence[int]:
+def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
     """Find where to look: a long list of texts for fields that take any text says nothing new after a while."""
     positions = choose_test_positions(dimension)
-    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in binding.rule.slots)
-    if not free or any(is_replacing(axis, target) for target, axes in binding.uses.axes.items() for axis in axes):
+    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
+    if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
         return positions  # words are replaced in each text it meets
     return positions[:_TEXTS]
 
@@ -82,15 +82,15 @@ def _is_further(value: object, than: object) -> bool:
     return isinstance(value, int | float) and isinstance(than, int | float) and abs(value) > abs(than)
 
 
-def _find_problems(binding: Binding, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:
+def _find_problems(rule: FieldRule, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:
     """(slot, end of a sentence) for each field that does not take its value."""
     try:
-        written = binding.write(levels)
+        written = rule.write(levels)
     except DefinitionError as error:
         yield None, error.message
         return
     told: set[str] = set()
-    for slot in binding.rule.slots:
+    for slot in rule.slots:
         if slot.address in written and (problem := check_value(slot.schema, written[slot.address])):
             if problem not in told:
                 yield slot, f"{THE_FIELD}{slot.address} {problem}"

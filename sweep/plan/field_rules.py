@@ -27,35 +27,29 @@ SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.
 Written: TypeAlias = dict[Address, Value]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class FieldRule:
-    """`write` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
+    """Writes what is set of some targets into the fields of a graph.
+
+    `encode` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
     sentence. `slots` are all the fields it may write, `defaults` what the workflow itself says for a target.
     """
 
+    uses: Assignments
     targets: tuple[str, ...]
     slots: tuple[Slot, ...]
-    write: Callable[[SettingValues], Written]
+    encode: Callable[[SettingValues], Written]
     defaults: SettingValues = field(default_factory=dict)
     shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
 
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A rule, who sets its targets, and by which axes they move; by none where only inputs set them."""
-
-    rule: FieldRule
-    uses: Assignments
-    axes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, rule: FieldRule, uses: Assignments) -> Binding:
-        names = dict.fromkeys(axis.name for target in rule.targets for axis in uses.axes.get(target, ()))
-        return cls(rule, uses, tuple(names))
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes by which its targets move; none where only inputs set them."""
+        return tuple(dict.fromkeys(axis.name for target in self.targets for axis in self.uses.axes.get(target, ())))
 
     def write(self, levels: Mapping[str, Level]) -> Written:
         """Compute the fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
-        return self.rule.write(self.uses.merge(self.rule.targets, levels, self.rule.defaults))
+        return self.encode(self.uses.merge(self.targets, levels, self.defaults))
 
 
 SLOT: Final = "{variation}"
@@ -167,7 +161,7 @@ class RuleBuilder:
 
         defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
         shown = _describe_rule(target, slots)
-        return FieldRule(targets=(target,), slots=tuple(slots), write=write, defaults=defaults, shown=shown)
+        return FieldRule(self._uses, (target,), tuple(slots), write, defaults=defaults, shown=shown)
 
     def _find_closing_calls(self, target: str, slots: Sequence[Slot]) -> Sequence[str]:
         """Return the calls that end a text for the nodes that read it; none where the target is no prompt."""
@@ -197,9 +191,10 @@ class RuleBuilder:
             return {slot.address: slot.value(text) for slot in slots}
 
         yield FieldRule(
-            targets=("prompt", "variation"),
-            slots=slots,
-            write=write,
+            self._uses,
+            ("prompt", "variation"),
+            slots,
+            write,
             defaults={"prompt": original},
             shown=_join_addresses(slots),
         )
@@ -237,7 +232,7 @@ class RuleBuilder:
 
         targets = ("image", "width", "height") if follow else ("width", "height")
         targets = (*targets, *(target for target, _ in addressed))
-        yield FieldRule(targets=targets, slots=slots, write=write, shown=_describe_rule("size", slots))
+        yield FieldRule(self._uses, targets, slots, write, shown=_describe_rule("size", slots))
 
     def _resolve_side(self, side: str, taken: set[Address], *, follow: bool) -> tuple[Slot, ...]:
         if side in self._uses:
@@ -298,7 +293,7 @@ class RuleBuilder:
             return written
 
         slots = _merge_slots(common, *(slots for place in places for slots in place))
-        yield FieldRule(targets=("lora", "lora_weight"), slots=slots, write=write, shown=_join_addresses(slots))
+        yield FieldRule(self._uses, ("lora", "lora_weight"), slots, write, shown=_join_addresses(slots))
 
     def _find_lora_slots(self, place: int, lora: Slot, by: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
         """Find the field of a LoRA's name (none where its number or address sets it) and those of its own weight."""
@@ -334,7 +329,7 @@ class RuleBuilder:
             return {slot.address: self._encode(slot, setting) for slot, setting in given if setting is not None}
 
         slots = _merge_slots(*common.values(), *(parts.values() for parts in places))
-        yield FieldRule(targets=("controls", *CONTROL_ROLES), slots=slots, write=write, shown=_join_addresses(slots))
+        yield FieldRule(self._uses, ("controls", *CONTROL_ROLES), slots, write, shown=_join_addresses(slots))
 
     def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
         """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Clause, Dimension, Level, Setting, is_address, parse_numbered, strip_number
-from sweep.plan.field_rules import Binding, Written, list_controls, list_loras
+from sweep.plan.field_rules import FieldRule, Written, list_controls, list_loras
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.plan.targets import Assignments, levels_at
 from sweep.role_table import CONTROL_ROLES
@@ -202,8 +202,8 @@ class BoundGraph:
     tagged: tuple[str, ...]  # outputs that take metadata
     dialect: Dialect
     is_fusable: bool  # whether several of these graphs may be one item
-    bindings: tuple[Binding, ...]  # those that axes move
-    fixed: tuple[Binding, ...]
+    rules: tuple[FieldRule, ...]  # those that axes move
+    fixed: tuple[FieldRule, ...]
     role_fields: Mapping[str, Address]  # the first field of each role
     recall: Callable[[Graph], Mapping[str, Value]]  # what servers' own pages show of an image: prompt, seed, steps …
     notes: tuple[str, ...]
@@ -216,8 +216,8 @@ class BoundGraph:
     def values(self, levels: Mapping[str, Level]) -> Written:
         """Return all fields the variation with these levels sets."""
         written: Written = {}
-        for binding in self.bindings:
-            written.update(binding.write(levels))
+        for rule in self.rules:
+            written.update(rule.write(levels))
         return written
 
     def read(self, graph: Graph, role: str) -> Value:
@@ -227,7 +227,7 @@ class BoundGraph:
     @cached_property
     def _image_fields(self) -> tuple[Address, ...]:
         """The fields that hold input images, or may."""
-        slots = [slot for binding in self.bindings for slot in binding.rule.slots]
+        slots = [slot for rule in self.rules for slot in rule.slots]
         moved = {slot.address for slot in slots if "ImageField" in (slot.schema.type, slot.schema.items)}
         fields = [
             (Address(node.id, name), value) for node in self.graph.nodes.values() for name, value in node.fields.items()

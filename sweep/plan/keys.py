@@ -28,7 +28,7 @@ from sweep.experiment import (
     ReplacingLevels,
     put_cell_seeds,
 )
-from sweep.plan.field_rules import Binding
+from sweep.plan.field_rules import FieldRule
 from sweep.plan.graph_variants import BoundGraph
 from sweep.plan.targets import levels_at
 from sweep.workflow import Digests, NodeChange, canonical
@@ -57,16 +57,16 @@ class _Step:
     `changes` is None where the nodes depend on more than the position: they are made anew for each point.
     """
 
-    bindings: list[Binding] = field(default_factory=list)
+    rules: list[FieldRule] = field(default_factory=list)
     changes: dict[int, NodeChange] | None = None
 
     def take(self, before: Digests, position: int, levels: Mapping[str, Level]) -> Digests:
         """Return the digests of the graph with these levels in it."""
-        if not self.bindings:
+        if not self.rules:
             return before
         change = self.changes.get(position) if self.changes is not None else None
         if change is None:
-            values = {address: value for binding in self.bindings for address, value in binding.write(levels).items()}
+            values = {address: value for rule in self.rules for address, value in rule.write(levels).items()}
             change = before.prepare(values)
             if self.changes is not None:
                 self.changes[position] = change
@@ -130,14 +130,14 @@ class KeyChain:
         }
         self._bound = bound
         self._steps = [_Step() for _ in self._dimensions]
-        for binding in bound.bindings:
-            self._steps[max(home[axis] for axis in binding.axes)].bindings.append(binding)
+        for rule in bound.rules:
+            self._steps[max(home[axis] for axis in rule.axes)].rules.append(rule)
         self._digests = [bound.digests] * (len(self._dimensions) + 1)
         written: set[str] = set()  # nodes that the dimensions so far write
         for step, dimension in zip(self._steps, self._dimensions, strict=True):
             own = {axis.name for axis in dimension.axes if not self._has_cell_seeds}
-            nodes = {slot.address.node for binding in step.bindings for slot in binding.rule.slots}
-            is_alone = all(own.issuperset(binding.axes) for binding in step.bindings) and written.isdisjoint(nodes)
+            nodes = {slot.address.node for rule in step.rules for slot in rule.slots}
+            is_alone = all(own.issuperset(rule.axes) for rule in step.rules) and written.isdisjoint(nodes)
             step.changes = {} if is_alone and len(dimension) <= _KEPT else None
             written |= nodes
 
@@ -158,7 +158,7 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
     yield _VERSION
     yield {name: _describe_setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
     for bound in bound_graphs:
-        yield [bound.digests.key(bound.outputs), [binding.rule.shown for binding in bound.bindings]]
+        yield [bound.digests.key(bound.outputs), [rule.shown for rule in bound.rules]]
         yield bound.digests.with_fields(bound.values(bound.levels)).key(bound.outputs)
     for dimension in experiment.dimensions:
         yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]

@@ -92,7 +92,7 @@ def make_probes(
     yield "workflow", bound.graph.set(base)
     for dimension in dimensions:
         names = {axis.name for axis in dimension.axes}
-        bindings = [binding for binding in bound.bindings if not names.isdisjoint(binding.axes)]
+        rules = [rule for rule in bound.rules if not names.isdisjoint(rule.axes)]
         positions = choose_test_positions(dimension)
         count = len(positions)
         if count > _MOST_PROBES:
@@ -103,8 +103,8 @@ def make_probes(
             if not variants.is_selected(here, bound.variant):
                 continue
             written = dict(base)
-            for binding in bindings:
-                written.update(binding.write(here))
+            for rule in rules:
+                written.update(rule.write(here))
             if written != base:
                 place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
                 yield place, bound.graph.set(written)
@@ -168,7 +168,7 @@ class Plan:
 
     def _note_large_images(self) -> Iterator[str]:
         """Note sources that are rendered at a size which few models and graphics cards are made for."""
-        rules = [binding.rule for bound in self.bound_graphs for binding in (*bound.bindings, *bound.fixed)]
+        rules = [rule for bound in self.bound_graphs for rule in (*bound.rules, *bound.fixed)]
         if not any({"image", "width", "height"} <= set(rule.targets) for rule in rules):
             return
         uses = Assignments.of(self.experiment)
@@ -191,7 +191,7 @@ class Plan:
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
-        said = [readable(bound.graph, binding.rule.shown) for bound in self.bound_graphs for binding in bound.bindings]
+        said = [readable(bound.graph, rule.shown) for bound in self.bound_graphs for rule in bound.rules]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property

@@ -14,7 +14,7 @@ from typing import Final
 from sweep.errors import DefinitionError, PlanError, WorkflowError
 from sweep.experiment import Experiment, Level, ProblemCollector, is_reference
 from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, note_strengths
-from sweep.plan.field_rules import Binding, RuleBuilder
+from sweep.plan.field_rules import FieldRule, RuleBuilder
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.models import ModelFinder, fit_models
@@ -195,12 +195,11 @@ class _Planner:
             is_template=isinstance(self.workflow, str),
         )
         rules = RuleBuilder(resolver, outputs, self.models).rules()
-        bindings = [Binding.of(rule, self.uses) for rule in rules]
-        self._require_images(graph, roles, bindings)
-        self._check_values(bindings, example)
+        self._require_images(graph, roles, rules)
+        self._check_values(rules, example)
         if self.problems:
             return None
-        bound = self._finish(graph, outputs, roles, bindings, example, gone)
+        bound = self._finish(graph, outputs, roles, rules, example, gone)
         if bound is not None:
             self._check_graph(bound)
         return None if self.problems else bound
@@ -229,9 +228,9 @@ class _Planner:
                 self.problems.add_at_value(place, readable(graph, f"{place}: {error}"))
         return roles
 
-    def _require_images(self, graph: Graph, roles: Roles, bindings: Sequence[Binding]) -> None:
+    def _require_images(self, graph: Graph, roles: Roles, rules: Sequence[FieldRule]) -> None:
         """Ask for images that the workflow needs and nobody names."""
-        given = {slot.address for binding in bindings for slot in binding.rule.slots}
+        given = {slot.address for rule in rules for slot in rule.slots}
         for role in ("image", "control_image"):
             if role in self.uses or (role == "control_image" and "controls" in self.uses):
                 continue
@@ -243,34 +242,34 @@ class _Planner:
                     said = f"{self.called} needs an image: add {option}, or inputs.{role} in an experiment file."
                     self.problems.add_at_key("inputs", said)
 
-    def _check_values(self, bindings: Sequence[Binding], example: _VariantExample) -> None:
+    def _check_values(self, rules: Sequence[FieldRule], example: _VariantExample) -> None:
         is_ours = partial(self.variants.is_selected, variant=example.variant)
-        for binding in bindings:
-            if not binding.axes:
-                check_fixed(binding, self.problems)
+        for rule in rules:
+            if not rule.axes:
+                check_fixed(rule, self.problems)
             for dimension in self.experiment.dimensions:
-                if any(axis.name in binding.axes for axis in dimension.axes):
-                    check_moved(binding, dimension, example.levels, is_ours, self.problems)
+                if any(axis.name in rule.axes for axis in dimension.axes):
+                    check_moved(rule, dimension, example.levels, is_ours, self.problems)
 
     def _finish(
         self,
         graph: Graph,
         outputs: tuple[str, ...],
         roles: Roles,
-        bindings: Sequence[Binding],
+        rules: Sequence[FieldRule],
         example: _VariantExample,
         gone: Sequence[str],
     ) -> BoundGraph | None:
         notes = list(gone)
-        fixed = tuple(binding for binding in bindings if not binding.axes)
-        moved = tuple(binding for binding in bindings if binding.axes)
-        for binding in fixed:
-            graph = graph.set(binding.write({}))
+        fixed = tuple(rule for rule in rules if not rule.axes)
+        moved = tuple(rule for rule in rules if rule.axes)
+        for rule in fixed:
+            graph = graph.set(rule.write({}))
         whole = graph
-        graph = self._cut(graph, outputs, [slot for binding in bindings for slot in binding.rule.slots], notes)
-        if not self._check_effect(graph, [slot for binding in moved for slot in binding.rule.slots]):
+        graph = self._cut(graph, outputs, [slot for rule in rules for slot in rule.slots], notes)
+        if not self._check_effect(graph, [slot for rule in moved for slot in rule.slots]):
             return None
-        written = {address for binding in moved for address in binding.write(example.levels)}
+        written = {address for rule in moved for address in rule.write(example.levels)}
         graph = self._fit_models(graph, written, example.main, notes)
         notes += [
             f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
@@ -292,7 +291,7 @@ class _Planner:
             tagged=self.dialect.metadata_outputs(graph, outputs, self.schemas),
             dialect=self.dialect,
             is_fusable=is_fusable(graph, self.schemas),
-            bindings=moved,
+            rules=moved,
             fixed=fixed,
             role_fields={role: found[0].address for role, found in roles.targets.items() if found},
             recall=self.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
@@ -349,7 +348,7 @@ class _Planner:
 
     def _check_contradictions(self, bound: BoundGraph) -> None:
         """Check fields that exclude each other, at each value of each axis."""
-        moved = {slot.address.node for binding in bound.bindings for slot in binding.rule.slots}
+        moved = {slot.address.node for rule in bound.rules for slot in rule.slots}
         probes = make_probes(bound, self.experiment.dimensions, self.variants)
         for number, (place, graph) in enumerate(probes):
             for name in graph.nodes if number == 0 else moved:
@@ -361,11 +360,11 @@ class _Planner:
 
 def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
     """Locate what sets a field that a message names, at the first levels: an axis, an input, or else the workflow."""
-    for binding in (*bound.bindings, *bound.fixed):
-        if any(slot.address.node == node and slot.address.field in message for slot in binding.rule.slots):
-            if binding.axes:
-                return f"axes.{binding.axes[0]} {bound.levels[binding.axes[0]].value}"
-            return binding.uses.locate(binding.rule.targets[0])
+    for rule in (*bound.rules, *bound.fixed):
+        if any(slot.address.node == node and slot.address.field in message for slot in rule.slots):
+            if rule.axes:
+                return f"axes.{rule.axes[0]} {bound.levels[rule.axes[0]].value}"
+            return rule.uses.locate(rule.targets[0])
     return "workflow"
 
 
