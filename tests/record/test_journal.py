@@ -5,12 +5,13 @@ import contextlib
 import shutil
 import sqlite3
 from asyncio import to_thread
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.base import Failure
+from sweep.record.base import Failure, JournalPoint
 from sweep.record.results import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
@@ -44,6 +45,18 @@ async def test_one_bad_write_of_a_burst_harms_no_other(tmp_path: Path) -> None:
         assert isinstance(answers[1], RecordError)
         await journal.complete(second.key, [a_rendering(second)], TIMES)
         assert list(await journal.indices("completed")) == [0, 1]
+
+
+async def test_the_points_of_a_definition_are_not_computed_where_nothing_is_on_record(tmp_path: Path) -> None:
+    """The keys of a million points take half a minute."""
+
+    def never() -> Iterator[JournalPoint]:
+        raise AssertionError("a point was asked for")
+        yield
+
+    async with await SqliteJournal.open(tmp_path) as journal:
+        await journal.begin_run(facts(), never())
+        await journal.begin_run(facts(fingerprint="edited"), never())
 
 
 async def test_closing_waits_for_writes_nobody_waits_for_any_more(tmp_path: Path) -> None:
