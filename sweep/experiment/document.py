@@ -303,18 +303,18 @@ def _make_problem_after(text: str, message: str) -> Problem:
     return Problem(message=message, line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
 
 
+@dataclass
 class _Reader:
     """Makes plain data of the parser's events, and notes where each key and value stands; keys are text as written."""
 
-    def __init__(self, document: Document, shown: str, source: str | None) -> None:
-        self.document = document
-        self.shown = shown
-        self.source = source
-        self.problems: list[Problem] = []
-        self._open: list[tuple[DocumentPath, dict[str, Any] | list[Any]]] = []
-        self._key: str | None = None  # waits for its value
-        self._anchors: dict[str, tuple[DocumentPath, Any]] = {}
-        self._count = 0
+    document: Document
+    shown: str
+    source: str | None
+    problems: list[Problem] = field(default_factory=list)
+    _open: list[tuple[DocumentPath, dict[str, Any] | list[Any]]] = field(default_factory=list)
+    _key: str | None = None  # waits for its value
+    _anchors: dict[str, tuple[DocumentPath, Any]] = field(default_factory=dict)
+    _count: int = 0
 
     def read(self, events: Iterator[Any]) -> Document:
         documents = 0

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -146,22 +147,22 @@ def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
     return ready, size
 
 
+@dataclass
 class InputReader:
     """Turns raw values into settings: checked by their role, paths into images; and finds files that a document names.
 
     Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
     """
 
-    def __init__(self, document: Document, folder: Path, fetched: FetchedFiles) -> None:
-        self._document = document
-        self._images = ImageReader()
-        self.folder = folder
-        self.fetched = fetched
-        self.rewritten: dict[DocumentPath, str] = {}  # paths of included files, as seen from `folder`
+    document: Document
+    folder: Path
+    fetched: FetchedFiles
+    rewritten: dict[DocumentPath, str] = field(default_factory=dict)  # paths of included files, as seen from `folder`
+    _images: ImageReader = field(default_factory=ImageReader)
 
     def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
         """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
-        base = self._document.find_folder(place)
+        base = self.document.find_folder(place)
         if base == self.folder or is_reference(written) or Path(written).is_absolute():
             return written, expand_path(self.folder, written)
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -59,21 +60,15 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z"
 _AXIS_NAME = re.compile(r"(?!\s)[^\x00-\x1f\x7f\x85\u2028\u2029]{1,100}(?<!\s)")
 
 
+@dataclass
 class Builder:
     """Makes the parts of one experiment; problems go to `problems`, and what they concern is left out of the result."""
 
-    def __init__(
-        self,
-        file: schema.ExperimentFile,
-        document: Document,
-        problems: ProblemCollector[DocumentPath],
-        reader: InputReader,
-    ) -> None:
-        self.file = file
-        self.document = document
-        self.problems = problems
-        self.reader = reader
-        self.notices: list[str] = []
+    file: schema.ExperimentFile
+    document: Document
+    problems: ProblemCollector[DocumentPath]
+    reader: InputReader
+    notices: list[str] = field(default_factory=list)
 
     def inputs(self) -> dict[str, Setting]:
         """List every input that is known and right."""

@@ -399,7 +399,7 @@ def _extend_inputs_schema(schema: dict[str, Any]) -> None:
 class ExperimentFile(Strict):
     """An experiment: a workflow, what is fixed, what is varied."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, title="sweep experiment")
+    model_config = ConfigDict(title="sweep experiment")
 
     name: str | None = Field(
         default=None, description="Name of the results folder. Default: the name of the file. Letters, digits, - _ ."

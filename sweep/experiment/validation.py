@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -148,23 +149,19 @@ LEAST_ADAPTIVE_SEEDS: Final = 4  # of an adaptive design: their spread decides h
 LEAST_ADAPTIVE_LEVELS: Final = 4  # of its axis
 
 
+@dataclass
 class GridValidator:
     """Checks what an experiment says of its grid against the axes it has: conditions, design, baselines."""
 
-    def __init__(
-        self,
-        file: ExperimentFile,
-        document: Document,
-        problems: ProblemCollector[DocumentPath],
-        dimensions: Sequence[Dimension],
-    ) -> None:
-        self.file = file
-        self.document = document
-        self.problems = problems
-        self.dimensions = dimensions
-        self.axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
-        self.points = math.prod(len(dimension) for dimension in dimensions)  # of the full grid
-        self.seeds = max((len(dimension) for dimension in dimensions if dimension.is_seeds), default=0)
+    file: ExperimentFile
+    document: Document
+    problems: ProblemCollector[DocumentPath]
+    dimensions: Sequence[Dimension]
+
+    def __post_init__(self) -> None:
+        self.axes = {axis.name: axis for dimension in self.dimensions for axis in dimension.axes}
+        self.points = math.prod(len(dimension) for dimension in self.dimensions)  # of the full grid
+        self.seeds = max((len(dimension) for dimension in self.dimensions if dimension.is_seeds), default=0)
 
     def check_distinct_axes(self) -> None:
         """Check that no two axes have one name or set one target: only one of them could win."""
