@@ -279,12 +279,13 @@ def _choose_cells(design: DesignSpec, space: Space, dimensions: Sequence[Dimensi
     if design.kind == "one_at_a_time":
         return _choose_one_at_a_time(design, space, dimensions)
     wanted = min(design.points or 0, len(space))
-    spread = _spread_points(design, space, wanted) if design.kind != "random" else iter(())
     every = _shuffle(len(space), design.seed)
     if isinstance(space, Cells):
         every = filter(space.has_seeds, every)
+    if design.kind == "random":
+        return tuple(islice(every, wanted))
     found: dict[int, None] = {}
-    for index in chain(spread, every):
+    for index in chain(_spread_points(design, space, wanted), every):
         if len(found) == wanted:
             break
         found[index] = None
