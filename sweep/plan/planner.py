@@ -36,7 +36,6 @@ from sweep.workflow import (
     find_address,
     find_roles,
     load_workflow,
-    output_nodes,
     pruned,
     readable,
     unknown_type,
@@ -183,7 +182,7 @@ class _Planner:
             return None
         graph, gone = drop_unknown_fields(graph, self.schemas)
         roles = self._find_roles(graph)
-        outputs = output_nodes(graph, self.schemas)
+        outputs = self.schemas.dialect.find_outputs(graph, self.schemas)
         resolver = TargetResolver(
             graph=graph,
             schemas=self.schemas,
@@ -212,7 +211,7 @@ class _Planner:
         for node in unknown:
             said = unknown_type(node, self.schemas)
             self._refuse(f"{said}{'' if said.endswith('?') else '.'}")
-        has_images = bool(output_nodes(graph, self.schemas))
+        has_images = bool(self.schemas.dialect.find_outputs(graph, self.schemas))
         if not unknown and not has_images:
             self._refuse(f"{self.called} {self.dialect.explain_no_output(graph, self.schemas)}.")
         return has_images and not unknown

@@ -11,7 +11,6 @@ from .dialect import (
     NodeSchema,
     NodeSchemas,
     StageKind,
-    output_nodes,
 )
 from .graph import (
     Address,
@@ -92,7 +91,6 @@ __all__ = [
     "node_schemas",
     "nodes_after",
     "nodes_before",
-    "output_nodes",
     "packaged_schemas",
     "pruned",
     "range_of",

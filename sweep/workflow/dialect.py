@@ -352,8 +352,3 @@ class NodeSchemas(dict[str, NodeSchema]):
     def __init__(self, nodes: Mapping[str, NodeSchema], dialect: Dialect) -> None:
         super().__init__(nodes)
         self.dialect = dialect
-
-
-def output_nodes(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
-    """Return the ids of the nodes whose images are final, in the graph's order; empty where no node makes an image."""
-    return schemas.dialect.find_outputs(graph, schemas)

@@ -66,10 +66,7 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
 
 
 def packaged_schemas(family: str) -> NodeSchemas:
-    """Return the node types packaged with sweep of a family by its name, in any case.
-
-    Raises WorkflowError for a family that sweep does not know.
-    """
+    """Return the node types packaged with sweep of a family by its name, in any case. Raises WorkflowError."""
     dialects = {dialect.name.lower(): dialect for dialect in DIALECTS}
     if family.lower() not in dialects:
         near = did_you_mean(family.lower(), dialects) or f" Known are {' and '.join(dialects)}."
@@ -78,11 +75,7 @@ def packaged_schemas(family: str) -> NodeSchemas:
 
 
 def load_workflow(path: str | os.PathLike[str]) -> Workflow:
-    """Return the workflow in a file: JSON, or a PNG that carries one.
-
-    Whether a server has the node types is not asked here: see `check_graph`. Raises WorkflowError, one sentence a
-    problem.
-    """
+    """Return the workflow in a file: JSON, or a PNG that carries one. Raises WorkflowError, one sentence a problem."""
     where = Path(path)
     workflow = workflow_from(read_document(where), where.name)
     return workflow if workflow.name else replace(workflow, name=where.stem)

@@ -136,10 +136,8 @@ def complete_graph(
 ) -> tuple[Graph, tuple[Edge, ...]]:
     """Return the graph with the edges that a portable document left out, and those edges in order.
 
-    Args:
-        graph: the graph as far as it is wired.
-        schemas: its node types; what is required and has neither value nor edge is looked for.
-        asked: further inputs to look for, as (node type, field): optional, but nothing comes out without them.
+    What is required and has neither value nor edge is looked for, and what is `asked` for as (node type, field):
+    optional, but nothing comes out without it.
     """
     added: list[Edge] = []
     for node in graph.nodes.values():

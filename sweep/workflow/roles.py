@@ -127,9 +127,7 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
 
 
 def _shared(wiring: Wiring, candidates: Mapping[str, Sequence[Candidate]]) -> frozenset[Address]:
-    """Find the nodes that hold one value for fields of different roles (a square's side): there, each role goes its own
-    way.
-    """
+    """Find what holds one value for fields of different roles (a square's side): there, each role goes its own way."""
     holders: dict[Address, set[str]] = {}
     for role, found in candidates.items():
         for address in (address for candidate in found for address in candidate.addresses):

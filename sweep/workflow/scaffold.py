@@ -156,9 +156,7 @@ class _Starter:
                 yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
 
     def _models(self) -> tuple[list[str], list[str]]:
-        """Write the lines that name models: where the server has several and the workflow names none of them; and all
-        others.
-        """
+        """Write the lines on models that have to be chosen, of several on the server, and on all others."""
         chosen, own = [], []
         for role in _MODELS:
             for name, targets in self._each(role):
@@ -174,9 +172,7 @@ class _Starter:
         return chosen, own
 
     def _open(self) -> tuple[list[str], list[str]]:
-        """Write the lines for what else needs a value: with one that is there, and those for which nothing is known to
-        fit.
-        """
+        """Write the lines for what else needs a value: where one can be given, and where nothing is known to fit."""
         wanted, lacking = [], []
         for address in open_fields(self.graph, self.schemas):
             if address in self.spoken:

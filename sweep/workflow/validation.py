@@ -136,11 +136,7 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 
 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
-    """List every fault that makes the graph unrenderable on a server with these nodes; empty where there is none.
-
-    Missing models and images count, as the nodes need them: check after the plan has filled them in, or have
-    `open_fields` tell of them.
-    """
+    """List every fault that makes the graph unrenderable on a server with these nodes; missing models and images count."""
     wiring = check_wiring(graph, schemas.dialect.collecting_nodes)
     return [Problem(message=said) for said in (*wiring, *_check_nodes(graph, schemas), *_check_edges(graph, schemas))]
 
@@ -164,11 +160,7 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
 
 
 def drop_unknown_fields(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, list[str]]:
-    """Drop values of fields that nodes do not have on this server, as its own editor does.
-
-    Returns:
-        The graph, and a note on each field.
-    """
+    """Drop values of fields that nodes do not have on this server, as its own editor does, with a note on each."""
     notes: list[str] = []
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
@@ -227,7 +219,14 @@ def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str
         other = fed.setdefault(edge.destination, edge)
         if other is not edge and graph.nodes[edge.destination.node].type not in collecting:
             yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
-    yield from _check_circle(graph)
+    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
+    for edge in graph.edges:
+        if edge.source.node in sources and edge.destination.node in sources:
+            sources[edge.destination.node].append(edge.source.node)
+    try:
+        computation_order(sources)
+    except WorkflowError as circle:
+        yield circle.message
 
 
 def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
@@ -264,17 +263,6 @@ def _fits(output: str, field: FieldSchema) -> bool:
     return (output, field.type) in _COERCED or (output not in _SCALARS and output == field.items)
 
 
-def _check_circle(graph: Graph) -> Iterator[str]:
-    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
-    for edge in graph.edges:
-        if edge.source.node in sources and edge.destination.node in sources:
-            sources[edge.destination.node].append(edge.source.node)
-    try:
-        computation_order(sources)
-    except WorkflowError as circle:
-        yield circle.message
-
-
 def raise_for(problems: Iterable[Problem], source: str) -> None:
     """Raise a WorkflowError with all problems of `source`, where there are any."""
     found = list(problems)
@@ -285,11 +273,7 @@ def raise_for(problems: Iterable[Problem], source: str) -> None:
 
 
 def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> Graph:
-    """Return the graph without values that an edge overrides.
-
-    Raises WorkflowError where it is empty or its edges are wrong: from or to a missing node, two into one input (but
-    of the node types in `collecting`), a circle.
-    """
+    """Return the graph without values that an edge overrides. Raises WorkflowError where it is empty or wired wrongly."""
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
     raise_for([Problem(message=readable(graph, said)) for said in check_wiring(graph, collecting)], source)

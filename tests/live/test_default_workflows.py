@@ -22,11 +22,11 @@ from sweep.workflow import (
     find_roles,
     load_workflow,
     node_schemas,
-    output_nodes,
     pruned,
 )
 from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
 from tests.live.rendering import ask, refusal, rendered
+from tests.support.graphs import output_nodes
 from tests.support.scenes import client
 
 SCHEMAS = builtin_schemas()  # read before any loop runs

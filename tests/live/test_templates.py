@@ -18,10 +18,10 @@ from sweep.workflow import (
     check_graph,
     find_roles,
     load_workflow,
-    output_nodes,
 )
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.live.rendering import refusal, rendered
+from tests.support.graphs import output_nodes
 from tests.support.scenes import client, image
 
 template = INVOKEAI.template

@@ -11,7 +11,7 @@ from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
-from tests.support.digests import graph_key, node_digests
+from tests.support.graphs import graph_key, node_digests
 
 AXES = {
     "model": ["small", "large"],

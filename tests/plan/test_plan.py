@@ -8,7 +8,7 @@ from sweep.plan.fusion import fuse
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import Plans
-from tests.support.digests import graph_key
+from tests.support.graphs import graph_key
 
 
 def test_key_and_values_go_into_the_image_and_not_into_the_key(plans: Plans) -> None:

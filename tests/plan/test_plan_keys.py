@@ -15,7 +15,7 @@ from sweep.plan.planner import make_plan
 from sweep.workflow import builtin_schemas
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, model
-from tests.support.digests import graph_key
+from tests.support.graphs import graph_key
 
 AXES: dict[str, Any] = {"steps": [3, 4], "variation": ["red", "blue"], "seed": [1, 2, 3]}
 

@@ -13,7 +13,7 @@ from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, Model
 from sweep.workflow.identity import Digests
 from sweep.workflow.invokeai.dialect import INVOKEAI
 from sweep.workflow.invokeai.role_finder import UNDECIDING
-from tests.support.digests import graph_key, node_digests
+from tests.support.graphs import graph_key, node_digests
 
 template = INVOKEAI.template
 

@@ -14,6 +14,7 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.dialect import TEMPLATES, insert_loras, numbered_ids
 from sweep.workflow.graph import Address, Graph, Json, Node
 
+_DENOISING: Mapping[str, Json] = {"scheduler": "euler", "denoising_start": 0, "denoising_end": 1}
 _OUTPUT: Mapping[str, Json] = {"is_intermediate": False, "use_cache": False}  # cached outputs would share one image
 
 
@@ -80,11 +81,7 @@ def _txt2img(family: Family) -> Graph:
             Node("prompt", family.encoder, text),
             Node("negative", family.encoder, text),
             Node("noise", "noise", {"seed": 0, "width": family.size, "height": family.size, "use_cpu": True}),
-            Node(
-                "denoise",
-                "denoise_latents",
-                {"steps": 20, "cfg_scale": 7.5, "scheduler": "euler", "denoising_start": 0, "denoising_end": 1},
-            ),
+            Node("denoise", "denoise_latents", {"steps": 20, "cfg_scale": 7.5, **_DENOISING}),
             Node("decode", "l2i", _OUTPUT),
         ],
         [
@@ -101,24 +98,12 @@ def _txt2img(family: Family) -> Graph:
 
 def _flux_txt2img(family: Family) -> Graph:
     """Return an image from a prompt, for FLUX: the denoising node draws its own noise, and guidance replaces cfg."""
+    size: dict[str, Json] = {"width": family.size, "height": family.size}
     return Graph.of(
         [
             Node("model", family.loader),
             Node("prompt", family.encoder, {"prompt": ""}),
-            Node(
-                "denoise",
-                "flux_denoise",
-                {
-                    "num_steps": 20,
-                    "guidance": 3.5,
-                    "scheduler": "euler",
-                    "seed": 0,
-                    "width": family.size,
-                    "height": family.size,
-                    "denoising_start": 0,
-                    "denoising_end": 1,
-                },
-            ),
+            Node("denoise", "flux_denoise", {"num_steps": 20, "guidance": 3.5, "seed": 0, **size, **_DENOISING}),
             Node("decode", "flux_vae_decode", _OUTPUT),
         ],
         [

@@ -20,14 +20,13 @@ from sweep.workflow import (
     core_schemas,
     find_roles,
     load_workflow,
-    output_nodes,
     workflow_from,
     write_prompt,
 )
 from sweep.workflow.comfyui.dialect import COMFYUI
 from sweep.workflow.comfyui.role_finder import SamplerEncoding, ScheduleEncoding
 from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
-from tests.support.digests import node_digests
+from tests.support.graphs import node_digests, output_nodes
 
 SCHEMAS = core_schemas()
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "portable"

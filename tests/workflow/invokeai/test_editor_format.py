@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
-from tests.support.digests import graph_key
+from tests.support.graphs import graph_key, output_nodes
 from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 
 SCHEMAS = builtin_schemas()

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Graph, Node
 from sweep.workflow.invokeai.dialect import builtin_schemas
 from sweep.workflow.traversal import pruned
+from tests.support.graphs import output_nodes
 
 HIDDEN = {"is_intermediate": True}
 

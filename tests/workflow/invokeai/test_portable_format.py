@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import output_nodes
 from sweep.workflow.graph import Address, ModelRef, Workflow
 from sweep.workflow.invokeai.dialect import builtin_schemas
 from sweep.workflow.invokeai.portable_format import scheduler_of
 from sweep.workflow.loader import load_workflow, workflow_from
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
+from tests.support.graphs import output_nodes
 
 SCHEMAS = builtin_schemas()
 HERE = Path(__file__).parents[2] / "fixtures" / "portable"
