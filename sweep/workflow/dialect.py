@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Graph, Json, Node, Value, Workflow
@@ -140,13 +140,15 @@ StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 class Encoding:
     """A pure function from a role's value to a field's: this one changes nothing; a family may have others."""
 
+    words: ClassVar[str] = "{role}"  # the function in words: `1 − {role}`
+
     def __call__(self, value: Value) -> Value:
         """Return what is written for `value`. Raises ValueError with a sentence where the value cannot be encoded."""
         return value
 
     def formula(self, role: str) -> str:
         """Write the function in words, of a role: `1 − denoise_strength`."""
-        return role
+        return self.words.format(role=role)
 
 
 IDENTITY: Final = Encoding()

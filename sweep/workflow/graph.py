@@ -147,31 +147,15 @@ class Graph:
     def references(self, without: Container[str] = ()) -> frozenset[Ref]:
         """Return every model, image and board that the graph names, but for nodes whose type is in `without`."""
         found: set[Ref] = set()
-        nodes = [node for node in self.nodes.values() if node.type not in without]
-        waiting: list[Any] = [value for node in nodes for value in node.fields.values()]
-        while waiting:
-            value = waiting.pop()
-            if value.__class__ in _PLAIN:  # most are, and this is asked of every item
-                continue
-            if isinstance(value, ModelRef | ImageRef | BoardRef):
-                found.add(value)
-            elif isinstance(value, Mapping):
-                waiting.extend(value.values())
-            elif isinstance(value, list | tuple):
-                waiting.extend(value)
+        for node in self.nodes.values():
+            for value in node.fields.values() if node.type not in without else ():
+                if value.__class__ not in _PLAIN:  # most are, and this is asked of every item
+                    map_refs(value, found.add)
         return frozenset(found)
 
     def feeding(self, address: Address) -> tuple[Edge, ...]:
         """Return the edges into a field, in order."""
         return tuple(edge for edge in self.edges if edge.destination == address)
-
-    def sources(self, node: str) -> tuple[Edge, ...]:
-        """Return the edges into a node, in order."""
-        return tuple(edge for edge in self.edges if edge.destination.node == node)
-
-    def targets(self, node: str) -> tuple[Edge, ...]:
-        """Return the edges out of a node, in order."""
-        return tuple(edge for edge in self.edges if edge.source.node == node)
 
     def without_edges(self, edges: Iterable[Edge]) -> Graph:
         """Return the same graph less these edges."""

@@ -123,7 +123,7 @@ def _rows(
 ) -> Iterator[InspectionRow]:
     """Yield the fields that are set, fed or could be set; of an unknown node type, those that the workflow names."""
     schema = schemas.get(node.type)
-    edges = workflow.graph.sources(node.id)
+    edges = [edge for edge in workflow.graph.edges if edge.destination.node == node.id]
     fed = [edge.destination.field for edge in edges]
     ignored = schemas.dialect.ignored_fields(node.type)
     known = [name for name, field in schema.fields.items() if field.takes_value] if schema else []

@@ -120,15 +120,15 @@ class PortableTranslation:
 
 def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
     """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
-    ends = [entry.get(end) if isinstance(entry, Mapping) else None for end in ("source", "destination")]
-    parts = [end.get(part) if isinstance(end, Mapping) else None for end in ends for part in ("node_id", "field")]
-    if not all(isinstance(part, str) and part for part in parts):
-        problems.append(
-            Problem(message=f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
-        )
-        return None
-    source, output, destination, name = map(str, parts)
-    return Edge(Address(source, output), Address(destination, name))
+    match entry:
+        case {
+            "source": {"node_id": str(source), "field": str(output)},
+            "destination": {"node_id": str(target), "field": str(name)},
+        } if source and output and target and name:
+            return Edge(Address(source, output), Address(target, name))
+    said = f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}"
+    problems.append(Problem(message=said))
+    return None
 
 
 def complete_graph(

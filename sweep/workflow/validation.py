@@ -136,7 +136,7 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 
 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
-    """List every fault that makes the graph unrenderable on a server with these nodes; missing models and images count."""
+    """List every fault that makes the graph unrenderable with these nodes; missing models and images are faults."""
     wiring = check_wiring(graph, schemas.dialect.collecting_nodes)
     return [Problem(message=said) for said in (*wiring, *_check_nodes(graph, schemas), *_check_edges(graph, schemas))]
 
@@ -273,7 +273,7 @@ def raise_for(problems: Iterable[Problem], source: str) -> None:
 
 
 def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> Graph:
-    """Return the graph without values that an edge overrides. Raises WorkflowError where it is empty or wired wrongly."""
+    """Return the graph without values that an edge overrides. Raises WorkflowError for an empty or badly wired one."""
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
     raise_for([Problem(message=readable(graph, said)) for said in check_wiring(graph, collecting)], source)

@@ -92,7 +92,7 @@ async def test_the_portable_image_to_image_renders(base: str, live_server: str, 
     """With the models and the image that are there; its VAE is not, so the model's own takes its place."""
     sha256, file = image(tmp_path)
     workflow = (await to_thread(load_workflow, PORTABLE / "image_to_image.json")).for_base(base)
-    graph = workflow.graph.without_edges(workflow.graph.targets("vae_loader"))
+    graph = workflow.graph.without_edges([edge for edge in workflow.graph.edges if edge.source.node == "vae_loader"])
     graph = Graph({name: node for name, node in graph.nodes.items() if name != "vae_loader"}, graph.edges)
     graph = graph.adding(edges=["model_loader.vae → vae_encode.vae", "model_loader.vae → vae_decode.vae"])
     async with client(live_server) as server:

@@ -144,8 +144,11 @@ def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, ref
     plan = plans("lora", inputs={"lora": "glow"}, axes={"clip_skip": [0, 2]})
     graph = plan.instance(plan.grid[1]).graph
     assert graph.nodes["clip_skip"].fields == {"skipped_layers": 2}
-    assert {str(edge.destination) for edge in graph.targets("clip_skip")} == {"prompt.clip", "negative.clip"}
-    assert [str(edge.source) for edge in graph.sources("clip_skip")] == ["lora.clip"]
+    assert {str(edge.destination) for edge in graph.edges if edge.source.node == "clip_skip"} == {
+        "prompt.clip",
+        "negative.clip",
+    }
+    assert [str(edge.source) for edge in graph.edges if edge.destination.node == "clip_skip"] == ["lora.clip"]
     assert check_graph(graph, builtin_schemas()) == []
     assert plan.bound_graphs[0].recall(graph)["clip_skip"] == 2
     assert refusal(inputs={"model": "large"}, axes={"clip_skip": [0, 1]}) == [
@@ -158,8 +161,8 @@ def test_a_vae_of_its_own(plans: Plans) -> None:
     assert "vae" not in plan.instance(plan.grid[0]).graph.nodes
     graph = plan.instance(plan.grid[1]).graph
     assert graph.nodes["vae"].fields["vae_model"] == ModelRef("sharp", "sd-1", "vae")
-    assert {str(edge.destination) for edge in graph.targets("vae")} == {"decode.vae", "encode.vae"}
-    assert not [edge for edge in graph.targets("model") if edge.source.field == "vae"]
+    assert {str(edge.destination) for edge in graph.edges if edge.source.node == "vae"} == {"decode.vae", "encode.vae"}
+    assert not [edge for edge in graph.edges if edge.source.node == "model" and edge.source.field == "vae"]
 
 
 def test_control_nets_by_list_or_by_role(plans: Plans) -> None:

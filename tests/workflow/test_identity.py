@@ -77,7 +77,7 @@ def test_a_changed_field_changes_its_node_and_all_downstream_and_nothing_else(
     after = before.with_fields({Address(node, "fresh"): "never there before"})
     reached = {node}
     for name in graph.nodes:  # in order of computation
-        if any(edge.source.node in reached for edge in graph.sources(name)):
+        if any(edge.source.node in reached for edge in graph.edges if edge.destination.node == name):
             reached.add(name)
     assert {name for name in graph.nodes if before.by_node[name] != after.by_node[name]} == reached
 

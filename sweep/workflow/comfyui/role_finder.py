@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
 from sweep.workflow.dialect import Candidate, Encoding, NodeSchema
@@ -32,6 +32,7 @@ class SamplerEncoding(Encoding):
     `own` is what the graph says: a word that only names a noise schedule (`karras`) leaves it as it is.
     """
 
+    words: ClassVar = "the sampler of {role}"
     own: str = "euler"
     schedules: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ()  # those of the field; empty where they are not known
@@ -49,14 +50,12 @@ class SamplerEncoding(Encoding):
             raise ValueError(f"neither a sampler nor a noise schedule is called {value!r}{near and '.'}{near}")
         return name
 
-    def formula(self, role: str) -> str:
-        return f"the sampler of {role}"
-
 
 @dataclass(frozen=True, slots=True)
 class ScheduleEncoding(Encoding):
     """A scheduler in one word written as a noise schedule: `dpmpp_2m_k` is karras, `euler` is normal."""
 
+    words: ClassVar = "the noise schedule of {role}"
     schedules: tuple[str, ...] = ()
 
     def __call__(self, value: Value) -> Value:
@@ -64,19 +63,15 @@ class ScheduleEncoding(Encoding):
             return value
         return "karras" if value.endswith("_k") else "normal"
 
-    def formula(self, role: str) -> str:
-        return f"the noise schedule of {role}"
-
 
 @dataclass(frozen=True, slots=True)
 class ClipSkipEncoding(Encoding):
     """Layers to skip written as the layer at which the text encoder stops: 0 is -1, the last one."""
 
+    words: ClassVar = "−1 − {role}"
+
     def __call__(self, value: Value) -> Value:
         return -1 - value if isinstance(value, int) else value
-
-    def formula(self, role: str) -> str:
-        return f"−1 − {role}"
 
 
 @dataclass(frozen=True, slots=True)

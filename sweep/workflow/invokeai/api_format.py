@@ -54,21 +54,19 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "s
 def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str) -> Workflow:
     """Read a posted graph, with the data of the batch around it as axes. Raises WorkflowError."""
     problems: list[Problem] = []
-    nodes = [_api_node(key, node, problems) for key, node in document["nodes"].items()]
+    nodes: list[Node] = []
+    for key, node in document["nodes"].items():
+        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
+            problems.append(Problem(message=f"Node {key} has no type"))
+            continue
+        if node.get("id", key) != key:
+            problems.append(Problem(message=f"Node {key} calls itself {node['id']!r}"))
+        nodes.append(Node(key, node["type"], node_fields(node["type"], node)))
     listed = document.get("edges")
     edges = [edge for entry in listed if (edge := read_edge(entry, problems))] if isinstance(listed, list) else []
     raise_for(problems, source)
-    graph = clean_graph(Graph.of([node for node in nodes if node], dict.fromkeys(edges)), source, COLLECTING)
+    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source, COLLECTING)
     return Workflow(graph=graph, kind="api", batch_axes=_batch_data(around, graph, source))
-
-
-def _api_node(key: str, node: Any, problems: list[Problem]) -> Node | None:
-    if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
-        problems.append(Problem(message=f"Node {key} has no type"))
-        return None
-    if node.get("id", key) != key:
-        problems.append(Problem(message=f"Node {key} calls itself {node['id']!r}"))
-    return Node(key, node["type"], node_fields(node["type"], node))
 
 
 def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[BatchAxis, ...]:

@@ -168,7 +168,8 @@ class _Translation(PortableTranslation):
         # an empty latent image: only its size was meant
         size = {Address(noise, side): start.fields[side] for side in ("width", "height") if side in start.fields}
         graph = graph.without_edges(latents).set(size)
-        return graph if graph.targets(source) else graph.without_nodes({source})
+        is_used = any(edge.source.node == source for edge in graph.edges)
+        return graph if is_used else graph.without_nodes({source})
 
     def finish(self, graph: Graph) -> Graph:
         """Mark the images that only go to be saved: they need not be kept twice."""

@@ -300,7 +300,7 @@ def _find_sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate | Addres
 
 
 def _told_sizes(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
-    """Find the fields that repeat the image's size for what needs to know it: SDXL's prompts, encoders of references."""
+    """Find the fields that repeat the image's size for those who use it: SDXL's prompts, encoders of references."""
     encoders = [*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)]
     told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
     for reference in _REFERENCES:

@@ -128,7 +128,7 @@ def test_a_scheduler_in_one_word_sets_sampler_and_schedule(word: str, sampler: s
 
 def test_clip_skip_counts_from_the_last_layer() -> None:
     graph = COMFYUI.add_clip_skip(workflow_from(PROMPT, "p").graph)
-    assert {str(edge.destination) for edge in graph.targets("clip_skip")} == {"6.clip", "7.clip"}
+    assert {str(edge.destination) for edge in graph.edges if edge.source.node == "clip_skip"} == {"6.clip", "7.clip"}
     assert check_graph(graph, SCHEMAS) == []
     (target,) = find_roles(graph, SCHEMAS)["clip_skip"]
     assert str(target.address) == "clip_skip.stop_at_clip_layer"
