@@ -24,8 +24,8 @@ from .changes import (
     rename_run,
     reopen_points,
 )
-from .files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
-from .images import INPUTS, ImageStore, SavedImage
+from .files import FULL_HINT, INPUTS, Checkpoint, free_bytes, no_checkpoint, replace_atomically
+from .images import ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .metric_cache import MetricCache, MetricKey
 from .results import CSV, RecordedResults, write_tables

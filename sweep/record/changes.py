@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 from anyio.to_thread import run_sync
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
-from sweep.record.files import Checkpoint, disk_error, no_checkpoint, replace_atomically
-from sweep.record.images import IMAGES_FOLDER, is_whole_input
+from sweep.record.files import IMAGES_FOLDER, Checkpoint, disk_error, no_checkpoint, replace_atomically
+from sweep.record.images import is_whole_input
 from sweep.record.lock import FolderLock, in_use
 from sweep.record.results import RecordedResults, write_tables
 from sweep.record.results_table import Where

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
-from sweep.record.files import PART
-from sweep.record.images import IMAGES_FOLDER, is_whole_input, verify_image
+from sweep.record.files import IMAGES_FOLDER, PART
+from sweep.record.images import is_whole_input, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
