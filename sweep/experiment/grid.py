@@ -491,7 +491,7 @@ class Grid(LazySequence[Variation]):
         made = self._made[at]
         if len(made) >= MAX_KEPT:
             made.clear()
-        made[digit] = {axis.name: axis.levels[digit] for axis in self._dimensions[at].axes}
+        made[digit] = self._dimensions[at].levels_at(digit)
         return made[digit]
 
     def index_of(self, values: Mapping[str, Scalar]) -> int:

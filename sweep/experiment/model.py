@@ -105,6 +105,10 @@ class Dimension:
     def __len__(self) -> int:
         return len(self.axes[0].levels)
 
+    def levels_at(self, position: int) -> dict[str, Level]:
+        """Return the levels of its axes at a position, by axis."""
+        return {axis.name: axis.levels[position] for axis in self.axes}
+
     @property
     def has_cell_seeds(self) -> bool:
         """Whether its seeds are others for each combination of the other axes."""

@@ -12,16 +12,8 @@ from sweep.errors import DefinitionError
 from sweep.experiment import Axis, Dimension, InputImage, Level, ProblemCollector, Setting, strip_number
 from sweep.plan.field_rules import FieldRule
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
-from sweep.plan.plan import Plan
-from sweep.plan.targets import (
-    THE_FIELD,
-    Assignments,
-    Slot,
-    choose_test_positions,
-    is_replacing,
-    levels_at,
-    list_targets,
-)
+from sweep.plan.plan import Plan, choose_test_positions
+from sweep.plan.targets import THE_FIELD, Assignments, Slot, is_replacing, list_targets
 from sweep.text import truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, canonical, check_value
 
@@ -55,7 +47,7 @@ def check_moved(
     anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest of its kind
     for at in _choose_positions(rule, dimension):
-        here = {**first, **levels_at(dimension, at)}
+        here = {**first, **dimension.levels_at(at)}
         value = here[axis.name].value
         for slot, problem in _find_problems(rule, here) if is_ours(here) else ():
             if problem in anyway:
@@ -130,7 +122,7 @@ def _find_equal_steps(dimension: Dimension, bound: BoundGraph, variants: Variant
     """Return (place, sentence) where two steps of the dimension give the same graph."""
     seen: dict[str, str] = {}
     for at in range(len(dimension)):
-        levels = levels_at(dimension, at)
+        levels = dimension.levels_at(at)
         here = {**bound.levels, **levels}
         if not variants.is_selected(here, bound.variant):
             continue

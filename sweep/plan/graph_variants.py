@@ -17,7 +17,7 @@ from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Clause, Dimension, Level, Setting, is_address, parse_numbered, strip_number
 from sweep.plan.field_rules import FieldRule, Written, list_controls, list_loras
 from sweep.plan.models import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
-from sweep.plan.targets import Assignments, levels_at
+from sweep.plan.targets import Assignments
 from sweep.role_table import CONTROL_ROLES
 from sweep.types import Scalar
 from sweep.workflow import (
@@ -102,7 +102,7 @@ class VariantSelector:
         for positions in product(*(range(len(dimension)) for dimension in moving)):
             levels: dict[str, Level] = {}
             for dimension, position in zip(moving, positions, strict=True):
-                levels.update(levels_at(dimension, position))
+                levels.update(dimension.levels_at(position))
             yield levels
 
     def is_reachable(self, levels: Mapping[str, Level]) -> bool:

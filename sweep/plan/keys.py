@@ -30,7 +30,6 @@ from sweep.experiment import (
 )
 from sweep.plan.field_rules import FieldRule
 from sweep.plan.graph_variants import BoundGraph
-from sweep.plan.targets import levels_at
 from sweep.workflow import Digests, NodeChange, canonical
 
 _BYTES = 16
@@ -86,7 +85,7 @@ class KeyChain:
         self._select_graph = select_graph
         self._salted = salted
         self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in dimensions)
-        self._levels_at = lru_cache(_KEPT)(lambda at, position: levels_at(dimensions[at], position))
+        self._levels_at = lru_cache(_KEPT)(lambda at, position: dimensions[at].levels_at(position))
         self._digits: tuple[int, ...] = ()
         self._levels: dict[str, Level] = {}
         self._bound: BoundGraph | None = None

@@ -8,11 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from sweep.experiment import Axis, Dimension, Experiment, InputImage, LazySequence, Level, Variation, is_reference
+from sweep.experiment import (
+    Axis,
+    Dimension,
+    Experiment,
+    InputImage,
+    LazySequence,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    Variation,
+    is_reference,
+)
 from sweep.plan.axis_order import ALL_POSITIONS, AxisOrder, choose_order, order_indices
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
-from sweep.plan.targets import Assignments, choose_test_positions, levels_at
+from sweep.plan.targets import Assignments
 from sweep.workflow import TEMPLATES, Dialect, Graph, ImageRef, ModelRef, NodeSchemas, Value, readable
 
 
@@ -78,6 +90,8 @@ class Replicated(LazySequence[Variation]):
 
 
 _LARGE: Final = 2_250_000  # pixels: more than twice what today's models are trained on
+_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
+_MANY: Final = 10_000  # the same of a list of numbers
 _MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
 
 
@@ -98,7 +112,7 @@ def make_probes(
         if count > _MOST_PROBES:
             positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
         for at in positions:
-            levels = levels_at(dimension, at)
+            levels = dimension.levels_at(at)
             here = {**bound.levels, **levels}
             if not variants.is_selected(here, bound.variant):
                 continue
@@ -108,6 +122,23 @@ def make_probes(
             if written != base:
                 place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
                 yield place, bound.graph.set(written)
+
+
+def choose_test_positions(dimension: Dimension) -> Sequence[int]:
+    """Choose positions that are all right only if every one is: all of a short dimension, the extremes of a long range
+    or of a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
+    """
+    count = len(dimension)
+    if len(dimension.axes) > 1 or count <= _FEW:
+        return range(count)
+    levels = dimension.axes[0].levels
+    if isinstance(levels, LinearLevels | LogLevels):
+        return (0, 1, count - 1)
+    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
+        numbers = [value for value in levels.values if isinstance(value, int | float)]
+        odd = [value for value in numbers if value != int(value)][:1]
+        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
+    return range(count)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -15,13 +15,9 @@ from sweep.errors import PlanError, WorkflowError, did_you_mean
 from sweep.experiment import (
     INPUT_NAMES,
     Axis,
-    Dimension,
     Experiment,
     LazyLevels,
     Level,
-    LinearLevels,
-    ListLevels,
-    LogLevels,
     ProblemCollector,
     Replacement,
     Setting,
@@ -47,37 +43,12 @@ from sweep.workflow import (
     readable,
 )
 
-_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
-_MANY: Final = 10_000  # the same of a list of numbers
-
 
 def list_targets(axis: Axis) -> tuple[str, ...]:
     """List what an axis sets, in the order its levels name it."""
     if isinstance(axis.levels, LazyLevels):
         return axis.levels.targets
     return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
-
-
-def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Choose positions that are all right only if every one is: all of a short dimension, the extremes of a long range
-    or of a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
-    """
-    count = len(dimension)
-    if len(dimension.axes) > 1 or count <= _FEW:
-        return range(count)
-    levels = dimension.axes[0].levels
-    if isinstance(levels, LinearLevels | LogLevels):
-        return (0, 1, count - 1)
-    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
-        numbers = [value for value in levels.values if isinstance(value, int | float)]
-        odd = [value for value in numbers if value != int(value)][:1]
-        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
-    return range(count)
-
-
-def levels_at(dimension: Dimension, position: int) -> dict[str, Level]:
-    """Return the levels of all axes of a dimension at a position."""
-    return {axis.name: axis.levels[position] for axis in dimension.axes}
 
 
 def is_replacing(axis: Axis, target: str) -> bool:
