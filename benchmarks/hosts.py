@@ -3,7 +3,8 @@
 The hosts are sandboxes that share a process and serve one prepared image, so the protocol is real, over sockets, and
 all of them together need less than a core. Each takes so long an item that all together could give `OFFERED` images a
 second, whatever N is: 4 seconds an item at 500 hosts. What is measured is the coordinator: its rate, its share of a
-core, its memory, and the time until a freed slot of a host has its next item, by that host's own clock.
+core, its memory, and the time until a freed slot of a host has its next item, by that host's own clock. The hosts'
+share of their core is told, too: where it is near 100 %, they are what is waited for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,9 +46,10 @@ def measure() -> list[Figure]:
 
 def _figures(count: int) -> list[Figure]:
     each = max(3, round(OFFERED * SECONDS / count))
-    with tempfile.TemporaryDirectory() as scratch, simulated_hosts(count) as urls:
-        asked = definition("hosts", each * count)
-        found = in_process(render_pinned, asked, urls, Path(scratch), {"concurrency": CONCURRENCY})
+    with tempfile.TemporaryDirectory() as scratch, simulated_hosts(count) as hosts:
+        asked, used = definition("hosts", each * count), hosts.processor_seconds
+        found = in_process(render_pinned, asked, hosts.urls, Path(scratch), {"concurrency": CONCURRENCY})
+        hosts_share = (hosts.processor_seconds - used) / found.value.seconds
         waits = slot_waits(found.value.folder)
     run = found.value
     rate, share = steady_rate(run.finished, count / OFFERED), run.cpu / run.seconds
@@ -57,6 +60,7 @@ def _figures(count: int) -> list[Figure]:
         _figure(f"{label}: images a second, of {OFFERED:.0f} possible", rate, "", 100.0 if is_largest else None, True),
         _figure(f"{label}: share of a core", 100 * share, "%", 50.0 if is_largest else None),
         _figure(f"{label}: processor time", 1000 * run.cpu / run.images, "ms/image"),
+        _figure(f"{label}: the hosts' share of their own core", 100 * hosts_share, "%"),
         _figure(f"{label}: memory at most", found.peak, "MB", 300.0 if is_largest else None),
         _figure(f"{label}: a freed slot waits for its next item, median", 1000 * statistics.median(waits), "ms"),
         _figure(f"{label}: the same, 95th percentile", 1000 * tail, "ms"),
@@ -107,9 +111,26 @@ def slot_waits(folder: Path) -> list[float]:
     return [max(0, wait) / 10**6 for wait in waits]
 
 
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The process of the simulated hosts, and their addresses."""
+
+    urls: list[str]
+    process: int
+
+    @property
+    def processor_seconds(self) -> float:
+        """What the process has used so far; 0 where the system does not tell."""
+        stat = Path(f"/proc/{self.process}/stat")
+        if not stat.is_file():
+            return 0.0
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def simulated_hosts(count: int, side: int = SIDE) -> Iterator[list[str]]:
-    """Serve so many sandboxes from one process on a core of its own; give their addresses while the block lasts."""
+def simulated_hosts(count: int, side: int = SIDE) -> Iterator[Hosts]:
+    """Serve so many sandboxes from one process on a core of its own, while the block lasts."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(count, side, there), daemon=True)
@@ -118,7 +139,7 @@ def simulated_hosts(count: int, side: int = SIDE) -> Iterator[list[str]]:
     try:
         if not here.poll(4 * READY_SECONDS):
             raise RuntimeError("The hosts have not started.")
-        yield here.recv()
+        yield Hosts(here.recv(), process.pid or 0)
     finally:
         process.terminate()
         process.join(10)

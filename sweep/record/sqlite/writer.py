@@ -5,8 +5,7 @@ a write. After an error of the disk or of SQLite itself, every later operation i
 is in the file is then unknown.
 
 Operations that nobody's next request waits for linger a moment, so that they share the commit of one that is urgent:
-a variation then costs one commit, not four. What comes while a commit is under way shares the next one, so the busier
-a run is, the fewer commits and the fewer wake-ups of the thread a variation costs.
+a variation then costs one commit, not four.
 
 Each checks that the step is legal before it changes anything, and raises RecordError where it is not.
 """
@@ -34,6 +33,7 @@ from sweep.record.files import Checkpoint
 from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, corrupt, record_error, seal, sealing
 
 _T = TypeVar("_T")
+_MOST_AT_ONCE = 512  # operations in one commit
 _ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
 
 
@@ -54,8 +54,6 @@ class Writer:
         self._checkpoint = checkpoint
         self._linger = linger
         self._lingering: list[_Operation] = []
-        self._is_due = False  # something that lingers is to be committed as soon as the thread can
-        self._is_committing = False
         self._queue: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
         self._broken: RecordError | None = None
         self._closed = False
@@ -81,42 +79,40 @@ class Writer:
         return await future
 
     def _flush(self) -> None:
-        """Give the thread what lingers, now or when it has ended its commit: waking it costs more than an operation."""
-        self._is_due = self._is_committing
-        if self._lingering and not self._is_committing:
-            self._is_committing = True
+        """Give the thread what lingers; it is not woken before, which costs more than the operation."""
+        if self._lingering:
             self._queue.put(self._lingering)
             self._lingering = []
-
-    def _settle(self, batch: list[_Operation], results: list[Any]) -> None:
-        """Tell those who wait how their operations ended, and begin the next commit where one is due."""
-        self._is_committing = False
-        if self._is_due:
-            self._flush()
-        for operation, result in zip(batch, results, strict=True):
-            future = operation.future
-            if future.done():  # its task was cancelled
-                continue
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
 
     async def aclose(self) -> None:
         """Carry out what is queued, then close the file. May be called again."""
         if not self._closed:
             self._closed = True
-            self._queue.put(self._lingering)
+            self._flush()
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
-        while (batch := self._queue.get()) is not None:
+        open_ = True
+        while open_:
+            batch, open_ = self._take()
             if batch:
-                results = self._results(batch)
-                with suppress(RuntimeError):  # the loop was closed meanwhile: nobody is left to be told
-                    batch[0].loop.call_soon_threadsafe(self._settle, batch, results)
+                _answer(batch, self._results(batch))
         self._db.close()
+
+    def _take(self) -> tuple[list[_Operation], bool]:
+        """Return the next operations, and whether more may come."""
+        batch: list[_Operation] = []
+        item = self._queue.get()
+        while item is not None:
+            batch += item
+            if len(batch) >= _MOST_AT_ONCE:
+                return batch, True
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
 
     def _results(self, batch: list[_Operation]) -> list[Any]:
         """Return one result an operation; an exception where it failed."""
@@ -190,6 +186,26 @@ class Writer:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error as error:
             self._broken = record_error(error, self._place)
+
+
+def _answer(batch: list[_Operation], results: list[Any]) -> None:
+    """Tell the callers, all of one loop at once; a loop that was closed meanwhile has nobody left to tell."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for operation, result in zip(batch, results, strict=True):
+        loops.setdefault(operation.loop, []).append((operation.future, result))
+    for loop, answers in loops.items():
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(_settle, answers)
+
+
+def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in answers:
+        if future.done():  # its task was cancelled
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
