@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError
 from sweep.experiment import InputImage, Level, Setting, is_address, parse_numbered
-from sweep.plan.models import ModelFinder, list_model_fields
+from sweep.plan.model_finder import ModelFinder, list_model_fields
 from sweep.plan.targets import Assignments, Slot, TargetResolver, is_replacing
 from sweep.role_table import CONTROL_ROLES
 from sweep.text import truncate

@@ -24,7 +24,7 @@ from sweep.experiment import (
     parse_numbered,
     path_kind,
 )
-from sweep.plan.models import ModelFinder, list_model_fields
+from sweep.plan.model_finder import ModelFinder, list_model_fields
 from sweep.plan.targets import Assignments, list_targets
 from sweep.types import Scalar
 from sweep.workflow import Address, BatchAxis, Dialect, Graph, ModelRef, NodeSchemas, Workflow, find_address, find_roles

@@ -17,7 +17,7 @@ from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, n
 from sweep.plan.field_rules import FieldRule, RuleBuilder
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
-from sweep.plan.models import ModelFinder, fit_models
+from sweep.plan.model_finder import ModelFinder, fit_models
 from sweep.plan.own_workflow import adopt_workflow, list_own_images, note_batches, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
 from sweep.plan.targets import Assignments, Slot, TargetResolver

@@ -9,7 +9,7 @@ import pytest
 
 from sweep.errors import PlanError
 from sweep.experiment import Experiment
-from sweep.plan.models import ModelFinder, fit_models
+from sweep.plan.model_finder import ModelFinder, fit_models
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import Address, Graph, ImageRef, Model, ModelRef, Node, builtin_schemas, check_graph

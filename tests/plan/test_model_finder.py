@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import PlanError
-from sweep.plan.models import ModelFinder
+from sweep.plan.model_finder import ModelFinder
 from sweep.workflow import Model, ModelRef
 
 
