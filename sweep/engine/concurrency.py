@@ -107,12 +107,10 @@ class Limit:
 
     @classmethod
     def start(cls, most: int) -> Limit:
-        """Return a limit that starts at its most."""
         return cls(most, float(most))
 
     @property
     def allowed(self) -> int:
-        """Items that may be in flight now."""
         return max(1, int(self.value))
 
     def increase(self) -> Limit:
@@ -120,7 +118,6 @@ class Limit:
         return replace(self, value=min(float(self.most), self.value + 1 / self.value))
 
     def halve(self) -> Limit:
-        """Return the limit after the server asked for less: half, but never less than one."""
         return replace(self, value=max(1.0, self.value / 2))
 
 

@@ -80,7 +80,6 @@ class Forecast:
         return (*self.plan.notes, *self.board_notes)
 
     def instance(self, index: int) -> Instance:
-        """Return the point at `index`, as it would be sent."""
         return self.plan.instance(self.plan.grid[index])
 
 
@@ -187,7 +186,6 @@ def image_size(plan: Plan, past: Past) -> tuple[int, int]:
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
-    """Return the forecast as one JSON object."""
     plan = forecast.plan
     order = plan.nesting
     return {

@@ -127,11 +127,9 @@ class Preparation:
     uploads: UploadMemory
 
     def instance(self, index: int) -> Instance:
-        """Return the variation at `index`, ready to be rendered."""
         return self.plan.instance(self.plan.grid[index])
 
     def started(self) -> RunStarted:
-        """Return the first event of the run."""
         return RunStarted(
             experiment=self.plan.experiment.name,
             points=self.plan.most,

@@ -89,7 +89,6 @@ class PooledServer:
         return self.info.name
 
     def can_render(self, instance: Instance) -> bool:
-        """Tell whether it has every model that the graph needs."""
         return not self.lacking or self.lacking.keys().isdisjoint(collect_refs(instance.graph, instance.dialect))
 
     @property
@@ -132,7 +131,6 @@ class PooledServer:
             self.held_until = max(self.held_until, anyio.current_time() + retry_after)
 
     def admit(self, info: ServerInfo, limit: Limit) -> None:
-        """Take note of the server's first answer."""
         self.info, self.is_open = info, True
         self._set_limit(limit)
 
@@ -191,12 +189,10 @@ class ServerPool:
         return all(isinstance(each.left, _LASTING) or (is_stuck and each.left is None) for each in self.servers)
 
     def can_render(self, url: str, instance: Instance) -> bool:
-        """Tell whether the server at `url` has the models of the point."""
         server = self._by_url.get(url)
         return server is not None and server.can_render(instance)
 
     def explain_stuck(self) -> ServerError:
-        """Say why no server renders what is left."""
         reasons = [each.left.message.rstrip(".") if each.left else _describe_lacking(each) for each in self.servers]
         return ServerError(f"No server renders the points that are left: {'; '.join(filter(None, reasons))}.")
 
@@ -245,7 +241,6 @@ class ServerPool:
         return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._takeover_after - away)
 
     def record_acceptance(self, server: PooledServer) -> None:
-        """Take note that the server took an item."""
         if server.refusals:
             server.refusals = 0
             self.changes.notify()
@@ -263,7 +258,6 @@ class ServerPool:
             self.changes.notify()
 
     def readmit(self, server: PooledServer) -> None:
-        """Give the server work again."""
         server.left = None
         self._note_alive()
         self._listener(ServerChanged(server=server.name, state="back"))

@@ -92,7 +92,6 @@ def request_stop(folder: Path, stage: int) -> None:
 
 
 def clear_stop_requests(folder: Path) -> None:
-    """Forget requests made to earlier runs."""
     (folder / REQUEST).unlink(missing_ok=True)
 
 

@@ -49,7 +49,6 @@ class ItemGraph:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """All output nodes."""
         return tuple(self.owners)
 
     def find_culprits(self, node: str | None) -> frozenset[str]:
@@ -68,7 +67,6 @@ def make_batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str
 
 
 def to_journal_point(instance: Instance) -> JournalPoint:
-    """Return what the record keeps of a variation."""
     return JournalPoint(
         key=instance.key,
         index=instance.variation.index,

@@ -251,7 +251,6 @@ class Http:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The open session; the socket uses it, too, for its TLS settings."""
         if self._session is None:
             raise RuntimeError("open() comes first")
         return self._session
@@ -563,7 +562,6 @@ class EventConnection:
             listening.result()
 
     def stop(self) -> None:
-        """End `run` soon."""
         self._stopped.set()
 
     async def _keep_up(self) -> None:

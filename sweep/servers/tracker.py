@@ -88,7 +88,6 @@ class TrackedItem:
             listener.put_nowait(signal)
 
     def send_state(self, state: ItemState) -> None:
-        """Give the signal that follows from a state."""
         if state.status == "in_progress":
             self.send(ItemStarted(at=state.started_at))
         elif state.status in ENDED_STATES:
@@ -153,7 +152,6 @@ class ItemTracker:
         return None
 
     def forget(self, batch_id: str) -> None:
-        """Stop tracking an item."""
         self._items.pop(batch_id, None)
         self.taken_up.discard(batch_id)
 
@@ -216,7 +214,6 @@ class ItemTracker:
         item.send_state(state)
 
     def note_first_node(self, item: TrackedItem) -> None:
-        """Record that the first node of an item began."""
         self.taken_up.discard(item.batch_id)
         if item.overhead is None and item.taken_up is not None:
             item.overhead = self._clock() - item.taken_up
@@ -236,7 +233,6 @@ class ItemTracker:
             item.send(told)
 
     def stop(self) -> None:
-        """End `run` soon."""
         self._is_stopped = True
         self._wake.set()
 

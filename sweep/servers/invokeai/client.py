@@ -99,7 +99,7 @@ class InvokeAI(TrackedServer):
 
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
         with suppress(RefusedImageError):  # the points that use it fail, each by itself
-            resolved = await self._resources.resolve(graph, images)
+            resolved, _ = await self._resources.resolve(graph, images)
             await self._resources.check_images(graph)
             await self._api.validate(resolved)
 

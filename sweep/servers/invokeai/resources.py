@@ -230,7 +230,6 @@ class Uploads:
             return self._sure[sha256]
 
     def find_name(self, sha256: str) -> str | None:
-        """Return the server's name for an image that it is known to have."""
         return self._sure.get(sha256)
 
     def forget(self, hashes: Iterable[str]) -> None:
@@ -371,13 +370,11 @@ class ServerResources:
                     raise ServerUnsupportedError(f"{self._http.address.url}: {fault.message}") from None
             return self._schemas
 
-    async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
-        """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
-        api, _ = await self._resolve(graph, files)
-        return api
+    async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], frozenset[Ref]]:
+        """Return the graph's JSON for this server, and what it needs there.
 
-    async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], frozenset[Ref]]:
-        """Return the graph's JSON, and what it needs of the server."""
+        Raises MissingModelError, or VariationError for an image's file.
+        """
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
         refs = graph.references(without=DESCRIPTIVE_NODES)
@@ -409,7 +406,7 @@ class ServerResources:
     async def prepare(self, submission: Submission) -> dict[str, Any]:
         """Return the submission's graph as it is sent, with its outputs marked and its board made."""
         board = await self.gallery.make_board(submission.board) if submission.board else None
-        api, self._needs_of[submission.batch_id] = await self._resolve(submission.graph, submission.images)
+        api, self._needs_of[submission.batch_id] = await self.resolve(submission.graph, submission.images)
         mark_outputs(api, submission.outputs, board_id=board, intermediate=submission.intermediate)
         while len(self._needs_of) > ITEMS_REMEMBERED:
             self._needs_of.popitem(last=False)
@@ -428,7 +425,6 @@ class ServerResources:
         return ended
 
     def note_loaded(self, config: Any) -> None:
-        """Record that the server told of a model it loaded."""
         key = config.get("key") if isinstance(config, dict) else None
         if isinstance(key, str) and key:
             self._hold(key)
@@ -460,7 +456,6 @@ class ServerResources:
         return answer.status == 200
 
     def loaded(self) -> frozenset[str]:
-        """Return the keys of the models loaded last."""
         return frozenset(self._loaded)
 
     def _hold(self, key: str) -> None:
@@ -470,5 +465,4 @@ class ServerResources:
             self._loaded.popitem(last=False)
 
     def forget_loaded(self) -> None:
-        """Forget what the server has loaded."""
         self._loaded.clear()

@@ -75,7 +75,6 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
 
 
 def intermediate_images(session: Mapping[str, Any]) -> Iterator[str]:
-    """Iterate over the images of a session's intermediate nodes, by name."""
     results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
     nodes = mapping(mapping(session.get("graph")).get("nodes"))
     for prepared, output in results.items():
@@ -93,7 +92,6 @@ def _path(value: Any) -> tuple[int, ...]:
 
 
 def failed_node(session: Mapping[str, Any]) -> str | None:
-    """Return the submitted node that failed, by the session's errors."""
     source = mapping(session.get("prepared_source_mapping"))
     for prepared in mapping(session.get("errors")):
         return str(source.get(prepared, prepared))

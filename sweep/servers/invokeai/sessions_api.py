@@ -230,7 +230,6 @@ def _path(session_id: str) -> str:
 
 
 def graph_id(session: Mapping[str, Any]) -> str | None:
-    """Return the id that its graph was posted under."""
     return text(mapping(session.get("graph")).get("id"))
 
 

@@ -171,12 +171,10 @@ class Agent:
         self._images[sha256] = path
 
     async def do_submit(self, submission: Submission) -> Ticket:
-        """Submit an item whose images were kept before."""
         client = await self._use()
         return await client.submit(replace(submission, images=self._paths(submission.images)))
 
     async def do_check(self, graphs: Sequence[Graph], hashes: Sequence[str]) -> list[str | None]:
-        """Have the server check graphs whose images were kept before."""
         client = await self._use()
         return await client.check(graphs, self._paths(hashes))
 
@@ -350,7 +348,6 @@ class _ItemLog:
 
 
 def free_port() -> int:
-    """Choose a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

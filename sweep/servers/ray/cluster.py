@@ -213,7 +213,6 @@ def _write_probe(path: Path, word: str) -> None:
 
 
 def restore_error(data: ErrorData) -> SweepError:
-    """Make an error again from its class, arguments and state."""
     kind, arguments, state = data
     error = kind.__new__(kind)
     error.args = arguments
