@@ -144,14 +144,6 @@ class GraphTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchValues:
-    """The values one item puts into the graph; `poison` says why the server will not be able to read them."""
-
-    fields: tuple[dict[str, Any], ...] = ()
-    poison: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """A batch that was accepted."""
 
@@ -166,15 +158,17 @@ class Batch:
         """Count the items it asks for."""
         return math.prod(self._sizes()) * self.frame.runs
 
-    def expand(self) -> Iterator[BatchValues]:
-        """Yield the items' values: runs slowest, then the groups, the last fastest; a group's data are zipped."""
+    def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
+        """Yield what each item puts into the graph, and why the server will not be able to read it, where it will not.
+
+        Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
+        """
         groups = self.frame.data or []
         for _ in range(self.frame.runs):
             for places in itertools.product(*map(range, self._sizes())):
                 chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
-                fields = tuple(_pick_value(groups[g][d], i) for g, d, i in chosen)
                 poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
-                yield BatchValues(fields=fields, poison=poison)
+                yield tuple(_pick_value(groups[g][d], i) for g, d, i in chosen), poison
 
     def to_api(self) -> dict[str, Any]:
         """Return the batch as the answer to an enqueue repeats it."""

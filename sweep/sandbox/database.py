@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import BatchValues, GraphTemplate
+from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 
 _T = TypeVar("_T")
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS renders (key TEXT PRIMARY KEY, count INTEGER NOT NULL
 """
 _PUT_GRAPH = "INSERT INTO graphs (body) VALUES (?) ON CONFLICT DO UPDATE SET body = body RETURNING graph_id"
 _RAISE_LAST_ID = "INSERT INTO records VALUES ('meta', 'last_id', ?1) ON CONFLICT DO UPDATE SET body = max(body + 0, ?1)"
-_APART = {"item_id", "graph", "values", "session"}  # not among an item's facts
+_APART = {"item_id", "graph", "field_values", "session"}  # not among an item's facts
 _FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
 
 
@@ -144,13 +144,13 @@ def _hold(path: Path) -> sqlite3.Connection:
 def _write_item(item: QueueItem) -> tuple[str, tuple[Any, ...]]:
     """Return the graph's JSON, and the item's row without it."""
     facts = {name: getattr(item, name) for name in _FACTS}
-    body = json.dumps({**facts, "fields": item.values.fields, "poison": item.values.poison})
+    body = json.dumps({**facts, "fields": item.field_values})
     return json.dumps(item.graph.to_api()), (item.item_id, body, item.status, item.session)
 
 
 def _read_item(item_id: int, facts: str, session: bytes | None, graph: str) -> QueueItem:
     kept, body = json.loads(facts), json.loads(graph)
-    values = BatchValues(fields=tuple(kept.pop("fields")), poison=kept.pop("poison"))
+    values = tuple(kept.pop("fields"))
     template = GraphTemplate(id=body["id"], nodes=body["nodes"], edges=tuple(body["edges"]))
     kept["error"] = tuple(kept["error"]) if kept["error"] else None
-    return QueueItem(item_id=item_id, values=values, graph=template, session=session, **kept)
+    return QueueItem(item_id=item_id, field_values=values, graph=template, session=session, **kept)

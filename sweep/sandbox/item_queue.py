@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sweep.sandbox.batches import Batch, BatchValues, GraphTemplate
+from sweep.sandbox.batches import Batch, GraphTemplate
 from sweep.sandbox.graph_execution import initial_session
 from sweep.sandbox.node_types import NodeTypes
 
@@ -45,7 +45,8 @@ class QueueItem:
     queue_id: str
     device: str | None = None
     graph: GraphTemplate
-    values: BatchValues
+    field_values: tuple[dict[str, Any], ...] = ()  # that are put into the graph
+    poison: str | None = None  # why the server cannot read its values, as on InvokeAI
     workflow: dict[str, Any] | None
     error: tuple[str, str, str] | None = None  # type, message, traceback
     retried_from: int | None = None
@@ -59,7 +60,7 @@ class QueueItem:
     def bound(self, types: NodeTypes) -> GraphTemplate:
         """Return the graph with this item's values in it. The item must not be poisonous."""
         nodes = dict(self.graph.nodes)
-        for entry in self.values.fields:
+        for entry in self.field_values:
             changed = {**nodes[entry["node_path"]], entry["field_name"]: entry["value"]}
             nodes[entry["node_path"]] = types.accept(changed)
         return GraphTemplate(id=self.graph.id, nodes=nodes, edges=self.graph.edges)
@@ -86,7 +87,7 @@ class QueueItem:
             **{name: getattr(self, name) for name in _TOLD},
             **self.describe_error(),
             **_OWNER,
-            "field_values": list(self.values.fields),
+            "field_values": list(self.field_values),
             "retried_from_item_id": self.retried_from,
             **dict.fromkeys(_CALLS),
         }
@@ -94,16 +95,16 @@ class QueueItem:
     def summary(self) -> dict[str, Any]:
         """Summarise the item as item_summaries_by_ids does."""
         summary = {name: getattr(self, name) for name in _SUMMARY}
-        return {**summary, **_OWNER, "field_values": list(self.values.fields), "parent_item_id": None}
+        return {**summary, **_OWNER, "field_values": list(self.field_values), "parent_item_id": None}
 
 
-_APART = {"graph", "values", "workflow", "error", "retried_from", "session"}
+_APART = {"graph", "field_values", "poison", "workflow", "error", "retried_from", "session"}
 _TOLD = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
 _OWNER = {"user_id": "system", "user_display_name": "System", "user_email": "system@system.invokeai"}
 _CALLS = ("workflow_call_id", "parent_item_id", "parent_session_id", "root_item_id", "workflow_call_depth")
 _TIMES = ("created_at", "started_at", "completed_at")
 _SUMMARY = ("item_id", *_TIMES, "status", "device", "origin", "destination", "batch_id")
-_KEPT = ("queue_id", "batch_id", "origin", "destination", "graph", "values", "workflow", "priority")  # by a retry
+_RETRIED = ("queue_id", "batch_id", "origin", "destination", "graph", "field_values", "poison", "workflow", "priority")
 
 
 class SandboxQueue:
@@ -126,12 +127,13 @@ class SandboxQueue:
         priority = (first.priority if first else 0) + 1 if prepend else 0
         shared = {name: getattr(batch.frame, name) for name in ("batch_id", "origin", "destination", "workflow")}
         shared |= {"queue_id": queue_id, "graph": batch.graph, "priority": priority}
-        return [self._make(**shared, values=values) for values in islice(batch.expand(), max(room, 0))]
+        expanded = islice(batch.expand(), max(room, 0))
+        return [self._make(**shared, field_values=values, poison=poison) for values, poison in expanded]
 
     def retry(self, items: Iterable[QueueItem]) -> list[QueueItem]:
         """Enqueue copies of failed and canceled items."""
         return [
-            self._make(**{name: getattr(item, name) for name in _KEPT}, retried_from=item.item_id)
+            self._make(**{name: getattr(item, name) for name in _RETRIED}, retried_from=item.item_id)
             for item in items
             if item.status in {"failed", "canceled"}
         ]
@@ -181,9 +183,9 @@ class SandboxQueue:
         if priority is None:
             return None
         head = list(islice(self._pending[priority].values(), _AHEAD))
-        if head[0].values.poison:
+        if head[0].poison:
             return None
-        wanted = (item for item in head if prefers and not item.values.poison and prefers(item))
+        wanted = (item for item in head if prefers and not item.poison and prefers(item))
         return next(wanted, head[0])
 
     def peek(self, queue_id: str) -> QueueItem | None:

@@ -139,8 +139,8 @@ class Sandbox:
 
     def full(self, item: QueueItem, doing: str = "fetching queue item") -> dict[str, Any]:
         """Return an item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
-        if item.values.poison:
-            raise RefusedError(500, f"Unexpected error while {doing}: {item.values.poison}")
+        if item.poison:
+            raise RefusedError(500, f"Unexpected error while {doing}: {item.poison}")
         return {**item.facts(), "session": item.load_session(self.types), "workflow": item.workflow}
 
     async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:

@@ -37,7 +37,7 @@ def test_batch_expands_to_the_product_of_its_groups_per_run(first: list[int], se
         [[datum("a", "a", first)], [datum("a", "b", second), datum("s", "value", [str(value) for value in second])]],
         runs,
     )
-    found = [tuple(entry["value"] for entry in values.fields) for values in made.expand()]
+    found = [tuple(entry["value"] for entry in values) for values, _ in made.expand()]
     assert found == [(a, b, str(b)) for _ in range(runs) for a, b in itertools.product(first, second)]
     assert made.requested() == len(found)
 
@@ -72,7 +72,7 @@ def test_queue_counts_equal_counting(steps: list[str]) -> None:
 def test_queue_drops_items_beyond_its_size() -> None:
     queue = SandboxQueue(limit=3)
     made = queue.enqueue("q", batch([[datum("a", "a", range(5))]]), prepend=False)
-    assert [item.values.fields[0]["value"] for item in made] == [0, 1, 2]
+    assert [item.field_values[0]["value"] for item in made] == [0, 1, 2]
     assert queue.enqueue("q", batch(), prepend=False) == []
     assert len(queue.enqueue("other", batch(), prepend=False)) == 1
 

@@ -67,7 +67,7 @@ async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> A
 
 
 async def _items_by_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return [sandbox.full(item) for item in await _find_asked(sandbox, request, queue_id) if not item.values.poison]
+    return [sandbox.full(item) for item in await _find_asked(sandbox, request, queue_id) if not item.poison]
 
 
 def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
