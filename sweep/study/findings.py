@@ -7,17 +7,17 @@ the last one at which all of them held.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Final
 
 import numpy as np
 
-from sweep.study.design import FloatArray, Mask, StudyDesign
+from sweep.study.design import StudyDesign
 from sweep.study.schema import (
     Curve,
     DesignFacts,
     Effects,
-    Estimate,
     Group,
     Hold,
     MetricFacts,
@@ -50,36 +50,27 @@ def count_holds(design: StudyDesign, fact: MetricFacts, thresholds: Sequence[flo
         return []
     response = design.response(fact["name"])
     known = np.isfinite(response)
-    return [
-        hold
-        for threshold in thresholds
-        for axis in design.factors
-        for group in design.groups(axis)
-        for hold in _count_group(design, fact, axis, threshold, group, response, known)
-    ]
-
-
-def _count_group(
-    design: StudyDesign, fact: MetricFacts, axis: str, threshold: float, group: Group, response: FloatArray, known: Mask
-) -> list[Hold]:
-    rows = known & design.rows_of(group)
-    codes = design.by_name[axis].codes[rows]
-    good = response[rows] <= threshold if fact["direction"] == "lower" else response[rows] >= threshold
-    levels = design.by_name[axis].levels
-    images, held = np.bincount(codes, minlength=len(levels)), np.bincount(codes[good], minlength=len(levels))
-    return [
-        Hold(
-            metric=fact["name"],
-            axis=axis,
-            threshold=threshold,
-            level=level,
-            group=group,
-            held=int(held[i]),
-            images=int(images[i]),
-        )
-        for i, level in enumerate(levels)
-        if images[i]
-    ]
+    found = []
+    for threshold, axis in product(thresholds, design.factors):
+        good = response <= threshold if fact["direction"] == "lower" else response >= threshold
+        levels, codes = design.by_name[axis].levels, design.by_name[axis].codes
+        for group in design.groups(axis):
+            rows = known & design.rows_of(group)
+            images, held = (np.bincount(codes[which], minlength=len(levels)) for which in (rows, rows & good))
+            found += [
+                Hold(
+                    metric=fact["name"],
+                    axis=axis,
+                    threshold=threshold,
+                    level=level,
+                    group=group,
+                    held=int(held[i]),
+                    images=int(images[i]),
+                )
+                for i, level in enumerate(levels)
+                if images[i]
+            ]
+    return found
 
 
 def recommend_levels(
@@ -99,14 +90,21 @@ def recommend_levels(
 
 def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequence[Hold]) -> Recommendation:
     whole = [hold for hold in holds if not hold["group"]]
-    is_rising = _is_rising(fact, curve, whole)
+    first, last = whole[0], whole[-1]
+    if curve["falling"] is not None:
+        is_rising = curve["falling"] == (fact["direction"] == "lower")
+    else:  # no fit: by the counts at both ends
+        is_rising = last["held"] / last["images"] > first["held"] / first["images"]
     if is_rising:
         whole.reverse()
     level, reached = _find_last_held(whole)
     shown = whole[max(reached, 0)]
     weakest, low, high = _find_weakest(holds, is_rising=is_rising)
-    after = whole[reached + 1] if reached + 1 < len(whole) else None
-    at = _find_crossing(curve, threshold)
+    to_add = []
+    if level is not None and reached + 1 < len(whole):
+        to_add = _fill_gap(curve, level, _read_level(whole[reached + 1]))
+    nothing = make_estimate(reason="no crossing was asked for")
+    at = next((c["at"] for c in curve["crossings"] if c["threshold"] == threshold), nothing)
     return Recommendation(
         metric=fact["name"],
         axis=curve["axis"],
@@ -119,7 +117,7 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
         weakest_group=weakest,
         bracket_low=low,
         bracket_high=high,
-        levels_to_add=_fill_gap(curve, level, _read_level(after)) if after and level is not None else [],
+        levels_to_add=to_add,
         mean_crossing=at["value"],
         low=at["low"],
         high=at["high"],
@@ -128,22 +126,14 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
     )
 
 
-def _is_rising(fact: MetricFacts, curve: Curve, whole: Sequence[Hold]) -> bool:
-    """Tell whether images hold better at high levels; by the fit, else by the counts at both ends."""
-    if curve["falling"] is not None:
-        return curve["falling"] == (fact["direction"] == "lower")
-    first, last = whole[0], whole[-1]
-    return last["held"] / last["images"] > first["held"] / first["images"]
-
-
 def _find_last_held(holds: Sequence[Hold]) -> tuple[float | None, int]:
     """Find the last level, and its place, up to which every image held; None and −1 where the first one failed."""
     failed = next((i for i, hold in enumerate(holds) if hold["held"] < hold["images"]), len(holds))
     return (_read_level(holds[failed - 1]) if failed else None), failed - 1
 
 
-def _read_level(hold: Hold | None) -> float | None:
-    return None if hold is None else float(hold["level"] or 0)
+def _read_level(hold: Hold) -> float:
+    return float(hold["level"] or 0)
 
 
 def _find_weakest(holds: Sequence[Hold], *, is_rising: bool) -> tuple[Group | None, float | None, float | None]:
@@ -152,33 +142,23 @@ def _find_weakest(holds: Sequence[Hold], *, is_rising: bool) -> tuple[Group | No
     for hold in holds:
         for name, level in hold["group"].items():
             groups.setdefault((name, level), []).append(hold)
-    worst: tuple[float, float] | None = None
-    scores = []
-    found: tuple[Group | None, float | None, float | None] = (None, None, None)
+    failures = []
     for (name, _), members in groups.items():
         ordered = members[::-1] if is_rising else members
         level, place = _find_last_held(ordered)
-        if place + 1 == len(ordered):
-            continue
-        failed = ordered[place + 1]
-        high = _read_level(failed)
-        score = ((-1 if is_rising else 1) * (high or 0.0), failed["held"] / failed["images"])
-        scores.append(score)
-        if worst is None or score < worst:
-            worst, found = score, ({name: members[0]["group"][name]}, level, high)
-    is_alike = len(groups) > 1 and len(scores) == len(groups) and len(set(scores)) == 1
-    return (None, None, None) if is_alike else found
+        if place + 1 < len(ordered):
+            failed = ordered[place + 1]
+            high = _read_level(failed)
+            score = (-high if is_rising else high, failed["held"] / failed["images"])
+            failures.append((score, {name: failed["group"][name]}, level, high))
+    scores = {score for score, *_ in failures}
+    if not failures or (1 < len(groups) == len(failures) and len(scores) == 1):
+        return None, None, None
+    return min(failures, key=lambda failure: failure[0])[1:]
 
 
-def _find_crossing(curve: Curve, threshold: float) -> Estimate:
-    nothing = make_estimate(reason="no crossing was asked for")
-    return next((c["at"] for c in curve["crossings"] if c["threshold"] == threshold), nothing)
-
-
-def _fill_gap(curve: Curve, low: float, high: float | None) -> list[float]:
+def _fill_gap(curve: Curve, low: float, high: float) -> list[float]:
     """Choose levels within a gap, with as many digits as its width deserves."""
-    if high is None:
-        return []
     digits = max(0, 2 - int(np.floor(np.log10(abs(high - low)))))
     whole = all(float(x).is_integer() for x in curve["x"])
     inner = np.linspace(low, high, ADDED + 2)[1:-1].round(0 if whole else digits)
@@ -192,97 +172,73 @@ CHOSEN = (
 ENOUGH = 8  # seeds; fewer cannot show a long tail
 
 
-def design_limits(design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool) -> list[Sentence]:
+def _list_design_limits(
+    design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool
+) -> Iterator[str]:
     """List what this design cannot show, whatever was measured. `compared`: whether anything has a reference."""
-    said = [*_nothing(design, measured=measured), *_seeds(design, measured=measured), *_holes(design)]
+    images, seeds = design["images"], design["seeds"]
+    if not design["rows"]:
+        yield "No results yet."
+    elif not images:
+        failures = f"all {design['failed']} images failed"
+        yield f"No results: {failures if design['failed'] else 'no image is rendered yet'}."
+    elif not measured:
+        yield "None of the images is measured."
+    elif seeds < 2:
+        what = "There is only one seed" if seeds else "There is no seed axis"
+        yield f"{what}, so values have no intervals: other seeds may differ by any amount. Four seeds give useful ones."
+    elif not design["seeds_shared"]:
+        yield "Seeds differ between points, so differences are not paired and intervals are wider."
+    if images and (design["failed"] or design["missing"]):
+        failed, others = design["failed"], design["missing"] - design["failed"]
+        why = [f"{failed} failed"] if failed else []
+        why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
+        verb = "has" if design["missing"] == 1 else "have"
+        holes = f"{design['missing']} of {format_count(design['cells'], 'combination')} {verb} no image"
+        yield f"{holes} ({', '.join(why)}): means are adjusted for them."
     if measured and not any(len(axis["levels"]) > 1 for axis in design["axes"] if axis["kind"] != "seed"):
-        said.append("Only one combination of settings was rendered: give an axis a second level to compare with.")
-    said += [
-        f"{late} steps together with {early}: their effects cannot be separated." for late, early in aliases.items()
-    ]
-    if design["images"] and design["reference"] == "baseline":
+        yield "Only one combination of settings was rendered: give an axis a second level to compare with."
+    for late, early in aliases.items():
+        yield f"{late} steps together with {early}: their effects cannot be separated."
+    if images and design["reference"] == "baseline":
         cell = ", ".join(f"{name} {write_level(level)}" for name, level in design["baseline"].items())
-        said.append(
+        yield (
             f"Images are compared with those at {cell}, everything else equal; those images equal their "
             "reference by construction."
         )
-    if design["images"] and design["reference"] == "none" and not compared:
-        said.append(
+    if images and design["reference"] == "none" and not compared:
+        yield (
             "Images have no source and no baseline, so nothing is compared with a reference. "
             "Name a baseline with sweep study RUN --baseline AXIS=LEVEL."
         )
-    return [make_sentence("limit", text) for text in said]
 
 
-def _nothing(design: DesignFacts, *, measured: bool) -> list[str]:
-    if not design["rows"]:
-        return ["No results yet."]
-    if not design["images"]:
-        why = f"all {design['failed']} images failed" if design["failed"] else "no image is rendered yet"
-        return [f"No results: {why}."]
-    return [] if measured else ["None of the images is measured."]
+def _list_measuring_limits(data: StudyJson, taken: Sequence[str]) -> Iterator[str]:
+    """List what could not be measured, with the first reason. `taken`: metrics whose column is an axis's."""
+    failed = max((fact["failed"] for fact in data["metrics"]), default=0)
+    reason = next(filter(None, data["rows"]["reason"]), None)
+    if failed and reason:
+        many = f"{failed} images lack" if failed > 1 else "One image lacks"
+        yield f"{many} a metric; the first reason: {reason.rstrip('.')}."
+    for name in taken:
+        yield f"The metric {name} is left out, because an axis has its name."
 
 
-def _seeds(design: DesignFacts, *, measured: bool) -> list[str]:
-    if not design["images"] or not measured:
-        return []
-    seeds = design["seeds"]
-    if seeds < 2:
-        what = "There is only one seed" if seeds else "There is no seed axis"
-        text = f"{what}, so values have no intervals: other seeds may differ by any amount."
-        return [f"{text} Four seeds give useful ones."]
-    if design["seeds_shared"]:
-        return []
-    return ["Seeds differ between points, so differences are not paired and intervals are wider."]
-
-
-def assumptions(design: DesignFacts) -> list[Sentence]:
-    """List what so few seeds cannot show."""
-    if not 2 <= design["seeds"] < ENOUGH:
-        return []
-    text = (
-        f"{write_number_word(design['seeds'])} seeds cannot show whether now and then one lies far from the rest. "
-        "If so, 92 to 94 of 100 such intervals hold instead of 95."
-    )
-    return [make_sentence("assumption", text)]
-
-
-def explain_correction(data: StudyJson) -> list[Sentence]:
-    """Say for how many comparisons the claims of a study are corrected, where there are several."""
+def _list_assumptions(data: StudyJson) -> Iterator[str]:
+    """List what so few seeds cannot show, and for how many comparisons claims are corrected where there are several."""
+    seeds = data["design"]["seeds"]
+    if 2 <= seeds < ENOUGH:
+        yield (
+            f"{write_number_word(seeds)} seeds cannot show whether now and then one lies far from the rest. "
+            "If so, 92 to 94 of 100 such intervals hold instead of 95."
+        )
     tests = [*data["curves"], *data["differences"]]
     tested = len({(test["metric"], test["axis"]) for test in tests if test["p_adjusted"] is not None})
-    if tested < 2:
-        return []
-    text = (
-        f"Effects are claimed with a correction for all {tested} comparisons (one for each metric and axis): if "
-        "nothing had an effect, at most 5 of 100 such studies would claim one."
-    )
-    return [make_sentence("assumption", text)]
-
-
-def _holes(design: DesignFacts) -> list[str]:
-    if not design["images"] or not (design["failed"] or design["missing"]):
-        return []
-    failed, others = design["failed"], design["missing"] - design["failed"]
-    why = [f"{failed} failed"] if failed else []
-    why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
-    verb = "has" if design["missing"] == 1 else "have"
-    text = f"{design['missing']} of {format_count(design['cells'], 'combination')} {verb} no image ({', '.join(why)}): "
-    return [f"{text}means are adjusted for them."]
-
-
-def measuring_limits(
-    metrics: Sequence[MetricFacts], reasons: Sequence[str | None], taken: Sequence[str]
-) -> list[Sentence]:
-    """List what could not be measured, with the first reason. `taken`: metrics whose column is an axis's."""
-    said = []
-    failed = max((fact["failed"] for fact in metrics), default=0)
-    known = [reason for reason in reasons if reason]
-    if failed and known:
-        many = f"{failed} images lack" if failed > 1 else "One image lacks"
-        said.append(f"{many} a metric; the first reason: {known[0].rstrip('.')}.")
-    said += [f"The metric {name} is left out, because an axis has its name." for name in taken]
-    return [make_sentence("limit", text) for text in said]
+    if tested > 1:
+        yield (
+            f"Effects are claimed with a correction for all {tested} comparisons (one for each metric and axis): if "
+            "nothing had an effect, at most 5 of 100 such studies would claim one."
+        )
 
 
 MOST_HEADLINES = 5
@@ -332,22 +288,19 @@ def write_findings(
         said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
     said += describe_unshown(data, {fact["name"]: fact for fact in measured}, main)
     said += describe_diversity(data["diversity"], facts)
+    said = _drop_repeated(said)
+    limited: Iterable[str] = [CHOSEN]
     if data["adaptive"] is None:
-        limits = design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
-    else:
-        limits = [make_sentence("limit", CHOSEN)]
-    limits += measuring_limits(data["metrics"], data["rows"]["reason"], taken)
-    said = _drop_repeated(_once(said))
+        limited = _list_design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
+    limits = [make_sentence("limit", text) for text in (*limited, *_list_measuring_limits(data, taken))]
     if measured and any("95 %" in each["text"] + each["detail"] for each in said):
-        limits += [*assumptions(data["design"]), *explain_correction(data)]
+        limits += [make_sentence("assumption", text) for text in _list_assumptions(data)]
     if not said and not limits:
         limits = [make_sentence("limit", "No effect of any setting was found.")]
-    top = _rank(said, main, axis, split={"recommendation", "difference"})
-    top = top or limits[:1]
+    top = _rank(said, main, axis) or limits[:1]
     for each in top:
         each["headline"] = True
-    chosen = {id(each) for each in top}
-    return [*top, *(each for each in [*said, *limits] if id(each) not in chosen)]
+    return [*top, *(each for each in [*said, *limits] if not each["headline"])]
 
 
 def _choose_headline_axis(data: StudyJson, main: str | None) -> str | None:
@@ -356,7 +309,7 @@ def _choose_headline_axis(data: StudyJson, main: str | None) -> str | None:
     return choose_axis(numeric or [axis["name"] for axis in varying], data["effects"], main)
 
 
-def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split: set[str]) -> list[Sentence]:
+def _rank(said: Sequence[Sentence], main: str | None, axis: str | None) -> list[Sentence]:
     """Rank findings by what a person would do differently, and keep the first five.
 
     Choices and advice come first, then levels that make no difference, then differences, and what explains them. Each
@@ -367,8 +320,8 @@ def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split
     early, late = ("difference", "curve") if has_advice else ("curve", "difference")
     for kind in ("choice", "recommendation", "word", "equal", early, late, "share", "outlier"):
         found = [each for each in said if each["kind"] == kind and each["metric"] in {None, main}]
-        if kind in split and any(each["axis"] == axis for each in found):
-            found = [each for each in found if each["axis"] == axis]
+        if kind in {"recommendation", "difference"}:
+            found = [each for each in found if each["axis"] == axis] or found
         if kind == "share" and any(each["kind"] == "word" for each in wanted):
             found = []  # which axis decides is told already
         if kind == "curve" and any(each["kind"] == "recommendation" for each in wanted):
@@ -378,19 +331,15 @@ def _rank(said: Sequence[Sentence], main: str | None, axis: str | None, *, split
     return [*wanted, *[each for each in others if each not in wanted][:1]][:MOST_HEADLINES]
 
 
-def _once(said: Sequence[Sentence]) -> list[Sentence]:
-    return list({sentence["text"]: sentence for sentence in reversed(said)}.values())[::-1]
-
-
 def _drop_repeated(said: Sequence[Sentence]) -> list[Sentence]:
-    """Drop an outlier that another metric has told already."""
-    told: set[int] = set()
+    """Drop a sentence that is there already, and an outlier that another metric has told already."""
+    told: set[object] = set()
     found = []
     for each in said:
-        if each["kind"] == "outlier" and each["rows"][0] in told:
-            continue
-        told.update(each["rows"][:1] if each["kind"] == "outlier" else ())
-        found.append(each)
+        about = each["rows"][0] if each["kind"] == "outlier" else each["text"]
+        if about not in told:
+            found.append(each)
+        told.add(about)
     return found
 
 
