@@ -22,7 +22,7 @@ from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
 from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.metrics.base import describe_column
-from sweep.study.schema import ChoiceRank, Choices, Direction, LevelValue, MetricFacts
+from sweep.study.schema import ChoiceRank, Choices, Direction, MetricFacts
 from sweep.study.stats.intervals import CONFIDENCE
 
 SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."
@@ -143,7 +143,28 @@ def _rank(
     shown = [code for code in range(len(levels)) if (pairs == code).any()]
     strength = fit_bradley_terry(pairs, won, len(levels))[shown]
     errors = measure_errors(np.searchsorted(shown, pairs), strength)
-    ranking = [_make_rank(i, shown, levels, pairs, won, strength, errors) for i in range(len(shown))]
+    own = np.diag(errors)
+    # a level ranges over all ranks that pairwise tests leave (Bonferroni over all pairs)
+    gaps = strength[None, :] - strength[:, None]
+    spread = np.sqrt(np.maximum(own[None, :] + own[:, None] - 2 * errors, 0.0))
+    clear = float(ndtri(1 - (1 - CONFIDENCE) / max(len(shown) * (len(shown) - 1), 1))) * spread
+    half = ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(own)
+    ranking = []
+    for i, code in enumerate(shown):
+        left, right = pairs[:, 0] == code, pairs[:, 1] == code
+        low, middle, high = (_to_percent(float(s)) for s in (strength[i] - half[i], strength[i], strength[i] + half[i]))
+        ranking.append(
+            ChoiceRank(
+                level=levels[code],
+                chosen=float(won[left].sum() + (1 - won[right]).sum()),
+                shown=int(left.sum() + right.sum()),
+                strength=middle,
+                low=low,
+                high=high,
+                rank_low=1 + int((gaps[i] - clear[i] > 0).sum()),
+                rank_high=len(shown) - int((gaps[i] + clear[i] < 0).sum()),
+            )
+        )
     ranking.sort(key=lambda rank: -rank["strength"])
     twice = _find_repeated(found)
     return Choices(
@@ -195,33 +216,6 @@ def measure_errors(pairs: np.ndarray[Any, Any], strength: FloatArray) -> FloatAr
     information = np.diag(weights.sum(axis=1) + 2 * PRIOR * alone * (1 - alone)) - weights
     centre = np.eye(len(strength)) - 1 / len(strength)
     return np.asarray(centre @ np.linalg.inv(information) @ centre, dtype=np.float64)
-
-
-def _make_rank(
-    i: int,
-    shown: Sequence[int],
-    levels: Sequence[LevelValue],
-    pairs: np.ndarray[Any, Any],
-    won: FloatArray,
-    strength: FloatArray,
-    errors: FloatArray,
-) -> ChoiceRank:
-    """Make the rank of a level: it ranges over all ranks that pairwise tests leave (Bonferroni over all pairs)."""
-    code, own = shown[i], np.diag(errors)
-    gaps, spread = strength - strength[i], np.sqrt(np.maximum(own + own[i] - 2 * errors[i], 0.0))
-    clear = float(ndtri(1 - (1 - CONFIDENCE) / max(len(shown) * (len(shown) - 1), 1))) * spread
-    half = float(ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(own[i]))
-    left, right = pairs[:, 0] == code, pairs[:, 1] == code
-    return ChoiceRank(
-        level=levels[code],
-        chosen=float(won[left].sum() + (1 - won[right]).sum()),
-        shown=int(left.sum() + right.sum()),
-        strength=_to_percent(float(strength[i])),
-        low=_to_percent(float(strength[i]) - half),
-        high=_to_percent(float(strength[i]) + half),
-        rank_low=1 + int((gaps - clear > 0).sum()),
-        rank_high=len(shown) - int((gaps + clear < 0).sum()),
-    )
 
 
 def _to_percent(strength: float) -> float:

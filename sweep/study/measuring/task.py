@@ -90,14 +90,17 @@ def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: 
 
 
 def _measure_views(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str | None]]) -> MeasuredImage:
-    values: list[float] = []
-    reasons: list[str] = []
+    found = []
     for metric in metrics:
         view, unread = views[metric.working_size]
-        value, reason = (math.nan, unread) if unread and metric.reference == "image" else _measure_one(metric, view)
-        values.append(value)
-        reasons += [reason] if reason else []
-    return MeasuredImage(tuple(values), next(iter(reasons), None))
+        is_unread = unread and metric.reference == "image"
+        found.append((math.nan, unread) if is_unread else _measure_one(metric, view))
+    return _collect(found)
+
+
+def _collect(found: Sequence[tuple[float, str | None]]) -> MeasuredImage:
+    """Collect values and the first reason for none."""
+    return MeasuredImage(tuple(value for value, _ in found), next((reason for _, reason in found if reason), None))
 
 
 def _measure_one(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
@@ -129,7 +132,5 @@ def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[MeasuredImage]:
         others = tuple(other for other in readable if other is not image and other.rgb.shape == image.rgb.shape)
         view = ImagePair(image=image, prompt=task.prompt, others=others)
         got = [_measure_one(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
-        found.append(
-            MeasuredImage(tuple(value for value, _ in got), next((reason for _, reason in got if reason), None))
-        )
+        found.append(_collect(got))
     return found

@@ -29,63 +29,51 @@ class Metric(Protocol):
     @property
     def name(self) -> str:
         """Column name: lower case, digits and underscores."""
-        ...
 
     @property
     def label(self) -> str:
         """For people, within a sentence: "layout of light and dark"."""
-        ...
 
     @property
     def summary(self) -> str:
         """One sentence: what it tells."""
-        ...
 
     @property
     def unit(self) -> str:
         """Empty where it has none."""
-        ...
 
     @property
     def version(self) -> str:
         """Of the computation."""
-        ...
 
     @property
     def direction(self) -> Direction:
         """Whether "higher" or "lower" values are nearer to the reference, or "neutral": neither."""
-        ...
 
     @property
     def range(self) -> tuple[float | None, float | None]:
         """Lowest and highest value there can be; None: no bound."""
-        ...
 
     @property
     def reference(self) -> ReferenceKind:
         """What a view must hold besides the image: "image" (source or baseline), "none", "text" (the prompt), or
         "cell" (the other images of the cell, in `View.others`).
         """
-        ...
 
     @property
     def working_size(self) -> int:
         """Longest side in pixels that images are reduced to (BOX) before measuring."""
-        ...
 
     @property
     def cost(self) -> float:
         """Milliseconds a 1024 × 1024 image or pair on one core, decoding not counted; for estimates only."""
-        ...
 
     @property
     def source(self) -> str:
         """Where the formula is from."""
-        ...
 
     def measure(self, view: ImagePair) -> float:
         """Compute the value for a view of that `working_size`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

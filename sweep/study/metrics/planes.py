@@ -189,12 +189,6 @@ def halved(plane: Plane) -> Plane:
     return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
 
 
-def pyramid_depth(image: DecodedImage) -> int:
-    """Count the halvings from the working size to the 32 px at which coarse structure is looked at: 4 at 512 px."""
-    longest = max(image.rgb.shape[:2])
-    return max(round(math.log2(longest / COARSE_SIDE)), 0)
-
-
 def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
     """Fine, middle and coarse structure of the luma: the finest band of a Laplacian pyramid, the one half way down,
     and the smooth rest at 32 px.
@@ -203,8 +197,8 @@ def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
 
 
 def _bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
-    depth = pyramid_depth(image)
     level = luma(image)
+    depth = max(round(math.log2(max(level.shape) / COARSE_SIDE)), 0)  # halvings to 32 px: 4 at 512 px
     found: dict[int, Plane] = {}
     for step in range(max(depth, 1)):
         low = blur(level)
@@ -250,15 +244,15 @@ def oklab_of(linear: Plane) -> Plane:
 
 def small_oklab(image: DecodedImage) -> Plane:
     """OKLab at 64 px: tone and colour without texture."""
-    return image.derived("oklab", lambda p: oklab_of(linear_of_srgb()[small_rgb(p, SMALL_SIDE)]))
+    return image.derived("oklab", _small_oklab)
 
 
-def small_rgb(image: DecodedImage, side: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """RGB with the longest side at most `side` px (BOX)."""
+def _small_oklab(image: DecodedImage) -> Plane:
     from PIL import Image
 
     height, width = image.rgb.shape[:2]
-    return reduced(Image.fromarray(image.rgb), working_shape(width, height, side)).rgb
+    small = reduced(Image.fromarray(image.rgb), working_shape(width, height, SMALL_SIDE))
+    return oklab_of(linear_of_srgb()[small.rgb])
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
-from sweep.study.schema import Curve, Difference, Effects, Estimate, MetricFacts, Share
+from sweep.study.schema import Curve, Difference, Effects, MetricFacts, Share
 from sweep.study.stats.curves import SPARSE
 from sweep.study.stats.intervals import (
     CONFIDENCE,
@@ -73,18 +73,18 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     is_small = len(np.unique(design.cells[rows])) < LEAST_CELLS
     known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse and not is_small
     parts = values / total if total > 0 else values
-    fixed = [part for part, term in zip(parts, terms, strict=True) if not has_seeds or len(names) - 1 not in term]
-    if has_seeds and not design.seeds_shared:  # the rank of a seed within its cell is no factor: its part is chance
-        kept = [t for t, term in enumerate(terms) if len(names) - 1 not in term]
-        terms, parts = [terms[t] for t in kept], parts[kept]
-    if max(fixed, default=0.0) < LEAST_PART:
+    is_fixed = [not has_seeds or len(names) - 1 not in term for term in terms]
+    if max((part for part, fixed in zip(parts, is_fixed, strict=True) if fixed), default=0.0) < LEAST_PART:
         return make_no_effects(metric, len(y), "no axis stands out from how single images differ")
-    order = np.argsort(-parts, kind="stable")
-    shares = [
-        Share(axes=[names[i] for i in terms[t]], share=_make_share(parts[t], seeds, known=known, is_sparse=is_sparse))
-        for t in order
-        if parts[t] > 0 or len(terms[t]) == 1
-    ]
+    if not design.seeds_shared:  # the rank of a seed within its cell is no factor: its part is chance
+        terms, parts = [term for term, fixed in zip(terms, is_fixed, strict=True) if fixed], parts[is_fixed]
+    reason = NO_INTERVAL if known else (SPARSE_SHARES if is_sparse else ONLY_ORDER)
+    shares = []
+    for t in np.argsort(-parts, kind="stable"):
+        if parts[t] > 0 or len(terms[t]) == 1:
+            value = float(min(max(parts[t], 0.0), 1.0)) if known else None
+            share = make_estimate(value, n=seeds, reason=reason)
+            shares.append(Share(axes=[names[i] for i in terms[t]], share=share))
     notes += [] if exact else [SPARSE_SHARES if is_sparse else HOLES]
     return Effects(
         metric=metric,
@@ -123,19 +123,6 @@ def make_no_effects(metric: str, n: int, reason: str) -> Effects:
     return Effects(metric=metric, method="none", shares=[], rest=None, variance=None, n=n, reason=reason)
 
 
-def _make_share(value: float, seeds: int, *, known: bool, is_sparse: bool = False) -> Estimate:
-    """Make a share within 0 and 1; without a value where only the order is known."""
-    shown = float(min(max(value, 0.0), 1.0)) if known else None
-    reason = NO_INTERVAL if known else (SPARSE_SHARES if is_sparse else ONLY_ORDER)
-    return make_estimate(shown, n=seeds, reason=reason)
-
-
-def _list_terms(factors: int, *, has_seeds: bool) -> list[Term]:
-    fixed = factors - has_seeds
-    pairs = list(combinations(range(fixed), 2))
-    return [*((i,) for i in range(factors)), *pairs]
-
-
 def split_variance(
     y: FloatArray, codes: Sequence[Codes], *, has_seeds: bool
 ) -> tuple[bool, list[Term], FloatArray, float]:
@@ -147,7 +134,8 @@ def split_variance(
         has_seeds: Whether the last factor is a sample of seeds.
     """
     sizes = [int(c.max()) + 1 for c in codes]
-    terms = _list_terms(len(sizes), has_seeds=has_seeds)
+    terms: list[Term] = [(i,) for i in range(len(sizes))]
+    terms += combinations(range(len(sizes) - has_seeds), 2)
     if np.prod(sizes) <= MOSTLY_HOLES * len(y):
         cells = np.ravel_multi_index(tuple(codes), sizes)
         counts = np.bincount(cells, minlength=int(np.prod(sizes)))
@@ -264,7 +252,7 @@ def compute_cell_effects(design: StudyDesign, metric: str) -> Effects:
     exact, terms, parts, _ = split_variance(values - values.mean(), picked, has_seeds=False)
     order = [t for t in np.argsort(-parts, kind="stable") if len(terms[t]) == 1]
     names = list(codes)
-    shares = [Share(axes=[names[terms[t][0]]], share=_make_share(0.0, 0, known=False)) for t in order]
+    shares = [Share(axes=[names[terms[t][0]]], share=make_estimate(reason=ONLY_ORDER)) for t in order]
     return Effects(
         metric=metric,
         method="exact" if exact else "type II",
@@ -292,8 +280,11 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
     matrix = design.unit_matrix(metric, axis)
     pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
-    steps = [_subtract_pair(matrix, a, b) for a, b in pairs]
-    is_rounded = _is_rounded(design.response(metric), steps)
+    differences = (matrix[:, b] - matrix[:, a] for a, b in pairs)
+    steps = [each[np.isfinite(each)] for each in differences]
+    spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
+    # values are multiples of a step that seeds differ by less than: then seeds agree by rounding
+    is_rounded = bool(spreads) and float(np.mean(spreads)) < measure_step(design.response(metric)) / 2
     is_tested = design.unit_count > 0 and not is_rounded
     agreed = [0 < len(step) < LEAST_SEEDS and step.std() == 0.0 and step[0] != 0.0 for step in steps]
     raw = [
@@ -360,12 +351,6 @@ def adjust_p_values(values: Sequence[float], weights: Sequence[float]) -> list[f
     return found
 
 
-def _is_rounded(response: FloatArray, steps: Sequence[FloatArray]) -> bool:
-    """Tell whether values are multiples of a step that seeds differ by less than: then seeds agree by rounding."""
-    spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
-    return bool(spreads) and float(np.mean(spreads)) < measure_step(response) / 2
-
-
 def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     if levels <= ALL_PAIRS:
         return list(combinations(range(levels), 2))
@@ -374,8 +359,3 @@ def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
     neighbours: Sequence[tuple[int, int]] = list(pairwise(range(levels))) if numeric else []
     ends = [(0, b) for b in range(1, levels)] if not numeric else [(0, levels - 1)]
     return [*neighbours, *ends]
-
-
-def _subtract_pair(matrix: FloatArray, a: int, b: int) -> FloatArray:
-    steps = matrix[:, b] - matrix[:, a]
-    return np.asarray(steps[np.isfinite(steps)], dtype=np.float64)
