@@ -43,10 +43,6 @@ class StudyAxis:
         """Whether there is more than one level."""
         return len(self.levels) > 1
 
-    def describe(self) -> AxisFacts:
-        """Describe the axis for the JSON."""
-        return AxisFacts(name=self.name, kind=self.kind, levels=list(self.levels), numeric=self.numeric)
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyDesign:
@@ -192,7 +188,7 @@ class StudyDesign:
         if self.seed is not None:  # all there are, where cells share them
             seeds = len(self.by_name[self.seed].levels) if self.seeds_shared else self.unit_count
         return DesignFacts(
-            axes=[axis.describe() for axis in self.axes],
+            axes=[AxisFacts(name=a.name, kind=a.kind, levels=list(a.levels), numeric=a.numeric) for a in self.axes],
             rows=len(self.frame),
             images=int(self.images.sum()),
             failed=int((status == "failed").sum()),
@@ -290,15 +286,12 @@ def read_design(
         reference=reference,
         baseline=dict(baseline or {}),
     )
-    return _add_units(design, seed) if seed else design
-
-
-def _add_units(design: StudyDesign, seed: StudyAxis) -> StudyDesign:
+    if seed is None:
+        return design
     cells = design.cells
     pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
-    shared = pairs >= min(SHARED, len(np.unique(cells))) * len(seed.levels)
-    units = seed.codes if shared else _rank_within(cells, seed.codes)
-    return replace(design, seed=seed.name, seeds_shared=bool(shared), units=units)
+    is_shared = bool(pairs >= min(SHARED, len(np.unique(cells))) * len(seed.levels))
+    return replace(design, seeds_shared=is_shared, units=seed.codes if is_shared else _rank_within(cells, seed.codes))
 
 
 def _rank_within(cells: Codes, codes: Codes) -> Codes:
@@ -316,14 +309,13 @@ def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:
     numeric = kind in {"integer", "number"} and not column.isna().any() and pd.api.types.is_numeric_dtype(column)
     if numeric and not pd.api.types.is_bool_dtype(column):
         levels, codes = np.unique(column.to_numpy(), return_inverse=True)
-        values = tuple(convert_level(level) for level in levels)
     else:
         numeric = False
-        codes, uniques = pd.factorize(column.astype(object), use_na_sentinel=False)
-        values = tuple(convert_level(level) for level in uniques)
-    return StudyAxis(
-        name=name, kind=kind, levels=values, codes=codes.astype(np.intp), numeric=numeric and len(values) > 1
-    )
+        codes, unique = pd.factorize(column.astype(object), use_na_sentinel=False)
+        levels = np.asarray(unique, dtype=object)
+    values = tuple(map(convert_level, levels))
+    numeric = numeric and len(values) > 1
+    return StudyAxis(name=name, kind=kind, levels=values, codes=codes.astype(np.intp), numeric=numeric)
 
 
 def _find_aliases(axes: Sequence[StudyAxis]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from sweep.study.design import StudyDesign
 from sweep.study.schema import (
     Curve,
     DesignFacts,
-    Effects,
     Group,
     Hold,
     MetricFacts,
@@ -251,13 +250,13 @@ def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:
     return next((name for name in PREFERRED if name in measured), measured[0] if measured else None)
 
 
-def choose_axis(axes: Sequence[str], effects: Sequence[Effects], metric: str | None) -> str | None:
-    """Choose the axis of the headlines: denoise strength, else the one that explains most."""
-    if named := next((axis for axis in axes if axis in STRENGTHS), None):
-        return named
-    shares = next((e["shares"] for e in effects if e["metric"] == metric), [])
+def _choose_axis(data: StudyJson, main: str | None) -> str | None:
+    """Choose the axis of the headlines, a numeric one if any: denoise strength, else the one that explains most."""
+    varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
+    axes = [axis["name"] for axis in varying if axis["numeric"]] or [axis["name"] for axis in varying]
+    shares = next((e["shares"] for e in data["effects"] if e["metric"] == main), [])
     ranked = [share["axes"][0] for share in shares if len(share["axes"]) == 1 and share["axes"][0] in axes]
-    return ranked[0] if ranked else next(iter(axes), None)
+    return next((axis for axis in axes if axis in STRENGTHS), next(iter([*ranked, *axes]), None))
 
 
 def write_findings(
@@ -274,7 +273,7 @@ def write_findings(
     facts = {fact["name"]: fact for fact in data["metrics"]}
     main = choose_metric(data["metrics"])
     measured = sorted((fact for fact in data["metrics"] if fact["measured"]), key=lambda fact: fact["name"] != main)
-    axis = _choose_headline_axis(data, main)
+    axis = _choose_axis(data, main)
     if data["adaptive"] is not None:
         measured, main, axis = [], data["adaptive"]["metric"], data["adaptive"]["axis"]
     said = [
@@ -301,12 +300,6 @@ def write_findings(
     for each in top:
         each["headline"] = True
     return [*top, *(each for each in [*said, *limits] if not each["headline"])]
-
-
-def _choose_headline_axis(data: StudyJson, main: str | None) -> str | None:
-    varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
-    numeric = [axis["name"] for axis in varying if axis["numeric"]]
-    return choose_axis(numeric or [axis["name"] for axis in varying], data["effects"], main)
 
 
 def _rank(said: Sequence[Sentence], main: str | None, axis: str | None) -> list[Sentence]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
-from typing import cast
+from importlib.metadata import entry_points
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric, describe_column, describe_metric
@@ -91,16 +90,12 @@ def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
     broken = []
     for point in entry_points(group=GROUP):
         try:
-            found |= {metric.name: metric for metric in _load(point)}
+            loaded = point.load()
+            made = loaded if isinstance(loaded, Metric) and not isinstance(loaded, type) else loaded()
+            found |= {metric.name: metric for metric in ([made] if isinstance(made, Metric) else made)}
         except Exception as error:  # noqa: BLE001  another package's code may raise anything
             broken.append(f"{point.value} could not be loaded ({type(error).__name__}: {error}).")
     return found, broken
-
-
-def _load(point: EntryPoint) -> Iterable[Metric]:
-    loaded = point.load()
-    made = loaded if isinstance(loaded, Metric) and not isinstance(loaded, type) else loaded()
-    return (made,) if isinstance(made, Metric) else tuple(cast("Iterable[Metric]", made))
 
 
 def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:

@@ -170,7 +170,9 @@ def analyse_curve(
         raise AssertionError("two levels give a fit")
     tested = curves if left_out is None else _compute_pseudo_values(curves.mean(axis=0), left_out)
     change, p = _judge_change(inner, tested, span, pairwise=pairwise)
-    useless = change or turns or _explain_unfit(levels, fit)
+    means = levels.mean[known]
+    is_uneven = float(np.abs(means - fit.at_levels).max()) > TURNED * float(np.ptp(means))  # no monotone curve fits
+    useless = change or turns or (UNEVEN if is_uneven else None)
 
     def locate(threshold: float | None, unmet: str) -> Estimate:
         """Locate where the fit passes a threshold, by default half of its range."""
@@ -241,13 +243,6 @@ def _judge_change(
     band = compute_band(steps, confidence=1 - 2 * (1 - CONFIDENCE) / steps.shape[1], pairwise=pairwise)
     widest = float(np.abs(np.concatenate([band.low, band.high])).max())
     return (FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR), p
-
-
-def _explain_unfit(levels: Band, fit: Fit) -> str | None:
-    """Say why the curve has no crossings: it turns round by more than a monotone fit can describe."""
-    means = levels.mean[np.isfinite(levels.mean)]
-    miss = float(np.abs(means - fit.at_levels).max())
-    return UNEVEN if miss > TURNED * float(np.ptp(means)) else None
 
 
 def bracket(x: FloatArray, found: Estimate) -> Estimate:

@@ -30,10 +30,9 @@ class Band:
 def compute_pairwise_factor(n: FloatArray) -> FloatArray:
     """Compute by how much the standard error of a mean pairwise distance exceeds that of a plain mean of the n images'
     mean distances to the others: 2 (n − 1) / (n − 2), the jackknife of a U-statistic of order two
-    (Arvesen 1969, Ann. Math. Stat. 40). Infinite for n < 3.
+    (Arvesen 1969, Ann. Math. Stat. 40). NaN for n < 3.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(n > 2, 2 * (n - 1) / np.where(n > 2, n - 2, 1), np.inf)
+    return np.where(n > 2, 2 * (n - 1) / np.where(n > 2, n - 2, 1), np.nan)
 
 
 def compute_band(matrix: FloatArray, *, pairwise: bool = False, confidence: float = CONFIDENCE) -> Band:
@@ -45,8 +44,7 @@ def compute_band(matrix: FloatArray, *, pairwise: bool = False, confidence: floa
     squares = np.where(present, (matrix - mean) ** 2, 0.0).sum(axis=0)
     error = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1) / safe), np.nan)
     if pairwise:
-        factor = compute_pairwise_factor(n.astype(np.float64))
-        error = np.where(np.isfinite(factor), error * np.where(np.isfinite(factor), factor, 1.0), np.nan)
+        error = error * compute_pairwise_factor(n.astype(np.float64))
     half = error * compute_t_quantile(n - 1, confidence)
     return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp), error=error)
 
@@ -159,7 +157,7 @@ def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
 
     The latter is what encoding and decoding alone cost. Differences smaller than these mean nothing.
     """
-    floor, at = _find_floor(design, metric)
+    floor, at = _estimate_floor(design, metric)
     return NoiseFacts(metric=metric, replicate=_estimate_replicate(design, metric), floor=floor, floor_at=at)
 
 
@@ -183,7 +181,7 @@ def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
     return make_estimate(value, low, high, n=int((counts > 1).sum()), method="chi-square over repeated points")
 
 
-def _find_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
+def _estimate_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
     """Estimate the metric from the images at the lowest strength alone, over seed means."""
     axis = next((axis for axis in design.axes if axis.name in STRENGTHS and axis.numeric), None)
     if axis is None:
@@ -201,20 +199,20 @@ def _find_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | Non
 
 def check_determinism(design: StudyDesign) -> Determinism | None:
     """Check whether the server gives the same pixels for the same point; None where no point was repeated."""
-    if SAME_POINT not in design.frame:
-        return None
-    error = design.response(SAME_POINT)
-    rows = np.isfinite(error)
-    if not rows.any():
+    error = design.response(SAME_POINT) if SAME_POINT in design.frame else np.empty(0)
+    rows = np.flatnonzero(np.isfinite(error))
+    if not len(rows):
         return None
     points = np.unique(design.points[rows], return_inverse=True)[1]
     worst = np.zeros(int(points.max()) + 1)
     np.maximum.at(worst, points, error[rows])
     total, same = len(worst), int((worst == 0).sum())
-    said = "the same pixels every time" if same == total else f"different pixels, by up to {worst.max():.3g} of 255"
-    message = f"{total} points were rendered more than once: {same} gave the same pixels."
+    message = f"{total} points were rendered more than once"
     if same == total:
-        message = f"{total} points were rendered more than once and gave {said}: the server is deterministic."
+        message += " and gave the same pixels every time: the server is deterministic."
     else:
-        message = f"{message} The others gave {said}: the server is not deterministic."
+        message += (
+            f": {same} gave the same pixels. The others gave different pixels, by up to {worst.max():.3g} of 255: "
+        )
+        message += "the server is not deterministic."
     return Determinism(points=total, same_pixels=same, message=message)
