@@ -221,12 +221,6 @@ def keep_fetched(experiment: Experiment, copies: Mapping[str, str], inputs: Path
     write_fetched(inputs, entries)
 
 
-def list_gallery_names(experiment: Experiment, url: str) -> dict[str, str]:
-    """Return the images of the experiment that are in this server's gallery: SHA-256 → name there."""
-    images = experiment.images().items()
-    return {sha: image.shown.partition(":")[2] for sha, image in images if image.server == url}
-
-
 MOST_UPLOADS = 2000  # uploads of one server in the user's file
 
 
@@ -254,7 +248,9 @@ class UploadMemory:
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
                 server.server.uploads.setdefault(sha256, name)
-            server.server.uploads.update(list_gallery_names(self._experiment, server.url))
+            for sha256, image in self._experiment.images().items():
+                if image.server == server.url:  # in its gallery
+                    server.server.uploads[sha256] = image.shown.partition(":")[2]
             self._kept[server.url] = dict(server.server.uploads)  # the journal keeps what this run uploads itself
 
     async def keep(self, server: PooledServer) -> None:

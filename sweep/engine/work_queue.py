@@ -10,12 +10,13 @@ from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 
 from sweep.engine.concurrency import ChangeSignal
 from sweep.engine.events import Completed, Failed, Listener
+from sweep.engine.server_pool import ServerPool
 from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
 from sweep.record import Intent, Journal, JournalPoint, KeyStatus
 from sweep.workflow import StageKind
@@ -172,17 +173,6 @@ class _Lane:
         return self._ahead[at] if at < len(self._ahead) else None
 
 
-class AliveServers(Protocol):
-    """Knows which servers take work, and which work: `ServerPool`."""
-
-    @property
-    def alive_urls(self) -> frozenset[str]: ...
-
-    def seconds_until_takeover(self, url: str, /) -> float: ...
-
-    def can_render(self, url: str, instance: Instance, /) -> bool: ...
-
-
 class WorkQueue:
     """The source all servers pull from. `servers` knows which of them take work at the moment."""
 
@@ -190,7 +180,7 @@ class WorkQueue:
         self,
         fresh: Sequence[Iterator[Instance]],
         *,
-        servers: AliveServers,
+        servers: ServerPool,
         clock: Callable[[], float] = anyio.current_time,
         changes: ChangeSignal | None = None,
     ) -> None:

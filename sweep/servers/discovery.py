@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, TypedDict, cast
 
@@ -41,14 +41,11 @@ def connect(url: str, options: ConnectOptions | None = None) -> Server:
     """
     given = options or ConnectOptions()
     scheme = url.partition(":")[0]
-    if scheme not in ("http", "https") and (factories := _factories(scheme)):
-        made: Server = factories[0].load()(url, given)
+    backends = () if scheme in ("http", "https") else tuple(entry_points(group="sweep.servers", name=scheme))
+    if backends:
+        made: Server = backends[0].load()(url, given)
         return made
     return cast("Server", AnyServer(url, given))
-
-
-def _factories(scheme: str) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group="sweep.servers", name=scheme))
 
 
 class _Common(TypedDict):

@@ -9,6 +9,7 @@ from math import inf
 import anyio
 import pytest
 
+from sweep.engine.server_pool import ServerPool
 from sweep.engine.work_queue import Job, WorkQueue
 from sweep.experiment import Variation
 from sweep.plan import Instance
@@ -20,7 +21,7 @@ A, B = "http://a", "http://b"
 
 
 @dataclass
-class Alive:
+class Alive(ServerPool):
     alive_urls: frozenset[str]
     takeover: float = 0.0
     models: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by url, where it does not have all
@@ -28,8 +29,8 @@ class Alive:
     def seconds_until_takeover(self, url: str) -> float:
         return inf if url in self.alive_urls else self.takeover
 
-    def can_render(self, url: str, point: Instance, /) -> bool:
-        return url not in self.models or point.model in self.models[url]
+    def can_render(self, url: str, instance: Instance) -> bool:
+        return url not in self.models or instance.model in self.models[url]
 
 
 def instance(number: int) -> Instance:
