@@ -32,11 +32,12 @@ from sweep.experiment.model import (
     AxisKind,
     DecimalNumber,
     Dimension,
-    LazyLevels,
     Level,
+    LevelSequence,
     LinearLevels,
     ListLevels,
     LogLevels,
+    MadeLevels,
     ReplacingLevels,
     Setting,
     UndrawnLevels,
@@ -131,7 +132,7 @@ def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Ax
         _check_distinct(draft, plain)
     if kind == "image" or any(is_image(target) for target in draft.targets):
         levels = [draft.make_level(value, value, *part, at) for at, value in enumerate(plain)]
-        return Axis(draft.name, "image", tuple(levels))
+        return Axis(draft.name, "image", MadeLevels(draft.targets, tuple(levels)))
     return Axis(draft.name, kind, ListLevels(draft.targets, tuple(plain)))
 
 
@@ -209,7 +210,8 @@ def make_labelled_axis(draft: AxisDraft, values: Mapping[str, Any]) -> Axis:
         except AxisError as error:
             problems += [error, *error.others]
     AxisError.raise_any(problems)
-    return Axis(draft.name, "label", tuple(levels))
+    targets = dict.fromkeys(target for level in levels for target in level.settings)
+    return Axis(draft.name, "label", MadeLevels(tuple(targets), tuple(levels)))
 
 
 def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setting]:
@@ -238,7 +240,7 @@ def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setti
 def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
     """Make one level an image, in the order given; the value is its path as shown."""
     levels = [draft.make_level(shown, {"image": shown}, "images") for shown in paths]
-    return Axis(draft.name, "image", tuple(levels))
+    return Axis(draft.name, "image", MadeLevels(draft.targets, tuple(levels)))
 
 
 def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -335,7 +337,7 @@ def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber,
     return _make_numeric_axis(draft, levels)
 
 
-def _make_numeric_axis(draft: AxisDraft, levels: LazyLevels) -> Axis:
+def _make_numeric_axis(draft: AxisDraft, levels: LevelSequence) -> Axis:
     ends = (levels.value(0), levels.value(len(levels) - 1))
     for target in draft.targets:
         role = find_role(target)

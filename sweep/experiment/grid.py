@@ -23,7 +23,6 @@ from sweep.experiment.model import (
     LazySequence,
     Level,
     Variation,
-    make_value_reader,
     put_cell_seeds,
 )
 from sweep.experiment.schema import FULL_DESIGN, DesignSpec
@@ -161,7 +160,7 @@ def _make_component(dimensions: Sequence[Dimension], members: Sequence[int], cla
         )
     named = {name for clause in clauses for name in clause.names}
     readers = [
-        [(a.name, lru_cache(4096)(make_value_reader(a.levels))) for a in dimensions[member].axes if a.name in named]
+        [(a.name, lru_cache(4096)(a.levels.value)) for a in dimensions[member].axes if a.name in named]
         for member in members
     ]
     values = enumerate(_iterate_values(readers, sizes))

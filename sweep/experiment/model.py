@@ -6,7 +6,7 @@ import json
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -89,11 +89,11 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One column of the grid. `levels` may be computed on demand: it is a sequence, not a list."""
+    """One column of the grid."""
 
     name: str
     kind: AxisKind
-    levels: Sequence[Level]
+    levels: LevelSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class Dimension:
         """Find the first step at which its axes have these values, or any where `values` does not name them."""
         named = [(axis.levels, values[axis.name]) for axis in self.axes if axis.name in values]
         if len(named) == 1:
-            return find_position(*named[0])
-        steps = (at for at in range(len(self)) if all(levels[at].value == value for levels, value in named))
+            return named[0][0].position(named[0][1])
+        steps = (at for at in range(len(self)) if all(levels.value(at) == value for levels, value in named))
         return next(steps, None)
 
 
@@ -274,8 +274,8 @@ class LazyPart(LazySequence[T]):
 
 
 @dataclass(frozen=True)
-class LazyLevels(LazySequence[Level]):
-    """A sequence of levels that set each of `targets` to their value. Holds values, or only how to compute them."""
+class LevelSequence(LazySequence[Level]):
+    """The levels of an axis, which set `targets`. Holds them, or their values, or only how to compute these."""
 
     targets: tuple[str, ...]
 
@@ -296,7 +296,23 @@ class LazyLevels(LazySequence[Level]):
 
 
 @dataclass(frozen=True)
-class LinearLevels(LazyLevels):
+class MadeLevels(LevelSequence):
+    """Levels that are made already: each sets what is its own, or an image that was read."""
+
+    levels: tuple[Level, ...]
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    def value(self, at: int) -> Scalar:
+        return self.levels[at].value
+
+    def item(self, at: int) -> Level:
+        return self.levels[at]
+
+
+@dataclass(frozen=True)
+class LinearLevels(LevelSequence):
     """first, first + step, … in exact fractions, whole numbers where `whole`."""
 
     first: Fraction
@@ -325,7 +341,7 @@ class LinearLevels(LazyLevels):
 
 
 @dataclass(frozen=True)
-class LogLevels(LazyLevels):
+class LogLevels(LevelSequence):
     """Levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
 
     first: DecimalNumber
@@ -353,7 +369,7 @@ class LogLevels(LazyLevels):
 
 
 @dataclass(frozen=True)
-class ListLevels(LazyLevels):
+class ListLevels(LevelSequence):
     """Values as they are, each level made when it is looked at."""
 
     values: tuple[Scalar, ...]
@@ -383,7 +399,7 @@ class ReplacingLevels(ListLevels):
 
 
 @dataclass(frozen=True)
-class UndrawnLevels(LazyLevels):
+class UndrawnLevels(LevelSequence):
     """Seeds of which only the number is known. They are drawn once, by whoever keeps the record."""
 
     name: str
@@ -400,7 +416,7 @@ class UndrawnLevels(LazyLevels):
 
 
 @dataclass(frozen=True)
-class CellSeeds(LazyLevels):
+class CellSeeds(LevelSequence):
     """`size` seeds for each combination of the other axes, drawn from the values there.
 
     Adding a level to another axis leaves the seeds of all combinations that were there before. As levels of an axis
@@ -438,15 +454,3 @@ def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], level
         if isinstance(seeds, CellSeeds):
             seed = seeds.draw(others, at)
             levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))
-
-
-def find_position(levels: Sequence[Level], value: Scalar) -> int | None:
-    """Find where in `levels` the value stands; None where it does not."""
-    if isinstance(levels, LazyLevels):
-        return levels.position(value)
-    return next((at for at, level in enumerate(levels) if level.value == value), None)
-
-
-def make_value_reader(levels: Sequence[Level]) -> Callable[[int], Scalar]:
-    """Position → value, without making levels where that can be spared."""
-    return levels.value if isinstance(levels, LazyLevels) else lambda at: levels[at].value

@@ -24,7 +24,6 @@ from sweep.experiment.model import (
     ReplacingLevels,
     Setting,
     UndrawnLevels,
-    find_position,
 )
 from sweep.experiment.overrides import MERGED
 from sweep.experiment.schema import (
@@ -318,7 +317,7 @@ class GridValidator:
             elif isinstance(axis.levels, UndrawnLevels):
                 message = f"the seeds of {name} are not drawn before the run; give them a start"
                 self.problems.add_at_value(place, message)
-            elif find_position(axis.levels, value) is None:
+            elif axis.levels.position(value) is None:
                 self.problems.add_at_value(place, f"axis {name} has no value {quote(value)}")
 
     def check_not_empty(self, clauses: Sequence[Clause]) -> None:
@@ -330,12 +329,7 @@ class GridValidator:
 
 
 def _collect_targets(axis: Axis) -> set[str]:
-    if isinstance(axis.levels, ReplacingLevels):
-        return set()  # replacements add up
-    if axis.kind == "label":
-        return {target for level in axis.levels for target in level.settings}
-    targets: Any = getattr(axis.levels, "targets", None)
-    return set(targets if targets is not None else axis.levels[0].settings)
+    return set() if isinstance(axis.levels, ReplacingLevels) else set(axis.levels.targets)  # replacements add up
 
 
 def _blank(searches: set[str], text: str) -> str:

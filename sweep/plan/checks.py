@@ -13,7 +13,7 @@ from sweep.experiment import Axis, Dimension, InputImage, Level, ProblemCollecto
 from sweep.plan.field_rules import FieldRule
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan, choose_test_positions
-from sweep.plan.targets import THE_FIELD, Assignments, Slot, is_replacing, list_targets
+from sweep.plan.targets import THE_FIELD, Assignments, Slot, is_replacing
 from sweep.text import truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, canonical, check_value
 
@@ -152,7 +152,7 @@ def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
     """Tell whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row
     each.
     """
-    weights = [strip_number(target) == "lora_weight" for axis in axes for target in list_targets(axis)]
+    weights = [strip_number(target) == "lora_weight" for axis in axes for target in axis.levels.targets]
     settings = [setting for level in levels.values() for setting in level.settings.items()]
     loras = [value for name, value in settings if strip_number(name) == "lora"]
     return bool(weights) and all(weights) and None in loras

@@ -20,12 +20,13 @@ from sweep.experiment import (
     InputImage,
     InputImageError,
     Level,
+    MadeLevels,
     is_address,
     parse_numbered,
     path_kind,
 )
 from sweep.plan.model_finder import ModelFinder, list_model_fields
-from sweep.plan.targets import Assignments, list_targets
+from sweep.plan.targets import Assignments
 from sweep.types import Scalar
 from sweep.workflow import Address, BatchAxis, Dialect, Graph, ModelRef, NodeSchemas, Workflow, find_address, find_roles
 
@@ -46,7 +47,7 @@ def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSche
 
 def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
     """Write a sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
-    axes = {list_targets(axis) for axis in experiment.axes}
+    axes = {axis.levels.targets for axis in experiment.axes}
     for batch in workflow.batch_axes:
         if tuple(map(str, batch.addresses)) in axes:
             yield from filter(None, [batch.note])
@@ -108,12 +109,12 @@ def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[s
 
 
 def _make_axis(batch: BatchAxis, name: str) -> Axis:
-    targets = [str(address) for address in batch.addresses]
+    targets = tuple(str(address) for address in batch.addresses)
     values: list[Any] = list(batch.values)
     levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
     kinds = {type(value) for value in batch.values}
     kind: AxisKind = "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
-    return Axis(name, kind, levels)
+    return Axis(name, kind, MadeLevels(targets, levels))
 
 
 def _label_value(value: Any) -> Scalar:

@@ -18,6 +18,7 @@ from sweep.experiment import (
     LinearLevels,
     ListLevels,
     LogLevels,
+    MadeLevels,
     Variation,
     is_reference,
 )
@@ -71,7 +72,7 @@ REPLICATE_AXIS: Final = "replicate"  # name of the axis that counts them, from 1
 
 def make_replicate_axis(count: int) -> Axis:
     """Make the axis that counts the repetitions; it sets nothing."""
-    return Axis(REPLICATE_AXIS, "integer", tuple(Level(number, {}) for number in range(1, count + 1)))
+    return Axis(REPLICATE_AXIS, "integer", MadeLevels((), tuple(Level(number, {}) for number in range(1, count + 1))))
 
 
 class Replicated(LazySequence[Variation]):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Final
 
 from sweep.errors import PlanError, WorkflowError, did_you_mean
@@ -16,7 +15,6 @@ from sweep.experiment import (
     INPUT_NAMES,
     Axis,
     Experiment,
-    LazyLevels,
     Level,
     ProblemCollector,
     Replacement,
@@ -44,13 +42,6 @@ from sweep.workflow import (
 )
 
 
-def list_targets(axis: Axis) -> tuple[str, ...]:
-    """List what an axis sets, in the order its levels name it."""
-    if isinstance(axis.levels, LazyLevels):
-        return axis.levels.targets
-    return tuple(dict.fromkeys(chain.from_iterable(level.settings for level in axis.levels)))
-
-
 def is_replacing(axis: Axis, target: str) -> bool:
     """Tell whether the axis only replaces words in what the target says otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
@@ -68,7 +59,7 @@ class Assignments:
     def of(cls, experiment: Experiment) -> Assignments:
         axes: dict[str, tuple[Axis, ...]] = {}
         for axis in experiment.axes:
-            for target in list_targets(axis):
+            for target in axis.levels.targets:
                 axes[target] = (*axes.get(target, ()), axis)
         return cls(experiment.inputs, axes)
 

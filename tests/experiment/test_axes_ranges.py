@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.model import Axis, find_position
+from sweep.experiment.model import Axis
 from tests.experiment.conftest import values_of, with_axes
 
 AXIS = "denoise.x"
@@ -124,13 +124,13 @@ def test_values_lead_back_to_their_position(start: Decimal, step: Decimal, count
         spec = {"start": spec["start"], "stop": spec["stop"], "num": min(count, 20), "scale": "log"}
     levels = axis(**spec).levels
     for at, level in enumerate(levels):
-        assert find_position(levels, level.value) == at
-    assert find_position(levels, 1e9) is None
-    assert find_position(levels, "text") is None
+        assert levels.position(level.value) == at
+    assert levels.position(1e9) is None
+    assert levels.position("text") is None
 
 
 def test_a_range_of_a_thousand_million_costs_nothing() -> None:
     levels = axis(start=1, stop=1_000_000_000, step=1).levels
     assert len(levels) == 1_000_000_000
     assert levels[-1].value == 1_000_000_000
-    assert find_position(levels, 123_456_789) == 123_456_788
+    assert levels.position(123_456_789) == 123_456_788
