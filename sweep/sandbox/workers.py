@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sweep.sandbox.batches import GraphTemplate
 from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_library import UnknownImageError
@@ -60,6 +61,16 @@ class NodeCache:
         """Return the answer of app/invocation_cache/status."""
         counts = {"size": len(self._outputs), "hits": self._hits, "misses": self._misses}
         return {**counts, "enabled": True, "max_size": NODE_CACHE_SIZE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJob:
+    """An item at work: with its values in the graph, and whether it was cancelled meanwhile."""
+
+    item: QueueItem
+    worker: int
+    stopped: asyncio.Event
+    graph: GraphTemplate
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,15 +141,16 @@ class Workers:
         item.device = self.device(worker)
         await self.store.save([item])
         await self.events.status_changed(item)
-        execution = Execution(item.session_id, item.bound(self.types))
+        job = WorkerJob(item=item, worker=worker, stopped=stopped, graph=item.bound(self.types))
         if self.options.gc_pause:  # as InvokeAI collects garbage: nobody is answered meanwhile
             self.stalled.clear()
             try:
                 await asyncio.sleep(self.options.gc_pause)
             finally:
                 self.stalled.set()
-        await self._rest(self.options.latency, stopped, item)
-        failed = await self._run(item, worker, execution, stopped)
+        await self._rest(self.options.latency, job)
+        execution = Execution(item.session_id, job.graph)
+        failed = await self._run(job, execution)
         item.keep_session(execution.to_api())
         if item.status == "in_progress":
             item.error = (failed[1].kind, failed[1].message, _write_traceback(failed[1])) if failed else None
@@ -149,15 +161,13 @@ class Workers:
         if failed and item.error:
             await self.events.invocation("error", item, failed[0], **item.describe_error())
 
-    async def _run(
-        self, item: QueueItem, worker: int, execution: Execution, stopped: asyncio.Event
-    ) -> tuple[Prepared, NodeError] | None:
+    async def _run(self, job: WorkerJob, execution: Execution) -> tuple[Prepared, NodeError] | None:
         """Run all nodes; the one that failed and how, if any did."""
-        graph = json.dumps(execution.graph.to_api())
-        while not stopped.is_set() and (prepared := execution.next()) is not None:
-            await self.events.invocation("started", item, prepared)
+        graph = json.dumps(job.graph.to_api())
+        while not job.stopped.is_set() and (prepared := execution.next()) is not None:
+            await self.events.invocation("started", job.item, prepared)
             try:
-                output = await self._node(item, worker, prepared, graph, stopped)
+                output = await self._node(job, prepared, graph)
             except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
                 failure = _describe_failure(error)
                 execution.fail(prepared, failure.kind, failure.message)
@@ -165,12 +175,10 @@ class Workers:
             if output is None:
                 return None
             execution.complete(prepared, output)
-            await self.events.invocation("complete", item, prepared, result={"output_meta": None, **output})
+            await self.events.invocation("complete", job.item, prepared, result={"output_meta": None, **output})
         return None
 
-    async def _node(
-        self, item: QueueItem, worker: int, prepared: Prepared, graph: str, stopped: asyncio.Event
-    ) -> NodeFields | None:
+    async def _node(self, job: WorkerJob, prepared: Prepared, graph: str) -> NodeFields | None:
         """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
         node = self._check_inputs(prepared)
         key = None
@@ -179,9 +187,9 @@ class Workers:
             cached = self.cache.get(key)
             if cached is not None:
                 return cached
-        if node["type"] in _SAMPLERS and not await self._sample(item, worker, prepared, stopped):
+        if node["type"] in _SAMPLERS and not await self._sample(job, prepared):
             return None
-        output = await self._make(item, node, graph)
+        output = await self._make(job.item, node, graph)
         if key is not None:
             self.cache.put(key, output)
         return output
@@ -206,45 +214,45 @@ class Workers:
     async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
         return await run_node(node, self.context, item, graph)
 
-    async def _sample(self, item: QueueItem, worker: int, prepared: Prepared, stopped: asyncio.Event) -> bool:
+    async def _sample(self, job: WorkerJob, prepared: Prepared) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = prepared.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
-        await self._load(self.context.model(holder, node["type"]), worker, item, prepared)
+        await self._load(self.context.model(holder, node["type"]), job, prepared)
         if self.context.dice.faults.fail_rate:
-            nodes = json.dumps(dict(item.bound(self.types).nodes), sort_keys=True).encode()
+            nodes = json.dumps(dict(job.graph.nodes), sort_keys=True).encode()
             if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
                 raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
         whole = node[_SAMPLERS[node["type"]]]
         steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)
         for step in range(steps + 1):
-            if stopped.is_set():
+            if job.stopped.is_set():
                 return False
-            await self._report(item, prepared, "Denoising", step / steps if steps else 1.0)
+            await self._report(job, prepared, "Denoising", step / steps if steps else 1.0)
             if step < steps:
-                await self._rest(self.options.step_latency, stopped, item)
-        return not stopped.is_set()
+                await self._rest(self.options.step_latency, job)
+        return not job.stopped.is_set()
 
-    async def _load(self, model: ModelRecord, worker: int, item: QueueItem, prepared: Prepared) -> None:
-        if self._loaded.get(worker) == model["key"]:
+    async def _load(self, model: ModelRecord, job: WorkerJob, prepared: Prepared) -> None:
+        if self._loaded.get(job.worker) == model["key"]:
             return
-        self._loaded[worker] = model["key"]
+        self._loaded[job.worker] = model["key"]
         self.model_loads[model["name"]] += 1
         part = "transformer" if model["base"] == "flux" else "unet"
         await self.events.model_load("started", model, part)
-        await self._report(item, prepared, f"Loading model {model['name']} ({part})", None)
+        await self._report(job, prepared, f"Loading model {model['name']} ({part})", None)
         await self.events.model_load("complete", model, part)
 
-    async def _report(self, item: QueueItem, prepared: Prepared, message: str, share_done: float | None) -> None:
+    async def _report(self, job: WorkerJob, prepared: Prepared, message: str, share_done: float | None) -> None:
         told = {"message": message, "percentage": share_done, "image": None, "device": None}
-        await self.events.invocation("progress", item, prepared, **told)
+        await self.events.invocation("progress", job.item, prepared, **told)
 
-    async def _rest(self, seconds: float, stopped: asyncio.Event, item: QueueItem) -> None:
+    async def _rest(self, seconds: float, job: WorkerJob) -> None:
         """Wait for about as long, or until the item is cancelled."""
         if seconds:
-            swing = 2 * share(self.options.seed, "jitter", item.item_id) - 1
+            swing = 2 * share(self.options.seed, "jitter", job.item.item_id) - 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopped.wait(), seconds * (1 + self.options.jitter * swing))
+                await asyncio.wait_for(job.stopped.wait(), seconds * (1 + self.options.jitter * swing))
 
 
 def _describe_failure(error: Exception) -> NodeError:
