@@ -83,11 +83,7 @@ def test_each_branch_writes_its_own_values_into_its_image(plans: Plans) -> None:
     fused = fuse(instances)
     for instance in instances:
         (output,) = fused.outputs[instance.key]
-        (edge,) = [
-            edge
-            for edge in fused.graph.edges
-            if edge.destination.node == output and edge.destination.field == "metadata"
-        ]
+        (edge,) = [edge for edge in fused.graph.edges if str(edge.destination) == f"{output}.metadata"]
         fields = fused.graph.nodes[edge.source.node].fields
         assert fields["sweep_key"] == instance.key
         assert fields["sweep_values"] == instance.variation.values
