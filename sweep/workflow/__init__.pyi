@@ -1,17 +1,7 @@
 from .comfyui.dialect import core_schemas, read_object_info
 from .comfyui.formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
-from .dialect import (
-    IDENTITY,
-    TEMPLATES,
-    Dialect,
-    Encoding,
-    FieldSchema,
-    Model,
-    NodeSchema,
-    NodeSchemas,
-    StageKind,
-)
+from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
 from .graph import (
     Address,
     BatchAxis,

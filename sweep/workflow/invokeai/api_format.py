@@ -7,18 +7,7 @@ from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.dialect import FieldSchema
-from sweep.workflow.graph import (
-    Address,
-    BatchAxis,
-    Graph,
-    Json,
-    ModelRef,
-    Node,
-    Ref,
-    Value,
-    Workflow,
-    map_refs,
-)
+from sweep.workflow.graph import Address, BatchAxis, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.invokeai.recall_metadata import tell_images
 from sweep.workflow.portable_format import read_edge

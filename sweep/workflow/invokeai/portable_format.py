@@ -129,10 +129,10 @@ class _Translation(PortableTranslation):
         schema = self.schemas[becomes]
         fields: dict[str, Value] = {}
         for real, value in self.rename_fields(name, rule, values).items():
-            known = schema.field(real)
-            if known and known.type == "ImageField" and isinstance(value, str):
+            known = schema.field(real) if value and isinstance(value, str) else None
+            if known and known.type == "ImageField":
                 self.files[Address(name, real)] = value
-            elif known and known.model_types and isinstance(value, str):
+            elif known and known.model_types:
                 fields[real] = ModelRef(_stem(value), "", known.model_types[0])
             else:
                 fields[real] = value

@@ -157,6 +157,13 @@ def test_real_node_types_pass_as_they_are() -> None:
     assert [str(e) for e in graph.edges] == ["p.image → b.image"]
 
 
+def test_real_node_types_may_name_files_and_models() -> None:
+    nodes = [node("i", "image", image="in.png"), node("c", "controlnet", control_model="models/canny.safetensors")]
+    workflow = workflow_from({"nodes": nodes, "edges": []})
+    assert workflow.files == {Address("i", "image"): "in.png"}
+    assert workflow.graph.nodes["c"].fields["control_model"] == ModelRef("canny", "", "controlnet")
+
+
 @pytest.mark.parametrize(
     ("sampler", "schedule", "scheduler", "noted"),
     [
