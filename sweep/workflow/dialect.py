@@ -175,18 +175,8 @@ def insert_loras(graph: Graph, lora: Node, count: int, ways: Sequence[tuple[str,
     return graph.adding([replace(lora, id=name) for name in names], chain)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Fields that a role sets together."""
-
-    addresses: tuple[Address, ...]
-    encode: Encoding = IDENTITY
-    encodings: Mapping[Address, Encoding] = field(default_factory=dict)  # of fields that have one of their own
-
-    @classmethod
-    def of(cls, found: Candidate | Address) -> Candidate:
-        """Return the candidate, or one with this single field."""
-        return found if isinstance(found, Candidate) else cls((found,))
+Candidate: TypeAlias = Address | Mapping[Address, Encoding]
+"""One field that a role may mean, or fields that it sets together, with how each is encoded."""
 
 
 class Dialect(Protocol):

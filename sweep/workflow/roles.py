@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.role_table import CONTROL_ROLES, FOUND_ROLES
-from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
+from sweep.workflow.dialect import IDENTITY, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph
 from sweep.workflow.traversal import Wiring
 
@@ -90,10 +90,13 @@ class Roles:
 def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     """Return all roles of the graph, whatever family of models it is for and whoever drew it."""
     wiring = Wiring(graph, schemas)
-    candidates = dict(schemas.dialect.find_candidates(graph, schemas))
-    positive = {address for candidate in candidates["prompt"] for address in candidate.addresses}
+    candidates = {
+        role: [{each: IDENTITY} if isinstance(each, Address) else each for each in found]
+        for role, found in schemas.dialect.find_candidates(graph, schemas).items()
+    }
+    positive = {address for candidate in candidates["prompt"] for address in candidate}
     negative = candidates["negative_prompt"]  # a text may feed both sides: then it is no negative prompt
-    candidates["negative_prompt"] = [each for each in negative if positive.isdisjoint(each.addresses)]
+    candidates["negative_prompt"] = [each for each in negative if positive.isdisjoint(each)]
     shared = _shared(wiring, candidates)
     groups: dict[str, list[tuple[Target, ...]]] = {}
     for role, found in candidates.items():
@@ -126,21 +129,20 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
     return Target(where, encode, cut)
 
 
-def _shared(wiring: Wiring, candidates: Mapping[str, Sequence[Candidate]]) -> frozenset[Address]:
+def _shared(wiring: Wiring, candidates: Mapping[str, Iterable[Iterable[Address]]]) -> frozenset[Address]:
     """Find what holds one value for fields of different roles (a square's side): there, each role goes its own way."""
     holders: dict[Address, set[str]] = {}
     for role, found in candidates.items():
-        for address in (address for candidate in found for address in candidate.addresses):
+        for address in (address for candidate in found for address in candidate):
             holders.setdefault(wiring.settle(address)[0], set()).add(role)
     return frozenset(a for a, roles in holders.items() if len(roles) > 1 and roles != {"image", "control_image"})
 
 
-def _targets(wiring: Wiring, candidate: Candidate, shared: frozenset[Address]) -> tuple[Target, ...]:
-    """Return the targets of a candidate, each field once."""
+def _targets(wiring: Wiring, candidate: Mapping[Address, Encoding], shared: frozenset[Address]) -> tuple[Target, ...]:
     targets: dict[Address, Target] = {}
-    for address in candidate.addresses:
+    for address, encode in candidate.items():
         where, cut = wiring.settle(address)
         if where in shared:
             where, cut = address, wiring.feeding(address)
-        targets.setdefault(where, Target(where, candidate.encodings.get(address, candidate.encode), cut))
+        targets.setdefault(where, Target(where, encode, cut))
     return tuple(targets.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 
 from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
@@ -53,6 +53,10 @@ class Wiring:
     def first(self, node: str, *names: str) -> Address | None:
         """Return the first of these inputs that the node has."""
         return next((Address(node, name) for name in names if self.has(node, name)), None)
+
+    def first_fields(self, nodes: Iterable[str], *names: str) -> Iterator[Address]:
+        """Yield the first of these inputs on each of the nodes."""
+        return (found for node in nodes if (found := self.first(node, *names)))
 
     def inputs(self, node: str, *types: str) -> list[Address]:
         """Return the node's inputs of these types."""

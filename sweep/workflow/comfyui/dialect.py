@@ -75,7 +75,7 @@ class ComfyUIDialect(Dialect):
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         scene = SamplingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
-        return {role: tuple(map(Candidate.of, find(scene))) for role, find in ROLE_FINDERS.items()}
+        return {role: tuple(find(scene)) for role, find in ROLE_FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         return lora_weights(schema, lora.node)

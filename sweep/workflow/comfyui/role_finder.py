@@ -8,7 +8,7 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
-from sweep.workflow.dialect import Candidate, Encoding, NodeSchema
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchema
 from sweep.workflow.graph import Address, Value
 from sweep.workflow.traversal import Wiring, nodes_before
 
@@ -95,7 +95,7 @@ class SamplingNodes:
     def part_fields(self, node: str, *names: str) -> list[Address]:
         """Return the first of these fields on a sampling node, else on each of the nodes wired to it as its parts."""
         own = self.wiring.first(node, *names)
-        return [own] if own else [found for part in self.parts(node) if (found := self.wiring.first(part, *names))]
+        return [own] if own else list(self.wiring.first_fields(self.parts(node), *names))
 
     def parts(self, node: str) -> Iterator[str]:
         """Yield the nodes that give a sampling node its noise, guider, sampler and sigmas."""
@@ -152,7 +152,7 @@ def texts_of(wiring: Wiring, node: str) -> tuple[Address, ...]:
 def _texts(scene: SamplingNodes, *side: str) -> Iterator[Candidate]:
     for node in scene.nodes:
         found = (texts_of(scene.wiring, each) for each in scene.conditions(node, *side))
-        yield from (Candidate(texts) for texts in found if texts)
+        yield from (dict.fromkeys(texts, IDENTITY) for texts in found if texts)
 
 
 def _strengths(scene: SamplingNodes) -> Iterator[Address]:
@@ -181,7 +181,7 @@ def _schedulers(scene: SamplingNodes) -> Iterator[Candidate]:
             encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words, known)
         encodings |= dict.fromkeys(schedules, ScheduleEncoding(words))
         if encodings:
-            yield Candidate(tuple(encodings), encodings=encodings)
+            yield encodings
 
 
 def _clip_skips(scene: SamplingNodes) -> Iterator[Candidate]:
@@ -189,10 +189,9 @@ def _clip_skips(scene: SamplingNodes) -> Iterator[Candidate]:
     wiring = scene.wiring
     for node in scene.nodes:
         encoders = [*scene.conditions(node, *_POSITIVE), *scene.conditions(node, _NEGATIVE)]
-        nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), ("CLIP",)))
-        fields = dict.fromkeys(each for found in nodes if (each := wiring.first(found, "stop_at_clip_layer")))
-        if fields:
-            yield Candidate(tuple(fields), ClipSkipEncoding())
+        before = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), ("CLIP",)))
+        if layers := dict.fromkeys(wiring.first_fields(before, "stop_at_clip_layer"), ClipSkipEncoding()):
+            yield layers
 
 
 def _models_on_the_way(scene: SamplingNodes, node: str) -> Iterator[str]:
@@ -228,7 +227,7 @@ def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
 def _lora_weights(scene: SamplingNodes) -> Iterator[Candidate]:
     for lora in _loras(scene):
         if weights := lora_weights(scene.wiring.schema(lora.node), lora.node):
-            yield Candidate(weights)
+            yield dict.fromkeys(weights, IDENTITY)
 
 
 def control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
@@ -277,7 +276,7 @@ def _sizes(scene: SamplingNodes, side: str) -> Iterator[Address]:
         yield from (Address(each, side) for each in islice(sized, 1))
 
 
-ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate | Address]]]] = {
+ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
     "prompt": lambda scene: _texts(scene, *_POSITIVE),
     "negative_prompt": lambda scene: _texts(scene, _NEGATIVE),
     "denoise_strength": _strengths,

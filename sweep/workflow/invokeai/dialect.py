@@ -73,7 +73,7 @@ class InvokeAIDialect(Dialect):
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         scene = DenoisingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
-        return {role: tuple(map(Candidate.of, find(scene))) for role, find in role_finder.FINDERS.items()}
+        return {role: tuple(find(scene)) for role, find in role_finder.FINDERS.items()}
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
         return role_finder.strength_encoding(Wiring(graph, schemas), address)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Final, Literal
 
-from sweep.workflow.dialect import Candidate, Encoding
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding
 from sweep.workflow.graph import Address, Value
 from sweep.workflow.traversal import ANYTHING, Wiring, nodes_before
 
@@ -103,16 +103,11 @@ class DenoisingNodes:
 
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each node that denoises or draws."""
-        return first_fields(self.wiring, self.denoising + self.drawing, *names)
+        return self.wiring.first_fields(self.denoising + self.drawing, *names)
 
     def drawn(self, name: str) -> Iterator[Address]:
         """Yield this field of each node that draws."""
-        return first_fields(self.wiring, self.drawing, name)
-
-
-def first_fields(wiring: Wiring, nodes: Iterable[str], *names: str) -> Iterator[Address]:
-    """Yield the first of these fields on each of the nodes."""
-    return (found for node in nodes if (found := wiring.first(node, *names)))
+        return self.wiring.first_fields(self.drawing, name)
 
 
 def _denoises(wiring: Wiring, node: str) -> bool:
@@ -144,7 +139,7 @@ def _find_texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candid
     if len(groups) == 1:
         followers = (encoder for node in scene.refining for encoder in _encoders(wiring, node, side))
         next(iter(groups.values())).extend(field for each in followers for field in _texts_of(wiring, each))
-    yield from (Candidate(tuple(dict.fromkeys(addresses))) for addresses in groups.values())
+    yield from (dict.fromkeys(addresses, IDENTITY) for addresses in groups.values())
 
 
 def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
@@ -172,14 +167,14 @@ def _find_clip_skips(scene: DenoisingNodes) -> Iterator[Candidate]:
     for node in scene.denoising:
         encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(wiring, node, side)]
         nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), {"CLIPField"}))
-        if fields := dict.fromkeys(first_fields(wiring, nodes, "skipped_layers")):
-            yield Candidate(tuple(fields))
+        if fields := dict.fromkeys(wiring.first_fields(nodes, "skipped_layers"), IDENTITY):
+            yield fields
 
 
 def _find_seeds(scene: DenoisingNodes) -> Iterator[Address]:
     for node in scene.denoising:
         noise = [Address(found, "seed") for found in _noise(scene.wiring, node)]
-        yield from noise or first_fields(scene.wiring, [node], "seed")
+        yield from noise or scene.wiring.first_fields([node], "seed")
     yield from scene.drawn("seed")
 
 
@@ -194,16 +189,16 @@ def _find_guidance(scene: DenoisingNodes) -> Iterator[Address]:
     for node in scene.denoising:
         is_klein = any("klein" in kind for kind in _path_types(scene.wiring, node))
         names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
-        yield from first_fields(scene.wiring, [node], *names)
+        yield from scene.wiring.first_fields([node], *names)
 
 
 def _find_strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
     """Find where denoising begins, of nodes that begin with an image."""
     wiring = scene.wiring
-    for start in first_fields(wiring, scene.denoising, "denoising_start"):
+    for start in wiring.first_fields(scene.denoising, "denoising_start"):
         filled = wiring.feeding(Address(start.node, "fill_conditioning"))
         if wiring.feeding(Address(start.node, "latents")) and not filled:
-            yield Candidate((start,), strength_encoding(wiring, start))
+            yield {start: strength_encoding(wiring, start)}
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
@@ -215,7 +210,7 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
 
 def _find_models(scene: DenoisingNodes) -> Iterator[Address]:
     for node in scene.denoising:
-        yield from first_fields(scene.wiring, _model_path(scene.wiring, node), "model")
+        yield from scene.wiring.first_fields(_model_path(scene.wiring, node), "model")
     yield from scene.drawn("model")
 
 
@@ -238,7 +233,7 @@ def _find_controls(scene: DenoisingNodes) -> Iterator[str]:
 
 
 def _find_control_fields(scene: DenoisingNodes, *names: str) -> Iterator[Address]:
-    return first_fields(scene.wiring, _find_controls(scene), *names)
+    return scene.wiring.first_fields(_find_controls(scene), *names)
 
 
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
@@ -284,18 +279,18 @@ def _open_images(wiring: Wiring, node: str) -> Iterator[Address]:
             yield address
 
 
-def _find_sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate | Address]:
+def _find_sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
     """Make one side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
     wiring = scene.wiring
     for node in scene.denoising:
-        drawn = list(first_fields(wiring, _noise(wiring, node), side)) or first_fields(wiring, [node], side)
+        drawn = list(wiring.first_fields(_noise(wiring, node), side)) or wiring.first_fields([node], side)
         sources = [source for address in drawn if (source := _size_source(wiring, address))]
         before = wiring.upstream(Address(node, "latents"), _IMAGES)
         resized = [Address(found, side) for found in before if wiring.kind(found) in _RESIZERS][:1]
         values = [wiring.settled_value(source) for source in sources]
         told = [address for address in _told_sizes(wiring, node, side) if wiring.value(address) in values]
         if sources or resized:
-            yield Candidate(tuple(dict.fromkeys([*sources, *resized, *told])))
+            yield dict.fromkeys([*sources, *resized, *told], IDENTITY)
     yield from scene.drawn(side)
 
 
@@ -339,7 +334,7 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
     return None
 
 
-FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate | Address]]]] = {
+FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = {
     "prompt": lambda scene: (*_find_texts(scene, _POSITIVE), *scene.drawn("prompt")),
     "negative_prompt": lambda scene: _find_texts(scene, _NEGATIVE),
     "denoise_strength": _find_strengths,
