@@ -363,7 +363,9 @@ def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[Pa
         out = _compose(painting, wanted, height, width)
         amount = 1.0
     else:
-        out = _replace(to_floats(source), painting, wanted, rng)
+        out = _warp(to_floats(source), painting.strength, rng)
+        if painting.strength > 0.5:
+            out = _mix_bands(out, _compose(painting, wanted, *out.shape[1:]), painting.strength, rng)
         amount = float(smooth_paint(painting.strength * 1.75))
     for control, pixels in zip(painting.controls, controls, strict=False):
         out = _apply_control(out, to_floats(pixels), control)
@@ -408,19 +410,11 @@ def _compose(painting: Painting, wanted: Mood, height: int, width: int) -> Paint
     return out
 
 
-def _replace(source: PaintPlane, painting: Painting, wanted: Mood, rng: Rng) -> PaintPlane:
-    """Warp the source and replace it with a composed image, from fine to coarse."""
-    strength = painting.strength
-    out = _warp(source, strength, rng)
-    if strength <= 0.5:
-        return out
-    composed = _compose(painting, wanted, *source.shape[1:])
-    return _mix_bands(out, composed, strength, rng)
-
-
 def _warp(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
+    """Shift the source's parts against each other: what is fine is lost first."""
     height, width = source.shape[1:]
     reach = 0.06 * strength**1.9 * min(height, width)
+    pad = int(reach * 4) + 1
     rows, columns = max(2, height // _CELL), max(2, width // _CELL)
     shift = [
         reach * (0.9 * clouds(rng, rows + 1, columns + 1, 3, 3, 1) + 0.3 * clouds(rng, rows + 1, columns + 1, 6, 6, 1))
@@ -432,12 +426,9 @@ def _warp(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
     for i in range(rows):
         for j in range(columns):
             corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
-            quad = [v for r, c in corners for v in (x[c] + shift[0][r, c], y[r] + shift[1][r, c])]
-            box = (round(x[j]), round(y[i]), round(x[j + 1]), round(y[i + 1]))
-            mesh.append((box, [float(v) for v in quad]))
-    pad = int(reach * 4) + 1
+            quad = [float(v) + pad for r, c in corners for v in (x[c] + shift[0][r, c], y[r] + shift[1][r, c])]
+            mesh.append(((round(x[j]), round(y[i]), round(x[j + 1]), round(y[i + 1])), quad))
     image = Image.fromarray(np.pad(to_pixels(source), ((pad, pad), (pad, pad), (0, 0)), mode="reflect"))
-    mesh = [(box, tuple(v + pad for v in quad)) for box, quad in mesh]
     warped = image.transform((width, height), Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
     return to_floats(np.asarray(warped))
 
@@ -462,11 +453,8 @@ def _halve(values: PaintPlane) -> PaintPlane:
 
 
 def _enlarge(values: PaintPlane, height: int, width: int) -> PaintPlane:
-    out = np.empty((3, height, width), np.float32)
-    for channel in range(3):
-        plane = Image.fromarray(np.ascontiguousarray(values[channel]))
-        out[channel] = np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR))
-    return out
+    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in values)
+    return np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes])
 
 
 def _apply_control(values: PaintPlane, control: PaintPlane, how: Control) -> PaintPlane:
