@@ -451,26 +451,22 @@ def _write(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def iterate_fresh(prepared: Preparation, options: RunOptions) -> list[Iterator[Instance]]:
+def iterate_fresh(prepared: Preparation) -> list[Iterator[Instance]]:
     """Return what is to be rendered, lazily, in the order that is cheapest for the servers.
 
     For several servers it is divided by the models it needs, so that each can keep to its own. An adaptive design has
     nothing fresh: its points are queued as they are chosen.
     """
-    if prepared.plan.experiment.design.kind == "adaptive":
+    plan, shard = prepared.plan, prepared.options.shard
+    if plan.experiment.design.kind == "adaptive":
         return []
-    walks = partition_points(prepared.plan) if len(prepared.servers) > 1 else [prepared.plan.order]
-    return [_fresh(prepared, options, walk()) for walk in walks]
 
+    def iterate(indices: Iterator[int]) -> Iterator[Instance]:
+        instances = (prepared.instance(index) for index in indices if not prepared.skip[index])
+        return (each for each in instances if shard is None or plan.is_in_shard(each.key, *shard))
 
-def _fresh(prepared: Preparation, options: RunOptions, indices: Iterator[int]) -> Iterator[Instance]:
-    plan, skip = prepared.plan, prepared.skip
-    for index in indices:
-        if skip[index]:
-            continue
-        instance = prepared.instance(index)
-        if options.shard is None or plan.is_in_shard(instance.key, *options.shard):
-            yield instance
+    walks = partition_points(plan) if len(prepared.servers) > 1 else [plan.order]
+    return [iterate(walk()) for walk in walks]
 
 
 async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:

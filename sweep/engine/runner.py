@@ -82,72 +82,6 @@ class RunSummary:
         return 1 if self.failed or self.ending == "stopped-by-failures" else 0
 
 
-async def conclude(
-    prepared: Preparation,
-    failures: FailurePolicy,
-    stop: Stop,
-    error: SweepError | None,
-    seconds: float,
-    listener: events.Listener,
-    *,
-    is_decided: bool = False,
-) -> RunSummary:
-    """Write how the run ended and its tables, as far as the disk lets us, and return the summary.
-
-    `error` is what ended the run before its time. Shielded: a run that is told to stop still says how it ended.
-    `is_decided`: an adaptive design wants no more, so the points there are were all of them.
-    """
-    hint, counts = "", prepared.before
-    with anyio.CancelScope(shield=True):
-        try:
-            counts = await prepared.journal.counts()
-            if is_decided:
-                counts = replace(counts, points=counts.completed + counts.failed)
-            ending = _name_ending(counts, failures, stop, error)
-            await prepared.journal.end_run(prepared.run, ending, counts.points if is_decided else None)
-            if failures.outcomes or not await anyio.to_thread.run_sync((prepared.folder / CSV).is_file):
-                _, missing = await anyio.to_thread.run_sync(write_tables, prepared.folder)
-                hint = missing or ""
-        except RecordError as broken:
-            error = error or broken
-    ending = _name_ending(counts, failures, stop, error)
-    listener(
-        events.RunEnded(
-            ending=ending,
-            completed=counts.completed,
-            failed=counts.failed,
-            points=counts.points,
-            rendered=failures.succeeded,
-            seconds=seconds,
-        )
-    )
-    return RunSummary(
-        folder=prepared.folder,
-        ending=ending,
-        points=counts.points,
-        completed=counts.completed,
-        failed=counts.failed,
-        former=counts.former,
-        rendered=failures.succeeded,
-        seconds=seconds,
-        reason=failures.reason or (error.message if error else ""),
-        error=error,
-        hint=hint,
-    )
-
-
-def _name_ending(counts: Counts, failures: FailurePolicy, stop: Stop, error: SweepError | None) -> Ending:
-    if isinstance(error, RecordError):
-        return "record-broken"
-    if error is not None:
-        return "no-server"
-    if stop.stage and counts.completed + counts.failed < counts.points:
-        return "cancelled" if stop.stage == 2 else "interrupted"
-    if failures.reason:
-        return "stopped-by-failures"
-    return "failures" if counts.failed else "completed"
-
-
 Chooser: TypeAlias = Callable[[Path], Sequence[Mapping[str, Scalar]]]
 """Gives the points that an adaptive design wants next, by the values of their axes, from what the folder has on record.
 
@@ -205,7 +139,7 @@ async def run(
             preparation = await held.enter_async_context(preparing)
         if preparation is None:
             raise StoppedError("Stopped before anything was sent.", hint="The same command begins anew.")
-        return await Runner(preparation, options, listener, stop, checkpoint, choose).run()
+        return await Runner(preparation, listener, stop, checkpoint, choose).run()
 
 
 @asynccontextmanager
@@ -228,7 +162,6 @@ class Runner:
     def __init__(
         self,
         preparation: Preparation,
-        options: RunOptions,
         listener: events.Listener,
         stop: Stop,
         checkpoint: Checkpoint = no_checkpoint,
@@ -240,12 +173,12 @@ class Runner:
         self._is_choice_due = False
         self._chosen: set[int] = set()
         self._is_decided = False
-        self._options = options
+        self._options = options = preparation.options
         self._listener = listener
         self._stop = stop
         changes = ChangeSignal()
         self._pool = ServerPool(preparation.servers, listener, options.backoff, changes, options.takeover_after)
-        self._work = WorkQueue(iterate_fresh(preparation, options), servers=self._pool, changes=changes)
+        self._work = WorkQueue(iterate_fresh(preparation), servers=self._pool, changes=changes)
         self._duplicates = Deduplicator(preparation.journal, listener)
         self._failures = FailurePolicy(options)
         self._context = RunContext(
@@ -292,15 +225,62 @@ class Runner:
         except RecordError as error:
             self._error = self._error or error
         seconds = time.monotonic() - began
-        return await conclude(
-            prepared,
-            self._failures,
-            self._stop,
-            self._error,
-            seconds,
-            self._listener,
-            is_decided=self._is_decided,
+        return await self._conclude(seconds)
+
+    async def _conclude(self, seconds: float) -> RunSummary:
+        """Write how the run ended and its tables, as far as the disk lets us, and return the summary.
+
+        Shielded: a run that is told to stop still says how it ended.
+        """
+        prepared, failures = self._prepared, self._failures
+        hint, counts = "", prepared.before
+        with anyio.CancelScope(shield=True):
+            try:
+                counts = await prepared.journal.counts()
+                if self._is_decided:  # an adaptive design wants no more: the points there are were all of them
+                    counts = replace(counts, points=counts.completed + counts.failed)
+                points = counts.points if self._is_decided else None
+                await prepared.journal.end_run(prepared.run, self._name_ending(counts), points)
+                if failures.outcomes or not await anyio.to_thread.run_sync((prepared.folder / CSV).is_file):
+                    _, missing = await anyio.to_thread.run_sync(write_tables, prepared.folder)
+                    hint = missing or ""
+            except RecordError as broken:
+                self._error = self._error or broken
+        summary = RunSummary(
+            folder=prepared.folder,
+            ending=self._name_ending(counts),
+            points=counts.points,
+            completed=counts.completed,
+            failed=counts.failed,
+            former=counts.former,
+            rendered=failures.succeeded,
+            seconds=seconds,
+            reason=failures.reason or (self._error.message if self._error else ""),
+            error=self._error,
+            hint=hint,
         )
+        self._listener(
+            events.RunEnded(
+                ending=summary.ending,
+                completed=summary.completed,
+                failed=summary.failed,
+                points=summary.points,
+                rendered=summary.rendered,
+                seconds=seconds,
+            )
+        )
+        return summary
+
+    def _name_ending(self, counts: Counts) -> Ending:
+        if isinstance(self._error, RecordError):
+            return "record-broken"
+        if self._error is not None:
+            return "no-server"
+        if self._stop.stage and counts.completed + counts.failed < counts.points:
+            return "cancelled" if self._stop.stage == 2 else "interrupted"
+        if self._failures.reason:
+            return "stopped-by-failures"
+        return "failures" if counts.failed else "completed"
 
     async def _render_all(self) -> None:
         async with open_task_group() as group:

@@ -93,7 +93,7 @@ async def test_many_variations_at_once_share_their_commits(bench: Bench, sandbox
         clients = [connect(server.url)]
         async with prepare(experiment, clients, bench.root / "results", options, lambda _: None) as preparation:
             before = preparation.journal.commits
-            await Runner(preparation, options, lambda _: None, Stop(), no_checkpoint).run()
+            await Runner(preparation, lambda _: None, Stop(), no_checkpoint).run()
             commits = preparation.journal.commits - before
     assert commits < 4 * POINTS
 
