@@ -288,8 +288,7 @@ def average_groups(
     """Average each seed's crossings over the groups; NaN where one is missing."""
     chosen = list(groups)
     found = [[crossings[g, s].at if (g, s) in crossings else math.nan for g in chosen] for s in seeds]
-    means: FloatArray = np.array(found, dtype=np.float64).mean(axis=1)
-    return means
+    return np.asarray(np.mean(found, axis=1), dtype=np.float64)
 
 
 def count_needed_seeds(pilot: FloatArray, within: float) -> int:

@@ -12,7 +12,6 @@ import pandas as pd
 
 from sweep.study.design import (
     BOOKKEEPING,
-    FloatArray,
     StudyDesign,
     add_bookkeeping,
     infer_axes,
@@ -36,7 +35,7 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects, correct_claims
-from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, list_finite, round_digits
+from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, round_digits
 from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
 from sweep.study.tables import (
     CURVE_COLUMNS,
@@ -317,7 +316,3 @@ def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
         },
         reason=[text if isinstance(text, str) else None for text in reasons],
     )
-
-
-def _list_rounded(values: FloatArray) -> list[float | None]:
-    return [None if value is None else round_digits(value) for value in list_finite(values)]

@@ -62,10 +62,14 @@ def measure_task(task: Task, metrics: Sequence[Metric], references: References) 
     except UnreadableImageError as error:
         return [MeasuredImage((math.nan,) * len(chosen), error.message)]
     views: dict[int, tuple[ImagePair, str | None]] = {}
+    found = []
     for metric in chosen:
         if metric.working_size not in views:
             views[metric.working_size] = _make_view(image, task, metric.working_size, references)
-    return [_measure_views(chosen, views)]
+        view, unread = views[metric.working_size]
+        is_unread = unread and metric.reference == "image"
+        found.append((math.nan, unread) if is_unread else _measure_one(metric, view))
+    return [_collect(found)]
 
 
 def _make_view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
@@ -87,15 +91,6 @@ def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: 
             references.popitem(last=False)
     references.move_to_end(key)
     return references[key]
-
-
-def _measure_views(metrics: Sequence[Metric], views: dict[int, tuple[ImagePair, str | None]]) -> MeasuredImage:
-    found = []
-    for metric in metrics:
-        view, unread = views[metric.working_size]
-        is_unread = unread and metric.reference == "image"
-        found.append((math.nan, unread) if is_unread else _measure_one(metric, view))
-    return _collect(found)
 
 
 def _collect(found: Sequence[tuple[float, str | None]]) -> MeasuredImage:

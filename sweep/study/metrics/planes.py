@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,22 +34,28 @@ class UnreadableImageError(SweepError):
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """RGB at a working size. `derived` keeps what was computed of it, by name; arrays are not to be changed."""
+class _Memo:
+    """Keeps what was computed of it, by name."""
 
-    rgb: RgbArray
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
-    def derived(self, name: str, compute: Callable[[DecodedImage], Derived]) -> Derived:
-        """Compute something of this image once, at the first call of this name."""
+    def derived(self, name: str, compute: Callable[[Self], Derived]) -> Derived:
+        """Compute something once, at the first call of this name."""
         if name not in self.kept:
             self.kept[name] = compute(self)
         value: Derived = self.kept[name]
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedImage(_Memo):
+    """RGB at a working size; arrays are not to be changed."""
+
+    rgb: RgbArray
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePair:
+class ImagePair(_Memo):
     """What a metric measures: an image, and where it asks for one a `reference` of the same size, the `prompt`, or
     the `others` of its cell.
     """
@@ -58,7 +64,6 @@ class ImagePair:
     reference: DecodedImage | None = None
     prompt: str | None = None
     others: tuple[DecodedImage, ...] = ()
-    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def pair(self) -> tuple[DecodedImage, DecodedImage]:
@@ -66,13 +71,6 @@ class ImagePair:
         if self.reference is None:
             raise ValueError("this metric compares with a reference image, and the view has none")
         return self.image, self.reference
-
-    def derived(self, name: str, compute: Callable[[ImagePair], Derived]) -> Derived:
-        """Compute something of this view once, at the first call of this name."""
-        if name not in self.kept:
-            self.kept[name] = compute(self)
-        value: Derived = self.kept[name]
-        return value
 
 
 @dataclass(frozen=True, slots=True)
