@@ -235,10 +235,8 @@ class _Drawing:
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
         """Return what comes along a link; None where nothing does."""
-        if link is None or str(link) not in scope.links:
-            return None
-        origin, slot, _, _ = scope.links[str(link)]
-        return self._output(scope, origin, slot, depth + 1)
+        found = scope.links.get(str(link))
+        return self._output(scope, found[0], found[1], depth + 1) if found else None
 
     def _output(self, scope: _Scope, node: str, slot: int, depth: int) -> _Source:
         """Return where an output really comes from, through all that exists in the editor alone."""
@@ -255,10 +253,12 @@ class _Drawing:
         if kind in ("Reroute", "SetNode"):
             return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind == "PrimitiveNode":
-            values = entry.get("widgets_values")
-            return _Literal(values[0]) if isinstance(values, list) and values else None
+            held = _first_widget(entry)
+            return None if held is None else _Literal(held)
         if kind == "GetNode":
-            return self._set_elsewhere(scope, entry, depth)
+            setters = (each for each in scope.nodes.values() if each.get("type") == "SetNode")
+            found = next((each for each in setters if _first_widget(each) == _first_widget(entry)), None)
+            return self._output(scope, str(found["id"]), 0, depth + 1) if found else None
         if kind in self.subgraphs:
             inner = self.inside(scope, entry)
             given = (link for link in inner.links.values() if link[2:] == (_OUTPUTS, slot))
@@ -285,9 +285,7 @@ class _Drawing:
         found = next((each for each in order if each.get("type") == kind and each.get("link") is not None), None)
         return self._linked(scope, found.get("link"), depth) if found else None
 
-    def _set_elsewhere(self, scope: _Scope, entry: Mapping[str, Any], depth: int) -> _Source:
-        wanted = (entry.get("widgets_values") or [None])[0]
-        for other in scope.nodes.values():
-            if other.get("type") == "SetNode" and (other.get("widgets_values") or [None])[0] == wanted:
-                return self._output(scope, str(other["id"]), 0, depth + 1)
-        return None
+
+def _first_widget(entry: Mapping[str, Any]) -> Any:
+    values = entry.get("widgets_values")
+    return values[0] if isinstance(values, list) and values else None
