@@ -74,7 +74,7 @@ class ComfyUIDialect(Dialect):
         return build_checkpoint_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        scene = SamplingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
+        scene = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))
         return {role: tuple(find(scene)) for role, find in ROLE_FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
-from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchema
-from sweep.workflow.graph import Address, Value
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchema, NodeSchemas
+from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.traversal import Wiring, nodes_before
 
 _PARTS: Final = frozenset({"NOISE", "GUIDER", "SAMPLER", "SIGMAS"})  # what a sampling node is put together from
@@ -74,18 +74,16 @@ class ClipSkipEncoding(Encoding):
         return -1 - value if isinstance(value, int) else value
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingNodes:
-    """The nodes of a graph that sample, in order, among those that lead to its outputs."""
+class SamplingNodes(Wiring):
+    """A graph with its schemas and the nodes that sample, in order, among those that lead to its outputs.
 
-    wiring: Wiring
-    nodes: tuple[str, ...]
+    They give a LATENT and take a MODEL with CONDITIONING, or a GUIDER.
+    """
 
-    @classmethod
-    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> SamplingNodes:
-        """Find them: they give a LATENT and take a MODEL with CONDITIONING, or a GUIDER."""
-        wanted = nodes_before(wiring.graph, outputs or wiring.graph.nodes)
-        return cls(wiring, tuple(node for node in wiring.graph.nodes if node in wanted and _samples(wiring, node)))
+    def __init__(self, graph: Graph, schemas: NodeSchemas, outputs: tuple[str, ...]) -> None:
+        super().__init__(graph, schemas)
+        wanted = nodes_before(graph, outputs or graph.nodes)
+        self.nodes = [node for node in graph.nodes if node in wanted and _samples(self, node)]
 
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each sampling node or its parts."""
@@ -94,25 +92,25 @@ class SamplingNodes:
 
     def part_fields(self, node: str, *names: str) -> list[Address]:
         """Return the first of these fields on a sampling node, else on each of the nodes wired to it as its parts."""
-        own = self.wiring.first(node, *names)
-        return [own] if own else list(self.wiring.first_fields(self.parts(node), *names))
+        own = self.first(node, *names)
+        return [own] if own else list(self.first_fields(self.parts(node), *names))
 
     def parts(self, node: str) -> Iterator[str]:
         """Yield the nodes that give a sampling node its noise, guider, sampler and sigmas."""
-        for address in self.wiring.inputs(node, *_PARTS):
-            yield from self.wiring.upstream(address, _PARTS)
+        for address in self.inputs(node, *_PARTS):
+            yield from self.upstream(address, _PARTS)
 
     def latents(self, node: str) -> Iterator[str]:
         """Yield the nodes from which latents and images lead to a sampling node, not beyond another one."""
-        for start in self.wiring.inputs(node, "LATENT"):
-            yield from self.wiring.upstream(start, ("LATENT", "IMAGE"), until=self.nodes.__contains__)
+        for start in self.inputs(node, "LATENT"):
+            yield from self.upstream(start, ("LATENT", "IMAGE"), until=self.nodes.__contains__)
 
     def conditions(self, node: str, *names: str) -> Iterator[str]:
         """Yield the nodes from which conditioning of one side leads to a sampling node or its guider, up to texts."""
         for holder in (node, *self.parts(node)):
-            start = self.wiring.first(holder, *names)
+            start = self.first(holder, *names)
             if start is not None:
-                yield from _conditioning(self.wiring, start)
+                yield from _conditioning(self, start)
 
 
 def _samples(wiring: Wiring, node: str) -> bool:
@@ -151,14 +149,14 @@ def texts_of(wiring: Wiring, node: str) -> tuple[Address, ...]:
 
 def _texts(scene: SamplingNodes, *side: str) -> Iterator[Candidate]:
     for node in scene.nodes:
-        found = (texts_of(scene.wiring, each) for each in scene.conditions(node, *side))
+        found = (texts_of(scene, each) for each in scene.conditions(node, *side))
         yield from (dict.fromkeys(texts, IDENTITY) for texts in found if texts)
 
 
 def _strengths(scene: SamplingNodes) -> Iterator[Address]:
     """Yield the strength of the nodes whose latents come from an image."""
     for node in scene.nodes:
-        if any(scene.wiring.inputs(each, "ImageField") for each in scene.latents(node)):
+        if any(scene.inputs(each, "ImageField") for each in scene.latents(node)):
             yield from scene.part_fields(node, "denoise")
 
 
@@ -166,18 +164,17 @@ def _guidance(scene: SamplingNodes) -> Iterator[Address]:
     """Yield `guidance` where a node distils it into the conditioning, else the cfg of the sampling node or guider."""
     for node in scene.nodes:
         holders = scene.conditions(node, *_POSITIVE)
-        distilled = [Address(each, "guidance") for each in holders if scene.wiring.has(each, "guidance")]
+        distilled = [Address(each, "guidance") for each in holders if scene.has(each, "guidance")]
         yield from distilled or scene.part_fields(node, "cfg", "cfg_conds")
 
 
 def _schedulers(scene: SamplingNodes) -> Iterator[Candidate]:
-    wiring = scene.wiring
     for node in scene.nodes:
         samplers, schedules = (scene.part_fields(node, name) for name in ("sampler_name", "scheduler"))
-        words = tuple(word for address in schedules for word in wiring.choices(address))
+        words = tuple(word for address in schedules for word in scene.choices(address))
         encodings: dict[Address, Encoding] = {}
         for address in samplers:
-            own, known = wiring.value(address), wiring.choices(address)
+            own, known = scene.value(address), scene.choices(address)
             encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words, known)
         encodings |= dict.fromkeys(schedules, ScheduleEncoding(words))
         if encodings:
@@ -186,18 +183,17 @@ def _schedulers(scene: SamplingNodes) -> Iterator[Candidate]:
 
 def _clip_skips(scene: SamplingNodes) -> Iterator[Candidate]:
     """Yield the layer at which each sampling node's text encoders stop; they are set together."""
-    wiring = scene.wiring
     for node in scene.nodes:
         encoders = [*scene.conditions(node, *_POSITIVE), *scene.conditions(node, _NEGATIVE)]
-        before = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), ("CLIP",)))
-        if layers := dict.fromkeys(wiring.first_fields(before, "stop_at_clip_layer"), ClipSkipEncoding()):
+        before = (found for each in encoders for found in scene.upstream(Address(each, "clip"), ("CLIP",)))
+        if layers := dict.fromkeys(scene.first_fields(before, "stop_at_clip_layer"), ClipSkipEncoding()):
             yield layers
 
 
 def _models_on_the_way(scene: SamplingNodes, node: str) -> Iterator[str]:
     for holder in (node, *scene.parts(node)):
-        for start in scene.wiring.inputs(holder, "MODEL"):
-            yield from scene.wiring.upstream(start, ("MODEL",))
+        for start in scene.inputs(holder, "MODEL"):
+            yield from scene.upstream(start, ("MODEL",))
 
 
 def _model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
@@ -208,14 +204,14 @@ def _model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
 def _models(scene: SamplingNodes) -> Iterator[Address]:
     for node in scene.nodes:
         for found in _models_on_the_way(scene, node):
-            yield from _model_fields(scene.wiring, found, "main")
+            yield from _model_fields(scene, found, "main")
 
 
 def _loras(scene: SamplingNodes) -> Iterator[Address]:
     """Yield the name fields of LoRAs on the way from the model, the loader's side first."""
     for node in scene.nodes:
         for found in reversed(list(dict.fromkeys(_models_on_the_way(scene, node)))):
-            yield from _model_fields(scene.wiring, found, "lora")
+            yield from _model_fields(scene, found, "lora")
 
 
 def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
@@ -226,7 +222,7 @@ def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
 
 def _lora_weights(scene: SamplingNodes) -> Iterator[Candidate]:
     for lora in _loras(scene):
-        if weights := lora_weights(scene.wiring.schema(lora.node), lora.node):
+        if weights := lora_weights(scene.schema(lora.node), lora.node):
             yield dict.fromkeys(weights, IDENTITY)
 
 
@@ -255,22 +251,22 @@ def control_appliers(wiring: Wiring) -> list[str]:
 
 def _controls(scene: SamplingNodes, part: str) -> Iterator[Address]:
     reached = {found for node in scene.nodes for found in scene.conditions(node, *_POSITIVE)}
-    for node in control_appliers(scene.wiring):
-        address = control_parts(scene.wiring, node).get(part)
-        if node in reached and address is not None and scene.wiring.has(address.node, address.field):
+    for node in control_appliers(scene):
+        address = control_parts(scene, node).get(part)
+        if node in reached and address is not None and scene.has(address.node, address.field):
             yield address
 
 
 def _images(scene: SamplingNodes) -> Iterator[Address]:
     """Yield the images that latents are made of; without any sampling node, every image that is worked on."""
     found = [node for each in scene.nodes for node in scene.latents(each)]
-    for node in found if scene.nodes else scene.wiring.graph.nodes:
-        yield from scene.wiring.inputs(node, "ImageField")
+    for node in found if scene.nodes else scene.graph.nodes:
+        yield from scene.inputs(node, "ImageField")
 
 
 def _sizes(scene: SamplingNodes, side: str) -> Iterator[Address]:
     """Yield where the size of each sampling node's latents is decided: nearest to it."""
-    has = scene.wiring.has
+    has = scene.has
     for node in scene.nodes:
         sized = (each for each in scene.latents(node) if has(each, "width") and has(each, "height"))
         yield from (Address(each, side) for each in islice(sized, 1))

@@ -72,7 +72,7 @@ class InvokeAIDialect(Dialect):
         return templates.build_family_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        scene = DenoisingNodes.of(Wiring(graph, schemas), self.find_outputs(graph, schemas))
+        scene = DenoisingNodes(graph, schemas, self.find_outputs(graph, schemas))
         return {role: tuple(find(scene)) for role, find in role_finder.FINDERS.items()}
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:

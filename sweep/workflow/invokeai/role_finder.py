@@ -9,8 +9,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Final, Literal
 
-from sweep.workflow.dialect import IDENTITY, Candidate, Encoding
-from sweep.workflow.graph import Address, Value
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
+from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.traversal import ANYTHING, Wiring, nodes_before
 
 UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
@@ -75,39 +75,29 @@ def steps_run(strength: float, steps: int) -> int:
     return math.ceil(Decimal(repr(strength)) * steps)
 
 
-@dataclass(frozen=True, slots=True)
-class DenoisingNodes:
-    """A graph's denoising nodes, in order. Refiners follow the model before them: only prompts reach them."""
+class DenoisingNodes(Wiring):
+    """A graph with its schemas and its denoising nodes, in order, among those that lead to its outputs.
 
-    wiring: Wiring
-    denoising: tuple[str, ...]
-    refining: tuple[str, ...]
-    drawing: tuple[str, ...]  # nodes that do everything in one, by asking another service
-    wanted: frozenset[str]  # the nodes that lead to the outputs
+    Refiners follow the model before them: only prompts reach them.
+    """
 
-    @classmethod
-    def of(cls, wiring: Wiring, outputs: tuple[str, ...]) -> DenoisingNodes:
-        """Read the nodes that lead to the outputs; all nodes where there are no outputs."""
-        wanted = nodes_before(wiring.graph, outputs or wiring.graph.nodes, UNDECIDING)
-        nodes = [node for node in wiring.graph.nodes if node in wanted]
-        denoising = [node for node in nodes if _denoises(wiring, node)]
-        refining = [node for node in denoising if any("refiner" in kind for kind in _path_types(wiring, node))]
-        asked = ("prompt", "reference_images", "model")
-        return cls(
-            wiring,
-            tuple(node for node in denoising if node not in refining),
-            tuple(refining),
-            tuple(node for node in nodes if all(wiring.has(node, field) for field in asked)),
-            wanted,
-        )
+    def __init__(self, graph: Graph, schemas: NodeSchemas, outputs: tuple[str, ...]) -> None:
+        super().__init__(graph, schemas)
+        wanted = nodes_before(graph, outputs or graph.nodes, UNDECIDING)
+        self.wanted = [node for node in graph.nodes if node in wanted]
+        denoising = [node for node in self.wanted if _denoises(self, node)]
+        self.refining = [n for n in denoising if any("refiner" in kind for kind in _path_types(self, n))]
+        self.denoising = [node for node in denoising if node not in self.refining]
+        asked = ("prompt", "reference_images", "model")  # of nodes that do everything in one, by another service
+        self.drawing = [node for node in self.wanted if all(self.has(node, field) for field in asked)]
 
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each node that denoises or draws."""
-        return self.wiring.first_fields(self.denoising + self.drawing, *names)
+        return self.first_fields(self.denoising + self.drawing, *names)
 
     def drawn(self, name: str) -> Iterator[Address]:
         """Yield this field of each node that draws."""
-        return self.wiring.first_fields(self.drawing, name)
+        return self.first_fields(self.drawing, name)
 
 
 def _denoises(wiring: Wiring, node: str) -> bool:
@@ -129,16 +119,15 @@ def _path_types(wiring: Wiring, node: str) -> list[str]:
 
 def _find_texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
     """Make one candidate a text: encoders that say the same, and the refiner's, are one."""
-    wiring = scene.wiring
     groups: dict[Value, list[Address]] = {}
     for node in scene.denoising:
-        for encoder in _encoders(wiring, node, side):
-            fields = _texts_of(wiring, encoder)
-            text = wiring.settled_value(fields[0])
+        for encoder in _encoders(scene, node, side):
+            fields = _texts_of(scene, encoder)
+            text = scene.settled_value(fields[0])
             groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
     if len(groups) == 1:
-        followers = (encoder for node in scene.refining for encoder in _encoders(wiring, node, side))
-        next(iter(groups.values())).extend(field for each in followers for field in _texts_of(wiring, each))
+        followers = (encoder for node in scene.refining for encoder in _encoders(scene, node, side))
+        next(iter(groups.values())).extend(field for each in followers for field in _texts_of(scene, each))
     yield from (dict.fromkeys(addresses, IDENTITY) for addresses in groups.values())
 
 
@@ -163,18 +152,17 @@ def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
 
 def _find_clip_skips(scene: DenoisingNodes) -> Iterator[Candidate]:
     """Yield the layers to skip of each denoising node's encoders, which are set together."""
-    wiring = scene.wiring
     for node in scene.denoising:
-        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(wiring, node, side)]
-        nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), {"CLIPField"}))
-        if fields := dict.fromkeys(wiring.first_fields(nodes, "skipped_layers"), IDENTITY):
+        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(scene, node, side)]
+        nodes = (found for each in encoders for found in scene.upstream(Address(each, "clip"), {"CLIPField"}))
+        if fields := dict.fromkeys(scene.first_fields(nodes, "skipped_layers"), IDENTITY):
             yield fields
 
 
 def _find_seeds(scene: DenoisingNodes) -> Iterator[Address]:
     for node in scene.denoising:
-        noise = [Address(found, "seed") for found in _noise(scene.wiring, node)]
-        yield from noise or scene.wiring.first_fields([node], "seed")
+        noise = [Address(found, "seed") for found in _noise(scene, node)]
+        yield from noise or scene.first_fields([node], "seed")
     yield from scene.drawn("seed")
 
 
@@ -187,18 +175,17 @@ def _noise(wiring: Wiring, node: str) -> list[str]:
 def _find_guidance(scene: DenoisingNodes) -> Iterator[Address]:
     """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
     for node in scene.denoising:
-        is_klein = any("klein" in kind for kind in _path_types(scene.wiring, node))
+        is_klein = any("klein" in kind for kind in _path_types(scene, node))
         names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
-        yield from scene.wiring.first_fields([node], *names)
+        yield from scene.first_fields([node], *names)
 
 
 def _find_strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
     """Find where denoising begins, of nodes that begin with an image."""
-    wiring = scene.wiring
-    for start in wiring.first_fields(scene.denoising, "denoising_start"):
-        filled = wiring.feeding(Address(start.node, "fill_conditioning"))
-        if wiring.feeding(Address(start.node, "latents")) and not filled:
-            yield {start: strength_encoding(wiring, start)}
+    for start in scene.first_fields(scene.denoising, "denoising_start"):
+        filled = scene.feeding(Address(start.node, "fill_conditioning"))
+        if scene.feeding(Address(start.node, "latents")) and not filled:
+            yield {start: strength_encoding(scene, start)}
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
@@ -210,30 +197,29 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
 
 def _find_models(scene: DenoisingNodes) -> Iterator[Address]:
     for node in scene.denoising:
-        yield from scene.wiring.first_fields(_model_path(scene.wiring, node), "model")
+        yield from scene.first_fields(_model_path(scene, node), "model")
     yield from scene.drawn("model")
 
 
 def _find_loras(scene: DenoisingNodes, field: str) -> Iterator[Address]:
     """Yield the LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
     for node in scene.denoising:
-        for found in reversed(_model_path(scene.wiring, node)):
-            chosen = scene.wiring.upstream(Address(found, "loras"), {"LoRAField"})
-            yield from (Address(each, field) for each in [found, *chosen] if scene.wiring.has(each, "lora"))
+        for found in reversed(_model_path(scene, node)):
+            chosen = scene.upstream(Address(found, "loras"), {"LoRAField"})
+            yield from (Address(each, field) for each in [found, *chosen] if scene.has(each, "lora"))
 
 
 def _find_controls(scene: DenoisingNodes) -> Iterator[str]:
     """Yield the ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
-    wiring = scene.wiring
-    kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
-    is_control = partial(wiring.has, field="control_model")
+    kinds = {schema.outputs["control"] for schema in scene.schemas.values() if "control" in schema.outputs}
+    is_control = partial(scene.has, field="control_model")
     starts = [Address(node, field) for node in scene.denoising for field in _CONTROLS]
-    found = {node for start in starts for node in wiring.upstream(start, kinds, until=is_control) if is_control(node)}
-    return (node for node in wiring.graph.nodes if node in found)
+    found = {node for start in starts for node in scene.upstream(start, kinds, until=is_control) if is_control(node)}
+    return (node for node in scene.graph.nodes if node in found)
 
 
 def _find_control_fields(scene: DenoisingNodes, *names: str) -> Iterator[Address]:
-    return scene.wiring.first_fields(_find_controls(scene), *names)
+    return scene.first_fields(_find_controls(scene), *names)
 
 
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
@@ -251,18 +237,17 @@ def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
 
 def _find_images(scene: DenoisingNodes) -> Iterator[Address]:
     """Yield the image img2img begins with; else one that is referred to; without any denoising, what is worked on."""
-    wiring = scene.wiring
     starts = [Address(node, "latents") for node in scene.denoising]
     references = [Address(node, field) for node in scene.denoising for field in _REFERENCES]
     for found in (starts, references):
-        sources = [source for start in found for source in _image_sources(wiring, start)]
+        sources = [source for start in found for source in _image_sources(scene, start)]
         if sources:
             yield from sources
             return
     yield from scene.drawn("init_image")
     if not scene.denoising and not scene.drawing:
-        for node in filter(scene.wanted.__contains__, wiring.graph.nodes):
-            yield from _open_images(wiring, node)
+        for node in scene.wanted:
+            yield from _open_images(scene, node)
 
 
 def _image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
@@ -281,14 +266,13 @@ def _open_images(wiring: Wiring, node: str) -> Iterator[Address]:
 
 def _find_sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
     """Make one side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
-    wiring = scene.wiring
     for node in scene.denoising:
-        drawn = list(wiring.first_fields(_noise(wiring, node), side)) or wiring.first_fields([node], side)
-        sources = [source for address in drawn if (source := _size_source(wiring, address))]
-        before = wiring.upstream(Address(node, "latents"), _IMAGES)
-        resized = [Address(found, side) for found in before if wiring.kind(found) in _RESIZERS][:1]
-        values = [wiring.settled_value(source) for source in sources]
-        told = [address for address in _told_sizes(wiring, node, side) if wiring.value(address) in values]
+        drawn = list(scene.first_fields(_noise(scene, node), side)) or scene.first_fields([node], side)
+        sources = [source for address in drawn if (source := _size_source(scene, address))]
+        before = scene.upstream(Address(node, "latents"), _IMAGES)
+        resized = [Address(found, side) for found in before if scene.kind(found) in _RESIZERS][:1]
+        values = [scene.settled_value(source) for source in sources]
+        told = [address for address in _told_sizes(scene, node, side) if scene.value(address) in values]
         if sources or resized:
             yield dict.fromkeys([*sources, *resized, *told], IDENTITY)
     yield from scene.drawn(side)
@@ -350,7 +334,7 @@ FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = 
     "lora_weight": lambda scene: _find_loras(scene, "weight"),
     "clip_skip": _find_clip_skips,
     "control_image": lambda scene: (
-        image for node in _find_controls(scene) for image in _trace_control_images(scene.wiring, node)
+        image for node in _find_controls(scene) for image in _trace_control_images(scene, node)
     ),
     "control_weight": lambda scene: _find_control_fields(scene, *_STEERING),
     "control_model": lambda scene: _find_control_fields(scene, "control_model"),
