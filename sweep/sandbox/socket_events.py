@@ -8,10 +8,9 @@ from typing import Any
 
 import socketio
 
-from sweep.sandbox.accounts import Accounts
 from sweep.sandbox.graph_execution import Prepared
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.options import FaultDice
+from sweep.sandbox.options import Accounts, FaultDice
 
 Payload = dict[str, Any]
 

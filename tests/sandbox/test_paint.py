@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweep.sandbox.painter.canvas import PaintedImage
-from sweep.sandbox.painter.looks import mood
+from sweep.sandbox.painter.looks import PaintedImage, mood
 from sweep.sandbox.painter.paint import Control, Painting, paint
 
 PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")

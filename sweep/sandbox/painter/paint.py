@@ -16,21 +16,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sweep.sandbox.painter.canvas import (
+from sweep.sandbox.painter.looks import (
+    Look,
+    Mood,
     PaintedImage,
     PaintPlane,
+    Palette,
     Rng,
+    apply_grade,
+    apply_medium,
+    chance,
     clouds,
     colour,
     grain,
     grid,
     line,
     mix,
+    mood,
     smooth_paint,
     to_floats,
     to_pixels,
 )
-from sweep.sandbox.painter.looks import Look, Mood, Palette, apply_grade, apply_medium, chance, mood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from sweep.sandbox.accounts import bearer
 from sweep.sandbox.batches import RefusedError, read_value, refuse
 from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.options import bearer
 from sweep.sandbox.service import Sandbox
 
 KEY: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)

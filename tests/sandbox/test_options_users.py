@@ -9,8 +9,7 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.accounts import SECONDS, Accounts
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.options import SECONDS, Accounts, SandboxOptions
 from sweep.sandbox.routes.app import sandbox_server
 from sweep.sandbox.service import Sandbox
 
