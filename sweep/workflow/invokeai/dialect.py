@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
-from sweep.workflow.invokeai import recall_metadata, role_finder, templates
-from sweep.workflow.invokeai.api_format import COLLECTING, from_api
+from sweep.workflow.invokeai import api_format, role_finder, templates
+from sweep.workflow.invokeai.api_format import COLLECTING, METADATA_INPUT, METADATA_TYPE, Recall, from_api
 from sweep.workflow.invokeai.editor_format import from_editor, is_editor
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_format import from_portable
-from sweep.workflow.invokeai.recall_metadata import METADATA_INPUT, METADATA_TYPE, Recall
 from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
 from sweep.workflow.traversal import Wiring, nodes_before, pruned
 
@@ -148,7 +147,7 @@ class InvokeAIDialect(Dialect):
         return tuple(output for output in outputs if METADATA_INPUT in schemas[graph.nodes[output].type].fields)
 
     def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
-        return recall_metadata.write_metadata(graph, outputs, metadata)
+        return api_format.write_metadata(graph, outputs, metadata)
 
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
