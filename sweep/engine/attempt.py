@@ -370,15 +370,10 @@ class Attempt:
 
     def _announce(self, intents: Sequence[Intent]) -> None:
         self._context.in_flight[intents[0].batch_id] = InFlightItem(self._server, self._points, self._graph)
+        server, listener = self._server.name, self._context.listener
         for intent in intents:
-            self._context.listener(
-                events.Submitted(
-                    key=intent.key,
-                    index=self._points[intent.key].index,
-                    server=self._server.name,
-                    attempt=intent.number,
-                )
-            )
+            index = self._points[intent.key].index
+            listener(events.Submitted(key=intent.key, index=index, server=server, attempt=intent.number))
 
     async def _submit(self) -> Ticket:
         options = self._context.options
