@@ -1,8 +1,7 @@
 from .axis_order import list_stages
 from .fusion import FusedGraph, find_affected_keys, fuse
-from .own_workflow import list_own_images
 from .plan import Instance, Plan
-from .planner import make_plan
+from .planner import list_own_images, make_plan
 
 __all__ = [
     "FusedGraph",
