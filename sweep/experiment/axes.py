@@ -285,7 +285,7 @@ MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see w
 
 
 def make_step_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber) -> Axis:
-    """start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
+    """Make start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
     one that leads away.
     """
     if step == 0:
@@ -314,7 +314,7 @@ def _decide_whole(draft: AxisDraft, written_whole: bool, *steps: Fraction) -> bo
 
 
 def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
-    """`num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
+    """Make `num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
     if num == 1 and start != stop:
         raise AxisError(f"{draft.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
     if num > 1 and start == stop:
@@ -353,7 +353,7 @@ def _make_numeric_axis(draft: AxisDraft, levels: LevelSequence) -> Axis:
 
 
 def make_seed_axis(draft: AxisDraft, count: int, start: int | None) -> Axis:
-    """`count` seeds from start on, or still to be drawn where there is no start."""
+    """Make `count` seeds from start on, or still to be drawn where there is no start."""
     if start is None:
         return Axis(draft.name, "seed", UndrawnLevels(draft.targets, draft.name, count))
     if not (start >= 0 and start + count - 1 <= SEED_MAX):

@@ -237,7 +237,7 @@ class Compiler:
             self._check_text(right.node, left.node)
 
     def _check_text(self, named: ast.expr, literal: ast.expr) -> None:
-        """Text that an axis never has is a slip of the pen, not a condition."""
+        """Refuse a text that the axis never has: it is a slip of the pen, not a condition."""
         if not isinstance(named, ast.Name | ast.Attribute) or not isinstance(literal, ast.Constant):
             return
         axis, value = self._axes.get(self._write_name(named)), literal.value

@@ -70,7 +70,7 @@ class Document:
         return self.folder
 
     def find_mark(self, place: DocumentPath, /, *, value: bool = False) -> Mark | None:
-        """Of the key (or the value) at `place`, or else of the nearest thing above it."""
+        """Find the mark of the key (or the value) at `place`, or else of the nearest thing above it."""
         while place:
             first, second = (self.values, self.keys) if value else (self.keys, self.values)
             mark = first.get(place) or second.get(place)
@@ -157,7 +157,7 @@ def make_problem(mark: Mark | None, message: str) -> Problem:
 
 
 def join_path(place: DocumentPath) -> str:
-    """axes.seed.count: a place as people write it."""
+    """Write a place as people do: axes.seed.count."""
     return escape_breaks(".".join(str(part) for part in place))
 
 

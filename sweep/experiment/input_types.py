@@ -37,7 +37,7 @@ def is_address(text: str) -> bool:
 
 
 def parse_numbered(target: str) -> tuple[str, int] | None:
-    """(role, number from 1) of `lora_weight_2`, the second of several that a workflow has of a role; None for any
+    """Split `lora_weight_2`, the second of several that a workflow has of a role, into role and number; None for any
     other target.
     """
     found = _NUMBERED.fullmatch(target)
@@ -147,7 +147,7 @@ def _check_number(role: Role, value: object) -> str | None:
 
 
 def describe_bounds(low: float | None, high: float | None) -> str:
-    """0 to 1, at least 1, at most 2: a range in words."""
+    """Write a range in words: 0 to 1, at least 1, at most 2."""
     if low is not None and high is not None:
         return f"{low:.10g} to {high:.10g}"
     return f"at least {low:.10g}" if low is not None else f"at most {high:.10g}"

@@ -29,7 +29,7 @@ MAX_INCLUDES: Final = 20
 
 
 def include_files(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
-    """`document` laid over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
+    """Lay `document` over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
     that is missing or wrong.
     """
     if not isinstance(document.data, dict) or "include" not in document.data:
@@ -69,7 +69,7 @@ def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: 
 
 
 def merge_documents(base: Document, top: Document) -> Document:
-    """`top` over `base`. Sections of entries are merged entry by entry, and null takes an entry out; an entry itself
+    """Lay `top` over `base`. Sections are merged entry by entry, and null takes an entry out; an entry itself
     (an axis, an input) is replaced whole, since half of one axis and half of another make none.
     """
     result = Document(data=dict(base.data), folder=top.folder)

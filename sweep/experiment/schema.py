@@ -276,7 +276,7 @@ def _expand_design(value: Any) -> Any:
 
 
 def _expand_axes(value: Any) -> Any:
-    """`zip:` as an axis is the zip itself, `board:NAME` all images of a board."""
+    """Expand short forms: `zip:` as an axis is the zip itself, `board:NAME` all images of a board."""
     if isinstance(value, dict):
         boards = {name: spec for name, spec in value.items() if isinstance(spec, str) and spec.startswith("board:")}
         value = {**value, **{name: {"board": spec.removeprefix("board:")} for name, spec in boards.items()}}

@@ -88,7 +88,7 @@ def _report(problems: ProblemCollector[DocumentPath], document: Document, place:
 
 
 def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
-    """Of a key that is not known there: the nearest that could stand there, or that it belongs to another kind."""
+    """Name the nearest key that could stand there, or say that the unknown one belongs to another kind."""
     last, holder = str(place[-1]), data
     for part in place[:-1]:
         inner = holder.get(str(part))

@@ -75,7 +75,7 @@ def _is_further(value: object, than: object) -> bool:
 
 
 def _find_problems(rule: FieldRule, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:
-    """(slot, end of a sentence) for each field that does not take its value."""
+    """Yield (slot, end of a sentence) for each field that does not take its value."""
     try:
         written = rule.write(levels)
     except DefinitionError as error:

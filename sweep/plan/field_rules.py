@@ -56,7 +56,7 @@ SLOT: Final = "{variation}"
 
 
 def compose(prompt: str, variation: str) -> str:
-    """`prompt` with `variation` where it says {variation}, otherwise behind it: "{prompt}, {variation}".
+    """Put `variation` where `prompt` says {variation}, otherwise behind it: "{prompt}, {variation}".
 
     An empty part leaves no comma behind.
     """

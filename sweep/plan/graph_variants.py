@@ -235,12 +235,12 @@ class BoundGraph:
         return tuple(sorted(moved | {address for address, value in fields if _list_image_hashes(value)}))
 
     def images(self, graph: Graph) -> list[str]:
-        """SHA-256 of every input image in `graph`."""
+        """List the SHA-256 of every input image in `graph`."""
         return [sha for address in self._image_fields for sha in _list_image_hashes(_read_field(graph, address))]
 
 
 def _list_image_hashes(value: Value) -> Sequence[str]:
-    """SHA-256 of the images a field's value holds."""
+    """List the SHA-256 of the images a field's value holds."""
     if isinstance(value, ImageRef):
         return (value.sha256,)
     return [sha for item in value for sha in _list_image_hashes(item)] if isinstance(value, list) else ()

@@ -93,7 +93,7 @@ class KeyChain:
         self._digests: list[Digests] = []  # of the bound graph, with what the first dimension sets, the first two, …
 
     def keys(self, points: Iterable[tuple[int, tuple[int, ...]]]) -> Iterator[tuple[int, str, dict[str, Level]]]:
-        """(index, key before replicates, levels) for each (index, position along each dimension)."""
+        """Yield (index, key before replicates, levels) for each (index, position along each dimension)."""
         for index, digits in points:
             changed = self._move(digits)
             levels = self._levels
@@ -145,7 +145,7 @@ _VERSION: Final = "1"  # of how keys are made: another one makes every index new
 
 
 def compute_fingerprint(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> str:
-    """32 hex digits. Takes time in the levels of the axes, not in their product."""
+    """Return 32 hex digits. Takes time in the levels of the axes, not in their product."""
     digest = blake2b(digest_size=16)
     for part in _list_parts(experiment, bound_graphs):
         digest.update(json.dumps(part, sort_keys=True, default=_encode_other).encode())

@@ -139,7 +139,7 @@ def _describe_types(types: Sequence[str]) -> str:
 
 
 def _join_names(models: Sequence[Model], most: int = 12) -> str:
-    """Their names, with the base where a name appears twice."""
+    """Join their names, with the base where a name appears twice."""
     names = [model.name for model in models]
     shown = [model.name if names.count(model.name) == 1 else f"{model.name}@{model.base}" for model in models]
     more = f" and {len(shown) - most} more" if len(shown) > most else ""

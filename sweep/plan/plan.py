@@ -99,7 +99,7 @@ _MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the las
 def make_probes(
     bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
 ) -> Iterator[tuple[str, Graph]]:
-    """(where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
+    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
 
     Levels that need a graph of another variant are left out, as is what changes nothing.
     """
@@ -266,13 +266,13 @@ class Plan:
         )
 
     def keys(self, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
-        """(index, key) of these points: what `instance` would say, in a fraction of the time where neighbours share
+        """Yield (index, key) of these points: what `instance` says, in a fraction of the time where neighbours share
         their slow axes.
         """
         return ((index, key) for index, key, _ in self.keys_and_levels(indices))
 
     def keys_and_levels(self, indices: Iterable[int]) -> Iterator[tuple[int, str, Mapping[str, Level]]]:
-        """(index, key, levels by axis) of these points, as `keys`; the mapping is valid until the next one."""
+        """Yield (index, key, levels by axis) of these points, as `keys`; the mapping is valid until the next one."""
         grid = self.experiment.grid
         chain = KeyChain(self.experiment.dimensions, self._select_graph, self.salted)
         count, chosen, unrank = self.replicates, grid.chosen, grid.space.unrank
@@ -302,7 +302,7 @@ class Plan:
             yield from range(index * count, index * count + count)
 
     def probes(self) -> list[tuple[str, Graph]]:
-        """(where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
+        """List (where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
         dimensions, variants = self.experiment.dimensions, self.variants
         return [probe for bound in self.bound_graphs for probe in make_probes(bound, dimensions, variants)]
 

@@ -224,22 +224,22 @@ class Journal(Protocol):
         ...
 
     async def fingerprint(self) -> str | None:
-        """Of the last run, None in a new folder."""
+        """Return the fingerprint of the last run; None in a new folder."""
         ...
 
     async def indices(self, *states: JournalState) -> Sequence[int]:
-        """Index of every point of the current definition in one of these states, ascending.
+        """Return the index of every point of the current definition in one of these states, ascending.
 
         A run is resumed by these, without computing keys.
         """
         ...
 
     async def keys(self, *states: JournalState) -> list[str]:
-        """Key of every point of the current definition in one of these states."""
+        """Return the key of every point of the current definition in one of these states."""
         ...
 
     async def identity(self) -> str:
-        """Hex that tells this folder's work from everybody else's on a shared server; made with its first run."""
+        """Return hex that tells this folder's work from everybody else's on a shared server; its first run makes it."""
         ...
 
     async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
@@ -264,13 +264,13 @@ class Journal(Protocol):
         ...
 
     async def ended_with(self, kind: str, url: str) -> list[str]:
-        """Batch ids of the attempts at the server `url` that ended with a failure of this kind, newest first: the
+        """Return batch ids of attempts at the server `url` that ended with a failure of this kind, newest first: the
         last 1,000.
         """
         ...
 
     async def intend(self, point: JournalPoint, intent: Intent) -> None:
-        """Before the request leaves."""
+        """Write an attempt down before its request leaves."""
         ...
 
     async def submitted(self, batch_id: str, item_id: str) -> None:

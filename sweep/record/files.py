@@ -57,7 +57,7 @@ FULL_HINT = "Free some space and run the same command again: it continues where 
 
 
 def disk_error(error: OSError, path: Path) -> RecordError:
-    """`error`, met while writing `path`, as DiskFullError or RecordError."""
+    """Return `error`, met while writing `path`, as DiskFullError or RecordError."""
     if error.errno in _FULL:
         return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
     return RecordError(f"{path} could not be written ({error.strerror or error}).")
@@ -94,7 +94,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """`folder` and those above it exist when this returns, durably. Raises OSError."""
+    """Make `folder` and those above it, durably. Raises OSError."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
@@ -178,7 +178,7 @@ def file_stem(index: int, values: Mapping[str, Scalar], *, points: int, kinds: M
 
 @lru_cache(maxsize=4096)
 def slug(text: str, longest: int = _TEXT) -> str:
-    """`text` in lower case, words joined by "-": accents go, other scripts stay, all else is a divider.
+    """Write `text` in lower case, words joined by "-": accents go, other scripts stay, all else is a divider.
 
     Never empty: a text without a letter or digit in any script becomes a short hash of itself.
     """
@@ -220,6 +220,6 @@ def _plain(character: str) -> str:
 
 
 def _cut(text: str, characters: int, size: int) -> str:
-    """At most so many characters and UTF-8 bytes, not ending in what Windows drops or a divider."""
+    """Cut to so many characters and UTF-8 bytes, not ending in what Windows drops or a divider."""
     short = text[:characters].encode()[:size].decode(errors="ignore")
     return short.rstrip("-_. ")

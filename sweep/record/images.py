@@ -211,7 +211,7 @@ _SIMPLE = frozenset({b"IHDR", b"IDAT", b"IEND", b"tEXt", b"pHYs", b"gAMA", b"sRG
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of each; their checksums have been looked at before."""
+    """Yield kind and content of each; their checksums have been looked at before."""
     view, at, kind = memoryview(data), len(_PNG), b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -226,7 +226,7 @@ def _plain_text(body: memoryview) -> bool:
 
 
 def _plugin(found: ImageFormat) -> type[ImageFile]:
-    """By itself, as Image.open warns of large images through a process-wide switch."""
+    """Return Pillow's class for the format: Image.open warns of large images through a process-wide switch."""
     if found == "png":
         from PIL.PngImagePlugin import PngImageFile
 
@@ -303,7 +303,7 @@ class ImageStore:
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
     def stem(self, index: int, values: Mapping[str, Scalar], kinds: Mapping[str, str] | None = None) -> str:
-        """See `names.file_stem`."""
+        """Do as `file_stem`, for a grid of this size."""
         return file_stem(index, values, points=self._points, kinds=kinds)
 
     async def save(self, data: bytes, stem: str, key: str, ordinal: int = 0) -> SavedImage:

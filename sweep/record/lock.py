@@ -145,7 +145,7 @@ def in_use(folder: Path) -> bool:
 
 
 def _try_again(file: IO[str]) -> bool:
-    """Somebody may only have been looking, by `in_use`, which holds the lock for a moment."""
+    """Try for a moment longer: somebody may only have been looking, by `in_use`, which holds the lock."""
     for _ in range(_LOOKS):
         time.sleep(_LOOK_SECONDS)
         if _try_lock(file):
@@ -154,7 +154,7 @@ def _try_again(file: IO[str]) -> bool:
 
 
 def _read(file: IO[str]) -> Holder | None:
-    """None where the note is empty, or torn by a crash while it was written."""
+    """Read the note; None where it is empty, or torn by a crash while it was written."""
     file.seek(0)
     try:
         noted = json.loads(file.read(4096))

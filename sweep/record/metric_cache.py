@@ -107,7 +107,7 @@ class MetricCache:
                     raise
 
     def names(self) -> list[str]:
-        """Of every metric that was put, sorted."""
+        """Return the name of every metric that was put, sorted."""
         with self._using():
             return metric_names(self._db)
 

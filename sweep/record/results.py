@@ -181,7 +181,7 @@ class RecordedResults:
     def _frames(
         self, *, former: bool, where: Where | None, columns: Sequence[str] | None = None
     ) -> Iterator[pd.DataFrame]:
-        """At least one, empty where there are no rows."""
+        """Yield at least one frame, empty where there are no rows."""
         with reading(self.folder) as db:
             chosen, found = choose_columns(db, former=former, where=where, columns=columns, folder=self.folder)
             empty = True
@@ -193,7 +193,7 @@ class RecordedResults:
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
-    """results.csv and, where pyarrow is installed, results.parquet in `folder`; the files, and a hint if one is due."""
+    """Write results.csv and, with pyarrow installed, results.parquet; return the files, and a hint if one is due."""
     results = RecordedResults.open(folder)
     formats: dict[str, FileFormat] = {CSV: "csv", **({PARQUET: "parquet"} if export.has_parquet() else {})}
     written: list[Path] = []

@@ -247,7 +247,7 @@ class _Cells:
 def _with_metrics(
     db: sqlite3.Connection, table: TableColumns, chunk: Sequence[tuple[TableRow, str | None, str | None]]
 ) -> Iterator[TableRow]:
-    """Of several values of a metric: against the image it started from, else the one measured last."""
+    """Add the metrics; of several values, that against the image it started from, else the one measured last."""
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     images = tuple({image for _, image, _ in chunk if image is not None})
     slots = ", ".join("?" * len(images))
@@ -318,7 +318,7 @@ _SHOWN: Mapping[ColumnKind, Callable[[Scalar], Scalar]] = {
 
 
 def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
-    """`rows` in lists of `size`, the last one shorter."""
+    """Yield `rows` in lists of `size`, the last one shorter."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
         yield chunk
@@ -330,7 +330,7 @@ PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
 
 
 def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """RFC 4180 with line feeds; times in ISO 8601, nothing where a cell has no value."""
+    """Write RFC 4180 with line feeds; times in ISO 8601, nothing where a cell has no value."""
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_text(cell) for cell in row] for row in rows)
@@ -407,7 +407,7 @@ WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]
 
 
 def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """`path` whole or as it was. Raises DiskFullError, RecordError."""
+    """Write `path` as a whole, or leave it as it was. Raises DiskFullError, RecordError."""
     with replace_atomically(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         WRITERS[form](text, names, rows)
@@ -421,7 +421,7 @@ def has_parquet() -> bool:
 
 
 def write_parquet_file(path: Path, frames: Iterable[pd.DataFrame]) -> None:
-    """`path` whole or as it was, from frames of equal columns (at least one frame). Raises RecordError with a hint
+    """Write `path` as a whole or not, from frames of equal columns (at least one frame). Raises RecordError with a hint
     where pyarrow is missing, DiskFullError.
     """
     if not has_parquet():

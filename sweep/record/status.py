@@ -207,7 +207,7 @@ class Mean:
     count: int = 0
 
     def take(self, value: float | None) -> None:
-        """None counts for nothing."""
+        """Take one value; None counts for nothing."""
         if value is not None:
             self.total += value
             self.count += 1
@@ -238,7 +238,7 @@ class Marginal:
 def marginals(
     rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metrics: Sequence[str] = ()
 ) -> dict[str, list[Marginal]]:
-    """By axis, one for each of its values, in the order in which the values first appear.
+    """Count by axis, one entry for each of its values, in the order in which the values first appear.
 
     `rows` are those of the results table, `metrics` some of its columns; of a variation with several images the
     first row counts.

@@ -59,7 +59,7 @@ def records(words: Iterable[str]) -> dict[str, ModelRecord]:
 
 
 def _parse_word(word: str) -> tuple[str, str, str]:
-    """(name, base, type) of a word such as tiny-sd:sd-1:main; the name may hold colons."""
+    """Split a word such as tiny-sd:sd-1:main into name, base and type; the name may hold colons."""
     name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
     bases, kinds = ({entry[place] for entry in _ALL} for place in (1, 2))
     if not name:

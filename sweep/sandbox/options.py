@@ -38,7 +38,7 @@ class Accounts:
         return token
 
     def who(self, token: str) -> str | None:
-        """Whose token that is; None where it is nobody's, or has run out."""
+        """Return whose token that is; None where it is nobody's, or has run out."""
         email, until = self._tokens.get(token, ("", 0.0))
         return email if email and self._clock() < until else None
 

@@ -162,7 +162,7 @@ async def every_output_has_its_images(subject: Subject) -> None:
 
 
 async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
-    """Also by a client that did not submit it, which is how a crashed run goes on."""
+    """Expect it also of a client that did not submit it, which is how a crashed run goes on."""
     ticket = await subject.server.submit(submission(subject.quick(3)))
     first = last(await collect_updates(subject.server, ticket))
     again = last(await collect_updates(subject.server, ticket))
@@ -172,7 +172,7 @@ async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
 
 
 async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
-    """While it is pending and after its end; one that never was is None."""
+    """Expect it while pending and after its end; of one that never was, None."""
     scene = subject.quick(4)
     sent = submission(scene)
     ticket = await subject.server.submit(sent)
@@ -252,7 +252,7 @@ async def what_we_cancel_is_cancelled(subject: Subject) -> None:
 
 
 async def what_others_cancel_is_lost(subject: Subject) -> None:
-    """Nobody here asked for it: the item is to be submitted again."""
+    """Expect that the item is to be submitted again, as nobody here asked for the end."""
     sent = submission(subject.slow(3))
     ticket = await subject.server.submit(sent)
     async with subject.another() as other:

@@ -185,7 +185,7 @@ def counts(db: sqlite3.Connection) -> Counts:
 
 
 def runs(db: sqlite3.Connection) -> list[RunRecord]:
-    """Oldest first."""
+    """List the runs, oldest first."""
     rows = db.execute(
         "SELECT number, fingerprint, experiment, axes, points, servers, command, sweep_version, begun_at, ended_at,"
         f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
@@ -234,7 +234,7 @@ def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:
 
 
 def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:
-    """(definition, its axes), the current one first."""
+    """Yield (definition, its axes), the current one first."""
     rows = db.execute(
         f"SELECT definition, axes, min(seal = {sealing('runs')}) FROM runs GROUP BY definition ORDER BY definition DESC"
     )
@@ -244,7 +244,7 @@ def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tup
 
 
 def metric_names(db: sqlite3.Connection) -> list[str]:
-    """Of every metric that was ever put, sorted."""
+    """Return the name of every metric that was ever put, sorted."""
     names = []
     for name, whole in db.execute(f"SELECT name, seal = {sealing('metric_names')} FROM metric_names ORDER BY name"):
         _believe(whole, f"the name of metric {name}")

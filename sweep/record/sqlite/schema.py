@@ -97,7 +97,7 @@ class BrokenSealError(Exception):
 
 
 def seal(*values: object) -> int:
-    """CRC-32 of a row's columns: texts, numbers and NULLs, the same in every version of Python."""
+    """Return the CRC-32 of a row's columns: texts, numbers and NULLs, the same in every version of Python."""
     return zlib.crc32("\x1f".join(["\0" if value is None else str(value) for value in values]).encode())
 
 
@@ -118,7 +118,7 @@ def sealing(table: str, alias: str = "") -> str:
 
 
 def record_error(error: sqlite3.Error, place: Path) -> RecordError:
-    """`error` of SQLite at the journal `place`, told as DiskFullError, CorruptRecordError or RecordError."""
+    """Return SQLite's `error` at the journal `place` as DiskFullError, CorruptRecordError or RecordError."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(f"{place.parent}: no space is left on the device.", hint=FULL_HINT)

@@ -28,7 +28,7 @@ def colour(value: Colour) -> PaintPlane:
 
 
 def smooth_paint(values: Any) -> Any:
-    """0 below 0, 1 above 1, and a soft way between."""
+    """Rise softly from 0 at 0 to 1 at 1, and stay there."""
     t = np.clip(values, 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -54,7 +54,7 @@ def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: 
 
 
 def grain(rng: Rng, height: int, width: int) -> PaintPlane:
-    """White noise of unit spread; large planes repeat a tile, which nobody sees."""
+    """Return white noise of unit spread; large planes repeat a tile, which nobody sees."""
     tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
     again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
     return np.tile(tile, again)[:height, :width]
@@ -75,19 +75,19 @@ def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 
 
 @lru_cache(maxsize=8)
 def grid(height: int, width: int) -> tuple[PaintPlane, PaintPlane]:
-    """Row and column of each pixel, from 0 to 1. Shared: do not write to them."""
+    """Return row and column of each pixel, from 0 to 1. Shared: do not write to them."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return y / np.float32(height), x / np.float32(width)
 
 
 def to_pixels(values: PaintPlane) -> PaintedImage:
-    """3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
+    """Return 3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
     scaled = np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
 
 def to_floats(pixels: PaintedImage) -> PaintPlane:
-    """Height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
+    """Return height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) * np.float32(1 / 255)
 
 
@@ -134,7 +134,7 @@ class Look:
     whiteness: float = 0.0  # a white backdrop
 
     def plus(self, other: Look, amount: float = 1.0) -> Look:
-        """Both together, `amount` of the other."""
+        """Return both together, `amount` of the other."""
         return Look(**{f.name: getattr(self, f.name) + amount * getattr(other, f.name) for f in fields(Look)})
 
     def times(self, amount: float) -> Look:
@@ -316,7 +316,7 @@ def _apply_tone(out: PaintPlane, look: Look) -> None:
 
 
 def _apply_colour(out: PaintPlane, look: Look) -> None:
-    """Saturation, warmth and the colours of old prints, in place."""
+    """Apply saturation, warmth and the colours of old prints, in place."""
     grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
     warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
     vivid = np.float32(max(0.0, 1 + 0.65 * look.saturation))
@@ -366,7 +366,7 @@ def _strokes(values: PaintPlane, rng: Rng) -> PaintPlane:
 
 
 def _wash(values: PaintPlane, rng: Rng) -> PaintPlane:
-    """Pigment in water: soft areas, darker rims, blooms, on rough paper."""
+    """Paint pigment in water: soft areas, darker rims, blooms, on rough paper."""
     height, width = values.shape[1:]
     soft = blur_paint(values, max(1.0, height / 110))
     tones = np.asarray(np.round(soft * 7) / 7, np.float32)

@@ -187,7 +187,7 @@ def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: floa
 
 
 def _arrangement(rng: Rng, ratio: float, edge: float, palette: Palette, accent: float) -> list[Thing]:
-    """From back to front: a tall vessel, one or two more, and fruit."""
+    """Arrange from back to front: a tall vessel, one or two more, and fruit."""
     first = int(accent * len(_GLAZES))
     main, other = _GLAZES[first], _GLAZES[(first + int(rng.integers(2, len(_GLAZES) - 1))) % len(_GLAZES)]
     pale = [float(v) for v in mix(colour(palette.light), colour(palette.horizon), 0.4).ravel()]
@@ -305,7 +305,7 @@ def _draw(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette: Palett
 
 
 def _spline(at: PaintPlane, values: PaintPlane) -> PaintPlane:
-    """Catmull-Rom through evenly spaced knots."""
+    """Draw a Catmull-Rom spline through evenly spaced knots."""
     place = np.clip(at, 0, 1) * (len(values) - 1)
     left = np.minimum(place.astype(int), len(values) - 2)
     t = place - left

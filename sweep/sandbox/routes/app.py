@@ -274,7 +274,7 @@ async def _set_faults(sandbox: Sandbox, request: web.Request) -> None:
 
 
 def _show_page(_: Sandbox, request: web.Request, **_path: str) -> web.Response:
-    """InvokeAI answers unknown GETs with its web page, and refuses other methods."""
+    """Answer unknown GETs with a web page and refuse other methods, as InvokeAI does."""
     if request.method not in {"GET", "HEAD"}:
         raise RefusedError(405, "Method Not Allowed")
     head, body = "<title>sweep sandbox</title>", "A sweep sandbox, no InvokeAI."

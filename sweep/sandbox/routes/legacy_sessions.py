@@ -159,7 +159,7 @@ SESSION_IMAGES = route("GET", f"{_S}/{{session_id}}/images", _list_session_image
 
 
 def _identify_models(sandbox: Sandbox, graph: Any) -> Any:
-    """InvokeAI 3 named models by name and base; the nodes here want today's five keys."""
+    """Add today's five keys, as InvokeAI 3 named models by name and base."""
     if isinstance(graph, list):
         return [_identify_models(sandbox, value) for value in graph]
     if not isinstance(graph, Mapping):
@@ -199,7 +199,7 @@ def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]
 
 
 def _choose_base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:
-    """SDXL where the document names an XL model and the sandbox has one, else what the first model is."""
+    """Return SDXL where the document names an XL model and the sandbox has one, else what the first model is."""
     has_xl = any(record["base"] == "sdxl" for record in mains)
     wants_xl = any("xl" in str(node.get("data", "")).lower() for node in document["nodes"] if isinstance(node, Mapping))
     if has_xl and wants_xl:

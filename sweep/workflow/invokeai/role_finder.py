@@ -173,7 +173,7 @@ def _noise(wiring: Wiring, node: str) -> list[str]:
 
 
 def _find_guidance(scene: DenoisingNodes) -> Iterator[Address]:
-    """FLUX models are guided by `guidance`; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
+    """Find what guides: `guidance` of FLUX models; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
     for node in scene.denoising:
         is_klein = any("klein" in kind for kind in _path_types(scene, node))
         names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
