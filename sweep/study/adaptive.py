@@ -71,11 +71,6 @@ class SearchTask:
     within: float = 0.0  # half width of the interval
     most: int = 0  # images
 
-    @property
-    def most_of_block(self) -> int:
-        """The most images that the search of one seed of a group takes."""
-        return 1 + len(STRIDES) + math.ceil(math.log2(len(self.levels) + 1))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -183,7 +178,7 @@ class _Decider:
 
     def _fits(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
-        most = self._task.most_of_block
+        most = 1 + len(STRIDES) + math.ceil(math.log2(len(self._task.levels) + 1))  # images of one block
         unfinished = sum(most - self._used.get((p.group, p.seed), 0) for p in self._wanted)
         return sum(self._used.values()) + unfinished + groups * most <= self._task.most
 

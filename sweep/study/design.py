@@ -38,11 +38,6 @@ class StudyAxis:
     codes: Codes
     numeric: bool
 
-    @property
-    def varies(self) -> bool:
-        """Whether there is more than one level."""
-        return len(self.levels) > 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class StudyDesign:
@@ -108,10 +103,6 @@ class StudyDesign:
     def replicates(self) -> int:
         """How often the most repeated point was rendered; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
-
-    def with_columns(self, columns: Mapping[str, FloatArray | pd.Series]) -> StudyDesign:
-        """Copy the design with these columns added to its table."""
-        return replace(self, frame=self.frame.assign(**columns))
 
     def combined(self, names: Iterable[str]) -> Codes:
         """Combine axes: a number by row for each combination of their levels that occurs; 0 everywhere for no axes."""
@@ -268,7 +259,7 @@ def read_design(
     """
     found = tuple(_read_axis(frame, name, kind) for name, kind in axes)
     seed = next((a for a in found if a.kind == "seed"), None)
-    varying = [a for a in found if a.varies and a.name != REPLICATE_COLUMN]
+    varying = [a for a in found if len(a.levels) > 1 and a.name != REPLICATE_COLUMN]
     aliases = _find_aliases(varying)
     factors = tuple(a.name for a in varying if a is not seed and a.name not in aliases)
     if seed is not None and seed.name in aliases:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, lis
     if not columns:
         return design, []
     notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)
-    return design.with_columns({**columns, "note": notes}), facts
+    return replace(design, frame=design.frame.assign(**columns, note=notes)), facts
 
 
 def rank_choices(design: StudyDesign, ratings: Ratings, metrics: Sequence[MetricFacts]) -> list[Choices]:

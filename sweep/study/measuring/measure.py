@@ -320,7 +320,8 @@ def measure_design(
         _measure(plan, tasks, cache, progress, _count_workers(workers, len(tasks)))
     columns = {metric.name: values for metric, values in zip(plan.metrics, plan.values, strict=True)}
     reasons = [plan.reasons.get(row) for row in range(len(plan.images))]
-    design = plan.design.with_columns({**columns, "reason": pd.Series(reasons, dtype=object)})
+    frame = plan.design.frame.assign(**columns, reason=pd.Series(reasons, dtype=object))
+    design = replace(plan.design, frame=frame)
     return design, [_describe_measured(plan, i) for i in range(len(plan.metrics))], facts.name
 
 
