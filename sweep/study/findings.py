@@ -24,7 +24,8 @@ from sweep.study.schema import (
     Sentence,
     StudyJson,
 )
-from sweep.study.stats.intervals import STRENGTHS, make_estimate
+from sweep.study.stats.intervals import make_estimate
+from sweep.study.stats.seeds import STRENGTHS
 from sweep.study.wording import (
     describe_choices,
     describe_distances,

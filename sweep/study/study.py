@@ -35,8 +35,17 @@ from sweep.study.schema import (
 )
 from sweep.study.stats.curves import compute_curve
 from sweep.study.stats.effects import compare_levels, compute_cell_effects, compute_effects, correct_claims
-from sweep.study.stats.intervals import SAME_POINT, check_determinism, estimate_noise, round_digits
-from sweep.study.stats.seeds import SAME_PIXELS, find_equal_levels, find_outliers, measure_diversity, rank_seeds
+from sweep.study.stats.intervals import round_digits
+from sweep.study.stats.seeds import (
+    SAME_PIXELS,
+    SAME_POINT,
+    check_determinism,
+    estimate_noise,
+    find_equal_levels,
+    find_outliers,
+    measure_diversity,
+    rank_seeds,
+)
 from sweep.study.tables import (
     CURVE_COLUMNS,
     DIFFERENCE_COLUMNS,

@@ -35,7 +35,7 @@ TEXT_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either will 
 def load_tokenizer(files: Sequence[Path]) -> Callable[[str], list[int]]:
     """Make a function from a text to its token numbers, both ends included, at most 77.
 
-    `files`: `tokenizer.json`, or `vocab.json` and `merges.txt`. Raises UsageError where they are not a CLIP tokenizer's.
+    `files`: `tokenizer.json`, or `vocab.json` and `merges.txt`. Raises UsageError where they are not a CLIP's.
     """
     from tokenizers import Tokenizer
 

@@ -1,4 +1,4 @@
-"""Means and t intervals over seeds, a check of their symmetry, and the noise floor."""
+"""Means and t intervals over seeds; estimates without an interval, and why."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
-from sweep.study.design import Codes, FloatArray, StudyDesign, solve_shifts
-from sweep.study.schema import Determinism, Estimate, NoiseFacts
+from sweep.study.design import Codes, FloatArray, solve_shifts
+from sweep.study.schema import Estimate
 
 CONFIDENCE = 0.95
 GRIDDED = 4  # images a distinct value, from which values count as rounded
@@ -145,74 +145,3 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     shifts = solve_shifts(crossed, sums.sum(axis=0), sums.sum(axis=1))
     levels = np.where(seen > 0, (sums.sum(axis=0) - crossed @ shifts) / np.maximum(seen, 1), np.nan)
     return np.where(present, matrix, levels + shifts[:, None])
-
-
-STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
-NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
-SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
-
-
-def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
-    """Estimate the metric's spread between repeats of one point, and its value at a strength of (nearly) zero.
-
-    The latter is what encoding and decoding alone cost. Differences smaller than these mean nothing.
-    """
-    floor, at = _estimate_floor(design, metric)
-    return NoiseFacts(metric=metric, replicate=_estimate_replicate(design, metric), floor=floor, floor_at=at)
-
-
-def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
-    if design.replicates < 2:
-        return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
-    response = design.response(metric)
-    rows = np.isfinite(response)
-    if not rows.any():
-        return make_estimate(reason="nothing was measured")
-    points = np.unique(design.points[rows], return_inverse=True)[1]
-    counts = np.bincount(points)
-    means = np.bincount(points, response[rows]) / counts
-    squares = float(((response[rows] - means[points]) ** 2).sum())
-    freedom = int((counts - 1).sum())
-    if freedom < 1:
-        return make_estimate(reason="no point has two images")
-    value = (squares / freedom) ** 0.5
-    tail = (1 - CONFIDENCE) / 2
-    low, high = (value * (freedom / float(chdtri(freedom, part))) ** 0.5 for part in (tail, 1 - tail))
-    return make_estimate(value, low, high, n=int((counts > 1).sum()), method="chi-square over repeated points")
-
-
-def _estimate_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
-    """Estimate the metric from the images at the lowest strength alone, over seed means."""
-    axis = next((axis for axis in design.axes if axis.name in STRENGTHS and axis.numeric), None)
-    if axis is None:
-        return make_estimate(reason="there is no strength axis"), None
-    at = float(axis.levels[0] or 0)
-    if at > NEAR_ZERO:
-        return make_estimate(reason=f"the lowest strength is {at:g}: add one of at most {NEAR_ZERO:g}"), None
-    response = design.response(metric)
-    rows = np.isfinite(response) & (axis.codes == 0)
-    units = np.maximum(design.units[rows], 0)
-    sums, counts = np.bincount(units, response[rows]), np.bincount(units)
-    found = estimate_mean(sums[counts > 0] / counts[counts > 0], method="t over seed means")
-    return (found if design.unit_count else strip_interval(found)), at
-
-
-def check_determinism(design: StudyDesign) -> Determinism | None:
-    """Check whether the server gives the same pixels for the same point; None where no point was repeated."""
-    error = design.response(SAME_POINT) if SAME_POINT in design.frame else np.empty(0)
-    rows = np.flatnonzero(np.isfinite(error))
-    if not len(rows):
-        return None
-    points = np.unique(design.points[rows], return_inverse=True)[1]
-    worst = np.zeros(int(points.max()) + 1)
-    np.maximum.at(worst, points, error[rows])
-    total, same = len(worst), int((worst == 0).sum())
-    message = f"{total} points were rendered more than once"
-    if same == total:
-        message += " and gave the same pixels every time: the server is deterministic."
-    else:
-        message += (
-            f": {same} gave the same pixels. The others gave different pixels, by up to {worst.max():.3g} of 255: "
-        )
-        message += "the server is not deterministic."
-    return Determinism(points=total, same_pixels=same, message=message)
