@@ -1,5 +1,4 @@
-from .model_catalogue import catalogue
-from .options import FAMILY, FaultInjection, SandboxOptions
+from .options import FAMILY, FaultInjection, SandboxOptions, catalogue
 from .routes.app import sandbox_server, serve_sandbox
 
 __all__ = [

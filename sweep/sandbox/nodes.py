@@ -25,8 +25,7 @@ from PIL import Image, ImageFilter
 
 from sweep.sandbox.image_library import ImageLibrary, ImageRecord, encode
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.model_catalogue import ModelRecord, identifier
-from sweep.sandbox.options import FaultDice
+from sweep.sandbox.options import FaultDice, ModelRecord, identifier
 from sweep.sandbox.painter.paint import Control, Painting, paint
 
 NodeFields = dict[str, Any]

@@ -19,10 +19,9 @@ from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution, Prepared
 from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.node_types import NodeTypes
 from sweep.sandbox.nodes import NodeContext, NodeError, NodeFields, run_node
-from sweep.sandbox.options import SandboxOptions, share
+from sweep.sandbox.options import ModelRecord, SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
 
 NODE_CACHE_SIZE = 512

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from sweep.errors import UsageError
 from sweep.sandbox.batches import Batch, RefusedError, read_batch
 from sweep.sandbox.item_queue import STATUSES, SandboxQueue
-from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.node_types import NodeTypes, document
-from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox.options import FaultInjection, SandboxOptions, records
 from sweep.workflow import builtin_schemas, node_schemas
 from tests.support.wire import datum, graph, node
 

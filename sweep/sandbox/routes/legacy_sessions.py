@@ -13,8 +13,8 @@ from sweep.errors import WorkflowError
 from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, read_graph, refuse_value
 from sweep.sandbox.graph_execution import Prepared, initial_session
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
+from sweep.sandbox.options import ModelRecord, identifier
 from sweep.sandbox.routes.middleware import body_of, read_page, route
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
