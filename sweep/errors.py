@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from types import MappingProxyType
+from typing import ClassVar, Final, Self
 
-from sweep.role_table import SYNONYMS
 from sweep.text import format_count
 
 
@@ -196,11 +196,30 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     by_lower = {c.lower(): c for c in candidates}
     lower = word.lower()
     spelled = "_".join(lower.replace("++", "pp").replace("karras", "k").split())  # as other tools name schedulers
-    for same in (spelled, SYNONYMS.get(spelled, "")):
+    for same in (spelled, _SYNONYMS.get(spelled, "")):
         if same in by_lower:
             return by_lower[same]
     found = difflib.get_close_matches(lower, by_lower, n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
+
+
+_SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(  # what other tools call an input: our name for it
+    {
+        **dict.fromkeys(("skipped_layers", "stop_at_clip_layer", "clip_skip_layers"), "clip_skip"),
+        **dict.fromkeys(("cfg", "guidance", "guidance_scale", "scale"), "cfg_scale"),
+        **dict.fromkeys(("sampler", "sampler_name", "sampling_method"), "scheduler"),
+        **dict.fromkeys(("checkpoint", "ckpt", "ckpt_name", "unet"), "model"),
+        **dict.fromkeys(("strength", "denoise", "denoising", "denoising_strength"), "denoise_strength"),
+        **dict.fromkeys(("lora_strength", "lora_scale", "lora_multiplier"), "lora_weight"),
+        **dict.fromkeys(("negative", "neg_prompt", "uc"), "negative_prompt"),
+        **dict.fromkeys(("init_image", "source", "source_image", "input_image"), "image"),
+        **dict.fromkeys(("controlnet_image", "control_net_image"), "control_image"),
+        **dict.fromkeys(("controlnet_weight", "control_strength", "controlnet_strength"), "control_weight"),
+        **dict.fromkeys(("noise_seed", "subseed"), "seed"),
+        **dict.fromkeys(("num_steps", "num_inference_steps", "sampling_steps"), "steps"),
+        **dict.fromkeys(("text", "positive_prompt"), "prompt"),
+    }
+)
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

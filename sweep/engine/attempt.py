@@ -17,9 +17,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sweep.engine import events
-from sweep.engine.concurrency import ByteBudget, ItemSlot, open_task_group, run_all
 from sweep.engine.events import Listener
-from sweep.engine.run_options import FailurePolicy, RunOptions
+from sweep.engine.limits import ByteBudget, FailurePolicy, ItemSlot, open_task_group, run_all
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point

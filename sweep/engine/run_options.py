@@ -1,4 +1,4 @@
-"""What a user may choose of a run, and the circuit breaker that ends one in which everything fails."""
+"""Options of a run: what a user may choose."""
 
 from __future__ import annotations
 
@@ -6,39 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweep.engine.concurrency import Backoff
+from sweep.engine.limits import Backoff, FailureLimit
 from sweep.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureLimit:
-    """The number of failed variations that ends the run: at `count` of them, or at `share` of all finished (0 to 1)."""
-
-    count: int | None = None
-    share: float | None = None
-    least: int = 10  # finished variations before a share says anything
-
-    @classmethod
-    def parse(cls, text: str) -> FailureLimit:
-        """Parse `20` (a count) or `20%` (a share). Raises UsageError."""
-        number = text.strip().removesuffix("%")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if text.strip().endswith("%") and 0 <= value <= 100:
-            return cls(share=value / 100)
-        if value >= 1 and value == int(value) and not text.strip().endswith("%"):
-            return cls(count=int(value))
-        raise UsageError(
-            f"{text!r} is not a limit of failures.", hint="Write a number such as 20 or a share such as 10%."
-        )
-
-    def is_reached(self, failed: int, finished: int) -> bool:
-        """Tell whether the run should end, `failed` of `finished` variations having failed in it."""
-        if self.count is not None and failed >= self.count:
-            return True
-        return self.share is not None and finished >= self.least and failed > self.share * finished
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -90,54 +59,3 @@ class RunOptions:
     user_cache: Path | None = None  # the user's file of uploads; None: only the journal remembers them
     tells_steps: bool = False  # somebody watches: report how far each image is, where servers say so
     command: Sequence[str] = ()  # what was typed, for the record
-
-
-class FailurePolicy:
-    """Counts the outcomes of this run; `reason` says why it should end, empty while it should not."""
-
-    def __init__(self, options: RunOptions) -> None:
-        self._limit = options.failures
-        self._most_alike = options.alike
-        self._last = ""
-        self._alike = 0
-        self._last_waste = ""
-        self._wasted = 0
-        self.succeeded = 0
-        self.failed = 0
-        self.reason = ""
-
-    @property
-    def outcomes(self) -> int:
-        """Variations that this run brought to an end."""
-        return self.succeeded + self.failed
-
-    def count(self, failure: str | None) -> str:
-        """Count one outcome (None: it succeeded); return `reason` at the moment it becomes true, else nothing."""
-        if failure is None:
-            self.succeeded += 1
-            self._alike, self._last = 0, ""
-            self._wasted = 0
-        else:
-            self.failed += 1
-            self._alike = self._alike + 1 if failure == self._last else 1
-            self._last = failure
-        if self.reason:
-            return ""
-        self.reason = self._judge()
-        return self.reason
-
-    def count_waste(self, failure: str) -> str:
-        """Count an attempt that rendered and brought nothing; return `reason` at the moment it becomes true."""
-        self._wasted = self._wasted + 1 if failure == self._last_waste else 1
-        self._last_waste = failure
-        if self.reason or self._wasted < self._most_alike:
-            return ""
-        self.reason = f"The last {self._wasted} images could not be fetched ({failure}); no more are begun."
-        return self.reason
-
-    def _judge(self) -> str:
-        if self._limit.is_reached(self.failed, self.failed + self.succeeded):
-            return f"{self.failed} variations failed, which is the limit given; no more are begun."
-        if self._alike >= self._most_alike:
-            return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
-        return ""

@@ -22,20 +22,21 @@ from anyio.lowlevel import RunVar
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
-from sweep.engine.concurrency import (
+from sweep.engine.limits import (
     LONGEST_ITEM,
     MOST_FUSED,
     MOST_NODES,
     SHORT_ITEM,
     ByteBudget,
     ChangeSignal,
+    FailurePolicy,
     FusionSize,
     ItemSlot,
     RunSlots,
     open_task_group,
 )
 from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
-from sweep.engine.run_options import FailurePolicy, RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
@@ -180,7 +181,7 @@ class Runner:
         self._pool = ServerPool(preparation.servers, listener, options.backoff, changes, options.takeover_after)
         self._work = WorkQueue(iterate_fresh(preparation), servers=self._pool, changes=changes)
         self._duplicates = Deduplicator(preparation.journal, listener)
-        self._failures = FailurePolicy(options)
+        self._failures = FailurePolicy(options.failures, options.alike)
         self._context = RunContext(
             journal=preparation.journal,
             store=preparation.store,

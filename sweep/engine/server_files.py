@@ -27,8 +27,8 @@ import anyio
 import anyio.to_thread
 from anyio.to_thread import run_sync
 
-from sweep.engine.concurrency import report_wait
 from sweep.engine.events import Listener
+from sweep.engine.limits import report_wait
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import ExperimentError, RecordError, ServerError, SweepError, UnfetchedError, did_you_mean
 from sweep.experiment import Experiment, FetchedFiles, write_fetched

@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
-from sweep.engine.concurrency import (
+from sweep.engine.events import Listener, Notice, ServerChanged
+from sweep.engine.limits import (
     Backoff,
     ChangeSignal,
     FusionSize,
@@ -26,7 +27,6 @@ from sweep.engine.concurrency import (
     report_wait,
     run_all,
 )
-from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.run_options import RunOptions
 from sweep.errors import (
     AttemptError,

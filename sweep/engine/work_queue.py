@@ -14,8 +14,8 @@ from typing import Final
 
 import anyio
 
-from sweep.engine.concurrency import ChangeSignal
 from sweep.engine.events import Completed, Failed, Listener
+from sweep.engine.limits import ChangeSignal
 from sweep.engine.server_pool import ServerPool
 from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
 from sweep.record import Intent, Journal, JournalPoint, KeyStatus

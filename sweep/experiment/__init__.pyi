@@ -3,7 +3,6 @@ from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_cl
 from .document import ProblemCollector, did_you_mean_file, path_kind
 from .experiment import Experiment
 from .grid import Grid, Space
-from .input_types import INPUT_NAMES, is_address, parse_numbered, strip_number
 from .inputs import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
 from .model import (
     Axis,
@@ -27,7 +26,6 @@ from .model import (
 from .schema import make_experiment_schema
 
 __all__ = [
-    "INPUT_NAMES",
     "Axis",
     "AxisKind",
     "CellSeeds",
@@ -56,15 +54,12 @@ __all__ = [
     "Variation",
     "compile_clause",
     "did_you_mean_file",
-    "is_address",
     "is_reference",
     "make_experiment_schema",
     "parse_axis",
-    "parse_numbered",
     "path_kind",
     "put_cell_seeds",
     "replace_words",
-    "strip_number",
     "write_experiment",
     "write_fetched",
 ]

@@ -17,16 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.document import did_you_mean_file, path_kind, read_text
-from sweep.experiment.input_types import (
-    as_written,
-    describe_bounds,
-    find_role,
-    find_text_problem,
-    find_value_problem,
-    is_image,
-    quote,
-    strip_number,
-)
 from sweep.experiment.model import (
     Axis,
     AxisKind,
@@ -43,7 +33,18 @@ from sweep.experiment.model import (
     UndrawnLevels,
     to_fraction,
 )
-from sweep.role_table import SEED_MAX, Role
+from sweep.role_table import (
+    SEED_MAX,
+    Role,
+    as_written,
+    describe_bounds,
+    find_role,
+    find_text_problem,
+    find_value_problem,
+    is_image,
+    quote,
+    strip_number,
+)
 from sweep.text import format_count
 from sweep.types import Scalar
 

@@ -16,8 +16,8 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import ExperimentError, UsageError
 from sweep.experiment.document import dump_yaml, read_text
-from sweep.experiment.input_types import find_role, strip_number
 from sweep.experiment.schema import AXIS_KEYS
+from sweep.role_table import find_role, strip_number
 from sweep.text import truncate
 
 Number: TypeAlias = int | float

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from sweep.errors import SweepError, did_you_mean
-from sweep.experiment.input_types import quote
+from sweep.role_table import quote
 
 MAX_CONDITION_DEPTH: Final = 50
 _TOO_MUCH: Final = "is more than a condition may hold: compare axes with values, joined by and, or, not"

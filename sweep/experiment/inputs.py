@@ -18,9 +18,9 @@ from typing import Any, Final
 from sweep.experiment.axes import AxisError
 from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.document import Document, DocumentPath, did_you_mean_file, expand_path
-from sweep.experiment.input_types import find_value_problem, is_image, quote
 from sweep.experiment.model import InputImage, Setting
 from sweep.image_conversion import hash_prepared, is_ready, upright_size
+from sweep.role_table import find_value_problem, is_image, quote
 
 MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000

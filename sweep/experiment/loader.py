@@ -27,16 +27,6 @@ from sweep.experiment.document import (
     quote_source,
     write_as_run,
 )
-from sweep.experiment.input_types import (
-    INPUT_NAMES,
-    TEMPLATE_NAMES,
-    describe_no_target,
-    find_role,
-    is_address,
-    is_target,
-    quote,
-    strip_number,
-)
 from sweep.experiment.inputs import UNFETCHED, FetchedFiles, InputReader, is_reference
 from sweep.experiment.model import (
     Axis,
@@ -47,7 +37,17 @@ from sweep.experiment.model import (
 )
 from sweep.experiment.overrides import apply_overrides, include_files
 from sweep.experiment.validation import GridValidator, validate_shape
-from sweep.role_table import ROLE_NAMES
+from sweep.role_table import (
+    INPUT_NAMES,
+    ROLE_NAMES,
+    TEMPLATE_NAMES,
+    describe_no_target,
+    find_role,
+    is_address,
+    is_target,
+    quote,
+    strip_number,
+)
 from sweep.text import format_count
 
 _OWN_NAME: Final = " If the name is your own, add target: and the input that the axis sets."

@@ -20,9 +20,8 @@ from sweep.experiment.document import (
     read_file,
     read_text,
 )
-from sweep.experiment.input_types import INPUT_NAMES, find_role, is_address, parse_numbered
 from sweep.experiment.schema import AXIS_KEYS, list_section_keys
-from sweep.role_table import ROLE_NAMES
+from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20

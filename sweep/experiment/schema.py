@@ -12,8 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
-from sweep.experiment.input_types import CONTROLS, INPUT_NAMES, NUMBERED, TEMPLATE_NAMES, quote
-from sweep.role_table import ROLE_TABLE
+from sweep.role_table import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, quote
 
 
 def _make_error(message: str) -> ValueError:

@@ -15,7 +15,6 @@ from sweep.experiment.axis_arguments import suggest_axis
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
 from sweep.experiment.grid import make_space
-from sweep.experiment.input_types import TEMPLATE_NAMES, quote
 from sweep.experiment.model import (
     Axis,
     AxisKind,
@@ -34,6 +33,7 @@ from sweep.experiment.schema import (
     list_known_keys,
     list_section_keys,
 )
+from sweep.role_table import TEMPLATE_NAMES, quote
 
 
 def validate_shape(document: Document, problems: ProblemCollector[DocumentPath]) -> ExperimentFile:

@@ -24,18 +24,16 @@ from sweep.experiment import (
     Level,
     MadeLevels,
     ProblemCollector,
-    is_address,
     is_reference,
-    parse_numbered,
     path_kind,
 )
 from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, note_strengths
-from sweep.plan.field_rules import FieldRule, RuleBuilder
+from sweep.plan.field_rules import Assignments, FieldRule, RuleBuilder, Slot, TargetResolver
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.model_finder import ModelFinder, fit_models, list_model_fields
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
-from sweep.plan.targets import Assignments, Slot, TargetResolver
+from sweep.role_table import is_address, parse_numbered
 from sweep.types import Scalar
 from sweep.workflow import (
     TEMPLATES,

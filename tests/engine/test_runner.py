@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from sweep.engine import events
-from sweep.engine.run_options import FailureLimit
+from sweep.engine.limits import FailureLimit
 from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
 from sweep.record import RecordedResults

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from sweep.engine.concurrency import RunSlots
+from sweep.engine.limits import RunSlots
 from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_signals, request_stop, watch_requests
 
 THRICE = """

@@ -12,10 +12,9 @@ from PIL import Image
 
 from sweep.errors import ExperimentError, UnfetchedError
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.input_types import INPUT_NAMES, is_address
 from sweep.experiment.inputs import write_fetched
 from sweep.experiment.model import Replacement, replace_words
-from sweep.role_table import ROLE_NAMES
+from sweep.role_table import INPUT_NAMES, ROLE_NAMES, is_address
 from tests.experiment.conftest import Load, image, with_axes
 
 DECIDES_A_IMAGE = {

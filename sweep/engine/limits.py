@@ -1,4 +1,4 @@
-"""How much is done at once and when: concurrency limits, back-off, the size of fused items, task groups.
+"""Limits of a run: how much is done at once, back-off, the size of fused items, the failures that end it; task groups.
 
 A server's limit follows AIMD (additive increase, multiplicative decrease), as congestion control does: it is halved
 when the server asks for less and grows by about one a round trip. Concurrency has two levels: a slot at the server,
@@ -25,6 +25,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sweep.engine.events import Listener, Notice
+from sweep.errors import UsageError
 
 REPORT_WAIT_AFTER: Final = 4.0  # seconds without a word after which a person is told what is waited for
 
@@ -328,3 +329,85 @@ async def _acquire(limiter: anyio.CapacityLimiter, slot: ItemSlot) -> None:
         limiter.acquire_on_behalf_of_nowait(slot)
     except anyio.WouldBlock:
         await limiter.acquire_on_behalf_of(slot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLimit:
+    """The number of failed variations that ends the run: at `count` of them, or at `share` of all finished (0 to 1)."""
+
+    count: int | None = None
+    share: float | None = None
+    least: int = 10  # finished variations before a share says anything
+
+    @classmethod
+    def parse(cls, text: str) -> FailureLimit:
+        """Parse `20` (a count) or `20%` (a share). Raises UsageError."""
+        number = text.strip().removesuffix("%")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if text.strip().endswith("%") and 0 <= value <= 100:
+            return cls(share=value / 100)
+        if value >= 1 and value == int(value) and not text.strip().endswith("%"):
+            return cls(count=int(value))
+        raise UsageError(
+            f"{text!r} is not a limit of failures.", hint="Write a number such as 20 or a share such as 10%."
+        )
+
+    def is_reached(self, failed: int, finished: int) -> bool:
+        """Tell whether the run should end, `failed` of `finished` variations having failed in it."""
+        if self.count is not None and failed >= self.count:
+            return True
+        return self.share is not None and finished >= self.least and failed > self.share * finished
+
+
+class FailurePolicy:
+    """Counts the outcomes of this run; `reason` says why it should end, empty while it should not."""
+
+    def __init__(self, limit: FailureLimit, most_alike: int) -> None:
+        self._limit = limit
+        self._most_alike = most_alike
+        self._last = ""
+        self._alike = 0
+        self._last_waste = ""
+        self._wasted = 0
+        self.succeeded = 0
+        self.failed = 0
+        self.reason = ""
+
+    @property
+    def outcomes(self) -> int:
+        """Variations that this run brought to an end."""
+        return self.succeeded + self.failed
+
+    def count(self, failure: str | None) -> str:
+        """Count one outcome (None: it succeeded); return `reason` at the moment it becomes true, else nothing."""
+        if failure is None:
+            self.succeeded += 1
+            self._alike, self._last = 0, ""
+            self._wasted = 0
+        else:
+            self.failed += 1
+            self._alike = self._alike + 1 if failure == self._last else 1
+            self._last = failure
+        if self.reason:
+            return ""
+        self.reason = self._judge()
+        return self.reason
+
+    def count_waste(self, failure: str) -> str:
+        """Count an attempt that rendered and brought nothing; return `reason` at the moment it becomes true."""
+        self._wasted = self._wasted + 1 if failure == self._last_waste else 1
+        self._last_waste = failure
+        if self.reason or self._wasted < self._most_alike:
+            return ""
+        self.reason = f"The last {self._wasted} images could not be fetched ({failure}); no more are begun."
+        return self.reason
+
+    def _judge(self) -> str:
+        if self._limit.is_reached(self.failed, self.failed + self.succeeded):
+            return f"{self.failed} variations failed, which is the limit given; no more are begun."
+        if self._alike >= self._most_alike:
+            return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
+        return ""

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine.concurrency import Backoff, Limit
-from sweep.engine.run_options import FailureLimit, FailurePolicy, RunOptions, parse_fusion, parse_shard
+from sweep.engine.limits import Backoff, FailureLimit, FailurePolicy, Limit
+from sweep.engine.run_options import parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 
@@ -75,18 +75,18 @@ def test_shards_and_fusion_are_read() -> None:
 
 
 def test_a_count_of_failures_ends_the_run_once() -> None:
-    verdict = FailurePolicy(RunOptions(failures=FailureLimit(count=2)))
+    verdict = FailurePolicy(FailureLimit(count=2), 10)
     assert [bool(verdict.count(said)) for said in ("a", None, "b", "c")] == [False, False, True, False]
     assert (verdict.failed, verdict.succeeded) == (3, 1)
 
 
 def test_a_share_of_failures_needs_enough_outcomes_to_say_anything() -> None:
-    verdict = FailurePolicy(RunOptions(failures=FailureLimit(share=0.2)))
+    verdict = FailurePolicy(FailureLimit(share=0.2), 10)
     answers = [verdict.count(f"error {n}" if n % 3 == 0 else None) for n in range(12)]
     assert [bool(answer) for answer in answers].index(True) == 9
 
 
 def test_failures_that_read_alike_without_a_success_between_are_one_cause() -> None:
-    verdict = FailurePolicy(RunOptions(alike=3))
+    verdict = FailurePolicy(FailureLimit(), 3)
     assert not any(verdict.count(said) for said in ("x", "x", None, "x", "x", "y", "x", "x"))
     assert "failed alike (x)" in verdict.count("x")
