@@ -1,5 +1,4 @@
 from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
-from .design import read_design
 from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.measure import MeasureProgress, measure_now
 from .measuring.pool import measure_all
@@ -8,6 +7,7 @@ from .measuring.worker import start_follower
 from .metrics.base import Formula, Metric
 from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
 from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
+from .observations import read_design
 from .ratings import add_ratings
 from .schema import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
 from .stats.curves import compute_curve

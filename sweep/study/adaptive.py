@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from sweep.errors import UsageError
-from sweep.study.design import FloatArray
+from sweep.study.observations import FloatArray
 from sweep.study.schema import AdaptiveGroup, AdaptiveResult, Estimate, Group
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
 

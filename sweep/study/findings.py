@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from sweep.study.design import StudyDesign
+from sweep.study.observations import StudyDesign
 from sweep.study.schema import (
     Curve,
     DesignFacts,

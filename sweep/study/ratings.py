@@ -20,8 +20,8 @@ from scipy.special import ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
-from sweep.study.design import FloatArray, StudyDesign
 from sweep.study.metrics.base import describe_column
+from sweep.study.observations import FloatArray, StudyDesign
 from sweep.study.schema import ChoiceRank, Choices, Direction, MetricFacts
 from sweep.study.stats.intervals import CONFIDENCE
 

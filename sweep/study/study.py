@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sweep.study.design import (
+from sweep.study.findings import choose_metric, count_holds, recommend_levels, write_findings
+from sweep.study.metrics.registry import describe_columns, list_standard
+from sweep.study.observations import (
     BOOKKEEPING,
     StudyDesign,
     add_bookkeeping,
@@ -18,8 +20,6 @@ from sweep.study.design import (
     is_measurement,
     read_design,
 )
-from sweep.study.findings import choose_metric, count_holds, recommend_levels, write_findings
-from sweep.study.metrics.registry import describe_columns, list_standard
 from sweep.study.schema import (
     AdaptiveResult,
     AxisDistance,

@@ -13,7 +13,7 @@ import pytest
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, RecordedResults
 from sweep.results import Results
-from sweep.study.design import read_design
+from sweep.study.observations import read_design
 from sweep.study.ratings import (
     Ratings,
     add_ratings,

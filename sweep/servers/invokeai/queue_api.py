@@ -20,7 +20,6 @@ MOST_IDS = 1000  # a server answers 422 to more in one call
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
-IDLE_EVENTS = frozenset({"invocation_progress", "generator_progress", "batch_enqueued", "model_load_started"})
 SEARCH_ORDER = ("pending", "in_progress", "completed", "failed", "canceled", "pending", "in_progress", "completed")
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
@@ -78,14 +77,11 @@ class QueueApi:
     def is_wanted(self, event: str, text: str) -> bool:
         """See `EventListener.is_wanted`.
 
-        Of all the nodes that start, the first of an item tells how long the server took to come to it; of those that
-        are done, the ones that brought an image count.
+        Of all the nodes that start, the first of an item tells how long the server took to come to it.
         """
         if event == "invocation_started":
             return bool(self._tracker.taken_up)
-        if event == "invocation_progress":
-            return '"percentage"' in text and self._tracker.takes_step()
-        return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
+        return event != "invocation_progress" or ('"percentage"' in text and self._tracker.takes_step())
 
     def handle_event(self, event: str, data: Any) -> None:
         """See `EventListener.handle_event`, for the events of any release of this API."""

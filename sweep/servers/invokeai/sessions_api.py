@@ -16,7 +16,7 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http
-from sweep.servers.invokeai.queue_api import IDLE_EVENTS, note_image
+from sweep.servers.invokeai.queue_api import note_image
 from sweep.servers.invokeai.resources import BEFORE_3_1, ServerResources
 from sweep.servers.invokeai.session_results import read_end, session_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
@@ -69,8 +69,8 @@ class SessionsApi:
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
         return [("subscribe", {"session": item.item_id}) for item in self._tracker.heard_items() if item.item_id]
 
-    def is_wanted(self, event: str, text: str) -> bool:
-        return event not in IDLE_EVENTS and (event != "invocation_complete" or '"image_name"' in text)
+    def is_wanted(self, event: str, _text: str) -> bool:
+        return event != "invocation_progress"
 
     def handle_event(self, event: str, data: Any) -> None:
         session_id = text(mapping(data).get("graph_execution_state_id")) or ""

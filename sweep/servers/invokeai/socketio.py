@@ -35,6 +35,9 @@ class ConnectionLostError(Exception):
 SOCKET_ERRORS: Final = (ConnectionLostError, aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
+IDLE_EVENTS: Final = frozenset({"generator_progress", "batch_enqueued", "model_load_started"})  # tell nothing of use
+
+
 class EventListener(Protocol):
     """Who takes the events of a connection."""
 
@@ -42,7 +45,7 @@ class EventListener(Protocol):
         """Return the events to send whenever the connection is up: subscriptions end with it."""
 
     def is_wanted(self, event: str, text: str) -> bool:
-        """Return whether an event is worth parsing, by its name and its text."""
+        """Return whether an event that is not idle is worth parsing, by its name and its text."""
 
     def handle_event(self, event: str, data: Any) -> None:
         """Take one event."""
@@ -168,7 +171,11 @@ def _pass_on(text: str, listener: EventListener) -> None:
     begin = text.find('["', 2, 24)
     end = text.find('"', begin + 2)
     is_ours = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
-    if begin < 0 or end < 0 or not is_ours or not listener.is_wanted(text[begin + 2 : end], text):
+    if begin < 0 or end < 0 or not is_ours:
+        return
+    name = text[begin + 2 : end]
+    is_idle = name in IDLE_EVENTS or (name == "invocation_complete" and '"image_name"' not in text)  # without an image
+    if is_idle or not listener.is_wanted(name, text):
         return
     try:
         event = sequence(parse(text[begin:]))

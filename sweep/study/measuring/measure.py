@@ -25,7 +25,6 @@ import pandas as pd
 
 from sweep.errors import SweepError, UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults
-from sweep.study.design import FloatArray, StudyDesign, read_design
 from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
 from sweep.study.measuring.worker import step_back
@@ -41,6 +40,7 @@ from sweep.study.metrics.planes import (
     working_shape,
 )
 from sweep.study.metrics.registry import resolve_metrics
+from sweep.study.observations import FloatArray, StudyDesign, read_design
 from sweep.study.schema import AxisDistance, Group, LevelValue, MetricFacts
 
 MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from sweep.study.design import FloatArray, Mask, StudyDesign
+from sweep.study.observations import FloatArray, Mask, StudyDesign
 from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.stats.intervals import (
     CONFIDENCE,

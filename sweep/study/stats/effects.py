@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from sweep.study.design import Codes, FloatArray, Mask, StudyDesign
+from sweep.study.observations import Codes, FloatArray, Mask, StudyDesign
 from sweep.study.schema import Curve, Difference, Effects, MetricFacts, Share
 from sweep.study.stats.curves import SPARSE
 from sweep.study.stats.intervals import (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sweep.study.design import Codes, FloatArray, solve_shifts
+from sweep.study.observations import Codes, FloatArray, solve_shifts
 from sweep.study.schema import Estimate
 
 CONFIDENCE = 0.95

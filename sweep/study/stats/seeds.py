@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import chdtri
 
-from sweep.study.design import ROUNDS, Codes, FloatArray, StudyDesign
+from sweep.study.observations import ROUNDS, Codes, FloatArray, StudyDesign
 from sweep.study.schema import (
     Determinism,
     Direction,

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.comfyui.formats import is_drawing, is_prompt, read_drawing, read_prompt
+from sweep.workflow.comfyui.formats import is_drawing, is_prompt, read_drawing, read_prompt, translate_portable
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
-from sweep.workflow.comfyui.portable_format import translate_portable
 from sweep.workflow.comfyui.role_finder import (
     ROLE_FINDERS,
     SamplingNodes,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.design import add_bookkeeping, read_design
 from sweep.study.metrics.registry import describe_columns
+from sweep.study.observations import add_bookkeeping, read_design
 from sweep.study.schema import Curve
 from sweep.study.stats.curves import (
     BRACKET,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.design import Codes, FloatArray
+from sweep.study.observations import Codes, FloatArray
 from sweep.study.stats.effects import adjust_p_values, split_variance
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, planted

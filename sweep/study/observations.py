@@ -1,4 +1,4 @@
-"""Axes, units of replication and cells of a table."""
+"""Observations: what a table measured, laid out by axes, units of replication (seeds) and cells."""
 
 from __future__ import annotations
 
