@@ -26,7 +26,7 @@ async def test_tokens_that_run_out_are_renewed_and_no_point_is_lost(bench: Bench
         summary = await run(experiment, [client], options=AT_ONCE, results=bench.root / "results", listener=listener)
 
         assert (summary.completed, summary.failed, summary.reason) == (6, 0, "")
-        assert sandbox.accounts.logins > 2
+        assert sandbox.accounts.logins >= 2  # the first, and at least one when the token had run out
         assert sum(sandbox.renders.values()) == 6
 
 
