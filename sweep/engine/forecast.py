@@ -174,7 +174,7 @@ def _standing(plan: Plan, past: Past) -> tuple[int, int]:
 
 
 def image_size(plan: Plan, past: Past) -> tuple[int, int]:
-    """Width and height of the images in pixels: as the graph says it, else as the source has it."""
+    """Return width and height of the images in pixels: as the graph says it, else as the source has it."""
     if past.pixels:
         return past.pixels, 1
     sized = [node.fields for node in plan.graph.nodes.values() if {"width", "height"} <= set(node.fields)]

@@ -190,7 +190,7 @@ class Builder:
         way: str = _OWN_NAME,
         reads_at: DocumentPath | None = None,
     ) -> AxisDraft:
-        """`default` is what the axis sets where neither its name nor `target` says it, empty where it need not.
+        """Draft an axis. `default` is what it sets where neither its name nor `target` says it, or empty.
 
         `way` says what to do about a name that sets nothing, `reads_at` where the values stand.
         """

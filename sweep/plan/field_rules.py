@@ -277,7 +277,7 @@ def compose(prompt: str, variation: str) -> str:
 
 
 def list_loras(setting: Setting) -> list[tuple[str, float | None]]:
-    """(name, weight) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
+    """List (name, weight) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
     items = setting if isinstance(setting, list) else [] if setting is None else [setting]
     return [
         (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)

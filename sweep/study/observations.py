@@ -323,7 +323,9 @@ def _find_aliases(axes: Sequence[StudyAxis]) -> dict[str, str]:
 
 
 def _step_together(early: StudyAxis, late: StudyAxis, cells: int) -> bool:
-    """One-to-one. Numbers that are different in each of the `cells` are so by chance in a random design: they must
+    """Tell whether two axes step one-to-one.
+
+    Numbers that differ in each of the `cells` do so by chance in a random design: they must
     rise or fall together.
     """
     if len(early.levels) != len(late.levels):

@@ -278,7 +278,7 @@ def _read_palette(text: str) -> Palette:
 
 
 def _draw_look(word: str) -> Look:
-    """Unknown words count too, by their hash."""
+    """Draw a look from the words of a prompt; unknown words count too, by their hash."""
     return Look(**{name: (2 * chance(word, name) - 1) * _CHANCE for name in _CHANCES})
 
 

@@ -61,7 +61,7 @@ def send(stream: BinaryIO, message: object) -> None:
 
 
 def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
-    """First message: the metrics. Then tasks, each answered, until EOFError at the stream's end."""
+    """Read the metrics, then answer one task after the other, until EOFError at the stream's end."""
     from sweep.study.measuring.task import measure_task
 
     try:

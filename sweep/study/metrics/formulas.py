@@ -114,7 +114,7 @@ def ms_ssim(view: ImagePair) -> float:
 
 
 def scales(view: ImagePair) -> list[tuple[float, float]]:
-    """(SSIM, its contrast-structure part) at each of up to five scales; computed once for both metrics."""
+    """List (SSIM, its contrast-structure part) at each of up to five scales; computed once for both metrics."""
     return view.derived("ssim scales", _scales)
 
 
@@ -129,7 +129,7 @@ def _scales(view: ImagePair) -> list[tuple[float, float]]:
 
 
 def _ssim_of(total: Plane, rest: Plane) -> tuple[float, float]:
-    """From sum and difference of two planes: SSIM asks only for what these give with four filters instead of five."""
+    """Compute it from sum and difference of two planes, which takes four filters instead of five."""
     c1, c2 = STABLE
     mean_total, mean_rest = smooth(total, GAUSSIAN) ** 2, smooth(rest, GAUSSIAN) ** 2
     var_total = smooth(total * total, GAUSSIAN) - mean_total
@@ -141,7 +141,7 @@ def _ssim_of(total: Plane, rest: Plane) -> tuple[float, float]:
 
 
 def _ratio(total: Plane, rest: Plane, constant: float) -> Plane:
-    """(2ab + c) / (a² + b² + c) from (a + b)² and (a − b)²."""
+    """Return (2ab + c) / (a² + b² + c) from (a + b)² and (a − b)²."""
     twice = np.float32(2 * constant)
     return (total - rest + twice) / (total + rest + twice)
 
@@ -260,7 +260,7 @@ def _phash(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_
 
 
 def histogram(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Share of pixels of each of 256 luma codes."""
+    """Return the share of pixels of each of 256 luma codes."""
     codes = np.rint(luma(image)).astype(np.uint8)
     return np.bincount(codes.ravel(), minlength=BINS) / codes.size
 

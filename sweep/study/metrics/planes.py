@@ -107,13 +107,13 @@ def decode(path: Path | SentImage) -> Image.Image:
 
 
 def _first_line(error: Exception) -> str:
-    """Of its message, without the path or the object that Pillow and the system end it with."""
+    """Return the message without the path or the object that Pillow and the system end it with."""
     first = (str(error).splitlines() or [""])[0] or type(error).__name__
     return re.split(r":? ['<]", first)[0]
 
 
 def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
-    """Width and height with the longest side at most `working_size`; smaller images stay as they are."""
+    """Return width and height with the longest side at most `working_size`; smaller images stay as they are."""
     longest = max(width, height)
     if longest <= working_size:
         return width, height
@@ -134,7 +134,7 @@ def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, hexadecimal; UnreadableImageError where it cannot be read."""
+    """Return the SHA-256 of the file's bytes, hexadecimal. Raises UnreadableImageError."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -149,7 +149,7 @@ SMALL_SIDE = 64  # px of the longest side for colour
 
 
 def luma(image: DecodedImage) -> Plane:
-    """Y' of BT.601, 0–255, float32."""
+    """Return Y' of BT.601, 0–255, float32."""
     return image.derived("luma", lambda p: p.rgb @ LUMA)
 
 
@@ -162,7 +162,7 @@ def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
 
 
 def _along(plane: Plane, taps: tuple[float, ...]) -> Plane:
-    """Down the columns. Pairs of equal taps are added first: a third fewer multiplications."""
+    """Filter down the columns. Pairs of equal taps are added first: a third fewer multiplications."""
     radius = len(taps) - 1
     height = plane.shape[0] - 2 * radius
     result = plane[radius : radius + height] * np.float32(taps[-1])
@@ -176,19 +176,19 @@ def _along(plane: Plane, taps: tuple[float, ...]) -> Plane:
 
 
 def blur(plane: Plane) -> Plane:
-    """Five binomial taps each way, edges mirrored; the same size."""
+    """Blur by five binomial taps each way, edges mirrored; the same size."""
     return smooth(np.pad(plane, 2, mode="reflect" if min(plane.shape) > 2 else "edge"), BINOMIAL)
 
 
 def halved(plane: Plane) -> Plane:
-    """Mean of 2 × 2 blocks; an odd last row or column is left out."""
+    """Return the mean of 2 × 2 blocks; an odd last row or column is left out."""
     height, width = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
     even = plane[:height:2] + plane[1:height:2]
     return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
 
 
 def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
-    """Fine, middle and coarse structure of the luma: the finest band of a Laplacian pyramid, the one half way down,
+    """Return fine, middle and coarse structure of the luma: a Laplacian pyramid's finest band, the one half way down,
     and the smooth rest at 32 px.
     """
     return image.derived("bands", _bands)
@@ -208,7 +208,7 @@ def _bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
 
 @cache
 def linear_of_srgb() -> Plane:
-    """Linear light of each of the 256 sRGB codes (IEC 61966-2-1)."""
+    """Return the linear light of each of the 256 sRGB codes (IEC 61966-2-1)."""
     codes = np.arange(256) / 255
     return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
@@ -232,7 +232,7 @@ TO_LAB = np.array(
 
 
 def oklab_of(linear: Plane) -> Plane:
-    """OKLab of linear sRGB (last axis), with the matrices of B. Ottosson, "A perceptual color space for image
+    """Return OKLab of linear sRGB (last axis), with the matrices of B. Ottosson, "A perceptual color space for image
     processing" (2020).
     """
     lms = np.cbrt(linear @ TO_LMS.T)
@@ -241,7 +241,7 @@ def oklab_of(linear: Plane) -> Plane:
 
 
 def small_oklab(image: DecodedImage) -> Plane:
-    """OKLab at 64 px: tone and colour without texture."""
+    """Return OKLab at 64 px: tone and colour without texture."""
     return image.derived("oklab", _small_oklab)
 
 

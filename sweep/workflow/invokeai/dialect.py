@@ -177,7 +177,7 @@ class InvokeAIDialect(Dialect):
         return steps_run(strength, steps)
 
     def add_clip_skip(self, graph: Graph) -> Graph:
-        """Only the encoder of SD 1 and 2 has layers that may be skipped."""
+        """Skip layers of the encoder: only that of SD 1 and 2 has some that may be skipped."""
         encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type == "compel"}
         return graph.inserting(Node("clip_skip", "clip_skip"), ("clip", "clip"), encoders)
 
