@@ -101,7 +101,7 @@ async def test_sheet_rejects_what_it_cannot_draw(folder: Path, request_: SheetRe
 
 
 def test_sheet_rejects_a_folder_without_results(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="journal.sqlite is missing"):
+    with pytest.raises(UsageError, match=r"journal\.sqlite is missing"):
         write_sheet(tmp_path, SheetRequest(x="seed"))
 
 
