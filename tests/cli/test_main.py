@@ -78,6 +78,7 @@ def test_run_in_the_background_ignores_sigint(home: Path) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("done")
 def test_shell_completion_offers_commands_options_and_runs() -> None:
     for typed, offered in (("sweep ver", "verify"), ("sweep run --fu", "--fuse"), ("sweep status sm", "small")):
@@ -184,6 +185,7 @@ def run_in_shell(command: str) -> int:
     return subprocess.run(["bash", "-c", command.replace("sweep ", f"{entry} ", 1)], timeout=60).returncode
 
 
+@pytest.mark.slow
 def test_run_renders_with_every_stream_closed(home: Path) -> None:
     write_experiment(home / "two.yaml", name="two", axes={"seed": [1, 2]})
 
@@ -191,6 +193,7 @@ def test_run_renders_with_every_stream_closed(home: Path) -> None:
     assert len(list(Path("results/two/images").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_exit_code_says_what_a_full_device_cannot(home: Path) -> None:
     assert run_in_shell("sweep plan small.yaml >/dev/full 2>/dev/full") == 4
     assert run_in_shell("sweep plan none.yaml 2>/dev/full") == 2

@@ -135,6 +135,7 @@ def same_or_told(bench: Bench, rows: list[dict[str, Any]]) -> None:
     assert found == rows
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_said(bench: Bench, forks: Zygote) -> None:
     server = bench.sandbox(latency=60)
     pid, _ = bench.command("run", str(bench.write()), "--server", server.url, "--progress", "none", "--no-report")

@@ -46,6 +46,7 @@ def damaged(whole: Path, folder: Path, content: bytes) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_told_or_harmless(whole: Path, tmp_path: Path) -> None:
     content = (whole / JOURNAL_FILE).read_bytes()
     expected = list(RecordedResults(whole).rows())

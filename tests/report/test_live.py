@@ -201,6 +201,7 @@ async def test_server_refuses_ratings_from_another_page(folder: Path) -> None:
         assert answer.status == 403
 
 
+@pytest.mark.slow
 async def test_overview_lists_runs_and_says_what_two_share(tmp_path: Path) -> None:
     await paint_folder(tmp_path / "one")
     await paint_folder(tmp_path / "two", Plan(failed={0: "out of memory"}))

@@ -40,6 +40,7 @@ async def child(root: Path, step_latency: float) -> AsyncIterator[str]:
         await process.wait()
 
 
+@pytest.mark.slow
 async def test_store_root_is_used_by_one_process(tmp_path: Path) -> None:
     root = tmp_path / "a root"
     async with child(root, 0):
@@ -50,6 +51,7 @@ async def test_store_root_is_used_by_one_process(tmp_path: Path) -> None:
         assert (await wire.call("GET", f"{API}/app/version")).status == 200
 
 
+@pytest.mark.slow
 async def test_store_after_a_kill_cancels_the_running_item_and_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "a root"
     async with child(root, 0) as url, wire(url) as found:

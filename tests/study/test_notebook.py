@@ -30,6 +30,7 @@ def run_cell(source: str, namespace: dict[str, Any]) -> object:
     return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
+@pytest.mark.slow
 def test_the_notebook_renders_the_quickstart_and_studies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "experiments"
     (folder / "images").mkdir(parents=True)
