@@ -19,7 +19,7 @@ from sweep.servers.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0), takeover_after=0)  # no waiting between attempts, nor for servers
 QUICK = Timings(
-    retry=0.01, poll_listening=0.5, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3, gone=0.3
+    retry=0.01, poll_listening=0.15, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3, gone=0.3
 )
 
 

@@ -34,7 +34,7 @@ from sweep.servers.http import Timings
 from sweep.study import choose_next_points
 
 QUICK = Timings(
-    connect=2, read=5, retry=0.02, poll_listening=1, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, gone=0.3
+    connect=2, read=5, retry=0.02, poll_listening=0.4, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, gone=0.3
 )
 BACKOFF = Backoff(base=0.05, cap=0.3)
 
