@@ -44,9 +44,11 @@ def validate_shape(document: Document, problems: ProblemCollector[DocumentPath])
     except ValidationError as error:
         details = error.errors(include_url=False)
     pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    misspelt = {_locate(detail["loc"], document)[:-1] for detail in details if detail["type"] == "extra_forbidden"}
     for detail in details:
         place = _locate(detail["loc"], document)
-        _report(problems, document, place, detail)
+        if not (detail["type"] == "missing" and place[0] == "axes" and place[:-1] in misspelt):  # one slip, one problem
+            _report(problems, document, place, detail)
         if not place:
             continue
         section = pruned.get(str(place[0]))
@@ -101,7 +103,10 @@ def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
         others = ", ".join(key for key in beside if key in known)
         return f"{join_path(place[:-1])} cannot have {last} beside {others}"
-    return f"{join_path(place)} is not known here.{did_you_mean(last, [key for key in known if key not in beside])}"
+    near = did_you_mean(last, [key for key in known if key not in beside])
+    if not near and place[0] == "axes":
+        near = did_you_mean(last, AXIS_KEYS)
+    return f"{join_path(place)} is not known here.{near}"
 
 
 def _describe_no_axis(name: str, raw: Any) -> str:

@@ -176,7 +176,8 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("steps: [20, 20]", "4:15  axes.steps: 20 appears twice (values 1 and 2)"),
         ("cfg_scale: [4, 4.0]", "4:18  axes.cfg_scale: 4 appears twice (values 1 and 2)"),
         ("steps: {start: 1, stop: 2, step: 0.5}", "4:3  axes.steps must be whole numbers; these steps are not"),
-        ("steps: {start: 1, stop: 2, stp: 1}", "4:3  axes.steps needs step"),
+        ("steps: {start: 1, stop: 2, stp: 1}", "4:30  axes.steps.stp is not known here. Did you mean step?"),
+        ("seed: {start: 1, cnt: 2}", "4:20  axes.seed.cnt is not known here. Did you mean count?"),
         (
             "prompt: [a, 3]",
             '4:15  axes.prompt must be text, not 3; text that looks like something else needs quotes: "3"',

@@ -30,7 +30,6 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "11:1  descriptoin is not known here. Did you mean description?",
         "13:40  axes.denoise_strength reaches 1.2, but denoise_strength must be 0 to 1.",
         "16:5  zip: prompt has 3 values, seed has 4.",
-        "17:3  axes.a.b needs step.",
         "17:28  axes.a.b.stpe is not known here. Did you mean step?",
         "18:35  where: there is no axis named sed. Did you mean seed?",
         "20:5  exclude: cannot be read; equality is written ==.",
