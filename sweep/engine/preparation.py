@@ -182,14 +182,8 @@ async def prepare(
             async with report_wait(listener, f"Waiting for {names} to check the values of the axes."):
                 await check_values(plan, pooled, options)
             if is_painted_over:
-                await place.aclose()
-                aside = await anyio.to_thread.run_sync(_set_aside, folder)
-                listener(Notice(message=f"Images that the sandbox painted are in {aside} now; {folder} begins anew."))
-                left = {axis: iter(seeds) for axis, seeds in drawn.items()}  # those that were drawn before, again
-                unbegun, journal = await _open_folder(place, folder, checkpoint, lambda axis: next(left[axis]))
+                unbegun, journal = await _begin_anew(place, folder, checkpoint, drawn, listener)
                 uploads.journal = journal
-                for axis, seeds in drawn.items():
-                    await journal.seeds(axis, len(seeds))
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
         await run_all(*(uploads.keep(server) for server in pooled if server.left is None))
@@ -245,6 +239,24 @@ async def _open_folder(
         unbegun.push_async_callback(_remove_unbegun, folder)
     journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
     held.push_async_callback(journal.aclose)
+    return unbegun, journal
+
+
+async def _begin_anew(
+    place: AsyncExitStack,
+    folder: Path,
+    checkpoint: Checkpoint,
+    drawn: Mapping[str, Sequence[int]],
+    listener: Listener,
+) -> tuple[AsyncExitStack, SqliteJournal]:
+    """Set a folder of painted images aside and open a new one, with the seeds that were drawn before."""
+    await place.aclose()
+    aside = await anyio.to_thread.run_sync(_set_aside, folder)
+    listener(Notice(message=f"Images that the sandbox painted are in {aside} now; {folder} begins anew."))
+    left = {axis: iter(seeds) for axis, seeds in drawn.items()}
+    unbegun, journal = await _open_folder(place, folder, checkpoint, lambda axis: next(left[axis]))
+    for axis, seeds in drawn.items():
+        await journal.seeds(axis, len(seeds))
     return unbegun, journal
 
 

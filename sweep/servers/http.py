@@ -9,6 +9,7 @@ import re
 import ssl
 import stat
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -536,16 +537,16 @@ class BackgroundTasks:
         self._tasks.clear()
 
 
-class EventConnection:
+class EventConnection(ABC):
     """A connection on which a server tells events; it is opened anew, after growing pauses, whenever it ends."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self._stopped = asyncio.Event()
 
+    @abstractmethod
     async def connect_once(self) -> bool:
         """Hold one connection from handshake to its end; return whether there was one."""
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""

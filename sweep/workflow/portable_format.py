@@ -5,6 +5,7 @@ A document may leave out edges where only one output fits; they are completed, w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ class PortableRule:
     outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
 
 
-class PortableTranslation:
+class PortableTranslation(ABC):
     """One document on its way to a family's nodes. A family says what is special of its own."""
 
     any_output: ClassVar[str] = ""  # the output of a name that a rule does not tell; empty: that of this name
@@ -64,9 +65,9 @@ class PortableTranslation:
             notes=(*self.notes, *(f"completed {edge}" for edge in more)),
         )
 
+    @abstractmethod
     def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
         """Yield what a node of this portable type becomes. Raises WorkflowError or ValueError for a wrong value."""
-        raise NotImplementedError
 
     def wire(self, graph: Graph) -> Graph:
         """Return the graph with what a family wires in another way, before edges are completed."""

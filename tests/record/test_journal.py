@@ -57,6 +57,7 @@ async def test_the_points_of_a_definition_are_not_computed_where_nothing_is_on_r
     async with await SqliteJournal.open(tmp_path) as journal:
         await journal.begin_run(facts(), never())
         await journal.begin_run(facts(fingerprint="edited"), never())
+        assert await journal.fingerprint() == "edited"
 
 
 async def test_closing_waits_for_writes_nobody_waits_for_any_more(tmp_path: Path) -> None:
