@@ -79,8 +79,8 @@ class RenderingOptions:
         str,
         _rendering_option(
             help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
-            "saves time. The server saves a workflow in each image; with several images in one item, this workflow "
-            "makes all images of the item. With off it makes that image only.",
+            "saves time. Each image file also contains the workflow of its whole item: if you load it into the "
+            "server's editor and run it, it makes all images of the item. With off, it makes only that image.",
             metavar="N",
         ),
     ] = "auto"

@@ -50,7 +50,7 @@ from sweep.role_table import (
 )
 from sweep.text import format_count
 
-_OWN_NAME: Final = " If the name is your own, add target: and the input that the axis sets."
+_OWN_NAME: Final = " If you chose this name yourself, say which input the axis sets: target: INPUT."
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."

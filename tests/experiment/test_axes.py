@@ -430,7 +430,7 @@ def test_columns_that_set_nothing_are_told_how_to_be_used(faults: Fail, folder: 
         (problem,) = faults(HEAD + axis)
         for said in ("title: COLUMN", "count: COLUMN", "sweep ignores columns that you do not name"):
             assert said in problem
-        assert "add target:" not in problem
+        assert "target:" not in problem
     (problem,) = faults(HEAD + "prompt: {csv: s.csv, column: Prompt, title: Title}")
     assert "write columns: {prompt: COLUMN}, not column" in problem
 
