@@ -183,8 +183,8 @@ class ExperimentOptions:
         write = partial(write_experiment, str(self.file), axes, inputs, name=name, paths_from=here)
         load = partial(Experiment.from_text, write(), here, self.overrides or ())
         try:
-            experiment = load_fetched(load, access, self.results)
-        except ExperimentError as error:  # the lines of a text that nobody has seen help nobody
+            experiment = replace(load_fetched(load, access, self.results), marks={})
+        except ExperimentError as error:  # nobody has seen the text: its lines and columns help nobody
             problems = [replace(problem, line=None, column=None) for problem in error.problems]
             raise ExperimentError.of(problems, "command line") from error
         if self.save is None:

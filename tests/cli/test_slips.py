@@ -26,6 +26,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", *TYPED, "--axis", "seed=3"), "--axis seed is given twice."),
     (("plan", *TYPED, "--axis", "denoise_strength=0.2:0.8:0"), "step"),
     (("plan", *TYPED, "--axis", "denoise_strength=0.5,1.5"), "must be 0 to 1"),
+    (("plan", *TYPED, "--axis", "model=foo"), "1 problem axes.model.0: the server has no model named foo."),
     (("plan", "img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
     (("run", "gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
     (("run", "photo.png", "--axis", "seed=1,2"), "give a template: sweep run img2img --image photo.png."),
