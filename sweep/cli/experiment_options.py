@@ -183,7 +183,7 @@ class ExperimentOptions:
         write = partial(write_experiment, str(self.file), axes, inputs, name=name, paths_from=here)
         load = partial(Experiment.from_text, write(), here, self.overrides or ())
         try:
-            experiment = replace(load_fetched(load, access, self.results), marks={})
+            experiment = replace(load_fetched(load, access, self.results), source="command line", marks={})
         except ExperimentError as error:  # nobody has seen the text: its lines and columns help nobody
             problems = [replace(problem, line=None, column=None) for problem in error.problems]
             raise ExperimentError.of(problems, "command line") from error

@@ -63,7 +63,7 @@ def find_run(run: str, root: Path) -> Path:
     hint = did_you_mean(file.name, names).strip()
     if not hint:
         hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
-    raise UsageError(f"There is no run {run}.", hint=hint)
+    raise UsageError(f"There is no run named {run}.", hint=hint)
 
 
 def _read_name(file: Path) -> str:

@@ -290,8 +290,13 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
+_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
+
+
 def _find_syntax_error(text: str, error: Exception) -> int:
     """Return the column of the word that Python stopped at; where it misses a comma, that is the range's last word."""
+    if single := _SINGLE_EQUALS.search(text):
+        return single.start() + 2  # counted from 1, after the bracket that was put before the text
     if "comma" in str(error) and (end := getattr(error, "end_offset", None)):
         return text[: end - 2].rfind(" ") + 3
     return getattr(error, "offset", None) or 1
@@ -300,8 +305,8 @@ def _find_syntax_error(text: str, error: Exception) -> int:
 def _describe_syntax_error(text: str, column: int) -> str:
     if not text.strip():
         return "is empty"
-    if re.search(r"(?<![=!<>])=(?!=)", text):
-        return "cannot be read; equality is written =="
+    if _SINGLE_EQUALS.search(text):
+        return "write == to compare, not ="
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()

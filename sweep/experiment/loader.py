@@ -301,8 +301,8 @@ class Builder:
         if not _NAME.match(name) or name != name.strip(" .") or _DEVICES.match(name):
             self.problems.add_at_value(
                 ("name",),
-                f"name {quote(name)} cannot name a folder everywhere; letters, digits, spaces, - _ + and . are safe, "
-                "at most 80 of them, a letter or digit first",
+                f"name {quote(name)} is no folder name on some systems; use at most 80 letters, digits, spaces, "
+                "- _ + or . and begin with a letter or a digit",
             )
         return name
 

@@ -100,7 +100,7 @@ SLIPS = [
           changes={"include": "wrong.yaml"}),
     Slip(what="unknown metric", says="study.metrics: There is no metric ssimm. Did you mean ssim?",
           changes={"study": {"metrics": ["ssimm"]}}, arguments=("run", "wrong.yaml")),
-    Slip(what="a name for a device", says='name "con" cannot name a folder everywhere', changes={"name": "con"}),
+    Slip(what="a name for a device", says='name "con" is no folder name on some systems', changes={"name": "con"}),
     inputs("unknown scheduler", "does not take 'eulr'. Did you mean euler?", scheduler="eulr"),
     axes("unknown scheduler on an axis", "does not take 'dpm'. Did you mean ddpm?", scheduler=["euler", "dpm"]),
     Slip(
@@ -108,8 +108,8 @@ SLIPS = [
         says="leave no point of the grid",
         changes={"axes": {"seed": [1]}, "exclude": ["seed > 0"]},
     ),
-    Slip(what="a condition that is none", says="equality is written ==", changes={"exclude": ["seed = 1"]}),
-    Slip(what="a name that is a path", says='name "a/b" cannot name a folder everywhere', changes={"name": "a/b"}),
+    Slip(what="a condition that is none", says="write == to compare, not =", changes={"exclude": ["seed = 1"]}),
+    Slip(what="a name that is a path", says='name "a/b" is no folder name on some systems', changes={"name": "a/b"}),
     Slip(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
     Slip(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
     typed("no file", "gone.yaml does not exist.", "run", "gone.yaml"),
@@ -138,7 +138,7 @@ SLIPS = [
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
     typed("a name nearly right", "There is no option --verison. Did you mean --version?", "--verison"),
-    typed("no results", "There is no run nothing.", "status", "nothing"),
+    typed("no results", "There is no run named nothing.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
         "run", "small.yaml", "-s", "http://127.0.0.1:9", code=3,

@@ -45,5 +45,5 @@ def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -
     ],
 )
 def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run: str) -> None:
-    with pytest.raises(UsageError, match="There is no run"):
+    with pytest.raises(UsageError, match="There is no run named"):
         find_run(run, root)

@@ -72,7 +72,7 @@ def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
         ("`my axis` == 'é' and sed == 43", "there is no axis named sed. Did you mean seed?", 22),
         ("seed > 1 and `my axis` == 'c'", 'my axis has no value "c".', 27),
         ("lora == 'flim'", 'lora has no value "flim". Did you mean film?', 9),
-        ("seed = 3", "equality is written ==", 1),
+        ("seed = 3", "write == to compare, not =", 6),
         ("seed == 1 && flag", "write and, or, not", 12),
         ("seed >", "ends before it is complete", 6),
         ("", "is empty", 1),

@@ -32,7 +32,7 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "16:5  zip: prompt has 3 values, seed has 4.",
         "17:28  axes.a.b.stpe is not known here. Did you mean step?",
         "18:35  where: there is no axis named sed. Did you mean seed?",
-        "20:5  exclude: cannot be read; equality is written ==.",
+        "20:10  exclude: write == to compare, not =.",
         "21:5  exclude: there is no axis named nope.",
         (
             "22:16  design.kind must be full, random, sobol, halton, lhs, one_at_a_time, rotated or adaptive, "
@@ -65,10 +65,10 @@ def test_the_message_names_the_file_as_it_was_written(
         ("workflow: flows/none.json", "1:11  workflow: flows/none.json does not exist"),
         ("workflow: shots", "1:11  workflow: shots is a folder, not a file"),
         ("workflow: zzz", "neither a template nor a file. Templates are txt2img, img2img, controlnet, lora."),
-        ("workflow: txt2img\nname: a/b", '2:7  name "a/b" cannot name a folder everywhere'),
-        ("workflow: txt2img\nname: CON", '2:7  name "CON" cannot name a folder everywhere'),
-        ("workflow: txt2img\nname: 'x '", '2:7  name "x " cannot name a folder everywhere'),
-        ("workflow: txt2img\nname: ../x", "cannot name a folder everywhere"),
+        ("workflow: txt2img\nname: a/b", '2:7  name "a/b" is no folder name on some systems'),
+        ("workflow: txt2img\nname: CON", '2:7  name "CON" is no folder name on some systems'),
+        ("workflow: txt2img\nname: 'x '", '2:7  name "x " is no folder name on some systems'),
+        ("workflow: txt2img\nname: ../x", "is no folder name on some systems"),
         ("workflow: txt2img\nname: 3", "2:7  name must be text, not 3"),
         ("workflow: txt2img\naxes: [1]", "2:7  axes must be a mapping, not a list"),
         ("workflow: txt2img\ninputs:", "2:1  inputs must be a mapping, not null"),
@@ -189,7 +189,7 @@ def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:
         'axes: {"": [1, 2]}': 'axes: "" is no name of an axis',
         'axes: {"a\\nb": {values: {x: {seed: 1}}}}': r'axes: "a\nb" is no name of an axis; write it on one line',
         'inputs: {"a\\nb": 1}': r"inputs.a\nb is no input: neither a role nor NODE.FIELD",
-        'name: "a\\nb"': r'name "a\nb" cannot name a folder everywhere',
+        'name: "a\\nb"': r'name "a\nb" is no folder name on some systems',
         'axes: {look: {values: {"a\\nb": {sed: 1}}}}': r"axes.look.values.a\nb.sed is no input",
         'axes: {"a\\e[2Jb": [1, 2]}': r'axes: "a\x1b[2Jb" is no name of an axis; write it on one line',
     }.items():

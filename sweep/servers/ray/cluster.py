@@ -453,10 +453,10 @@ def explain_join_failure(address: str, error: Exception) -> SweepError:
             f"This process and the cluster have different versions of Ray or Python: {versions}",
             hint="Install the same Ray and the same Python 3.x on all hosts; the image servers may have their own.",
         )
-    where = f"at {address}" if address else "on this host"
     reason = next(iter(text.splitlines()), type(error).__name__)
+    where = f"at {address} ({reason})" if address else "on this host"
     return ServerUnreachableError(
-        f"No Ray cluster answers {where} ({reason}).",
+        f"No Ray cluster answers {where}.",
         hint="Start one with ray start --head, or give its address: --on ray:HOST:PORT. Both sides need the "
         "same token (RAY_AUTH_TOKEN or ~/.ray/auth_token).",
     )
