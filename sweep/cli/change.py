@@ -10,11 +10,9 @@ import anyio
 import typer
 
 from sweep import engine, record
-from sweep.cli import shared_options as shared
 from sweep.cli.console import print_line, print_notice
-from sweep.cli.run import Display, ProgressOption
-from sweep.cli.servers import Access, CaFile, CredentialsOption, QueueOption
-from sweep.cli.verify import render_open, was_painted
+from sweep.cli.options import Access, AnswerPrinter, CaFile, ChosenRun, CredentialsOption, QueueOption, output_option
+from sweep.cli.run import Display, ProgressOption, render_open, was_painted
 from sweep.errors import ExperimentError, UsageError
 from sweep.text import format_count
 
@@ -30,7 +28,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def redo(
-    chosen: shared.ChosenRun,
+    chosen: ChosenRun,
     access: Access,
     where: WhereOption = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Update the report at the end.")] = True,
@@ -55,8 +53,8 @@ def redo(
 
 
 def rename(
-    chosen: shared.ChosenRun,
-    printer: shared.AnswerPrinter,
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
     name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NEW")],
 ) -> None:
     """Give a run another name.
@@ -79,8 +77,8 @@ def rename(
 
 
 def rm(
-    chosen: shared.ChosenRun,
-    printer: shared.AnswerPrinter,
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
     where: WhereOption = None,
     yes: Yes = False,
 ) -> None:
@@ -106,8 +104,8 @@ def rm(
 
 
 def clean(
-    chosen: shared.ChosenRun,
-    printer: shared.AnswerPrinter,
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
     yes: Yes = False,
     queue: QueueOption = "default",
     ca_file: CaFile = None,
@@ -169,11 +167,11 @@ def _confirm(question: str, yes: bool) -> None:
 
 
 def merge(
-    printer: shared.AnswerPrinter,
+    printer: AnswerPrinter,
     folders: Annotated[
         list[Path], typer.Argument(help="Results folders of the same experiment.", show_default=False, metavar="FOLDER")
     ],
-    output: Annotated[Path, shared.output_option("The merged results folder.", "FOLDER")],
+    output: Annotated[Path, output_option("The merged results folder.", "FOLDER")],
 ) -> int:
     """Merge results folders of one experiment into one.
 
@@ -203,8 +201,8 @@ def merge(
 
 
 def rate(
-    chosen: shared.ChosenRun,
-    printer: shared.AnswerPrinter,
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
     ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False, metavar="FILE")],
 ) -> None:
     """Add ratings and blind choices to a run.

@@ -17,10 +17,17 @@ import typer
 
 from sweep import engine
 from sweep import workflow as graphs
-from sweep.cli import shared_options as shared
 from sweep.cli.console import fill_lines, join_parts, label_lines, print_error, print_json, print_line, text_width
-from sweep.cli.experiment_options import check_utf8, make_scratch_folder
-from sweep.cli.servers import Access
+from sweep.cli.options import (
+    EXPERIMENT_ENDINGS,
+    UNASKED,
+    Access,
+    AnswerPrinter,
+    FamilyOption,
+    check_utf8,
+    make_scratch_folder,
+    output_option,
+)
 from sweep.errors import DefinitionError, UsageError
 from sweep.text import format_count, truncate
 
@@ -111,7 +118,7 @@ def inspect_command(
     ],
     access: Access,
     base: Base = "sd-1",
-    family: shared.FamilyOption = "",
+    family: FamilyOption = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
     ] = False,
@@ -130,12 +137,12 @@ def inspect_command(
         for line in description_lines(description, loaded.graph, workflow.name):
             print_line(line)
         if description.problems and not access.addresses:
-            print_line(shared.UNASKED)
+            print_line(UNASKED)
 
 
 def init(
     access: Access,
-    printer: shared.AnswerPrinter,
+    printer: AnswerPrinter,
     workflow: Annotated[
         Path | None,
         typer.Argument(
@@ -145,13 +152,13 @@ def init(
             metavar="WORKFLOW",
         ),
     ] = None,
-    output: Annotated[Path, shared.output_option("The experiment file to write.")] = Path("experiment.yaml"),
+    output: Annotated[Path, output_option("The experiment file to write.")] = Path("experiment.yaml"),
     image: Annotated[
         str,
         typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
-    family: shared.FamilyOption = "",
+    family: FamilyOption = "",
 ) -> None:
     """Write a first experiment file for a workflow.
 
@@ -243,7 +250,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         if str(path) in graphs.TEMPLATES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
-    if path.suffix.lower() in shared.EXPERIMENT_ENDINGS:
+    if path.suffix.lower() in EXPERIMENT_ENDINGS:
         hint = f"If it is an experiment, sweep plan {path} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = graphs.load_workflow(path)

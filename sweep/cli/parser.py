@@ -20,11 +20,11 @@ from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
-from sweep.cli.servers import worker, workers
 from sweep.cli.status import cancel, status_command, stop
 from sweep.cli.study import study_command
 from sweep.cli.table import table
 from sweep.cli.verify import check, verify
+from sweep.cli.workers import worker, workers
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
 from sweep.version import VERSION

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from sweep import engine, record
-from sweep.cli import shared_options as shared
 from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, seconds_text, text_width
-from sweep.cli.experiment_options import ExperimentOptions
+from sweep.cli.options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption
 from sweep.cli.run import FIRST_LOOK, check_metrics
-from sweep.cli.servers import Access
 from sweep.errors import DefinitionError, RecordError
 from sweep.text import format_count, format_value, truncate
 
@@ -169,8 +167,8 @@ def _point(forecast: Forecast, index: int) -> list[str]:
 def plan(
     typed: ExperimentOptions,
     access: Access,
-    printer: shared.AnswerPrinter,
-    family: shared.FamilyOption = "",
+    printer: AnswerPrinter,
+    family: FamilyOption = "",
 ) -> None:
     """Show what a run would do, and render nothing.
 
@@ -227,5 +225,5 @@ async def _make_forecast(
     try:
         return await engine.make_forecast(experiment, (), results, nodes=nodes, models=models)
     except DefinitionError as error:
-        error.hint = error.hint or (shared.UNASKED if models is None else None)
+        error.hint = error.hint or (UNASKED if models is None else None)
         raise

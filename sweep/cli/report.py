@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +12,26 @@ import anyio
 import typer
 
 from sweep import record, report
-from sweep.cli import shared_options as shared
 from sweep.cli.console import MeasuringBar, print_line, relative_path
+from sweep.cli.options import (
+    ChosenRun,
+    OpenOption,
+    ResultsRoot,
+    complete_axis,
+    complete_metric,
+    find_run,
+    output_option,
+    parse_assignments,
+    run_argument,
+)
 from sweep.cli.study import update_tables
 from sweep.errors import UsageError
 
 
 def report_command(
-    chosen: shared.ChosenRun,
+    chosen: ChosenRun,
     output: Annotated[
-        Path | None, shared.output_option("The page to write.", show_default="report.html in the folder")
+        Path | None, output_option("The page to write.", show_default="report.html in the folder")
     ] = None,
     embed: Annotated[
         bool, typer.Option("--embed", help="Put the original images into the page: it can be mailed as it is.")
@@ -28,7 +39,7 @@ def report_command(
     bundle: Annotated[
         Path | None, typer.Option(help="Also write a zip file: the page, its images, the table.", metavar="ZIP")
     ] = None,
-    open_: shared.OpenOption = False,
+    open_: OpenOption = False,
 ) -> None:
     """Write the report of a run.
 
@@ -51,9 +62,7 @@ def report_command(
 
 
 def view(
-    run: Annotated[
-        str | None, shared.run_argument("Name or folder of a run; without one, all runs of --results.")
-    ] = None,
+    run: Annotated[str | None, run_argument("Name or folder of a run; without one, all runs of --results.")] = None,
     host: Annotated[
         str,
         typer.Option(
@@ -63,8 +72,8 @@ def view(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
     ] = 0,
-    open_: shared.OpenOption = False,
-    results: shared.ResultsRoot = Path("results"),
+    open_: OpenOption = False,
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Serve the report of a run, or a list of all runs.
 
@@ -77,7 +86,7 @@ def view(
         if open_:
             typer.launch(url)
 
-    folder = results if run is None else shared.find_run(run, results)
+    folder = results if run is None else find_run(run, results)
     if run is None and not results.is_dir():
         raise UsageError(f"There is no folder {results}.", hint="Run an experiment first, or give --results.")
 
@@ -91,19 +100,17 @@ def view(
 
 
 def compare(
-    run_a: Annotated[str, shared.run_argument("The earlier run.", "BEFORE")],
-    run_b: Annotated[str, shared.run_argument("The later run.", "AFTER")],
-    output: Annotated[
-        Path | None, shared.output_option("The page to write.", show_default="beside the second run")
-    ] = None,
-    open_: shared.OpenOption = False,
-    results: shared.ResultsRoot = Path("results"),
+    run_a: Annotated[str, run_argument("The earlier run.", "BEFORE")],
+    run_b: Annotated[str, run_argument("The later run.", "AFTER")],
+    output: Annotated[Path | None, output_option("The page to write.", show_default="beside the second run")] = None,
+    open_: OpenOption = False,
+    results: ResultsRoot = Path("results"),
 ) -> None:
     """Compare two runs point by point.
 
     Prints what changed and what is missing, and writes a page with both runs side by side.
     """
-    found = report.compare_runs(shared.find_run(run_a, results), shared.find_run(run_b, results), out=output)
+    found = report.compare_runs(find_run(run_a, results), find_run(run_b, results), out=output)
     for sentence in found.words:
         print_line(sentence)
     print_line(relative_path(found.page))
@@ -112,17 +119,29 @@ def compare(
 
 
 def _axis_option(help_text: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, show_default=False, metavar="AXIS", autocompletion=shared.complete_axis)
+    return typer.Option(*names, help=help_text, show_default=False, metavar="AXIS", autocompletion=complete_axis)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetLayout:
+    """The axes of a sheet: two across and down, or one that an animation or a strip runs along."""
+
+    x: Annotated[str | None, _axis_option("Axis of the columns.", "--x")] = None
+    y: Annotated[str | None, _axis_option("Axis of the rows.", "--y")] = None
+    animate: Annotated[str | None, _axis_option("Write a GIF or WebP that steps along this axis instead.")] = None
+    filmstrip: Annotated[
+        str | None, _axis_option("Write a strip with the median image of each level of this axis instead.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        kinds = (self.x or self.y, self.animate, self.filmstrip)
+        if sum(axis is not None for axis in kinds) > 1:
+            raise UsageError("A sheet takes only one of --x, --animate and --filmstrip.")
 
 
 def sheet(
-    chosen: shared.ChosenRun,
-    x: Annotated[str | None, _axis_option("Axis of the columns.", "--x")] = None,
-    y: Annotated[str | None, _axis_option("Axis of the rows.", "--y")] = None,
-    animate: Annotated[str | None, _axis_option("Write a GIF or WebP that steps along this axis instead.")] = None,
-    filmstrip: Annotated[
-        str | None, _axis_option("Write a strip with the median image of each level of this axis instead.")
-    ] = None,
+    chosen: ChosenRun,
+    layout: SheetLayout,
     fixed: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,28 +151,27 @@ def sheet(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="Metric that decides which image is the median.", metavar="NAME", autocompletion=shared.complete_metric
+            help="Metric that decides which image is the median.", metavar="NAME", autocompletion=complete_metric
         ),
     ] = None,
     size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
     output: Annotated[
         Path | None,
-        shared.output_option("The file to write; the ending decides the format: png, jpg, webp, gif."),
+        output_option("The file to write; the ending decides the format: png, jpg, webp, gif."),
     ] = None,
 ) -> None:
     """Put images of a run on one sheet.
 
     Rows and columns are two axes, with their values as labels. Or write an animation or a strip along one axis.
     """
-    folder = chosen.folder()
-    levels = shared.parse_assignments(fixed, "--fix")
-    if [x is not None or y is not None, animate is not None, filmstrip is not None].count(True) > 1:
-        raise UsageError("A sheet takes only one of --x, --animate and --filmstrip.")
-    if animate is not None:
-        written: tuple[Path, ...] = (report.write_animation(folder, animate, fixed=levels, size=size, out=output),)
-    elif filmstrip is not None:
-        written = (report.write_filmstrip(folder, filmstrip, metric=metric, size=size, out=output),)
+    folder, along = chosen.folder(), layout.animate or layout.filmstrip or ""
+    levels = parse_assignments(fixed, "--fix")
+    if layout.animate is not None:
+        written = [report.write_animation(folder, along, fixed=levels, size=size, out=output)]
+    elif layout.filmstrip is not None:
+        written = [report.write_filmstrip(folder, along, metric=metric, size=size, out=output)]
     else:
-        written = report.write_sheet(folder, report.SheetRequest(x=x, y=y, fixed=levels, size=size), output)
+        request = report.SheetRequest(x=layout.x, y=layout.y, fixed=levels, size=size)
+        written = report.write_sheet(folder, request, output)
     for path in written:
         print_line(str(path))

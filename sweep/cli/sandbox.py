@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,27 @@ from sweep.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from sweep.sandbox import FaultInjection
+
+
+_seconds_option = partial(typer.Option, min=0, metavar="N")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedOptions:
+    """How fast the sandbox renders, and how much at a time."""
+
+    latency: Annotated[float, _seconds_option(help="Seconds that each item takes at least.")] = 0.0
+    step_latency: Annotated[float, _seconds_option(help="Seconds that each denoising step takes.")] = 0.0
+    jitter: Annotated[
+        float, typer.Option(min=0, max=1, help="Share by which both latencies vary: 0.2 is ±20 %.", metavar="SHARE")
+    ] = 0.0
+    gc_pause: Annotated[
+        float, _seconds_option(help="Seconds that the server stalls at each item, as InvokeAI does.")
+    ] = 0.0
+    workers: Annotated[
+        int, typer.Option(min=1, help="Items rendered at the same time, as with several GPUs.", metavar="N")
+    ] = 1
+    queue_limit: Annotated[int, typer.Option(min=1, help="Maximum number of pending items.", metavar="N")] = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +78,7 @@ def sandbox(
         str,
         typer.Option(help="Models, separated by commas: sd-1, sdxl, flux, lora, … or name:base:type.", metavar="NAMES"),
     ] = "sd-1",
-    latency: Annotated[float, typer.Option(min=0, help="Seconds that each item takes at least.", metavar="N")] = 0.0,
-    step_latency: Annotated[
-        float, typer.Option(min=0, help="Seconds that each denoising step takes.", metavar="N")
-    ] = 0.0,
-    jitter: Annotated[
-        float, typer.Option(min=0, max=1, help="Share by which both latencies vary: 0.2 is ±20 %.", metavar="SHARE")
-    ] = 0.0,
-    gc_pause: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds that the server stalls at each item, as InvokeAI does.", metavar="N"),
-    ] = 0.0,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Items rendered at the same time, as with several GPUs.", metavar="N")
-    ] = 1,
-    queue_limit: Annotated[int, typer.Option(min=1, help="Maximum number of pending items.", metavar="N")] = 10_000,
+    speed: SpeedOptions,
     faults: FaultOptions,
     api: Annotated[
         Literal["queue", "sessions", "portable"],
@@ -97,16 +105,11 @@ def sandbox(
     chosen = SandboxOptions(
         port=port,
         models=_models(models),
-        latency=latency,
-        step_latency=step_latency,
-        jitter=jitter,
-        gc_pause=gc_pause,
-        workers=workers,
-        queue_limit=queue_limit,
         api=api,
         users=_users(user or []),
         root=root,
         faults=faults.parse(),
+        **asdict(speed),
     )
     anyio.run(serve_sandbox, chosen, print_line)
 

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from sweep import engine, record
-from sweep.cli import shared_options as shared
 from sweep.cli.console import print_error, print_json, print_line
+from sweep.cli.options import NO_RUNS, ChosenRun, ResultsRoot, find_run, list_runs, run_argument
 from sweep.errors import RecordError, UsageError
 
 
 def status_command(
-    run: Annotated[str | None, shared.run_argument()] = None,
-    results: shared.ResultsRoot = Path("results"),
+    run: Annotated[str | None, run_argument()] = None,
+    results: ResultsRoot = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; without RUN, a list.")] = False,
 ) -> int:
     """Show the progress of a run (works while it is running).
@@ -24,7 +24,7 @@ def status_command(
     """
     if run is None:
         return _print_all(results, as_json=as_json)
-    found = record.folder_status(shared.find_run(run, results))
+    found = record.folder_status(find_run(run, results))
     if as_json:
         print_json(found.to_json())
     else:
@@ -37,7 +37,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     """Print a line for each run under `root`, report unreadable ones and return the exit code."""
     found: list[record.FolderStatus] = []
     unread: list[RecordError] = []
-    for name in shared.list_runs(root):
+    for name in list_runs(root):
         try:
             found.append(record.folder_status(root / name))
         except RecordError as error:
@@ -45,7 +45,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     if as_json:
         print_json([status.to_json() for status in found])
     else:
-        for line in _run_lines(found) if found or unread else [shared.NO_RUNS.format(root=root)]:
+        for line in _run_lines(found) if found or unread else [NO_RUNS.format(root=root)]:
             print_line(line)
     for each in unread:
         print_error(each)
@@ -91,7 +91,7 @@ def _percent_text(found: record.FolderStatus) -> str:
     return f"  {100 * found.completed // found.points} %" if found.points else ""
 
 
-def stop(chosen: shared.ChosenRun) -> None:
+def stop(chosen: ChosenRun) -> None:
     """Stop a run after the jobs in flight are finished.
 
     The same as Ctrl-C in the terminal of the run.
@@ -99,7 +99,7 @@ def stop(chosen: shared.ChosenRun) -> None:
     _request_stop(chosen, 1)
 
 
-def cancel(chosen: shared.ChosenRun) -> None:
+def cancel(chosen: ChosenRun) -> None:
     """Cancel the jobs of a run on its servers and stop it.
 
     The same as a second Ctrl-C in the terminal of the run. Jobs of other people are not touched.
@@ -107,7 +107,7 @@ def cancel(chosen: shared.ChosenRun) -> None:
     _request_stop(chosen, 2)
 
 
-def _request_stop(chosen: shared.ChosenRun, stage: int) -> None:
+def _request_stop(chosen: ChosenRun, stage: int) -> None:
     folder = chosen.folder()
     noted = record.holder(folder)
     words = "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"

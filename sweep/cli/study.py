@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sweep import record
-from sweep.cli import shared_options as shared
 from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
-from sweep.cli.servers import Cluster, InsecureRay, OnOption
+from sweep.cli.options import (
+    ChosenRun,
+    Cluster,
+    InsecureRay,
+    OnOption,
+    complete_metric,
+    output_option,
+    parse_assignments,
+)
 from sweep.errors import RecordError
 from sweep.text import format_count
 
@@ -90,8 +98,10 @@ def _share_table(columns: list[list[str]]) -> Table:
     return table
 
 
-def study_command(
-    chosen: shared.ChosenRun,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuringOptions:
+    """Which metrics to measure, what to compare with, and which processes measure."""
+
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -99,26 +109,47 @@ def study_command(
             "-m",
             help="Metric to compute. Repeat for more (default: the standard metrics).",
             metavar="NAME",
-            autocompletion=shared.complete_metric,
+            autocompletion=complete_metric,
         ),
-    ] = None,
+    ] = None
     baseline: Annotated[
         list[str] | None,
         typer.Option(
             help="Compare with the images at this level, if there is no source: cfg_scale=7.", metavar="AXIS=VALUE"
         ),
-    ] = None,
+    ] = None
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Worker processes (default: one per core).", show_default=False, metavar="N"),
-    ] = None,
+    ] = None
+    on: OnOption = None
+    insecure: InsecureRay = False
+
+    def study(self, folder: Path) -> Study:
+        """Study a folder, with a bar on stderr while images are measured."""
+        from sweep.study import make_study
+
+        cluster = Cluster.of(self.on, insecure=self.insecure)
+        if cluster is not None:
+            cluster.join()
+        with MeasuringBar() as count:
+            return make_study(
+                folder,
+                metrics=self.metric or (),
+                baseline=parse_assignments(self.baseline, "--baseline") or None,
+                progress=count,
+                workers="ray" if cluster else self.workers,
+            )
+
+
+def study_command(
+    chosen: ChosenRun,
+    measuring: MeasuringOptions,
     everything: Annotated[bool, typer.Option("--all", help="Print every finding, not only the headlines.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as one JSON object.")] = False,
     output: Annotated[
-        Path | None, shared.output_option("Also write study.json and its tables to this folder.", "FOLDER")
+        Path | None, output_option("Also write study.json and its tables to this folder.", "FOLDER")
     ] = None,
-    on: OnOption = None,
-    insecure: InsecureRay = False,
 ) -> None:
     """Measure the images and show what each axis changes.
 
@@ -126,11 +157,8 @@ def study_command(
     per metric.
     """
     folder = chosen.folder()
-    cluster = Cluster.of(on, insecure=insecure)
-    if cluster is not None:
-        cluster.join()
     try:
-        made = measure_folder(folder, metric, baseline, "ray" if cluster else workers)
+        made = measuring.study(folder)
     except KeyboardInterrupt:
         print_notice("Interrupted. The values measured so far are kept; run the same command to measure the rest.")
         raise
@@ -202,22 +230,3 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
     for each in said:
         for line in fill_lines(f"{each['text']} {each['detail']}".rstrip(), first=first, rest=first + "  "):
             print_line(line)
-
-
-def measure_folder(
-    folder: Path,
-    metrics: list[str] | None = None,
-    baseline: list[str] | None = None,
-    workers: int | Literal["ray"] | None = None,
-) -> Study:
-    """Study a folder, with a bar on stderr while images are measured."""
-    from sweep.study import make_study
-
-    with MeasuringBar() as count:
-        return make_study(
-            folder,
-            metrics=metrics or (),
-            baseline=shared.parse_assignments(baseline, "--baseline") or None,
-            progress=count,
-            workers=workers,
-        )

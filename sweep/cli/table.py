@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import typer
 
-from sweep.cli import shared_options as shared
 from sweep.cli.console import SafeText
+from sweep.cli.options import ChosenRun, complete_columns, output_option
 from sweep.errors import UsageError
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
@@ -24,7 +24,7 @@ FORMATS: Final[Mapping[str, TableFormat]] = {
 
 
 def table(
-    chosen: shared.ChosenRun,
+    chosen: ChosenRun,
     form: Annotated[
         TableFormat | None,
         typer.Option(
@@ -46,13 +46,13 @@ def table(
         typer.Option(
             help="Only these columns, in this order: seed,steps,ssim. Inputs can be columns, too.",
             metavar="NAMES",
-            autocompletion=shared.complete_columns,
+            autocompletion=complete_columns,
         ),
     ] = None,
     former: Annotated[
         bool, typer.Option("--all", help="Include points that the experiment no longer asks for.")
     ] = False,
-    output: Annotated[Path | None, shared.output_option("Write to this file instead of the terminal.")] = None,
+    output: Annotated[Path | None, output_option("Write to this file instead of the terminal.")] = None,
 ) -> None:
     """Print or write the results table of a run.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,16 +10,15 @@ from typing import Annotated, Final
 import anyio
 import typer
 
-from sweep import engine, record
-from sweep.cli import shared_options as shared
+from sweep import record
 from sweep.cli.console import MeasuringBar, print_json, print_line
-from sweep.cli.run import Display, run_experiment
-from sweep.cli.servers import Access
+from sweep.cli.options import Access, AnswerPrinter, ChosenRun
+from sweep.cli.run import Display, render_open, was_painted
 from sweep.text import format_count
 
 
 def verify(
-    chosen: shared.ChosenRun,
+    chosen: ChosenRun,
     access: Access,
     repair: Annotated[bool, typer.Option("--repair", help="Render the points of damaged images again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
@@ -65,27 +62,12 @@ def _repair(folder: Path, findings: list[record.Finding], access: Access, tell: 
     return render_open(folder, access, Display()) or (4 if beyond else 0)
 
 
-def was_painted(folder: Path) -> bool:
-    """Return whether the last run used only the sandbox."""
-    servers = record.RecordedResults.open(folder).runs()[-1].facts.servers
-    return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
-
-
-def render_open(folder: Path, access: Access, display: Display) -> int:
-    """Render the open points of the experiment into its folder."""
-    from sweep.experiment import Experiment
-
-    experiment = Experiment.load(folder / "experiment.yaml", [f"name={json.dumps(folder.name)}"])
-    options = engine.RunOptions(board=experiment.board, command=("sweep", *sys.argv[1:]))
-    return run_experiment(experiment, access, options, display, folder.parent)
-
-
 _MAX_ROWS: Final = 20  # rows that missed a requirement; --json lists all
 
 
 def check(
-    chosen: shared.ChosenRun,
-    printer: shared.AnswerPrinter,
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
     require: Annotated[
         list[str] | None,
         typer.Option(

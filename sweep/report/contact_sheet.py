@@ -123,7 +123,7 @@ class _SheetSizes:
     letters: int
 
 
-def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> tuple[Path, ...]:
+def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> list[Path]:
     """Draw a contact sheet of the results in `folder` to `out`, by default `sheet-X-Y.png` in it.
 
     The ending of `out` names the format: PNG, JPEG or WebP. A sheet beyond the format's limit (or 120 megapixels) is
@@ -157,7 +157,7 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
         sheet = _draw_sheet(data, sizes, title, xs_part, ys_part, cells)
         path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
         written.append(_save(sheet, path, form))
-    return tuple(written)
+    return written
 
 
 def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sweep.cli.shared_options import ChosenRun
-from sweep.cli.study import caption, share_tables
+from sweep.cli.options import ChosenRun
+from sweep.cli.study import MeasuringOptions, caption, share_tables
 from sweep.cli.study import study_command as command
 from sweep.study.study import Study, make_study
 from tests.support.planted_studies import AXES, planted
@@ -77,7 +77,7 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
     for image in sorted(results.glob("images/*.png"))[:2]:  # two of a cell of three: the last has no others
         image.write_bytes(b"")
 
-    command(ChosenRun(run=str(results)), workers=0)
+    command(ChosenRun(run=str(results)), MeasuringOptions(workers=0))
 
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith(
@@ -91,7 +91,7 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
 
 
 def test_all_sentences_stand_below_what_they_are_about(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command(ChosenRun(run=str(results)), workers=0, everything=True)
+    command(ChosenRun(run=str(results)), MeasuringOptions(workers=0), everything=True)
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "layout of light and dark"

@@ -1,21 +1,117 @@
-"""Servers with a login, behind a proxy with a path prefix and a private CA, used from the command line."""
+"""Options that commands share: a run is found, an experiment is typed without a file, servers want a login."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from sweep.cli.servers import Cluster
+from sweep.cli.options import Cluster, find_run
 from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.cli.conftest import Sweep, write_experiment
 from tests.support.tls_proxy import CA, proxy
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("test-0", "slow", "given name"):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        (folder / "journal.sqlite").touch()
+    (tmp_path / "named.yaml").write_text("name: given name\nworkflow: txt2img\n", encoding="utf-8")
+    (tmp_path / "slow.yaml").write_text("workflow: txt2img\n", encoding="utf-8")
+    return tmp_path / "results"
+
+
+def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -> None:
+    assert find_run("test-0", root) == root / "test-0"
+    assert find_run("results/slow", root) == Path("results/slow")
+    assert find_run("slow.yaml", root) == root / "slow"
+    assert find_run("named.yaml", root) == root / "given name"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "test-0.3",
+        "archive/slow.old",
+        "archive/slow",
+        "slow.old",
+        "gone/slow.yaml",
+        "../slow",
+        "",
+        "slow.yml",
+        "a\0b",
+        "x" * 5_000,
+    ],
+)
+def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run: str) -> None:
+    with pytest.raises(UsageError, match="There is no run named"):
+        find_run(run, root)
+
+
+TYPED = (
+    *("img2img", "--image", "photo.png", "--prompt", "a cup", "--axis", "denoise_strength=0.2:0.8:0.2"),
+    *("--axis", "seed=1,2,3", "--input", "width=64", "--input", "height=64", "--input", "steps=4"),
+)
+
+
+def keys(sweep: Sweep, run: str) -> list[str]:
+    return [row["key"] for row in json.loads(sweep("table", run, "-f", "json").out)]
+
+
+@pytest.mark.usefixtures("home")
+def test_run_without_a_file_renders_and_says_how_to_keep_it(sweep: Sweep) -> None:
+    answer = sweep("run", *TYPED, "--no-report")
+    name = f"photo-{date.today().isoformat()}"  # noqa: DTZ011
+    assert answer.code == 0, answer.err
+    assert "To keep this experiment as a file, add --save photo.yaml." in answer.err
+    assert f"{name}  12 points" in answer.err
+    assert len(keys(sweep, name)) == 12
+
+
+def test_save_writes_a_file_with_the_same_keys(sweep: Sweep, home: Path) -> None:
+    (home / "files").mkdir()
+    saved = Path("files", "cup.yaml")
+    answer = sweep("run", *TYPED, "--save", saved, "--no-report")
+    assert (answer.code, "Wrote files" in answer.err) == (0, True)
+    typed = keys(sweep, "cup")
+    again = sweep("run", saved, "--no-report")
+    assert again.out.startswith("12 of 12 done already; nothing to render."), again.err
+    assert keys(sweep, "cup") == typed
+
+
+@pytest.mark.usefixtures("home")
+def test_plan_without_a_file_counts_points_and_writes_nothing(sweep: Sweep, home: Path) -> None:
+    before = sorted(home.iterdir())
+    assert "12 = 4 × 3" in sweep("plan", *TYPED).out
+    assert json.loads(sweep("plan", *TYPED, "--json").out)["points"] == 12
+    assert sorted(home.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_run_accepts_an_image_that_contains_a_workflow(sweep: Sweep, done: Path) -> None:
+    image = min((done / "images").iterdir())
+    answer = sweep("plan", image, "--axis", "seed=1,2,...,5", "--input", "image=photo.png")
+    assert (answer.code, answer.err.count("\n")) == (0, 1), answer.err
+    assert re.search(r"points +5 ", answer.out)
+
+
+@pytest.mark.parametrize("style", ["json", "none"])
+@pytest.mark.usefixtures("home")
+def test_run_for_programs_prints_no_notice(style: str, sweep: Sweep) -> None:
+    answer = sweep("run", *TYPED, "--no-report", "--progress", style)
+    assert (answer.code, answer.err) == (0, "")
+
 
 EMAIL, PASSWORD = "me@example.org", "c4n4ry-p4ssw0rd"
 

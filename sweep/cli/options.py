@@ -1,0 +1,493 @@
+"""Options that several commands share: the run, the experiment, the servers, and how the answer is printed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+
+import typer
+
+from sweep import record, servers
+from sweep.cli.console import fill_lines, print_json, print_line, print_notice
+from sweep.engine import events
+from sweep.errors import ExperimentError, ServerUnreachableError, SweepError, UnfetchedError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from sweep.experiment import Experiment
+    from sweep.servers import AgentSettings, Server
+
+
+NO_RUNS: Final = "There are no runs in {root} yet. sweep run FILE makes one."
+UNASKED: Final = "No server was asked, so only the nodes packaged with sweep are known. --server asks yours."
+EXPERIMENT_ENDINGS: Final = (".yaml", ".yml")
+
+
+def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
+    """Parse `["cfg_scale=7"]` to {"cfg_scale": 7}; what looks like a number becomes one.
+
+    Raises UsageError for a text without a value.
+    """
+    found: dict[str, str | int | float | bool | None] = {}
+    for text in given or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (equals and name):
+            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} NAME=VALUE.")
+        found[name] = value
+        for parse in (float, int):
+            with contextlib.suppress(ValueError):
+                found[name] = parse(value)
+    return found
+
+
+def list_runs(root: Path) -> list[str]:
+    """Return the names of the results folders under `root`, sorted."""
+    return sorted(path.parent.name for path in root.glob(f"*/{record.JOURNAL_FILE}")) if root.is_dir() else []
+
+
+def find_run(run: str, root: Path) -> Path:
+    """Find the folder of a run: by its path, by its name under `root`, or by its experiment file.
+
+    Raises UsageError with the nearest name if there is no such run.
+    """
+    file = Path(run)
+    candidates = [file]
+    if run and run == file.name:  # a name, and no path that could lead out of the results
+        candidates.append(root / run)
+    if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
+        candidates.append(root / _read_name(file))
+    for candidate in candidates:
+        try:
+            if (candidate / record.JOURNAL_FILE).is_file():
+                return candidate
+        except (OSError, ValueError):  # a name too long, or with a NUL in it
+            continue
+    names = list_runs(root)
+    hint = did_you_mean(file.name, names).strip()
+    if not hint:
+        hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
+    raise UsageError(f"There is no run named {run}.", hint=hint)
+
+
+def _read_name(file: Path) -> str:
+    """Read the name that an experiment file gives its results folder: its own, if it names none that can be read."""
+    from sweep.experiment import Experiment
+
+    try:
+        return Experiment.load(file).name
+    except SweepError:
+        return file.stem
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run in the shell."""
+    root = context.params.get("results") or "results"
+    return [name for name in list_runs(Path(root)) if name.startswith(incomplete)]
+
+
+def complete_axis(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of an axis of the run on the command line."""
+    results = _open_results(context)
+    return [name for name, _ in results.axes if name.startswith(incomplete)] if results else []
+
+
+def complete_columns(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the last of several names of columns."""
+    before, comma, last = incomplete.rpartition(",")
+    results = _open_results(context)
+    names = [column.name for column in results.columns()] if results else []
+    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _open_results(context: typer.Context) -> record.RecordedResults | None:
+    """Open the run on an unfinished command line; None if there is no such run.
+
+    The parser stops at an option without its value, and then leaves the run among the arguments.
+    """
+    run = context.params.get("run") or next(iter(context.args), "")
+    try:
+        return record.RecordedResults.open(find_run(str(run), Path(context.params.get("results") or "results")))
+    except SweepError:
+        return None
+
+
+def complete_metric(incomplete: str) -> list[str]:
+    """Complete the name of a metric."""
+    from sweep.study import list_standard
+
+    return [metric.name for metric in list_standard() if metric.name.startswith(incomplete)]
+
+
+def run_argument(
+    help_text: str = "The name of a run in --results, or the path of its folder.", metavar: str = "RUN"
+) -> Any:
+    """Declare an argument that names a run."""
+    return typer.Argument(help=help_text, show_default=False, metavar=metavar, autocompletion=complete_run)
+
+
+def output_option(help_text: str, metavar: str = "FILE", *, show_default: bool | str = True) -> Any:
+    """Declare the option that names what a command writes."""
+    return typer.Option("--output", "-o", help=help_text, show_default=show_default, metavar=metavar)
+
+
+FamilyOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--for",
+        help="Without --server: the family of servers whose nodes are used. Default: the workflow's own.",
+        metavar="FAMILY",
+    ),
+]
+ResultsRoot: TypeAlias = Annotated[
+    Path,
+    typer.Option("--results", help="Folder for results. Each experiment gets its own folder in it.", metavar="FOLDER"),
+]
+OpenOption: TypeAlias = Annotated[bool, typer.Option("--open", help="Open the page in the browser.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenRun:
+    """The run that a command is about."""
+
+    run: Annotated[str, run_argument()]
+    results: ResultsRoot = Path("results")
+
+    def folder(self) -> Path:
+        """Find its folder. Raises UsageError if there is no such run."""
+        return find_run(self.run, self.results)
+
+    def open(self) -> record.RecordedResults:
+        """Open its results. Raises UsageError if there is no such run, RecordError if it cannot be read."""
+        return record.RecordedResults.open(self.folder())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPrinter:
+    """Prints what a command did: lines of text, with --json one object, with --quiet nothing."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False
+
+    def print(self, text: str | Sequence[str], answer: Mapping[str, object]) -> None:
+        """Print the text for people, wrapped in a terminal, or the object for programs."""
+        if self.as_json:
+            print_json(answer)
+        elif not self.quiet:
+            for line in [text] if isinstance(text, str) else text:
+                for part in fill_lines(line, rest="  ") if sys.stdout.isatty() else [line]:
+                    print_line(part)
+
+
+server_option = partial(typer.Option, rich_help_panel="Servers")
+
+CaFile: TypeAlias = Annotated[
+    Path | None,
+    server_option(
+        "--ca-file",
+        help="File with the certificates of your own certificate authority, for https servers.",
+        metavar="PEM",
+    ),
+]
+CredentialsOption: TypeAlias = Annotated[
+    Path | None,
+    server_option("--credentials", help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
+]
+QueueOption: TypeAlias = Annotated[
+    str,
+    server_option(
+        "--queue",
+        help="The name of the queue to use on the servers. Every server has a queue named default.",
+        metavar="NAME",
+    ),
+]
+OnOption: TypeAlias = Annotated[
+    str | None,
+    server_option(
+        "--on",
+        help="Use all workers of a Ray cluster as servers. Write ray, or ray:HOST:PORT to name the cluster. See "
+        "sweep worker --help for how to start a worker.",
+        show_default=False,
+        metavar="RAY",
+    ),
+]
+InsecureRay: TypeAlias = Annotated[
+    bool, server_option("--insecure-ray", help="Allow a Ray cluster that is not protected by a token.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Options of a Ray cluster: its address, the command that starts a server on each node, and whether it is safe.
+
+    `shared` is the folder for results where the workers write images into it.
+    """
+
+    address: str
+    command: str | None = None
+    insecure: bool = False
+    shared: Path | None = None
+
+    @classmethod
+    def of(
+        cls, on: str | None, command: str | None = None, *, insecure: bool = False, shared: Path | None = None
+    ) -> Cluster | None:
+        """Read --on ray[:ADDRESS]; None without it. Raises UsageError."""
+        if on is None:
+            if command:
+                raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+            if shared:
+                raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
+            return None
+        return cls(address=parse_cluster_address(on), command=command, insecure=insecure, shared=shared)
+
+    def join(self) -> None:
+        """Join the cluster. Raises UsageError where it demands no token, unless it is to be used so."""
+        servers.join_cluster(self.address)
+        servers.check_token(insecure=self.insecure)
+
+    def start_or_find_servers(self, access: Access) -> Sequence[Server]:
+        """Join the cluster and return its servers; start them where there is a command."""
+        servers.join_cluster(self.address)
+        if self.command:
+            return servers.start_servers(self.command, access.agent_settings(insecure=self.insecure), self.shared)
+        agents = servers.list_agents()
+        if not agents:
+            raise ServerUnreachableError(
+                "The cluster has no workers.", hint="Run sweep worker --server URL on each host that has a server."
+            )
+        return servers.find_servers(agents, insecure=self.insecure, shared=self.shared)
+
+
+def parse_cluster_address(on: str) -> str:
+    """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
+    engine, _, address = on.partition(":")
+    if engine != "ray":
+        raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
+    return address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach servers: options of most commands, and the queue and the Ray cluster where a command has them."""
+
+    addresses: Annotated[
+        list[str] | None,
+        server_option("--server", "-s", help="Address of a server. Repeat it for several servers.", metavar="URL"),
+    ] = None
+    ca_file: CaFile = None
+    credentials: CredentialsOption = None
+    queue: str = "default"
+    cluster: Cluster | None = None
+
+    def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
+        """Return unopened clients for the addresses on the command line, or else for those of the experiment.
+
+        Raises UsageError for an invalid address or an unreadable credentials file.
+        """
+        if self.cluster is not None:
+            return (*self.named(), *self.cluster.start_or_find_servers(self))
+        return self.named(experiment.servers if experiment else ())
+
+    def named(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
+        """Return unopened clients for the addresses on the command line, or else for these; none of a cluster."""
+        return tuple(
+            servers.connect(
+                address,
+                servers.ConnectOptions(
+                    credentials=servers.find_credentials(address, os.environ, self.credentials),
+                    ca_file=self.ca_file,
+                    queue_id=self.queue,
+                ),
+            )
+            for address in self.addresses or addresses
+        )
+
+    def agent_settings(self, name: str = "", url: str = "", *, insecure: bool) -> AgentSettings:
+        """Return the settings of an agent, whose working directory is another one: paths become absolute."""
+        return servers.AgentSettings(
+            name=name,
+            url=url,
+            credentials=self.credentials.absolute() if self.credentials else None,
+            ca_file=self.ca_file.absolute() if self.ca_file else None,
+            queue_id=self.queue,
+            insecure=insecure,
+        )
+
+
+_fileless_option = partial(
+    typer.Option, rich_help_panel="When FILE is a template, a workflow or an image with a workflow"
+)
+
+
+def complete_workflow(incomplete: str) -> list[str]:
+    """Complete the name of a template, or a path."""
+    from sweep.workflow import TEMPLATES
+
+    head = Path(incomplete)
+    folder, start = (head, "") if incomplete.endswith("/") else (head.parent, head.name)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.startswith(start) and path.name[:1] != ".")
+    except OSError:
+        found = []
+    files = [f"{path}/" if path.is_dir() else str(path) for path in found]
+    return [*(name for name in TEMPLATES if name.startswith(incomplete)), *files]
+
+
+def complete_role(incomplete: str) -> list[str]:
+    """Complete the name of a role before its value."""
+    from sweep.role_table import ROLE_NAMES
+
+    return [f"{name}=" for name in ROLE_NAMES if name.startswith(incomplete)]
+
+
+def make_scratch_folder() -> Path:
+    """Make a folder that is there until the command ends."""
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def check_utf8(option: str, given: Iterable[str | None]) -> None:
+    """Raise UsageError where a text is not UTF-8: it could not stand in an experiment."""
+    for text in filter(None, given):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            is_file = option == "--image"
+            hint = "Rename the file, or the folder that holds it." if is_file else "Write it as UTF-8."
+            raise UsageError(f"{option} {shown}: the {'file name' if is_file else 'text'} is not UTF-8.", hint=hint)
+
+
+def load_fetched(load: Callable[[Path | None], Experiment], access: Access, results: Path) -> Experiment:
+    """Load an experiment; where it names images or workflows on servers, fetch them first, until the command ends."""
+    try:
+        return load(None)
+    except UnfetchedError as error:
+        import anyio
+
+        from sweep.engine import load_from_servers
+        from sweep.experiment import FetchedFiles
+        from sweep.record import INPUTS
+
+        servers = access.named(error.servers)
+        if not servers and not FetchedFiles(results / error.experiment / INPUTS).entries:
+            raise
+        return anyio.run(load_from_servers, load, servers, results, make_scratch_folder(), _print_wait)
+
+
+def _print_wait(event: events.Event) -> None:
+    if isinstance(event, events.Notice):
+        print_notice(event.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentOptions:
+    """An experiment: its file, or a workflow and what else an experiment needs."""
+
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.",
+            show_default=False,
+            metavar="FILE",
+            autocompletion=complete_workflow,
+        ),
+    ]
+    axes: Annotated[
+        list[str] | None,
+        _fileless_option(
+            "--axis",
+            help="One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of "
+            "a file (variation=@lines.txt). Give it again for each further axis.",
+            metavar="NAME=VALUES",
+            autocompletion=complete_role,
+        ),
+    ] = None
+    image: Annotated[str | None, _fileless_option("--image", help="The source image.", metavar="FILE")] = None
+    prompt: Annotated[str | None, _fileless_option("--prompt", help="The prompt.", metavar="TEXT")] = None
+    inputs: Annotated[
+        list[str] | None,
+        _fileless_option(
+            "--input",
+            help="Set another input by its name, or the field of a node: steps=30, model=NAME, NODE.FIELD=VALUE. "
+            "Give it again for each further input.",
+            metavar="NAME=VALUE",
+            autocompletion=complete_role,
+        ),
+    ] = None
+    save: Annotated[
+        Path | None, _fileless_option("--save", help="Write the experiment to this file, too.", metavar="FILE")
+    ] = None
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help='Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".',
+            metavar="KEY=VALUE",
+        ),
+    ] = None
+    results: ResultsRoot = Path("results")
+
+    def load(self, access: Access) -> tuple[Experiment, str]:
+        """Load the experiment of a file, or build it from a workflow and these options.
+
+        What it names on servers is fetched first.
+
+        Returns:
+            The experiment, and a notice how to keep it as a file; empty if it is one.
+
+        Raises:
+            UsageError: The options do not go with a file, or --save names a file that exists.
+            ExperimentError: The experiment is wrong.
+        """
+        from sweep.experiment import Experiment
+        from sweep.workflow import TEMPLATES
+
+        is_fileless = bool(self.axes or self.inputs or self.save) or (self.image, self.prompt) != (None, None)
+        if str(self.file) in TEMPLATES or (is_fileless and self.file.suffix.lower() not in EXPERIMENT_ENDINGS):
+            return self._build(access)
+        if is_fileless:
+            raise UsageError(
+                f"--axis, --image, --prompt, --input and --save do not go with an experiment file ({self.file}).",
+                hint="Change its values with --set, as in --set axes.seed=[1,2].",
+            )
+        return load_fetched(partial(Experiment.load, self.file, self.overrides or ()), access, self.results), ""
+
+    def _build(self, access: Access) -> tuple[Experiment, str]:
+        from sweep.experiment import Experiment, is_reference, write_experiment
+
+        if self.save is not None and self.save.exists():
+            raise UsageError(f"{self.save} exists already.", hint="Choose another --save, or run that file.")
+        axes = self.axes or ()
+        check_utf8("--axis", axes)
+        check_utf8("--input", self.inputs or ())
+        check_utf8("--image", [self.image])
+        check_utf8("--prompt", [self.prompt])
+        inputs = parse_assignments(self.inputs, "--input")
+        inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
+        named = Path(self.image) if self.image else self.file
+        plain = re.sub(r"\W+", "-", str(named).partition(":")[2]).strip("-")[:60]
+        stem = plain if is_reference(str(named)) else named.stem
+        name = self.save.stem if self.save else f"{stem}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own day
+        here = Path.cwd()
+        write = partial(write_experiment, str(self.file), axes, inputs, name=name, paths_from=here)
+        load = partial(Experiment.from_text, write(), here, self.overrides or ())
+        try:
+            experiment = replace(load_fetched(load, access, self.results), source="command line", marks={})
+        except ExperimentError as error:  # nobody has seen the text: its lines and columns help nobody
+            problems = [replace(problem, line=None, column=None) for problem in error.problems]
+            raise ExperimentError.of(problems, "command line") from error
+        if self.save is None:
+            return experiment, f"To keep this experiment as a file, add --save {stem}.yaml."
+        self.save.write_text(write(saved_in=self.save.parent), encoding="utf-8")
+        return experiment, f"Wrote {self.save}."
