@@ -1,4 +1,5 @@
-from .options import FAMILY, FaultInjection, SandboxOptions, catalogue
+from .model_catalogue import catalogue
+from .options import FAMILY, FaultInjection, SandboxOptions
 from .routes.app import sandbox_server, serve_sandbox
 
 __all__ = [

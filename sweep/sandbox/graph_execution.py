@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweep.sandbox.batches import GraphTemplate
-from sweep.sandbox.node_types import NodeJson
+from sweep.sandbox.graph_schemas import GraphTemplate, NodeJson
 
 InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 

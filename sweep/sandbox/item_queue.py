@@ -1,20 +1,159 @@
-"""The queue in memory: items in every state, who is next, and the counts clients ask for."""
+"""Posted batches, checked and expanded as InvokeAI does it, and the queue of their items, in memory."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from sweep.sandbox.batches import Batch, GraphTemplate
+from pydantic import BaseModel, Field, StrictStr, ValidationError
+
 from sweep.sandbox.graph_execution import initial_session
-from sweep.sandbox.node_types import NodeTypes
+from sweep.sandbox.graph_schemas import GraphTemplate, ImageField, NodeTypes, read_graph
+from sweep.sandbox.requests import RefusedError, collect_faults, read_member, read_value, refuse_value
+
+
+class VideoField(BaseModel):
+    """A video by its name."""
+
+    video_name: str
+
+
+_Scalar = StrictStr | float | int | ImageField | VideoField
+
+
+class Datum(BaseModel):
+    """One axis of a batch: the values one field takes."""
+
+    node_path: str
+    field_name: str
+    items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
+
+
+class Frame(BaseModel):
+    """A batch but for its graph, which the node schemas check."""
+
+    batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    origin: str | None = None
+    destination: str | None = None
+    data: list[list[Datum]] | None = None
+    workflow: dict[str, Any] | None = None
+    runs: int = Field(default=1, ge=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch that was accepted."""
+
+    frame: Frame
+    graph: GraphTemplate
+    poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
+
+    def _sizes(self) -> list[int]:
+        return [len(group[0].items) if group else 0 for group in self.frame.data or ()]
+
+    def requested(self) -> int:
+        """Count the items it asks for."""
+        return math.prod(self._sizes()) * self.frame.runs
+
+    def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
+        """Yield what each item puts into the graph, and why the server will not be able to read it, where it will not.
+
+        Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
+        """
+        groups = self.frame.data or []
+        for _ in range(self.frame.runs):
+            for places in itertools.product(*map(range, self._sizes())):
+                chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
+                poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
+                yield tuple(_pick_value(groups[g][d], i) for g, d, i in chosen), poison
+
+    def to_api(self) -> dict[str, Any]:
+        """Return the batch as the answer to an enqueue repeats it."""
+        kept = self.frame.model_dump()
+        last = {"graph": self.graph.to_api(), "workflow": kept.pop("workflow"), "runs": kept.pop("runs")}
+        return {**kept, **last}
+
+
+def _pick_value(datum: Datum, index: int) -> dict[str, Any]:
+    value = datum.items[index]
+    plain = [_dump(item) for item in value] if isinstance(value, list) else _dump(value)
+    return {"node_path": datum.node_path, "field_name": datum.field_name, "value": plain}
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def read_batch(body: Any, types: NodeTypes) -> Batch:
+    """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
+    posted = read_member(body, "batch", dict[str, Any])
+    faults: list[dict[str, Any]] = []
+    frame = collect_faults(faults, _read_frame, posted)
+    graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
+    if faults:
+        raise RefusedError(422, faults)
+    _check_targets(frame, graph, types, posted)
+    return Batch(frame=frame, graph=graph, poisons=dict(_find_poisons(frame, graph, types)))
+
+
+def _read_frame(posted: dict[str, Any]) -> Frame:
+    frame: Frame = read_value(Frame, posted, "body", "batch")
+    data = frame.data or []
+    every = [datum for group in data for datum in group]
+    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
+    message = None
+    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
+        message = "Zipped batch items must all have the same length"
+    elif any(len(found) > 1 for found in kinds):
+        message = "All items in a batch must have the same type"
+    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
+        message = "Each batch data must have unique node_id and field_name"
+    if message:
+        raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
+    return frame
+
+
+def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
+    for datum in itertools.chain.from_iterable(frame.data or ()):
+        node = graph.nodes.get(datum.node_path)
+        if node is None:
+            message = f"Node {datum.node_path} not found in graph"
+        elif not types.has_field(node, datum.field_name):
+            message = f"Field {datum.field_name} not found in node {datum.node_path}"
+        else:
+            continue
+        raise refuse_value(("body", "batch"), message, posted)
+
+
+def _find_poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[tuple[tuple[int, int, int], str]]:
+    """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
+    for g, group in enumerate(frame.data or ()):
+        for d, datum in enumerate(group):
+            for i in range(len(datum.items)):
+                try:
+                    types.put(graph.nodes[datum.node_path], datum.field_name, _pick_value(datum, i)["value"])
+                except (ValidationError, KeyError, ValueError) as error:
+                    yield (g, d, i), _describe_poison(datum.node_path, error)
+
+
+def _describe_poison(node: str, error: Exception) -> str:
+    head = "1 validation error for GraphExecutionState\ngraph"
+    if not isinstance(error, ValidationError):
+        return f"{head}\n  Value error, {error}"
+    entry = error.errors(include_url=False)[0]
+    place = ".".join(map(str, (f"nodes.{node}", error.title, *entry["loc"])))
+    value, kind = entry["input"], type(entry["input"]).__name__
+    return f"{head}.{place}\n  {entry['msg']} [type={entry['type']}, input_value={value!r}, input_type={kind}]"
+
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})

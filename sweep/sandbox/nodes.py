@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sweep.sandbox.image_library import ImageLibrary, ImageRecord, encode
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.options import FaultDice, ModelRecord, identifier
-from sweep.sandbox.painter.paint import Control, Painting, paint
+from sweep.sandbox.model_catalogue import ModelRecord, identifier
+from sweep.sandbox.options import FaultDice
+from sweep.sandbox.painter.painting import Control, Painting, paint
+from sweep.sandbox.storage import ImageLibrary, ImageRecord, encode
 
 NodeFields = dict[str, Any]
 _INTEGER, _FLOAT, _STRING, _METADATA = "integer_output", "float_output", "string_output", "metadata_output"

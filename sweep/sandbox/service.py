@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import RefusedError, read_batch, read_value
-from sweep.sandbox.database import Store
-from sweep.sandbox.image_library import ImageLibrary
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.node_types import builtin_types
+from sweep.sandbox.graph_schemas import builtin_types
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue, read_batch
+from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.nodes import NodeContext, plain_image
-from sweep.sandbox.options import Accounts, FaultDice, FaultInjection, SandboxOptions, records
+from sweep.sandbox.options import FaultDice, FaultInjection, SandboxOptions
+from sweep.sandbox.requests import Accounts, RefusedError, read_value
 from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.storage import ImageLibrary, Store
 from sweep.sandbox.workers import Workers
 
 

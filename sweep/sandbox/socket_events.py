@@ -10,7 +10,8 @@ import socketio
 
 from sweep.sandbox.graph_execution import Prepared
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.options import Accounts, FaultDice
+from sweep.sandbox.options import FaultDice
+from sweep.sandbox.requests import Accounts
 
 Payload = dict[str, Any]
 

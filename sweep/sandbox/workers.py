@@ -14,15 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.sandbox.batches import GraphTemplate
-from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution, Prepared
-from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.graph_schemas import GraphTemplate, NodeTypes
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.node_types import NodeTypes
+from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.nodes import NodeContext, NodeError, NodeFields, run_node
-from sweep.sandbox.options import ModelRecord, SandboxOptions, share
+from sweep.sandbox.options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.storage import Store, UnknownImageError
 
 NODE_CACHE_SIZE = 512
 _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}

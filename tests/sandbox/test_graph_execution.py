@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.sandbox.batches import GraphTemplate
-from sweep.sandbox.database import Store
 from sweep.sandbox.graph_execution import Execution
-from sweep.sandbox.image_library import ImageLibrary
+from sweep.sandbox.graph_schemas import GraphTemplate
 from sweep.sandbox.nodes import NodeContext, run_value_node
 from sweep.sandbox.options import FaultDice, FaultInjection
+from sweep.sandbox.storage import ImageLibrary, Store
 from tests.support.wire import graph, node
 
 

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import Batch, RefusedError, read_batch
-from sweep.sandbox.item_queue import STATUSES, SandboxQueue
-from sweep.sandbox.node_types import NodeTypes, document
-from sweep.sandbox.options import FaultInjection, SandboxOptions, records
+from sweep.sandbox.graph_schemas import NodeTypes, write_openapi
+from sweep.sandbox.item_queue import STATUSES, Batch, SandboxQueue, read_batch
+from sweep.sandbox.model_catalogue import records
+from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox.requests import RefusedError
 from sweep.workflow import builtin_schemas, node_schemas
 from tests.support.wire import datum, graph, node
 
@@ -96,7 +97,7 @@ def test_queue_never_reuses_ids() -> None:
 
 
 def test_openapi_document_gives_back_the_same_schemas() -> None:
-    assert node_schemas(document(builtin_schemas())) == builtin_schemas()
+    assert node_schemas(write_openapi(builtin_schemas())) == builtin_schemas()
 
 
 @pytest.mark.slow

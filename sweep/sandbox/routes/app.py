@@ -1,156 +1,156 @@
-"""The sandbox as a web application: all its routes, those of images and boards, and how they are served over HTTP."""
+"""The web application: access and injected faults around all routes, the small routes, and how it is served."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import ipaddress
 import json
+import math
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
-from sweep.sandbox.batches import RefusedError, read_required, refuse, refuse_choice
-from sweep.sandbox.image_library import UnsavableImageError, spoil_image
-from sweep.sandbox.node_types import document
-from sweep.sandbox.options import SECONDS, FaultInjection, SandboxOptions
-from sweep.sandbox.routes.legacy_sessions import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
-from sweep.sandbox.routes.middleware import KEY, answer_request, body_of, read_page, refuse_web_pages, reply, route
+from sweep.sandbox.graph_schemas import write_openapi
+from sweep.sandbox.options import FaultInjection, SandboxOptions
+from sweep.sandbox.requests import (
+    KEY,
+    TOKEN_SECONDS,
+    Accounts,
+    RefusedError,
+    bearer,
+    body_of,
+    read_page,
+    read_required,
+    refuse,
+    refuse_choice,
+    reply,
+    route,
+)
+from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
+from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.storage import UnknownImageError
 from sweep.sandbox.workers import NODE_CACHE_SIZE
 
-_CATEGORIES = ("general", "mask", "control", "user", "other")
-_KEEP = {"Cache-Control": "max-age=31536000"}
+
+@web.middleware
+async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site sends: it must not reach the fault switches of a sandbox on this machine.
+
+    Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
+    """
+    name = urlsplit(f"//{request.host}").hostname or ""
+    origin = request.headers.get("Origin")
+    if not _is_own_name(name, request.app[KEY].options.host):
+        return reply({"detail": f"{name} is not a name of this sandbox."}, 403)
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return reply({"detail": f"Requests from {origin} are not allowed."}, 403)
+    return await handler(request)
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in {"true", "1"}
-
-
-async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
-    category, intermediate = read_required(request.query, "image_category", "is_intermediate")
-    if category not in _CATEGORIES:
-        raise refuse_choice(("query", "image_category"), category, _CATEGORIES)
-    form = await request.post()
-    file, metadata = form.get("file"), form.get("metadata")
-    if not isinstance(file, web.FileField):
-        raise refuse("missing", ("body", "file"), "Field required")
-    if not file.content_type.startswith("image"):
-        raise RefusedError(415, "Not an image")
+@functools.lru_cache
+def _is_own_name(name: str, own: str) -> bool:
+    if name in ("localhost", own):
+        return True
     try:
-        record = await sandbox.images.upload(
-            await asyncio.to_thread(file.file.read),
-            image_category=category,
-            is_intermediate=_is_true(intermediate),
-            metadata=metadata if isinstance(metadata, str) else None,
-            file_name=file.filename,
-            **{name: request.query.get(name) for name in ("board_id", "session_id")},
-        )
-    except (OSError, ValueError) as error:
-        raise RefusedError(415, "Failed to read image") from error
-    except UnsavableImageError as error:
-        raise RefusedError(500, "Failed to create image") from error
-    response = reply(sandbox.images.dto(record["image_name"]), 201)
-    response.headers["Location"] = record["image_url"]
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@web.middleware
+async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
+    sandbox: Sandbox = request.app[KEY]
+    if request.path.startswith("/ws/"):
+        return await handler(request)
+    if request.path.startswith("/sandbox/"):
+        return await _handle(request, handler)
+    resource = request.match_info.route.resource
+    sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
+    await sandbox.workers.stalled.wait()
+    met = sandbox.dice.http_fault(request.path)
+    if met in _REFUSALS:
+        return _refuse(met, sandbox)
+    if met == "reset":
+        return _cut(request)
+    if met == "slow":
+        await asyncio.sleep(sandbox.faults.slow_seconds)
+    response = await _admit(request, handler)
+    if met == "lost_answer":
+        return _cut(request)
+    if met == "truncated" and isinstance(response, web.Response):
+        return await _truncate(request, response)
     return response
 
 
-def _list_names(sandbox: Sandbox, request: web.Request) -> list[str]:
-    found = sandbox.images.listed(request.query, request.query.getall("categories", []))
-    return [record["image_name"] for record in found]
+async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Read only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
+    accounts: Accounts = request.app[KEY].accounts
+    if request.path in _OPEN_TO_ALL:
+        return await _handle(request, handler)
+    refusal = accounts.refusal(request.headers)
+    if refusal:
+        return reply({"detail": refusal}, 401)
+    response = await _handle(request, handler)
+    fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
+    if fresh:
+        response.headers[_FRESH_TOKEN] = fresh
+    return response
 
 
-def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
-    names = _list_names(sandbox, request)
-    offset, limit = read_page(request, offset=0, limit=10)
-    items = [sandbox.images.dto(name) for name in names[offset : offset + limit]]
-    return {"limit": limit, "offset": offset, "total": len(names), "items": items}
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        return reply({"detail": error.detail}, error.status)
+    except UnknownImageError:
+        return reply({"detail": "Not Found"}, 404)
 
 
-def _list_image_names(sandbox: Sandbox, request: web.Request) -> Any:
-    names = _list_names(sandbox, request)
-    return {"image_names": names, "starred_count": 0, "total_count": len(names)}
+_REFUSALS = {
+    "error_500": (500, "Internal Server Error"),
+    "error_503": (503, "Service Unavailable"),
+    "error_429": (429, "Too Many Requests"),
+    "error_401": (401, "Authentication required"),
+    "error_403": (403, "Forbidden"),
+}
 
 
-async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
-    if name not in sandbox.images.images:
-        raise RefusedError(404, "Image not found")
-    board = sandbox.images.images[name]["board_id"] or "none"
-    await sandbox.images.delete(name)
-    sandbox.workers.cache.forget(name)
-    return {"affected_boards": [board], "deleted_images": [name], "failed_images": []}
+def _refuse(met: str, sandbox: Sandbox) -> web.Response:
+    status, detail = _REFUSALS[met]
+    response = reply({"detail": detail}, status)
+    if status in {503, 429} and sandbox.faults.retry_after:
+        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
+    return response
 
 
-async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    record = sandbox.images.record(name)
-    content = spoil_image(await sandbox.images.content(record["image_name"]), record.get("bad"))
-    headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
-    return web.Response(body=content, content_type="image/png", headers=headers)
+def _cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)
 
 
-async def _serve_thumbnail(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    content = await asyncio.to_thread(sandbox.images.thumbnail, name)
-    return web.Response(body=content, content_type="image/webp", headers=_KEEP)
-
-
-def _read_metadata(sandbox: Sandbox, _: web.Request, name: str) -> Any:
-    text = sandbox.images.record(name).get("metadata")
-    return json.loads(text) if text else None
-
-
-async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
-    return await sandbox.images.create_board(*read_required(request.query, "board_name"))
-
-
-def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
-    found = [_describe_board(sandbox, board_id) for board_id in sandbox.images.boards]
-    if _is_true(request.query.get("all", "")):
-        return found
-    offset, limit = read_page(request, offset=0, limit=10)
-    return {"limit": limit, "offset": offset, "total": len(found), "items": found[offset : offset + limit]}
-
-
-def _describe_board(sandbox: Sandbox, board_id: str) -> dict[str, Any]:
-    count = len(_list_board_images(sandbox, board_id))
-    return {**sandbox.images.boards[board_id], "image_count": count, "owner_username": "System"}
-
-
-def _list_board_images(sandbox: Sandbox, board_id: str) -> list[str]:
-    wanted = None if board_id == "none" else board_id
-    if wanted is not None and wanted not in sandbox.images.boards:
-        raise RefusedError(404, "Board not found")
-    return [record["image_name"] for record in sandbox.images.images.values() if record["board_id"] == wanted]
-
-
-async def _delete_board(sandbox: Sandbox, request: web.Request, board_id: str) -> Any:
-    _list_board_images(sandbox, board_id)  # refuses an unknown board
-    with_images = _is_true(request.query.get("include_images", ""))
-    return await sandbox.images.delete_board(board_id, with_images=with_images)
-
-
-_IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
-IMAGE_ROUTES = (
-    route("POST", f"{_IMAGES}/upload", _upload),
-    route("GET", f"{_IMAGES}/", _list_images),
-    route("GET", f"{_IMAGES}/names", _list_image_names),
-    route("GET", f"{_IMAGES}/i/{{name}}", lambda sandbox, _, name: sandbox.images.dto(name)),
-    route("DELETE", f"{_IMAGES}/i/{{name}}", _delete_image),
-    route("GET", f"{_IMAGES}/i/{{name}}/full", _serve_image),
-    route("GET", f"{_IMAGES}/i/{{name}}/thumbnail", _serve_thumbnail),
-    route("GET", f"{_IMAGES}/i/{{name}}/metadata", _read_metadata),
-    route("POST", f"{_BOARDS}/", _create_board, 201),
-    route("GET", f"{_BOARDS}/", _list_boards),
-    route("GET", f"{_BOARDS}/{{board_id}}", lambda sandbox, _, board_id: _describe_board(sandbox, board_id)),
-    route(
-        "GET", f"{_BOARDS}/{{board_id}}/image_names", lambda sandbox, _, board_id: _list_board_images(sandbox, board_id)
-    ),
-    route("DELETE", f"{_BOARDS}/{{board_id}}", _delete_board),
-)
+async def _truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
+    body = response.body if isinstance(response.body, bytes) else b""
+    half = web.StreamResponse(status=response.status, headers=response.headers)
+    half.content_length = len(body)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return half
 
 
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
@@ -189,11 +189,11 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
     if token is None:
         raise RefusedError(401, "Incorrect email or password")
     user = {"user_id": given["email"], "email": given["email"], "display_name": "", "is_admin": True, "is_active": True}
-    return {"token": token, "user": user, "expires_in": int(SECONDS)}
+    return {"token": token, "user": user, "expires_in": int(TOKEN_SECONDS)}
 
 
 async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
-    text = await asyncio.to_thread(lambda: json.dumps(document(sandbox.types.schemas)))
+    text = await asyncio.to_thread(lambda: json.dumps(write_openapi(sandbox.types.schemas)))
     return web.Response(body=text.encode(), content_type="application/json")
 
 
@@ -363,3 +363,7 @@ async def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]
     async with sandbox_server(options) as sandbox:
         announce(sandbox.url)
         await asyncio.Event().wait()
+
+
+_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from sweep.sandbox.batches import RefusedError, read_member, read_required, read_value
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.routes.middleware import body_of, drop_nulls, route
+from sweep.sandbox.requests import RefusedError, body_of, drop_nulls, read_member, read_required, read_value, route
 from sweep.sandbox.service import Sandbox
 
 _Ids = Annotated[list[int], Field(max_length=1000)]

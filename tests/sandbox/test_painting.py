@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweep.sandbox.painter.looks import PaintedImage, mood
-from sweep.sandbox.painter.paint import Control, Painting, paint
+from sweep.sandbox.painter.filters import PaintedImage
+from sweep.sandbox.painter.painting import Control, Painting, paint
+from sweep.sandbox.painter.prompt_words import mood
 
 PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
 SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)

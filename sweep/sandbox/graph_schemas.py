@@ -1,14 +1,17 @@
-"""Node types: their schemas as checks of single nodes, and as the OpenAPI document that describes them."""
+"""Schemas of nodes: posted graphs are checked against them, and an OpenAPI document describes them."""
 
 from __future__ import annotations
 
 import functools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
+from sweep.sandbox.requests import Loc, RefusedError, collect_faults, describe_faults, read_value, refuse, refuse_value
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, builtin_schemas
 
 NodeJson = dict[str, Any]
@@ -122,6 +125,112 @@ _PYTHON: dict[str, Any] = {
 }
 
 
+class BatchPoint(BaseModel):
+    """One end of an edge."""
+
+    node_id: str
+    field: str
+
+
+class BatchEdge(BaseModel):
+    """From an output to an input."""
+
+    source: BatchPoint
+    destination: BatchPoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphTemplate:
+    """A checked graph in the form it is kept and echoed."""
+
+    id: str
+    nodes: Mapping[str, NodeJson]
+    edges: tuple[dict[str, Any], ...]
+
+    def to_api(self) -> dict[str, Any]:
+        return {"id": self.id, "nodes": self.nodes, "edges": self.edges}
+
+
+def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemplate:
+    """Read and check a posted graph. Raises RefusedError with 422."""
+    if posted is None:
+        raise refuse("missing", loc, "Field required")
+    _check_object(posted, loc)
+    named: dict[str, Any] = read_value(dict[str, Any], posted.get("nodes") or {}, *loc, "nodes")
+    faults: list[dict[str, Any]] = []
+    nodes = {
+        name: collect_faults(faults, _read_node, node, types, (*loc, "nodes", name)) for name, node in named.items()
+    }
+    posted_edges = posted.get("edges") or []
+    edges = collect_faults(faults, read_value, list[BatchEdge], posted_edges, *loc, "edges")
+    if faults:
+        raise RefusedError(422, faults)
+    kept = tuple(edge.model_dump() for edge in edges)
+    wrong = _find_graph_fault(nodes, kept, types)
+    if wrong:
+        raise refuse_value(loc, wrong, posted)
+    return GraphTemplate(id=str(posted.get("id") or uuid.uuid4()), nodes=nodes, edges=kept)
+
+
+def _check_object(value: Any, loc: Loc) -> None:
+    if not isinstance(value, dict):
+        message = "Input should be a valid dictionary or object to extract fields from"
+        raise refuse("model_attributes_type", loc, message, value)
+
+
+def _read_node(node: Any, types: NodeTypes, loc: Loc) -> NodeJson:
+    _check_object(node, loc)
+    kind, context = node.get("type"), {"discriminator": "'type'"}
+    if kind is None:
+        raise refuse("union_tag_not_found", loc, "Unable to extract tag using discriminator 'type'", node, context)
+    if not isinstance(kind, str) or kind not in types.schemas:
+        tags = ", ".join(f"'{name}'" for name in types.schemas)
+        message = f"Input tag '{kind}' found using 'type' does not match any of the expected tags: {tags}"
+        raise refuse("union_tag_invalid", loc, message, node, {**context, "tag": str(kind), "expected_tags": tags})
+    try:
+        return types.accept(node)
+    except ValidationError as error:
+        raise RefusedError(422, describe_faults(error, (*loc, kind))) from error
+
+
+def _find_graph_fault(nodes: Mapping[str, NodeJson], edges: Sequence[dict[str, Any]], types: NodeTypes) -> str | None:
+    for name, node in nodes.items():
+        if node["id"] != name:
+            return f"Node ids must match, got {name} and {node['id']}"
+    before: dict[str, set[str]] = {name: set() for name in nodes}
+    for edge in edges:
+        wrong = _find_edge_fault(nodes, edge["source"], edge["destination"], types)
+        if wrong:
+            return wrong
+        before[edge["destination"]["node_id"]].add(edge["source"]["node_id"])
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError:
+        return "Graph contains cycles"
+    return None
+
+
+_COERCED = {("integer", "number"), ("integer", "string"), ("number", "string")}
+
+
+def _find_edge_fault(nodes: Mapping[str, NodeJson], start: NodeJson, end: NodeJson, types: NodeTypes) -> str | None:
+    if start["node_id"] not in nodes:
+        return f"Edge source node {start['node_id']} does not exist in the graph"
+    if end["node_id"] not in nodes:
+        return f"Edge destination node {end['node_id']} does not exist in the graph"
+    given = types.schemas[nodes[start["node_id"]]["type"]].outputs.get(start["field"])
+    if given is None:
+        return f"Edge source field {start['field']} does not exist in node {start['node_id']}"
+    if not types.has_field(nodes[end["node_id"]], end["field"]):
+        return f"Edge destination field {end['field']} does not exist in node {end['node_id']}"
+    schema = types.schemas[nodes[end["node_id"]]["type"]].field(end["field"])
+    taken = schema.type if schema else "string"
+    if given == taken or {given, taken} & {"any", "array"} or (given, taken) in _COERCED:
+        return None
+    ends = f"{start['node_id']}.{start['field']} -> {end['node_id']}.{end['field']}"
+    return f"Edge source and target types do not match ({ends})"
+
+
 _PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
 _BOUNDS = {
     "minimum": "minimum",
@@ -132,7 +241,7 @@ _BOUNDS = {
 }
 
 
-def document(schemas: NodeSchemas) -> dict[str, Any]:
+def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
     """Write an OpenAPI document from which a client reads back exactly these schemas."""
     classes: dict[str, Any] = {}
     for schema in schemas.values():

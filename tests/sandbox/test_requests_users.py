@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.options import SECONDS, Accounts, SandboxOptions
+from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.requests import TOKEN_SECONDS, Accounts
 from sweep.sandbox.routes.app import sandbox_server
 from sweep.sandbox.service import Sandbox
 
@@ -43,9 +44,9 @@ def test_accounts_tokens_expire() -> None:
     token = accounts.log_in(EMAIL, PASSWORD)
     assert token is not None
     assert accounts.refusal({"Authorization": f"Bearer {token}"}) is None
-    now[0] = SECONDS - 1
+    now[0] = TOKEN_SECONDS - 1
     fresh = accounts.fresh(token)
-    now[0] = SECONDS
+    now[0] = TOKEN_SECONDS
     assert accounts.refusal({"Authorization": f"Bearer {token}"}) == "Invalid or expired token"
     assert accounts.refusal({}, {"token": fresh}) is None
     assert accounts.fresh(token) is None

@@ -1,4 +1,4 @@
-"""The sessions API: graphs of InvokeAI 3 and of the portable form, run by the same queue."""
+"""Routes and events of the sessions API: graphs of InvokeAI 3 and of the portable form, run by the same queue."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import WorkflowError
-from sweep.sandbox.batches import Batch, Frame, GraphTemplate, RefusedError, read_graph, refuse_value
 from sweep.sandbox.graph_execution import Prepared, initial_session
-from sweep.sandbox.item_queue import QueueItem
+from sweep.sandbox.graph_schemas import GraphTemplate, read_graph
+from sweep.sandbox.item_queue import Batch, Frame, QueueItem
+from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.options import ModelRecord, identifier
-from sweep.sandbox.routes.middleware import body_of, read_page, route
+from sweep.sandbox.requests import RefusedError, body_of, read_page, refuse_value, route
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
