@@ -7,7 +7,8 @@ from .plan.plan import Plan
 from .plan.planner import make_plan
 from .report.compare import compare_runs
 from .report.page_writer import make_report
-from .results import CheckResult, Results, check_run
+from .requirements import CheckResult, check_run
+from .results import Results
 from .servers.base import Server
 from .servers.discovery import connect
 from .study.study import Study, make_study

@@ -1,28 +1,17 @@
-"""`Results` as scripts and notebooks use it, and requirements that a run has to meet: `sweep check`.
+"""`Results` as scripts and notebooks use it: the results table with conditions, the study and the report of a folder.
 
-The record knows nothing of statistics and pages, so `Results.study` and `Results.report` stand here, above the layers.
-
-A requirement is a condition on the columns of the results table, for every image or for those of a `where` (`ssim >=
-0.9 where denoise_strength <= 0.4`), or a condition on counts: points, completed, failed, cancelled, pending (`failed ==
-0`). Metrics that it names are measured first.
+The record knows nothing of conditions, statistics and pages, so this class stands here, above the layers.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from xml.etree import ElementTree
 
-from sweep.errors import UsageError, did_you_mean
+from sweep.errors import UsageError
 from sweep.experiment import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
-from sweep.record import RecordedResults, Where, folder_status, write_tables
-from sweep.text import format_count, format_number
-from sweep.types import Scalar
+from sweep.record import RecordedResults, Where
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,24 +19,7 @@ if TYPE_CHECKING:
     from sweep.study import Study
 
 
-_COUNTS: Final = ("points", "completed", "failed", "cancelled", "pending")
 _KINDS: Final[Mapping[str, ValueKind]] = {"integer": "number", "number": "number", "text": "text", "boolean": "boolean"}
-_NAME = re.compile(r"[A-Za-z_][\w:]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
-    """One requirement: how many images (or counts) were tested, and which rows missed it."""
-
-    requirement: str
-    is_met: bool
-    tested: int
-    summary: str  # "2 of 6 images miss it"; empty where it is met
-    missed: tuple[Mapping[str, Scalar], ...] = ()  # index, axes, and the columns that the requirement names
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        return asdict(self)
 
 
 def compile_where(results: RecordedResults, condition: str, *, former: bool = False, option: str = "--where") -> Where:
@@ -56,14 +28,14 @@ def compile_where(results: RecordedResults, condition: str, *, former: bool = Fa
     Raises:
         UsageError: It cannot be read, or names no column; the message says where.
     """
-    return _compile(condition, _name_axes(results.columns(all=former)), option).holds
+    return compile_condition(condition, name_axes(results.columns(all=former)), option).holds
 
 
-def _name_axes(columns: Iterable[Any]) -> list[NamedAxis]:
+def name_axes(columns: Iterable[Any]) -> list[NamedAxis]:
     return [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
 
 
-def _compile(condition: str, columns: Sequence[NamedAxis], option: str) -> Clause:
+def compile_condition(condition: str, columns: Sequence[NamedAxis], option: str) -> Clause:
     try:
         return compile_clause(condition, columns, wanted=True)
     except ConditionError as error:
@@ -72,134 +44,6 @@ def _compile(condition: str, columns: Sequence[NamedAxis], option: str) -> Claus
         )
         ending = "" if message.endswith((".", "?")) else "."
         raise UsageError(f"{option}, character {error.column}: {message}{ending}") from error
-
-
-def check_run(
-    folder: Path, requirements: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> list[CheckResult]:
-    """Test what a run has to meet.
-
-    Args:
-        folder: A results folder.
-        requirements: Conditions, such as "ssim >= 0.9 where denoise_strength <= 0.4" or "failed == 0".
-        progress: Called with images measured and images to measure.
-
-    Returns:
-        One result for each requirement, in their order. A requirement that no image can meet or miss (its `where`
-        holds for none) is not met: a gate that tests nothing must not open.
-
-    Raises:
-        UsageError: A requirement cannot be read, or names no column, metric or count.
-        RecordError: The folder holds no results, or they are damaged.
-    """
-    if not requirements:
-        raise UsageError("There is nothing to check.", hint='Add --require "failed == 0".')
-    _measure(folder, requirements, progress)
-    results = RecordedResults.open(folder)
-    return [_check(results, text) for text in requirements]
-
-
-def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
-    """Measure the metrics that the requirements name, unless every image has its value."""
-    from sweep.study import make_study, resolve_metrics
-
-    results = RecordedResults.open(folder)
-    columns = {column.name for column in results.columns()}
-    names = dict.fromkeys(chain.from_iterable(map(_find_names, requirements)))
-    no_metrics = {*_COUNTS, "where", "and", "or", "not", "in", *(name for name, _ in results.axes)}
-    wanted: list[str] = []
-    for name in (name for name in names if name not in no_metrics):
-        with suppress(UsageError):
-            wanted += [metric.name for metric in resolve_metrics([name])]
-    is_lacking = not columns.issuperset(wanted)
-    if wanted and not is_lacking:
-        is_lacking = any(row[n] is None for row in results.rows() if row["image_path"] is not None for n in wanted)
-    if is_lacking:
-        make_study(folder, metrics=wanted, progress=progress)
-        write_tables(folder)
-
-
-def _find_names(text: str) -> list[str]:
-    """List the words of a requirement that are not quoted."""
-    return _NAME.findall(re.sub(r"\"[^\"]*\"|'[^']*'", "", text))
-
-
-def _check(results: RecordedResults, text: str) -> CheckResult:
-    if text.strip().endswith(" where"):
-        raise UsageError(f"--require {text!r} ends before its condition.", hint='Write "… where seed == 1".')
-    condition, *rest = re.split(r"\s+where\s+", text.strip(), maxsplit=1)
-    columns = results.columns()
-    if not rest and set(_find_names(condition)) & set(_COUNTS) - {column.name for column in columns}:
-        return _check_counts(results, text, condition)
-    known = {column.name for column in columns}
-    for name in _find_names(condition):
-        if name not in known and (near := did_you_mean(name, _COUNTS)):
-            raise UsageError(f"--require {text!r}: there is no column named {name}.{near}")
-    axes = _name_axes(columns)
-    clause = _compile(condition, axes, f"--require {text!r}")
-    chosen = _compile(rest[0], axes, f"--require {text!r}, where").holds if rest else None
-    fixed = ["index", *(name for name, _ in results.axes)]
-    order = [column.name for column in columns]  # metrics stand behind render_seconds
-    measured = any(order.index(name) > order.index("render_seconds") for name in clause.names)
-    rows = [row for row in results.rows(where=chosen) if row["image_path"] is not None or not measured]
-    missed = [row for row in rows if not clause.holds(row)]
-    shown = dict.fromkeys([*fixed, *clause.names, *(["image_path"] if measured else ["error"])])
-    summary = f"{len(missed):,} of {format_count(len(rows), 'image' if measured else 'row')} miss it"
-    if not missed:
-        summary = "" if rows else "no image to test"
-    return CheckResult(
-        requirement=text,
-        is_met=bool(rows) and not missed,
-        tested=len(rows),
-        summary=summary,
-        missed=tuple({name: _plain(row[name]) for name in shown} for row in missed),
-    )
-
-
-def _check_counts(results: RecordedResults, text: str, condition: str) -> CheckResult:
-    status = folder_status(results.folder)
-    counts: dict[str, Scalar] = {name: getattr(status, name) for name in _COUNTS}
-    counts["pending"] = status.pending + status.open
-    clause = _compile(condition, [NamedAxis(name, "number") for name in _COUNTS], f"--require {text!r}")
-    found = ", ".join(f"{name} is {counts[name]:,}" for name in clause.names)
-    is_met = clause.holds(counts)
-    return CheckResult(requirement=text, is_met=is_met, tested=1, summary="" if is_met else found)
-
-
-def _plain(cell: Any) -> Scalar:
-    return cell if cell is None or isinstance(cell, str | int | float | bool) else str(cell)
-
-
-def describe_row(row: Mapping[str, Scalar], axes: Sequence[str]) -> str:
-    """Write a row that missed a requirement on one line: its index, its axes, and what was tested."""
-    values = " · ".join(f"{name} {_text(row[name])}" for name in axes)
-    tested = "  ".join(
-        f"{name} {_text(row[name])}" for name in row if name not in ("index", "image_path", "error", *axes)
-    )
-    return f"{row['index']:04}  {values}   {tested}".rstrip()
-
-
-def _text(value: Scalar) -> str:
-    if value is None:
-        return "not measured"
-    return format_number(round(value, 6)) if isinstance(value, float) else " ".join(str(value).split())
-
-
-def write_junit(results: Sequence[CheckResult], name: str, axes: Sequence[str]) -> str:
-    """Write results as a JUnit report, one test case a requirement."""
-    failed = sum(not each.is_met for each in results)
-    suite = ElementTree.Element("testsuite", name=_printable(name), tests=str(len(results)), failures=str(failed))
-    for each in results:
-        case = ElementTree.SubElement(suite, "testcase", classname=_printable(name), name=_printable(each.requirement))
-        if not each.is_met:
-            failure = ElementTree.SubElement(case, "failure", message=_printable(each.summary))
-            failure.text = _printable("\n".join(describe_row(row, axes) for row in each.missed))
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
-
-
-def _printable(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold."""
-    return "".join(letter for letter in text if letter in "\t\n" or (letter >= " " and letter not in "\ufffe\uffff"))
 
 
 class Results(RecordedResults):

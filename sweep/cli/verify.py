@@ -49,7 +49,7 @@ def verify(
     return _repair(folder, findings, access, tell)
 
 
-def _repair(folder: Path, findings: list[record.Finding], access: Access, tell: Callable[[str], None]) -> int:
+def _repair(folder: Path, findings: list[record.Damage], access: Access, tell: Callable[[str], None]) -> int:
     opened = anyio.run(record.reopen_damaged, folder, findings)
     points = format_count(opened, "point")
     tell(f"{format_count(len(findings), 'finding')}; {points} will be rendered again.")
@@ -85,7 +85,7 @@ def check(
     Exits with 1 and lists the rows that miss a requirement. Conditions are about columns of the results table, metrics
     or counts (points, completed, failed, cancelled, pending). Metrics are measured first if necessary.
     """
-    from sweep.results import check_run, describe_row, write_junit
+    from sweep.requirements import check_run, describe_row, write_junit
 
     folder = chosen.folder()
     with MeasuringBar() as count:

@@ -1,3 +1,4 @@
+from .atomic_files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .base import (
     MOST_LEFT_OUT,
     MOST_LEVELS,
@@ -14,40 +15,17 @@ from .base import (
     RunFacts,
     Times,
 )
-from .changes import (
-    MergeConflict,
-    MergeSummary,
-    delete_points,
-    delete_run,
-    matching_keys,
-    merge_results,
-    rename_run,
-    reopen_points,
-)
-from .files import FULL_HINT, INPUTS, Checkpoint, free_bytes, no_checkpoint, replace_atomically
-from .images import ImageStore, SavedImage
+from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
+from .damage import REPAIRABLE, Damage, find_lost_images, reopen_damaged
+from .earlier_runs import Past, SubmittedWork, read_painted, read_past, read_sizes, read_submitted
+from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
+from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
-from .results import CSV, RecordedResults, write_tables
-from .results_table import RATINGS_JSON, Where, name_image
+from .results_folder import CSV, FolderStatus, RecordedResults, folder_status, write_tables
+from .results_table import RATINGS_JSON, Marginal, Mean, Where, failures, marginals, name_image, sum_up
 from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
-from .status import (
-    FolderStatus,
-    Marginal,
-    Mean,
-    Past,
-    SubmittedWork,
-    failures,
-    folder_status,
-    marginals,
-    read_painted,
-    read_past,
-    read_sizes,
-    read_submitted,
-    sum_up,
-)
-from .verify import REPAIRABLE, Finding, find_lost_images, reopen_damaged
 
 __all__ = [
     "CSV",
@@ -62,10 +40,10 @@ __all__ = [
     "SEALED",
     "Checkpoint",
     "Counts",
+    "Damage",
     "ExperimentAxis",
     "ExperimentFacts",
     "Failure",
-    "Finding",
     "FolderLock",
     "FolderStatus",
     "ImageStore",

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from sweep.errors import FolderInUseError, RecordError
-from sweep.record.files import disk_error
+from sweep.record.atomic_files import disk_error
 
 LOCK = "lock.json"
 _LOOKS, _LOOK_SECONDS = 15, 0.01

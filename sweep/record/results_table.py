@@ -1,31 +1,24 @@
-"""Rows streamed from the journal; CSV, Parquet, Markdown, JSON."""
+"""The columns and rows of the results table, streamed from the journal, and counts of the rows by axis."""
 
 from __future__ import annotations
 
-import csv
-import importlib
-import importlib.util
-import io
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from sweep.errors import RecordError, UsageError, did_you_mean
+from sweep.errors import UsageError, did_you_mean
 from sweep.record.base import ExperimentFacts
-from sweep.record.files import replace_atomically
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
+from sweep.text import format_value
 from sweep.types import Scalar
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 ColumnKind: TypeAlias = Literal["integer", "number", "text", "boolean", "time"]
 Cell: TypeAlias = "Scalar | datetime"
@@ -324,118 +317,93 @@ def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
         yield chunk
 
 
-TextFormat: TypeAlias = Literal["csv", "excel", "json", "md"]
-FileFormat: TypeAlias = Literal[TextFormat, "xlsx", "parquet"]
-PARQUET_HINT = "For results.parquet, too: pip install 'sweep-engine[parquet]'"
+@dataclass(slots=True)
+class Mean:
+    """A running mean of the values that are there."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def take(self, value: float | None) -> None:
+        """Take one value; None counts for nothing."""
+        if value is not None:
+            self.total += value
+            self.count += 1
+
+    def add(self, other: Mean) -> None:
+        """Take every value that another mean has taken."""
+        self.total += other.total
+        self.count += other.count
+
+    @property
+    def value(self) -> float | None:
+        """None where there was no value."""
+        return self.total / self.count if self.count else None
 
 
-def write_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write RFC 4180 with line feeds; times in ISO 8601, nothing where a cell has no value."""
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_text(cell) for cell in row] for row in rows)
+@dataclass(slots=True)
+class Marginal:
+    """All variations that share one value of one axis."""
+
+    axis: str
+    value: str
+    done: int = 0
+    failed: int = 0
+    seconds: Mean = field(default_factory=Mean)  # the server's rendering times, one a variation
+    metrics: dict[str, Mean] = field(default_factory=dict)
 
 
-def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write an array of objects, one a line."""
-    divider = "[\n"
-    for row in rows:
-        cells = [cell.isoformat() if isinstance(cell, datetime) else cell for cell in row]
-        out.write(divider + json.dumps(dict(zip(names, cells, strict=True)), ensure_ascii=False))
-        divider = ",\n"
-    out.write("[]\n" if divider == "[\n" else "\n]\n")
+def marginals(
+    rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metrics: Sequence[str] = ()
+) -> dict[str, list[Marginal]]:
+    """Count by axis, one entry for each of its values, in the order in which the values first appear.
 
-
-def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write a pipe table, as GitHub shows it."""
-    out.writelines(f"| {' | '.join(cells)} |\n" for cells in _markdown(names, rows))
-
-
-def _markdown(names: Sequence[str], rows: Iterable[TableRow]) -> Iterator[list[str]]:
-    yield list(names)
-    yield ["---"] * len(names)
-    for row in rows:
-        yield [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
-
-
-def write_excel_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write a CSV file that Excel opens by a double click.
-
-    It starts with a byte order mark, so that Excel reads UTF-8, and a text that Excel would run as a formula has an
-    apostrophe in front.
+    `rows` are those of the results table, `metrics` some of its columns; of a variation with several images the
+    first row counts.
     """
-    out.write("\ufeff")
-    write_csv(out, names, (tuple(map(_guard_formula, row)) for row in rows))
+    found: dict[str, dict[Any, Marginal]] = {axis: {} for axis in axes}
+    seen: set[tuple[Any, Any]] = set()
+    for row in rows:
+        point = (row["index"], row["key"])
+        if point in seen:
+            continue
+        seen.add(point)
+        for axis in axes:
+            value = row[axis]
+            entry = found[axis].get(value)
+            if entry is None:
+                entry = found[axis][value] = Marginal(axis, _text(value), metrics={name: Mean() for name in metrics})
+            _count(entry, row)
+    return {axis: list(entries.values()) for axis, entries in found.items()}
 
 
-def _guard_formula(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+def sum_up(group: Sequence[Marginal]) -> Marginal:
+    """Merge all values of an axis into one entry, whose value says how many there were: "50 values: 42 … 91"."""
+    some = ", ".join(entry.value for entry in group) if len(group) <= 4 else f"{group[0].value} … {group[-1].value}"
+    merged = Marginal(group[0].axis, f"{len(group):,} values: {some}")
+    for entry in group:
+        merged.done += entry.done
+        merged.failed += entry.failed
+        merged.seconds.add(entry.seconds)
+        for name, mean in entry.metrics.items():
+            merged.metrics.setdefault(name, Mean()).add(mean)
+    return merged
 
 
-def write_xlsx_file(path: Path, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write an Excel workbook, complete or not at all. Raises RecordError with a hint if XlsxWriter is missing."""
-    if importlib.util.find_spec("xlsxwriter") is None:
-        raise RecordError("Writing .xlsx needs XlsxWriter.", hint="pip install 'sweep-engine[excel]'")
-    xlsxwriter = importlib.import_module("xlsxwriter")
-    options = {
-        "constant_memory": True,
-        "remove_timezone": True,
-        "nan_inf_to_errors": True,
-        "strings_to_formulas": False,
-    }
-    with replace_atomically(path) as file, xlsxwriter.Workbook(file, options) as book:
-        sheet = book.add_worksheet("results")
-        sheet.freeze_panes(1, 0)
-        sheet.write_row(0, 0, names, book.add_format({"bold": True}))
-        moment = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
-        for number, row in enumerate(rows, start=1):
-            for column, cell in enumerate(row):
-                if isinstance(cell, datetime):
-                    sheet.write_datetime(number, column, cell, moment)
-                elif isinstance(cell, str):
-                    sheet.write_string(number, column, cell[:32_767])  # Excel's limit
-                elif cell is not None:
-                    sheet.write(number, column, cell)
+def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
+    entry.done += row["status"] == "completed"
+    entry.failed += row["status"] == "failed"
+    entry.seconds.take(row["render_seconds"])
+    for name, mean in entry.metrics.items():
+        mean.take(row[name])
 
 
-WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]], None]] = {
-    "csv": write_csv,
-    "excel": write_excel_csv,
-    "json": write_json,
-    "md": write_markdown,
-}
+def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Count the errors of failed rows."""
+    return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
 
 
-def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write `path` as a whole, or leave it as it was. Raises DiskFullError, RecordError."""
-    with replace_atomically(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        WRITERS[form](text, names, rows)
-        text.flush()
-        text.detach()
-
-
-def has_parquet() -> bool:
-    """Tell whether pyarrow is installed."""
-    return importlib.util.find_spec("pyarrow") is not None
-
-
-def write_parquet_file(path: Path, frames: Iterable[pd.DataFrame]) -> None:
-    """Write `path` as a whole or not, from frames of equal columns (at least one frame). Raises RecordError with a hint
-    where pyarrow is missing, DiskFullError.
-    """
-    if not has_parquet():
-        raise RecordError("Parquet needs pyarrow.", hint="pip install 'sweep-engine[parquet]'")
-    pa, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-    iterator = iter(frames)
-    first = pa.Table.from_pandas(next(iterator), preserve_index=False)
-    with replace_atomically(path) as file, parquet.ParquetWriter(file, first.schema, compression="zstd") as writer:
-        writer.write_table(first)
-        for frame in iterator:
-            writer.write_table(pa.Table.from_pandas(frame, schema=first.schema, preserve_index=False))
-
-
-def _text(cell: Cell) -> Cell:
-    if isinstance(cell, datetime):
-        return cell.isoformat()
-    return "" if cell is None else cell
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return format_value(value)

@@ -1,18 +1,18 @@
 from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
 from .findings import select_headline_metrics, select_headlines, write_decision
-from .measuring.measure import MeasureProgress, measure_now
-from .measuring.pool import measure_all
+from .measuring.measurement import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
-from .measuring.worker import start_follower
-from .metrics.base import Formula, Metric
-from .metrics.planes import DecodedImage, ImagePair, UnreadableImageError, decode, luma, reduced, working_shape
+from .measuring.workers import measure_all, start_follower
+from .metrics.base import DecodedImage, Formula, ImagePair, Metric, UnreadableImageError, decode, reduced, working_shape
+from .metrics.pixel_metrics import luma
 from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
 from .observations import read_design
 from .ratings import add_ratings
-from .schema import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
-from .stats.curves import compute_curve
-from .stats.effects import compare_levels, compute_effects, correct_claims
+from .stats.level_differences import compare_levels, correct_claims
+from .stats.response_curves import compute_curve
+from .stats.variance_shares import compute_effects
 from .study import Study, make_study
+from .study_json import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
 
 __all__ = [
     "Curve",

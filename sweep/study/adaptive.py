@@ -22,8 +22,8 @@ import numpy as np
 
 from sweep.errors import UsageError
 from sweep.study.observations import FloatArray
-from sweep.study.schema import AdaptiveGroup, AdaptiveResult, Estimate, Group
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
+from sweep.study.study_json import AdaptiveGroup, AdaptiveResult, Estimate, Group
 
 if TYPE_CHECKING:
     from sweep.record import ExperimentAxis, ExperimentFacts, RecordedResults
@@ -331,7 +331,7 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
 
     Raises UsageError for a metric that prefers neither side.
     """
-    from sweep.study.measuring.measure import measure_design
+    from sweep.study.measuring.measurement import measure_design
     from sweep.study.metrics.registry import resolve_metrics
 
     facts, asked = results.facts, results.facts.design

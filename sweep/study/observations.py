@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.study.schema import AxisFacts, DesignFacts, Group, LevelValue
+from sweep.study.study_json import AxisFacts, DesignFacts, Group, LevelValue
 
 Codes: TypeAlias = npt.NDArray[np.intp]
 FloatArray: TypeAlias = npt.NDArray[np.float64]

@@ -20,10 +20,10 @@ from scipy.special import ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
-from sweep.study.metrics.base import describe_column
+from sweep.study.metrics.registry import describe_column
 from sweep.study.observations import FloatArray, StudyDesign
-from sweep.study.schema import ChoiceRank, Choices, Direction, MetricFacts
 from sweep.study.stats.intervals import CONFIDENCE
+from sweep.study.study_json import ChoiceRank, Choices, Direction, MetricFacts
 
 SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite

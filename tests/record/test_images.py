@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import DiskFullError, RecordError, TransientError
-from sweep.record.files import IMAGE_POINTS, free_bytes, replace_atomically
+from sweep.record.atomic_files import IMAGE_POINTS, free_bytes, replace_atomically
 from sweep.record.images import ImageStore
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import connect_writer

@@ -12,7 +12,7 @@ import pytest
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.base import Failure, JournalPoint
-from sweep.record.results import RecordedResults
+from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.testing.journals import TIMES, a_point, a_rendering, an_intent

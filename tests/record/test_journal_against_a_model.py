@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sweep.errors import RecordError
 from sweep.record.base import KeyStatus
-from sweep.record.results import RecordedResults
+from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import BAD, FACTS, TIMES, a_point, a_rendering, an_intent
 

@@ -11,7 +11,7 @@ import pytest
 from sweep.errors import RecordError
 from sweep.record.base import Failure
 from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import RecordedResults
+from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from tests.support.record_writing import a_folder, facts, point
 
@@ -90,5 +90,5 @@ def test_no_folder_no_cache(tmp_path: Path) -> None:
 
 def test_a_very_large_cache_costs_no_start(folder: Path) -> None:
     """Only what is asked for is read: the module is imported and opened without pandas."""
-    program = "import sys, sweep.record.metric_cache, sweep.record.results; sys.exit('pandas' in sys.modules)"
+    program = "import sys, sweep.record.metric_cache, sweep.record.results_folder; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

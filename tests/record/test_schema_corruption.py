@@ -11,7 +11,7 @@ import pytest
 
 from sweep.errors import RecordError
 from sweep.record.metric_cache import MetricCache, MetricKey
-from sweep.record.results import RecordedResults
+from sweep.record.results_folder import RecordedResults
 from sweep.record.results_table import Cell
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE

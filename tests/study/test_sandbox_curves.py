@@ -10,9 +10,9 @@ import pytest
 from sweep.engine import run
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
-from sweep.study.schema import Curve
-from sweep.study.stats.curves import SPENT
+from sweep.study.stats.response_curves import SPENT
 from sweep.study.study import make_study
+from sweep.study.study_json import Curve
 from tests.support.study_folders import measure
 
 STUDY = Path(__file__).parents[2] / "experiments" / "denoise_study.yaml"

@@ -13,8 +13,8 @@ import pytest
 
 import sweep
 from sweep.errors import UsageError
-from sweep.study.schema import StudyJson
 from sweep.study.study import Study, make_study
+from sweep.study.study_json import StudyJson
 from tests.support.planted_studies import AXES, planted
 from tests.support.study_folders import KINDS, POINTS, SOURCE
 from tests.support.study_images import write_results

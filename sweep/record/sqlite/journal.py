@@ -20,6 +20,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
+from sweep.record.atomic_files import Checkpoint, no_checkpoint
 from sweep.record.base import (
     Counts,
     ExperimentFacts,
@@ -32,7 +33,6 @@ from sweep.record.base import (
     RunFacts,
     Times,
 )
-from sweep.record.files import Checkpoint, no_checkpoint
 from sweep.record.sqlite import writer as operations
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.files import FULL_HINT, disk_error, make_folder
+from sweep.record.atomic_files import FULL_HINT, disk_error, make_folder
 from sweep.text import format_count
 
 JOURNAL_FILE = "journal.sqlite"

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sweep.errors import RecordError
+from sweep.record.atomic_files import Checkpoint
 from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.files import Checkpoint
 from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, corrupt, record_error, seal, sealing
 
 _T = TypeVar("_T")

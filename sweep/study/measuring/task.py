@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sweep.study.metrics.planes import (
+from sweep.study.metrics.base import (
     DecodedImage,
     ImagePair,
     SentImage,

@@ -1,13 +1,144 @@
-"""The Metric protocol, whose docstring is the contract, and Formula, the simplest implementation."""
+"""The Metric protocol, whose docstring is the contract; its simplest implementation; and the images it measures."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import re
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
-from sweep.study.metrics.planes import ImagePair
-from sweep.study.schema import Direction, MetricFacts, ReferenceKind
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import SweepError
+from sweep.study.study_json import Direction, ReferenceKind
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+RgbArray: TypeAlias = npt.NDArray[np.uint8]  # height × width × 3, sRGB
+Plane: TypeAlias = npt.NDArray[np.float32]
+Derived = TypeVar("Derived")
+
+MAX_MEASURED_PIXELS = 100_000_000  # an image beyond this is not decoded: it would not fit beside its neighbours
+
+
+class UnreadableImageError(SweepError):
+    """An image file is missing, broken or too large; the message says which of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Memo:
+    """Keeps what was computed of it, by name."""
+
+    kept: dict[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def derived(self, name: str, compute: Callable[[Self], Derived]) -> Derived:
+        """Compute something once, at the first call of this name."""
+        if name not in self.kept:
+            self.kept[name] = compute(self)
+        value: Derived = self.kept[name]
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage(_Memo):
+    """RGB at a working size; arrays are not to be changed."""
+
+    rgb: RgbArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePair(_Memo):
+    """What a metric measures: an image, and where it asks for one a `reference` of the same size, the `prompt`, or
+    the `others` of its cell.
+    """
+
+    image: DecodedImage
+    reference: DecodedImage | None = None
+    prompt: str | None = None
+    others: tuple[DecodedImage, ...] = ()
+
+    @property
+    def pair(self) -> tuple[DecodedImage, DecodedImage]:
+        """Image and reference; ValueError where there is none."""
+        if self.reference is None:
+            raise ValueError("this metric compares with a reference image, and the view has none")
+        return self.image, self.reference
+
+
+@dataclass(frozen=True, slots=True)
+class SentImage:
+    """The bytes of an image file, for a process on a host that has no such file."""
+
+    name: str
+    data: bytes
+
+
+def decode(path: Path | SentImage) -> Image.Image:
+    """Decode the whole image at `path` as RGB.
+
+    Raises UnreadableImageError where it is missing, truncated, no image, or has more than 100 Mpx.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path if isinstance(path, Path) else io.BytesIO(path.data)) as image:
+                if image.width * image.height > MAX_MEASURED_PIXELS:
+                    raise UnreadableImageError(
+                        f"{path.name} has {image.width} × {image.height} px, too many to measure."
+                    )
+                image.load()
+                return image.convert("RGB")
+    except FileNotFoundError:
+        raise UnreadableImageError(f"{path.name} is not there.") from None
+    except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        raise UnreadableImageError(f"{path.name} is not a complete image ({_first_line(error)}).") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(f"{path.name} has too many pixels to measure.") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return the message without the path or the object that Pillow and the system end it with."""
+    first = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return re.split(r":? ['<]", first)[0]
+
+
+def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
+    """Return width and height with the longest side at most `working_size`; smaller images stay as they are."""
+    longest = max(width, height)
+    if longest <= working_size:
+        return width, height
+    return max(round(width * working_size / longest), 1), max(round(height * working_size / longest), 1)
+
+
+def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
+    """Resize the image to exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
+
+    A source of another size than its rendering comes to the rendering's size here, as the server brings it there.
+    """
+    from PIL import Image
+
+    if image.size != shape:
+        shrinks = image.width >= shape[0] and image.height >= shape[1]
+        image = image.resize(shape, Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC)
+    return DecodedImage(np.asarray(image))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes, hexadecimal. Raises UnreadableImageError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UnreadableImageError(f"{path.name} cannot be read ({error.strerror or error}).") from error
 
 
 @runtime_checkable
@@ -96,50 +227,3 @@ class Formula:
     def measure(self, view: ImagePair) -> float:
         """Call the function."""
         return self.function(view)
-
-
-def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
-    """Collect what a report says of a metric."""
-    return MetricFacts(
-        name=metric.name,
-        label=metric.label,
-        summary=metric.summary,
-        unit=metric.unit,
-        version=metric.version,
-        direction=metric.direction,
-        range=list(metric.range),
-        reference=metric.reference,
-        working_size=metric.working_size,
-        source=metric.source,
-        measured=measured,
-        failed=failed,
-    )
-
-
-def describe_column(
-    name: str,
-    label: str,
-    summary: str,
-    source: str,
-    measured: int,
-    *,
-    failed: int = 0,
-    version: str = "",
-    direction: Direction = "neutral",
-    bounds: tuple[float | None, float | None] = (None, None),
-) -> MetricFacts:
-    """Collect the same of a column that no metric measures from images."""
-    return MetricFacts(
-        name=name,
-        label=label,
-        summary=summary,
-        unit="",
-        version=version,
-        direction=direction,
-        range=list(bounds),
-        reference="none",
-        working_size=0,
-        source=source,
-        measured=measured,
-        failed=failed,
-    )

@@ -1,4 +1,4 @@
-"""Metrics by name: the standard panel, optional and learned ones, and those of other packages."""
+"""Metrics by name: the standard panel, optional and learned ones, those of other packages; and facts about each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 
 from sweep.errors import UsageError, did_you_mean
-from sweep.study.metrics.base import Metric, describe_column, describe_metric
-from sweep.study.metrics.formulas import METRICS, PANEL
-from sweep.study.metrics.learned import LEARNED
-from sweep.study.schema import MetricFacts
+from sweep.study.metrics.base import Metric
+from sweep.study.metrics.learned_metrics import LEARNED
+from sweep.study.metrics.pixel_metrics import METRICS, PANEL
+from sweep.study.study_json import Direction, MetricFacts
 
 
 def _make_flip() -> Metric:
@@ -110,3 +110,50 @@ def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]
             label = name.replace("_", " ")
             found.append(describe_column(name, label, "A column of the table.", "the table", measured, failed=failed))
     return found
+
+
+def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
+    """Collect what a report says of a metric."""
+    return MetricFacts(
+        name=metric.name,
+        label=metric.label,
+        summary=metric.summary,
+        unit=metric.unit,
+        version=metric.version,
+        direction=metric.direction,
+        range=list(metric.range),
+        reference=metric.reference,
+        working_size=metric.working_size,
+        source=metric.source,
+        measured=measured,
+        failed=failed,
+    )
+
+
+def describe_column(
+    name: str,
+    label: str,
+    summary: str,
+    source: str,
+    measured: int,
+    *,
+    failed: int = 0,
+    version: str = "",
+    direction: Direction = "neutral",
+    bounds: tuple[float | None, float | None] = (None, None),
+) -> MetricFacts:
+    """Collect the same of a column that no metric measures from images."""
+    return MetricFacts(
+        name=name,
+        label=label,
+        summary=summary,
+        unit="",
+        version=version,
+        direction=direction,
+        range=list(bounds),
+        reference="none",
+        working_size=0,
+        source=source,
+        measured=measured,
+        failed=failed,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from sweep.study.observations import Codes, FloatArray, solve_shifts
-from sweep.study.schema import Estimate
+from sweep.study.study_json import Estimate
 
 CONFIDENCE = 0.95
 GRIDDED = 4  # images a distinct value, from which values count as rounded

@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import chdtri
 
 from sweep.study.observations import ROUNDS, Codes, FloatArray, StudyDesign
-from sweep.study.schema import (
+from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate, strip_interval
+from sweep.study.study_json import (
     Determinism,
     Direction,
     DiversityCell,
@@ -18,7 +19,6 @@ from sweep.study.schema import (
     Outlier,
     SeedRow,
 )
-from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate, strip_interval
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from sweep.errors import UsageError
 from sweep.record import RecordedResults
-from sweep.study.measuring.measure import measure_now
+from sweep.study.measuring.measurement import measure_now
 from sweep.study.metrics import registry
-from sweep.study.metrics.base import Metric
-from sweep.study.metrics.formulas import SAME_POINT_METRIC
-from sweep.study.metrics.planes import ImagePair
+from sweep.study.metrics.base import ImagePair, Metric
+from sweep.study.metrics.pixel_metrics import SAME_POINT_METRIC
 from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.odd_metrics import BRIGHTNESS
@@ -115,7 +114,7 @@ INSTALLED = {
     "dark_metrics.py": """
 import numpy as np
 from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import luma
+from sweep.study import luma
 
 def share_of_dark(view):
     return float(np.mean(luma(view.image) < 64))

@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.stats import wasserstein_distance
 from skimage.measure import shannon_entropy
 
-from sweep.study.metrics import formulas
-from sweep.study.metrics.planes import linear_of_srgb, luma, oklab_of
+from sweep.study.metrics import pixel_metrics
+from sweep.study.metrics.pixel_metrics import linear_of_srgb, luma, oklab_of
 from tests.support.study_images import decoded, photo, view
 
 BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))
@@ -35,8 +35,8 @@ def test_oklab_of_known_colours(rgb: tuple[int, ...], lab: tuple[float, ...]) ->
 
 
 def test_black_against_white_is_the_whole_scale() -> None:
-    assert formulas.delta_e(view(BLACK, WHITE)) == pytest.approx(100, abs=0.01)
-    assert formulas.tone_emd(view(BLACK, WHITE)) == pytest.approx(1)
+    assert pixel_metrics.delta_e(view(BLACK, WHITE)) == pytest.approx(100, abs=0.01)
+    assert pixel_metrics.tone_emd(view(BLACK, WHITE)) == pytest.approx(1)
 
 
 def test_tonal_shift_is_the_wasserstein_distance_of_tones() -> None:
@@ -45,13 +45,13 @@ def test_tonal_shift_is_the_wasserstein_distance_of_tones() -> None:
 
     expected = wasserstein_distance(*tones) / 255
 
-    assert formulas.tone_emd(view(first, second)) == pytest.approx(expected, abs=1e-9)
+    assert pixel_metrics.tone_emd(view(first, second)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_tonal_shift_does_not_see_where_tones_are() -> None:
     image = photo(1)
 
-    assert formulas.tone_emd(view(image, image.rotate(180))) == 0.0
+    assert pixel_metrics.tone_emd(view(image, image.rotate(180))) == 0.0
 
 
 def test_entropy_is_scikit_images() -> None:
@@ -59,45 +59,45 @@ def test_entropy_is_scikit_images() -> None:
 
     expected = shannon_entropy(np.rint(luma(decoded(image))).astype(np.uint8), base=2)  # type: ignore[no-untyped-call]
 
-    assert formulas.entropy(view(image)) == pytest.approx(expected)
-    assert formulas.entropy(view(BLACK)) == 0.0
+    assert pixel_metrics.entropy(view(image)) == pytest.approx(expected)
+    assert pixel_metrics.entropy(view(BLACK)) == 0.0
 
 
 def test_entropy_and_contrast_of_a_ramp_of_all_tones() -> None:
     ramp = Image.fromarray(np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 16, axis=0).repeat(3, axis=2))
 
-    assert formulas.entropy(view(ramp)) == pytest.approx(8.0)
-    assert formulas.contrast(view(ramp)) == pytest.approx(np.arange(256).std() / 255, abs=1e-6)
+    assert pixel_metrics.entropy(view(ramp)) == pytest.approx(8.0)
+    assert pixel_metrics.contrast(view(ramp)) == pytest.approx(np.arange(256).std() / 255, abs=1e-6)
 
 
 def test_contrast_reaches_from_nothing_to_a_half() -> None:
     halves = Image.new("RGB", (64, 64))
     halves.paste(WHITE, (32, 0))
 
-    assert formulas.contrast(view(BLACK)) == 0.0
-    assert formulas.contrast(view(halves)) == pytest.approx(0.5, abs=1e-6)
+    assert pixel_metrics.contrast(view(BLACK)) == 0.0
+    assert pixel_metrics.contrast(view(halves)) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_grey_has_no_colourfulness_and_primaries_have_much() -> None:
     grey = photo(1).convert("L").convert("RGB")
     stripes = Image.fromarray(np.eye(3, dtype=np.uint8).repeat(20, axis=0)[None].repeat(10, axis=0) * 255)
 
-    assert formulas.colourfulness(view(grey)) == pytest.approx(0, abs=1e-4)
-    assert formulas.colourfulness(view(stripes)) > 109  # "extremely colourful" in the paper
+    assert pixel_metrics.colourfulness(view(grey)) == pytest.approx(0, abs=1e-4)
+    assert pixel_metrics.colourfulness(view(stripes)) > 109  # "extremely colourful" in the paper
 
 
 def test_colourfulness_of_one_colour_is_its_distance_from_grey() -> None:
     """From the paper's formula by hand: rg = 200, yb = 100 − 50; no spread."""
     colour = Image.new("RGB", (8, 8), (200, 0, 50))
 
-    assert formulas.colourfulness(view(colour)) == pytest.approx(0.3 * math.hypot(200, 50), abs=1e-3)
+    assert pixel_metrics.colourfulness(view(colour)) == pytest.approx(0.3 * math.hypot(200, 50), abs=1e-3)
 
 
 def test_diversity_over_a_cell_is_the_mean_pairwise_distance() -> None:
     images = [photo(i, 128, 128) for i in range(4)]
-    pairs = [formulas.delta_e(view(a, b)) for i, a in enumerate(images) for b in images[:i]]
+    pairs = [pixel_metrics.delta_e(view(a, b)) for i, a in enumerate(images) for b in images[:i]]
 
-    by_image = [formulas.diversity(view(a, others=[b for b in images if b is not a])) for a in images]
+    by_image = [pixel_metrics.diversity(view(a, others=[b for b in images if b is not a])) for a in images]
 
     assert np.mean(by_image) == pytest.approx(np.mean(pairs))
 
@@ -105,9 +105,9 @@ def test_diversity_over_a_cell_is_the_mean_pairwise_distance() -> None:
 def test_diversity_is_nothing_for_equal_images_and_unknown_for_one() -> None:
     image = photo(1, 128, 128)
 
-    assert formulas.diversity(view(image, others=[image.copy()])) == 0.0
-    assert formulas.diversity_structure(view(image, others=[image.copy()])) == 0.0
-    assert math.isnan(formulas.diversity(view(image)))
+    assert pixel_metrics.diversity(view(image, others=[image.copy()])) == 0.0
+    assert pixel_metrics.diversity_structure(view(image, others=[image.copy()])) == 0.0
+    assert math.isnan(pixel_metrics.diversity(view(image)))
 
 
 def test_one_changed_pixel_is_found_between_repeats() -> None:
@@ -115,5 +115,5 @@ def test_one_changed_pixel_is_found_between_repeats() -> None:
     red, green, blue = (int(v) for v in np.asarray(image)[5, 5])
     other.putpixel((5, 5), (red, green, blue ^ 1))
 
-    assert formulas.replicate_error(view(image, image.copy())) == 0.0
-    assert formulas.replicate_error(view(image, other)) == 1.0
+    assert pixel_metrics.replicate_error(view(image, image.copy())) == 0.0
+    assert pixel_metrics.replicate_error(view(image, other)) == 1.0

@@ -25,23 +25,22 @@ import pandas as pd
 
 from sweep.errors import SweepError, UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults
-from sweep.study.measuring.pool import OnRay, measure_all
 from sweep.study.measuring.task import MeasuredImage, Task
-from sweep.study.measuring.worker import step_back
-from sweep.study.metrics.base import Metric, describe_metric
-from sweep.study.metrics.formulas import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
-from sweep.study.metrics.planes import (
+from sweep.study.measuring.workers import OnRay, measure_all, step_back
+from sweep.study.metrics.base import (
     DecodedImage,
     ImagePair,
+    Metric,
     UnreadableImageError,
     decode,
     file_sha256,
     reduced,
     working_shape,
 )
-from sweep.study.metrics.registry import resolve_metrics
+from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
+from sweep.study.metrics.registry import describe_metric, resolve_metrics
 from sweep.study.observations import FloatArray, StudyDesign, read_design
-from sweep.study.schema import AxisDistance, Group, LevelValue, MetricFacts
+from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
 MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken
 COMPARED_SIDE = 128  # pixels of the longest side: colours need no more

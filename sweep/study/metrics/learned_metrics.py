@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import UsageError
-from sweep.study.metrics.planes import DecodedImage, ImagePair, file_sha256
-from sweep.study.schema import Direction, ReferenceKind
+from sweep.study.metrics.base import DecodedImage, ImagePair, file_sha256
+from sweep.study.study_json import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"

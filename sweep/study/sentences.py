@@ -1,4 +1,7 @@
-"""The findings of a study as sentences: a number always with its interval and n, or with the reason for none."""
+"""Sentences about one thing each: a curve, a difference, an outlier, a limit of the design.
+
+A number always stands with its interval and n, or with the reason for none.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from sweep.study.schema import (
+from sweep.study.stats.intervals import CONFIDENCE, make_estimate
+from sweep.study.stats.response_curves import BRACKET, UNEVEN
+from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
     Choices,
     Curve,
+    DesignFacts,
     Difference,
     DiversityCell,
     Effects,
     Estimate,
     Group,
-    Hold,
     LevelValue,
     MetricFacts,
-    Recommendation,
     Sentence,
     StudyJson,
 )
-from sweep.study.stats.curves import BRACKET, UNEVEN
-from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.text import format_count, format_value, truncate
 
 _SHORT = 48  # characters of a level in a sentence
@@ -124,9 +126,8 @@ def capitalise(text: str) -> str:
     return text if is_name else text[:1].upper() + text[1:]
 
 
-ENOUGH_SEEDS = 8  # from which advice is not called that of few seeds
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
-MOST_COUNTS = 3  # levels whose counts follow the advised one
+
 FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
 SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
 
@@ -136,84 +137,8 @@ def name_axis(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _write_mark(wanted: str, threshold: float) -> str:
+def write_mark(wanted: str, threshold: float) -> str:
     return f"{threshold:g} or {'more' if wanted == 'above' else 'less'}"
-
-
-def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
-    """Write which level to use, the counts behind it, and what they cannot say."""
-    name, axis, threshold = fact["name"], advice["axis"], advice["threshold"]
-    asked = (name, axis, threshold)
-    whole = [hold for hold in data["holds"] if not hold["group"]]
-    counts = [hold for hold in whole if (hold["metric"], hold["axis"], hold["threshold"]) == asked]
-    text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
-    parts = [_write_weakest(advice, fact), _write_breadth(advice, data), _write_gap(advice), _write_mean(advice)]
-    rows = _find_rows(data, {axis: advice["use"]}) if advice["use"] is not None else []
-    return make_sentence("recommendation", text, " ".join(filter(None, parts)), metric=name, axis=axis, rows=rows)
-
-
-def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Hold]) -> str:
-    axis, label, mark = name_axis(advice["axis"]), fact["label"], _write_mark(advice["wanted"], advice["threshold"])
-    kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{label} stayed at {mark}"
-    held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
-    extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
-    if advice["use"] is None:
-        if not any(hold["held"] for hold in counts):
-            return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
-        return f"No {axis} tested is safe for every image: {kept} {held} at {counts[0]['level']:g}, the {extreme}."
-    later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
-    if not later:
-        return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
-    others = ", ".join(f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS])
-    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {others}."
-
-
-def _write_weakest(advice: Recommendation, fact: MetricFacts) -> str:
-    if advice["weakest_group"] is None:
-        return ""
-    ((name, level),) = advice["weakest_group"].items()
-    low, high = advice["bracket_low"], advice["bracket_high"]
-    where = f"at {high:g}, the first level tested"
-    if low is not None:
-        where = f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
-    miss = "rise above" if fact["direction"] == "lower" else "fall below"
-    return f"First {name_axis(name)} to {miss} {advice['threshold']:g}: {write_level(level)}, {where}."
-
-
-def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
-    """Say how few seeds and other levels the advice rests on."""
-    design, factors = data["design"], {test["axis"] for test in data["holds"]}
-    others = [
-        axis
-        for axis in design["axes"]
-        if axis["name"] != advice["axis"]
-        and axis["kind"] not in {"seed", "integer"}
-        and len(axis["levels"]) > 1
-        and not axis["numeric"]
-        and axis["name"] in factors  # not those that step with another one
-    ]
-    seeds = f"{write_number_word(max(design['seeds'], 1))} seed{'' if design['seeds'] < 2 else 's'}"
-    tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
-    only = "only " if design["seeds"] < ENOUGH_SEEDS else ""
-    return f"Tested with {only}{tested[0].lower()}{tested[1:]}: others may fail earlier."
-
-
-def _write_gap(advice: Recommendation) -> str:
-    if advice["use"] is None:
-        return f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
-    if not advice["levels_to_add"]:
-        return ""
-    levels = ", ".join(f"{level:g}" for level in advice["levels_to_add"])
-    return f"To narrow the gap after {advice['use']:g}, add {levels} (--set axes.{advice['axis']}=[…])."
-
-
-def _write_mean(advice: Recommendation) -> str:
-    value, low, high = advice["mean_crossing"], advice["low"], advice["high"]
-    if value is None or low is None or high is None:
-        return ""
-    shown = make_estimate(value, low, high, method=advice["method"])
-    where = _write_place(shown) if advice["method"] == BRACKET else f"at {write_interval(shown)}"
-    return f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
 
 
 def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
@@ -226,7 +151,7 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     if len(found) < 2:
         return
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
-    places = [f"half of the {label} {_write_place(half)}" for label, half in found]
+    places = [f"half of the {label} {write_place(half)}" for label, half in found]
     is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
     start = f"Along {name_axis(axis)} the image changes in this order"
     detail = f"(Tested levels, n = {write_units(found[0][1])}.)"
@@ -236,7 +161,7 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     yield make_sentence("curve", f"{start}: {join_words(places)}.", detail, axis=axis)
 
 
-def _write_place(at: Estimate) -> str:
+def write_place(at: Estimate) -> str:
     if at["method"] == BRACKET:
         return f"between {at['low']:g} and {at['high']:g}"
     return f"by {write_interval(at)}"
@@ -261,7 +186,7 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
         has_intervals = any(low is not None for low in curve["low"])
         is_plain = verb in text and curve["low"][0] is not None
         parts = [
-            *(f"It passes {c['threshold']:g} {_write_place(c['at'])}." for c in passed),
+            *(f"It passes {c['threshold']:g} {write_place(c['at'])}." for c in passed),
             f"({basis if has_intervals else curve['interval']})",
             *(f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated" and is_plain),
         ]
@@ -285,7 +210,7 @@ def _write_change(curve: Curve, label: str, verb: str, ends: tuple[int, int], *,
     place = ""
     if half["low"] is not None and half["high"] is not None:
         is_narrow = half["high"] - half["low"] <= (curve["x"][-1] - curve["x"][0]) / 2  # else it says nothing
-        place = f"; half of this change lies {_write_place(half)}" if is_narrow else ""
+        place = f"; half of this change lies {write_place(half)}" if is_narrow else ""
     return f"{label} {verb} along {axis} from {first} to {last}{place}."
 
 
@@ -369,11 +294,11 @@ def _describe_largest(axis: str, sure: Sequence[Difference], fact: MetricFacts, 
     if top["pairs"] > 1:
         detail = f"{len(sure)} of {top['pairs']} pairs of levels differ (95 % for all together). "
         detail += "The largest difference is shown, so the true one is probably smaller."
-    rows = [row for level in (top["b"], top["a"]) for row in _find_rows(data, {axis: level})[:3]]
+    rows = [row for level in (top["b"], top["a"]) for row in find_rows(data, {axis: level})[:3]]
     return make_sentence("difference", text, detail, fact["name"], axis, rows)
 
 
-def _find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
+def find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
     """Find the first rows with an image at these levels."""
     rows = data["rows"]
     columns = [(rows["axes"][name], level) for name, level in group.items()]
@@ -488,13 +413,13 @@ def describe_search(
         return
     fact, axis, use = facts.get(found["metric"]), name_axis(found["axis"]), found["use"]
     label, is_lower_better = (fact["label"], fact["direction"] == "lower") if fact else (found["metric"], False)
-    mark = _write_mark("below" if is_lower_better else "above", found["threshold"])
+    mark = write_mark("below" if is_lower_better else "above", found["threshold"])
     text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
     if use is not None:
         limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
         text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
     weakest = _write_weakest_found(found, "rose above" if is_lower_better else "fell below")
-    rows = _find_rows(data, {found["axis"]: use}) if use is not None else []
+    rows = find_rows(data, {found["axis"]: use}) if use is not None else []
     yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
@@ -540,42 +465,82 @@ def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
     return f"{capitalise(found['ending'])}{why} with {images}{place}.", detail
 
 
-def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:
-    """Write all sentences about one metric; of others than the main one only advice and what is shown."""
-    name = fact["name"]
-    yield from (describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name)
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"] and (is_main or is_shown(curve["p_adjusted"])):
-            yield from describe_curve(curve, fact)
-    if is_main:
-        for each in data["effects"]:
-            yield from describe_shares(each, fact) if each["metric"] == name else ()
-    numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
-    yield from (s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference")
-    yield from describe_outliers(data, fact)
-    if is_main:
-        yield from describe_noise(data, fact)
-
-
-def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> Iterator[Sentence]:
-    """Write, once for each axis, on which metrics but the main one no effect of it is shown."""
-    seeds = data["design"]["seeds"]
-    if 0 < seeds < 3:
-        if seeds == 2 and facts:
-            yield make_sentence("limit", "Two seeds are too few to tell small effects from chance: four are useful.")
-        return
-    tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
-    numeric = {curve["axis"] for curve in data["curves"]}
-    tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
-    for axis in dict.fromkeys(test["axis"] for test in tests):
-        tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
-        shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}
-        if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
-            text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
-            yield make_sentence("limit", text, "More seeds could still show one.", axis=axis)
-
-
 def join_words(words: Sequence[str]) -> str:
     """Join words for a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+CHOSEN = (
+    "An adaptive design has no means, curves, shares and differences: it chose its images by their values, so these "
+    "would be biased. For them use design: {kind: rotated, share: 0.3}."
+)
+ENOUGH = 8  # seeds; fewer cannot show a long tail
+
+
+def list_design_limits(
+    design: DesignFacts, aliases: Mapping[str, str], *, measured: bool, compared: bool
+) -> Iterator[str]:
+    """List what this design cannot show, whatever was measured. `compared`: whether anything has a reference."""
+    images, seeds = design["images"], design["seeds"]
+    if not design["rows"]:
+        yield "No results yet."
+    elif not images:
+        failures = f"all {design['failed']} images failed"
+        yield f"No results: {failures if design['failed'] else 'no image is rendered yet'}."
+    elif not measured:
+        yield "None of the images is measured."
+    elif seeds < 2:
+        what = "There is only one seed" if seeds else "There is no seed axis"
+        yield f"{what}, so values have no intervals: other seeds may differ by any amount. Four seeds give useful ones."
+    elif not design["seeds_shared"]:
+        yield "Seeds differ between points, so differences are not paired and intervals are wider."
+    if images and (design["failed"] or design["missing"]):
+        failed, others = design["failed"], design["missing"] - design["failed"]
+        why = [f"{failed} failed"] if failed else []
+        why += [f"{others} not asked for, or not rendered yet"] if others > 0 else []
+        verb = "has" if design["missing"] == 1 else "have"
+        holes = f"{design['missing']} of {format_count(design['cells'], 'combination')} {verb} no image"
+        yield f"{holes} ({', '.join(why)}): means are adjusted for them."
+    if measured and not any(len(axis["levels"]) > 1 for axis in design["axes"] if axis["kind"] != "seed"):
+        yield "Only one combination of settings was rendered: give an axis a second level to compare with."
+    for late, early in aliases.items():
+        yield f"{late} steps together with {early}: their effects cannot be separated."
+    if images and design["reference"] == "baseline":
+        cell = ", ".join(f"{name} {write_level(level)}" for name, level in design["baseline"].items())
+        yield (
+            f"Images are compared with those at {cell}, everything else equal; those images equal their "
+            "reference by construction."
+        )
+    if images and design["reference"] == "none" and not compared:
+        yield (
+            "Images have no source and no baseline, so nothing is compared with a reference. "
+            "Name a baseline with sweep study RUN --baseline AXIS=LEVEL."
+        )
+
+
+def list_measuring_limits(data: StudyJson, taken: Sequence[str]) -> Iterator[str]:
+    """List what could not be measured, with the first reason. `taken`: metrics whose column is an axis's."""
+    failed = max((fact["failed"] for fact in data["metrics"]), default=0)
+    reason = next(filter(None, data["rows"]["reason"]), None)
+    if failed and reason:
+        many = f"{failed} images lack" if failed > 1 else "One image lacks"
+        yield f"{many} a metric; the first reason: {reason.rstrip('.')}."
+    for name in taken:
+        yield f"The metric {name} is left out, because an axis has its name."
+
+
+def list_assumptions(data: StudyJson) -> Iterator[str]:
+    """List what so few seeds cannot show, and for how many comparisons claims are corrected where there are several."""
+    seeds = data["design"]["seeds"]
+    if 2 <= seeds < ENOUGH:
+        yield (
+            f"{write_number_word(seeds)} seeds cannot show whether now and then one lies far from the rest. "
+            "If so, 92 to 94 of 100 such intervals hold instead of 95."
+        )
+    tests = [*data["curves"], *data["differences"]]
+    tested = len({(test["metric"], test["axis"]) for test in tests if test["p_adjusted"] is not None})
+    if tested > 1:
+        yield (
+            f"Effects are claimed with a correction for all {tested} comparisons (one for each metric and axis): if "
+            "nothing had an effect, at most 5 of 100 such studies would claim one."
+        )

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageFilter
 
 from sweep.errors import UsageError
-from sweep.study.measuring.measure import measure_now
-from sweep.study.metrics.learned import TextAlignment, load_tokenizer
-from sweep.study.metrics.planes import ImagePair
+from sweep.study.measuring.measurement import measure_now
+from sweep.study.metrics.base import ImagePair
+from sweep.study.metrics.learned_metrics import TextAlignment, load_tokenizer
 from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.study_images import decoded, photo, view
@@ -180,7 +180,7 @@ def test_tokenizer_merges_by_rank_and_keeps_both_ends(clip_folder: Path) -> None
 
 
 def test_tokenizer_reads_tokenizer_json(clip_folder: Path) -> None:
-    from sweep.study.metrics.learned import _build_tokenizer, find_text_files
+    from sweep.study.metrics.learned_metrics import _build_tokenizer, find_text_files
 
     _build_tokenizer(*find_text_files(clip_folder)).save(str(clip_folder / "tokenizer.json"))
 

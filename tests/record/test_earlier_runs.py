@@ -3,12 +3,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from sweep.record.base import Failure
-from sweep.record.results import RecordedResults
+from sweep.record.earlier_runs import read_past
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.status import failures, marginals, read_past
 from tests.support.record_writing import a_folder, facts, point
 
 
@@ -46,37 +44,3 @@ def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_d
 
     asyncio.run(draw())
     assert read_past(tmp_path).seeds_for("seed", 6) == (0, 1, 2, 3, 4, 5)
-
-
-def test_marginals_count_a_variation_once(tmp_path: Path) -> None:
-    folder = asyncio.run(a_folder(tmp_path, 3))
-    rows = [row for row in RecordedResults(folder).rows() for _ in range(2)]
-    found = marginals(rows, ["denoise_strength", "variation"])
-    assert [(each.axis, each.value, each.done, each.failed) for group in found.values() for each in group] == [
-        ("denoise_strength", "0", 1, 0),
-        ("denoise_strength", "0.1", 1, 0),
-        ("denoise_strength", "0.2", 1, 0),
-        ("variation", "studio lighting", 3, 0),
-    ]
-    assert found["variation"][0].seconds.value == 2.0
-
-
-def test_marginals_average_metrics_where_there_are_values() -> None:
-    rows = [
-        {"index": at, "key": str(at), "seed": at % 2, "status": status, "render_seconds": None, "ssim": ssim}
-        for at, (status, ssim) in enumerate([("completed", 0.5), ("failed", None), ("completed", 1.0)])
-    ]
-    even, odd = marginals(rows, ["seed"], ["ssim"])["seed"]
-    assert (even.metrics["ssim"].value, odd.metrics["ssim"].value, odd.failed) == (0.75, None, 1)
-    assert even.seconds.value is None
-
-
-def test_what_failed_rows_say_is_counted() -> None:
-    rows: list[dict[str, Any]] = [{"status": "failed", "error": "a"}, {"status": "completed", "error": None}]
-    assert failures([*rows, rows[0]]) == {"a": 2}
-
-
-def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
-    results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 3)))
-    first = results.write_file(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0)
-    assert first.read_text().count("\n") == 3

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sweep.study.metrics.registry import describe_columns
 from sweep.study.observations import add_bookkeeping, read_design
-from sweep.study.schema import Curve
-from sweep.study.stats.curves import (
+from sweep.study.stats.intervals import compute_band, fill_holes
+from sweep.study.stats.response_curves import (
     BRACKET,
     FEW_THERE,
     TURNED_BY_BASELINE,
@@ -20,8 +20,8 @@ from sweep.study.stats.curves import (
     find_crossing,
     fit_monotone,
 )
-from sweep.study.stats.intervals import compute_band, fill_holes
 from sweep.study.study import make_study
+from sweep.study.study_json import Curve
 from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
 
 X = STRENGTHS

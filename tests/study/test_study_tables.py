@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweep.study.study import make_study
-from sweep.study.tables import make_html
+from sweep.study.study import make_html, make_study
 from tests.support.planted_studies import AXES, planted
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import CorruptRecordError
+from sweep.record.damage import damaged_keys
 from sweep.record.images import ImageStore
-from sweep.record.results import RecordedResults
+from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE
-from sweep.record.verify import damaged_keys
 from tests.support.record_writing import a_folder, complete, facts, image, point
 
 

@@ -1,7 +1,8 @@
-"""The metrics of pixels, each a formula: structure, tone and colour against a reference; single images; a cell.
+"""The metrics that are formulas of pixels: structure, tone and colour against a reference; one image; a cell.
 
 No single number covers strengths from 0 to 1: fine structure and GMSD are spent by about 0.5, coarse structure and
 colour move above it. So the panel goes by scale. The first paragraph of a formula's docstring is what people read.
+Planes that several metrics share (luma, pyramid, OKLab) are computed once an image.
 """
 
 from __future__ import annotations
@@ -11,23 +12,133 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from sweep.study.metrics.base import Formula, Metric
-from sweep.study.metrics.planes import (
-    DecodedImage,
-    ImagePair,
-    Plane,
-    bands,
-    cosine_rows,
-    halved,
-    luma,
-    small_oklab,
-    smooth,
+from sweep.study.metrics.base import DecodedImage, Formula, ImagePair, Metric, Plane, reduced, working_shape
+from sweep.study.study_json import Direction, ReferenceKind
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as the papers' rgb2gray
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16)  # outer, inner, middle tap; Burt and Adelson 1983, IEEE Trans. Commun. 31
+COARSE_SIDE = 32  # px of the longest side where "coarse" begins
+SMALL_SIDE = 64  # px of the longest side for colour
+
+
+def luma(image: DecodedImage) -> Plane:
+    """Return Y' of BT.601, 0–255, float32."""
+    return image.derived("luma", lambda p: p.rgb @ LUMA)
+
+
+def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
+    """Apply a symmetric separable filter whose result is smaller by len(taps) − 1 on each side.
+
+    `taps`: from the outermost to the middle one.
+    """
+    return _along(_along(plane, taps).T, taps).T
+
+
+def _along(plane: Plane, taps: tuple[float, ...]) -> Plane:
+    """Filter down the columns. Pairs of equal taps are added first: a third fewer multiplications."""
+    radius = len(taps) - 1
+    height = plane.shape[0] - 2 * radius
+    result = plane[radius : radius + height] * np.float32(taps[-1])
+    pair = np.empty_like(result)
+    for offset, tap in enumerate(taps[:-1]):
+        mirrored = 2 * radius - offset
+        np.add(plane[offset : offset + height], plane[mirrored : mirrored + height], out=pair)
+        pair *= np.float32(tap)
+        result += pair
+    return result
+
+
+def blur(plane: Plane) -> Plane:
+    """Blur by five binomial taps each way, edges mirrored; the same size."""
+    return smooth(np.pad(plane, 2, mode="reflect" if min(plane.shape) > 2 else "edge"), BINOMIAL)
+
+
+def halved(plane: Plane) -> Plane:
+    """Return the mean of 2 × 2 blocks; an odd last row or column is left out."""
+    height, width = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
+    even = plane[:height:2] + plane[1:height:2]
+    return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
+
+
+def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
+    """Return fine, middle and coarse structure of the luma: a Laplacian pyramid's finest band, the one half way down,
+    and the smooth rest at 32 px.
+    """
+    return image.derived("bands", _bands)
+
+
+def _bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
+    level = luma(image)
+    depth = max(round(math.log2(max(level.shape) / COARSE_SIDE)), 0)  # halvings to 32 px: 4 at 512 px
+    found: dict[int, Plane] = {}
+    for step in range(max(depth, 1)):
+        low = blur(level)
+        if step in {0, depth // 2}:
+            found[step] = level - low
+        level = low[::2, ::2] if depth else level
+    return found[0], found[depth // 2], level
+
+
+@cache
+def linear_of_srgb() -> Plane:
+    """Return the linear light of each of the 256 sRGB codes (IEC 61966-2-1)."""
+    codes = np.arange(256) / 255
+    return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+TO_LMS = np.array(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ],
+    dtype=np.float32,
 )
-from sweep.study.schema import Direction, ReferenceKind
+TO_LAB = np.array(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ],
+    dtype=np.float32,
+)
+
+
+def oklab_of(linear: Plane) -> Plane:
+    """Return OKLab of linear sRGB (last axis), with the matrices of B. Ottosson, "A perceptual color space for image
+    processing" (2020).
+    """
+    lms = np.cbrt(linear @ TO_LMS.T)
+    lab: Plane = lms @ TO_LAB.T
+    return lab
+
+
+def small_oklab(image: DecodedImage) -> Plane:
+    """Return OKLab at 64 px: tone and colour without texture."""
+    return image.derived("oklab", _small_oklab)
+
+
+def _small_oklab(image: DecodedImage) -> Plane:
+    from PIL import Image
+
+    height, width = image.rgb.shape[:2]
+    small = reduced(Image.fromarray(image.rgb), working_shape(width, height, SMALL_SIDE))
+    return oklab_of(linear_of_srgb()[small.rgb])
+
+
+@cache
+def cosine_rows(count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Compute the first rows of the orthonormal DCT-II matrix of this size."""
+    k, n = np.arange(count)[:, None], np.arange(size)[None, :]
+    rows = np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
+    rows[0] /= math.sqrt(2)
+    return np.asarray(rows, dtype=np.float64)
+
 
 Function: TypeAlias = Callable[[ImagePair], float]
 METRICS: dict[str, Formula] = {}  # by name, in the order of this file

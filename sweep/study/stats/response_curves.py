@@ -11,7 +11,6 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from sweep.study.observations import FloatArray, Mask, StudyDesign
-from sweep.study.schema import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 from sweep.study.stats.intervals import (
     CONFIDENCE,
     ROUNDED,
@@ -27,6 +26,7 @@ from sweep.study.stats.intervals import (
     round_digits,
     strip_interval,
 )
+from sweep.study.study_json import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 
 FINE = 201  # points of the fitted curve
 SPENT = 0.02  # of the range is left where a metric counts as saturated

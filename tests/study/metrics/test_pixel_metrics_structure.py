@@ -14,8 +14,9 @@ from scipy import ndimage
 from scipy.fft import dctn
 from skimage.metrics import structural_similarity
 
-from sweep.study.metrics import formulas
-from sweep.study.metrics.planes import ImagePair, luma
+from sweep.study.metrics import pixel_metrics as metrics
+from sweep.study.metrics.base import ImagePair
+from sweep.study.metrics.pixel_metrics import luma
 from tests.support.study_images import decoded, mixed, photo, view
 
 LADDER = (0.0, 0.7, 1.5, 3.0, 6.0, 12.0)
@@ -38,7 +39,7 @@ def test_ssim_is_scikit_images(size: tuple[int, int]) -> None:
 
     expected = structural_similarity(*planes(looked_at), **GAUSSIAN)  # type: ignore[no-untyped-call]
 
-    assert formulas.ssim(looked_at) == pytest.approx(expected, abs=2e-5)
+    assert metrics.ssim(looked_at) == pytest.approx(expected, abs=2e-5)
 
 
 def test_ms_ssim_is_its_papers_formula() -> None:
@@ -58,7 +59,7 @@ def test_ms_ssim_is_its_papers_formula() -> None:
 
     expected = math.prod(v**w for v, w in zip(values, (0.0448, 0.2856, 0.3001, 0.2363, 0.1333), strict=True))
 
-    assert formulas.ms_ssim(looked_at) == pytest.approx(expected, abs=1e-4)
+    assert metrics.ms_ssim(looked_at) == pytest.approx(expected, abs=1e-4)
 
 
 def test_gmsd_is_its_papers_formula() -> None:
@@ -73,7 +74,7 @@ def test_gmsd_is_its_papers_formula() -> None:
 
     expected = ((2 * a * b + 170) / (a**2 + b**2 + 170)).std()
 
-    assert formulas.gmsd(looked_at) == pytest.approx(expected, abs=1e-5)
+    assert metrics.gmsd(looked_at) == pytest.approx(expected, abs=1e-5)
 
 
 def test_phash_bits_are_the_signs_of_low_cosines_against_their_median() -> None:
@@ -82,16 +83,16 @@ def test_phash_bits_are_the_signs_of_low_cosines_against_their_median() -> None:
 
     expected = low > np.median(low)
 
-    assert np.array_equal(formulas._phash(decoded(image)), expected)
+    assert np.array_equal(metrics._phash(decoded(image)), expected)
 
 
 def test_unrelated_images_differ_in_about_half_of_their_hash() -> None:
-    distances = [formulas.phash_distance(view(photo(i), photo(i + 100))) for i in range(12)]
+    distances = [metrics.phash_distance(view(photo(i), photo(i + 100))) for i in range(12)]
 
     assert 0.4 < np.mean(distances) < 0.6
 
 
-@pytest.mark.parametrize("metric", [formulas.ssim, formulas.ms_ssim, formulas.fine, formulas.middle])
+@pytest.mark.parametrize("metric", [metrics.ssim, metrics.ms_ssim, metrics.fine, metrics.middle])
 def test_likeness_falls_down_a_blur_ladder(metric: Callable[[ImagePair], float]) -> None:
     sharp = photo(4, 320, 320)
 
@@ -101,7 +102,7 @@ def test_likeness_falls_down_a_blur_ladder(metric: Callable[[ImagePair], float])
     assert all(late < early for early, late in pairwise(values)), values
 
 
-@pytest.mark.parametrize("metric", [formulas.gmsd, formulas.delta_e])
+@pytest.mark.parametrize("metric", [metrics.gmsd, metrics.delta_e])
 def test_distance_grows_along_a_blur_ladder(metric: Callable[[ImagePair], float]) -> None:
     sharp = photo(4, 320, 320)
 
@@ -115,7 +116,7 @@ def test_distance_grows_along_a_blur_ladder(metric: Callable[[ImagePair], float]
 def test_sharpness_falls_down_a_blur_ladder() -> None:
     sharp = photo(4, 320, 320)
 
-    values = [formulas.sharpness(view(sharp.filter(ImageFilter.GaussianBlur(r)))) for r in LADDER]
+    values = [metrics.sharpness(view(sharp.filter(ImageFilter.GaussianBlur(r)))) for r in LADDER]
 
     assert all(late < early for early, late in pairwise(values)), values
 
@@ -125,7 +126,7 @@ def test_scales_of_structure_go_in_order() -> None:
     """Along a strength axis fine structure is spent first, coarse last: that is what the panel is for."""
     source, other = photo(0, 512, 512), photo(9, 512, 512)
     halves = []
-    for metric in (formulas.fine, formulas.middle, formulas.coarse):
+    for metric in (metrics.fine, metrics.middle, metrics.coarse):
         values = [metric(view(mixed(source, other, s / 20), source)) for s in range(21)]
         halves.append(next(s for s, value in enumerate(values) if value < 0.5))
 
@@ -136,14 +137,14 @@ def test_scales_of_structure_go_in_order() -> None:
 def test_flat_images_are_alike_and_unlike_structured_ones() -> None:
     grey, lighter = Image.new("RGB", (128, 128), (90, 90, 90)), Image.new("RGB", (128, 128), (200, 200, 200))
 
-    assert formulas.coarse(view(grey, lighter)) == 1.0
-    assert formulas.coarse(view(photo(1, 128, 128), grey)) == 0.0
+    assert metrics.coarse(view(grey, lighter)) == 1.0
+    assert metrics.coarse(view(photo(1, 128, 128), grey)) == 0.0
 
 
 @pytest.mark.parametrize("size", [(10, 10), (3, 3), (1, 1), (1, 300)])
 def test_images_too_small_for_a_window_have_no_ssim(size: tuple[int, int]) -> None:
     tiny = photo(1, *size)
 
-    assert math.isnan(formulas.ssim(view(tiny, tiny)))
-    assert math.isnan(formulas.ms_ssim(view(tiny, tiny)))
-    assert formulas.coarse(view(tiny, tiny)) == 1.0
+    assert math.isnan(metrics.ssim(view(tiny, tiny)))
+    assert math.isnan(metrics.ms_ssim(view(tiny, tiny)))
+    assert metrics.coarse(view(tiny, tiny)) == 1.0

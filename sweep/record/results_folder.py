@@ -1,29 +1,23 @@
-"""A results folder to read from, also while a run writes to it: `RecordedResults`, and its table as a DataFrame."""
+"""A results folder to read from, also while a run writes to it: its table as a DataFrame or file, and its status."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from sweep.errors import RecordError
-from sweep.record import results_table as export
+from sweep.record import table_formats as export
 from sweep.record.base import Counts, ExperimentFacts
-from sweep.record.results_table import (
-    Cell,
-    Column,
-    FileFormat,
-    TableRow,
-    Where,
-    choose_columns,
-    chunks,
-    layout,
-    result_rows,
-)
+from sweep.record.damage import Damage, verify_folder
+from sweep.record.lock import holder, in_use
+from sweep.record.results_table import Cell, Column, TableRow, Where, choose_columns, chunks, layout, result_rows
 from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.journal import AttemptRecord, OpenPoint, RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
-from sweep.record.verify import Finding, verify_folder
+from sweep.record.table_formats import FileFormat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +96,7 @@ class RecordedResults:
         with reading(self.folder) as db:
             return queries.history(db, key)
 
-    def verify(self) -> list[Finding]:
+    def verify(self) -> list[Damage]:
         """List every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
         return verify_folder(self.folder)
 
@@ -229,3 +223,74 @@ def _inputs(db: Any, folder: Path) -> dict[str, Path]:
             raise BrokenSealError(f"the row of input {path} is not as it was written")
         kept[sha256] = folder / path
     return kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderStatus:
+    """Counts are of the points of the last run's definition, but for `former`, which it no longer has."""
+
+    folder: str
+    points: int
+    completed: int
+    failed: int
+    cancelled: int
+    open: int  # at a server, or on the way there and back
+    pending: int  # not begun
+    former: int
+    run: str  # who writes now, or how the last run ended, in words
+    state: str  # running, none, killed, or how the last run ended: completed, failures, interrupted …
+    began_at: str | None  # of the last run, ISO 8601 in UTC
+    ended_at: str | None
+    table: str | None  # paths, None where there is no such file
+    report: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"schema": "sweep.status/1", **asdict(self)}
+
+
+def folder_status(folder: Path) -> FolderStatus:
+    """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
+    results = RecordedResults.open(folder)
+    counts, runs = results.counts(), results.runs()
+    return FolderStatus(
+        folder=folder.as_posix(),
+        points=counts.points,
+        completed=counts.completed,
+        failed=counts.failed,
+        cancelled=counts.cancelled,
+        open=counts.open,
+        pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
+        former=counts.former,
+        run=_run(folder, runs),
+        state=_state(folder, runs),
+        began_at=_iso(runs[-1].begun_at if runs else None),
+        ended_at=_iso(runs[-1].ended_at if runs else None),
+        table=_path(folder / CSV),
+        report=_path(folder / "report.html"),
+    )
+
+
+def _state(folder: Path, runs: list[RunRecord]) -> str:
+    if in_use(folder):
+        return "running"
+    return (runs[-1].ending or "killed") if runs else "none"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _path(file: Path) -> str | None:
+    return file.as_posix() if file.is_file() else None
+
+
+def _run(folder: Path, runs: list[RunRecord]) -> str:
+    if in_use(folder):
+        return f"going on: {holder(folder) or 'another process'}"
+    if not runs:
+        return "none"
+    last = runs[-1]
+    if last.ending is None:
+        return "was killed; run the same command again"
+    return f"{last.ending} at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else last.ending

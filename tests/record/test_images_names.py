@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.record.files import LONGEST_NAME, file_stem, slug
+from sweep.record.images import LONGEST_NAME, file_stem, slug
 
 TEXT = st.text(max_size=200)
 VALUES = st.dictionaries(

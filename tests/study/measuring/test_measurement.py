@@ -17,11 +17,10 @@ from PIL import Image
 
 from sweep.errors import RecordError, UsageError
 from sweep.record import RecordedResults
-from sweep.study.measuring.measure import measure_now
-from sweep.study.measuring.pool import find_versions, measure_sent
+from sweep.study.measuring.measurement import measure_now
 from sweep.study.measuring.task import Task
-from sweep.study.metrics.base import Formula
-from sweep.study.metrics.planes import ImagePair
+from sweep.study.measuring.workers import find_versions, measure_sent
+from sweep.study.metrics.base import Formula, ImagePair
 from sweep.study.metrics.registry import list_standard
 from sweep.study.study import make_study
 from sweep.types import Scalar

@@ -9,9 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.schema import Estimate
+from sweep.study.sentences import (
+    capitalise,
+    write_estimate,
+    write_interval,
+    write_level,
+    write_number,
+    write_number_word,
+)
 from sweep.study.study import Study, make_study
-from sweep.study.wording import capitalise, write_estimate, write_interval, write_level, write_number, write_number_word
+from sweep.study.study_json import Estimate
 from tests.support.planted_studies import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))

@@ -1,4 +1,4 @@
-"""Verify and repair."""
+"""Damage of a results folder and its repair: images missing or changed, unknown files, rows not as written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
-from sweep.record.files import IMAGES_FOLDER, PART
-from sweep.record.images import is_whole_input, verify_image
+from sweep.record.atomic_files import PART
+from sweep.record.images import IMAGES_FOLDER, is_whole_input, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
@@ -22,7 +22,7 @@ REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "da
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Damage:
     """One thing that is wrong. `path` is relative to the folder; `key` names the variation whose image it is."""
 
     fault: Fault
@@ -31,7 +31,7 @@ class Finding:
     key: str | None = None
 
 
-def verify_folder(folder: Path) -> list[Finding]:
+def verify_folder(folder: Path) -> list[Damage]:
     """See `Results.verify`. Reads every file once; a journal that cannot be read is a finding, too."""
     try:
         return list(_findings(folder))
@@ -39,7 +39,7 @@ def verify_folder(folder: Path) -> list[Finding]:
         return [_journal(str(error))]
 
 
-def damaged_keys(findings: list[Finding]) -> list[str]:
+def damaged_keys(findings: list[Damage]) -> list[str]:
     """Return the variations to `forget` and render again, each once."""
     return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
 
@@ -64,7 +64,7 @@ def _is_as_written(file: str, size: int, sha256: str, hash_file: bool) -> bool:
         return False
 
 
-def _findings(folder: Path) -> Iterator[Finding]:
+def _findings(folder: Path) -> Iterator[Damage]:
     with reading(folder) as db:
         faults = [*integrity_faults(db), *seal_faults(db)]
         yield from map(_journal, faults)
@@ -75,11 +75,11 @@ def _findings(folder: Path) -> Iterator[Finding]:
         for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
             if not is_whole_input(folder / path, sha256):
                 message = f"{path}, a source image, is missing or changed; the next run copies it again."
-                yield Finding(fault="changed", path=path, message=message)
+                yield Damage(fault="changed", path=path, message=message)
     yield from _unknown_files(folder, known)
 
 
-def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> Iterator[Finding]:
+def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> Iterator[Damage]:
     file = folder / path
     try:
         found = file.stat().st_size
@@ -87,32 +87,30 @@ def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> I
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         message = f"{path} is missing." if missing else f"{path} could not be read ({error.strerror})."
-        yield Finding(fault="missing" if missing else "damaged", path=path, key=key, message=message)
+        yield Damage(fault="missing" if missing else "damaged", path=path, key=key, message=message)
         return
     if whole:
         return
     why = _undecodable(file)
     if why is None:
         message = f"{path} is an image, but not the one that was rendered: its hash differs."
-        yield Finding(fault="changed", path=path, key=key, message=message)
+        yield Damage(fault="changed", path=path, key=key, message=message)
     elif found < size:
         message = f"{path} is truncated: {found} of {size} bytes."
-        yield Finding(fault="truncated", path=path, key=key, message=message)
+        yield Damage(fault="truncated", path=path, key=key, message=message)
     else:
-        yield Finding(fault="damaged", path=path, key=key, message=f"{path}: {why}")
+        yield Damage(fault="damaged", path=path, key=key, message=f"{path}: {why}")
 
 
-def _unknown_files(folder: Path, known: set[str]) -> Iterator[Finding]:
+def _unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
     for file in sorted((folder / IMAGES_FOLDER).rglob("*")):
         path = file.relative_to(folder).as_posix()
         if path in known or not file.is_file():
             continue
         if file.name.endswith(PART):
-            yield Finding(
-                fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it."
-            )
+            yield Damage(fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it.")
         else:
-            yield Finding(fault="orphan", path=path, message=f"{path} belongs to no row.")
+            yield Damage(fault="orphan", path=path, message=f"{path} belongs to no row.")
 
 
 def _undecodable(file: Path) -> str | None:
@@ -128,11 +126,11 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _journal(fault: str) -> Finding:
-    return Finding(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
+def _journal(fault: str) -> Damage:
+    return Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
 
 
-async def reopen_damaged(folder: Path, findings: Sequence[Finding]) -> int:
+async def reopen_damaged(folder: Path, findings: Sequence[Damage]) -> int:
     """Return how many variations are open again. Raises FolderInUseError while a run writes there, RecordError
     otherwise.
     """

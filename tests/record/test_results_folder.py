@@ -16,11 +16,11 @@ import pytest
 from sweep.errors import DiskFullError, RecordError
 from sweep.record.base import Failure, Times
 from sweep.record.images import ImageStore
-from sweep.record.results import RecordedResults, write_tables
+from sweep.record.results_folder import RecordedResults, write_tables
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 from sweep.types import Scalar
-from tests.support.record_writing import AXES, complete, facts, point
+from tests.support.record_writing import AXES, a_folder, complete, facts, point
 
 BAD = Failure(kind="ValueError", message='noise | and "image"\nsizes, differ')
 
@@ -292,3 +292,9 @@ def test_a_table_that_a_spreadsheet_holds_open_is_left_and_said(
     (results.folder / "results.csv").unlink()
     with pytest.raises(RecordError):
         write_tables(results.folder)  # then the folder cannot be written
+
+
+def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
+    results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 3)))
+    first = results.write_file(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0)
+    assert first.read_text().count("\n") == 3

@@ -1,14 +1,22 @@
-"""Measuring on all cores at low priority, with bounded memory: a pool of worker processes that outlives their crashes.
+"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their crashes.
+
+Run as a program, this module is a worker: it reads tasks from standard input and answers them. Processes of our own
+rather than `multiprocessing`, because that imports the caller's main module again: a notebook, or a script without a
+main guard, would break. They end when their input ends, so they never outlive their parent. Modules that take long to
+import are imported in functions, so that a run that starts a follower pays nothing.
 
 On a Ray cluster its tasks hold such a process each, so that numbers are those of one machine, bit for bit.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import queue
+import signal
 import socket
 import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -20,12 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
 
 from sweep.errors import SweepError, UsageError
-from sweep.study.measuring.task import MeasuredImage, References, Task, measure_task
-from sweep.study.measuring.worker import send, start_process
-from sweep.study.metrics.planes import SentImage
 from sweep.version import VERSION
 
 if TYPE_CHECKING:
+    from sweep.study.measuring.task import MeasuredImage, References, Task
     from sweep.study.metrics.base import Metric
 
 
@@ -49,6 +55,8 @@ def measure_all(tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: in
 
 
 def _measure_here(tasks: Iterable[Task], metrics: Sequence[Metric]) -> Generator[TaskAnswer]:
+    from sweep.study.measuring.task import measure_task
+
     references: References = OrderedDict()
     for task in tasks:
         yield task, measure_task(task, metrics, references)
@@ -94,6 +102,8 @@ def _pickle_metrics(metrics: Sequence[Metric]) -> bytes:
 
 
 def _give_up(task: Task) -> list[MeasuredImage]:
+    from sweep.study.measuring.task import MeasuredImage
+
     return [MeasuredImage((float("nan"),) * len(task.metrics), LOST)] * len(task.images)
 
 
@@ -108,7 +118,7 @@ class _Worker:
         for _ in range(TASK_TRIES):
             try:
                 if self._process is None:
-                    self._process = start_process("worker")
+                    self._process = start_process("workers")
                     if (refusal := self._ask(self._metrics)) is not None:
                         raise UsageError(f"{refusal[:1].upper()}{refusal[1:]}.")
                 answer: list[MeasuredImage] = self._ask(task)
@@ -178,6 +188,7 @@ def _take_answer(task: Task, done: Any) -> list[MeasuredImage]:
 
 def _send_images(task: Task) -> Task:
     """Put the files into the task; one that cannot be read stays a path, which the other host cannot read either."""
+    from sweep.study.metrics.base import SentImage
 
     def send_image(path: Path | SentImage) -> Path | SentImage:
         try:
@@ -209,3 +220,72 @@ def find_versions() -> dict[str, str]:
 
 
 _workers: dict[bytes, _Worker] = {}  # in a process of Ray: it ends with that process
+
+NICENESS = 10
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a process
+
+
+def start_process(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a module of ours with our environment and import path (a notebook may have added to it) and one thread."""
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    return subprocess.Popen(  # noqa: S603  ourselves
+        [sys.executable, "-P", "-m", f"sweep.study.measuring.{module}", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **dict.fromkeys(SINGLE_THREADED, "1"), "PYTHONPATH": path},
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+    )
+
+
+def start_follower(folder: Path) -> subprocess.Popen[bytes]:
+    """Start to measure the images of a run as they finish. Kill the process when the run has ended.
+
+    It writes a line whenever it has measured all that there is.
+    """
+    return start_process("measurement", str(folder), stderr=subprocess.DEVNULL)
+
+
+def step_back() -> None:
+    """Take low priority, and let the parent decide when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+
+
+def send(stream: BinaryIO, message: object) -> None:
+    """Write a message; the other side reads it with `pickle.load`."""
+    pickle.dump(message, stream)
+    stream.flush()
+
+
+def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
+    """Read the metrics, then answer one task after the other, until EOFError at the stream's end."""
+    from sweep.study.measuring.task import measure_task
+
+    try:
+        metrics: tuple[Metric, ...] = pickle.loads(pickle.load(tasks))  # noqa: S301  from our parent
+    except (AttributeError, ImportError, pickle.UnpicklingError) as error:
+        send(answers, f"a metric cannot be imported by worker processes ({error}); define it in a module")
+        return
+    send(answers, None)
+    references: References = OrderedDict()
+    while True:
+        task: Task = pickle.load(tasks)  # noqa: S301
+        send(answers, measure_task(task, metrics, references))
+
+
+def run_worker() -> None:
+    """Serve the parent on the pipes it gave. What a metric prints goes to standard error, not into the answers."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        with suppress(EOFError, pickle.UnpicklingError):
+            serve_tasks(sys.stdin.buffer, answers)
+    except BrokenPipeError:
+        os._exit(0)  # the parent is gone, nobody to tell
+
+
+if __name__ == "__main__":
+    step_back()
+    run_worker()

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.schema import Recommendation
 from sweep.study.study import Study, make_study
+from sweep.study.study_json import Recommendation
 from tests.support.planted_studies import AXES, planted
 
 
