@@ -12,11 +12,11 @@ from typing import Any
 
 from sweep.errors import UsageError
 from sweep.sandbox.graph_schemas import builtin_types
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue, read_batch
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.nodes import NodeContext, plain_image
 from sweep.sandbox.options import FaultDice, FaultInjection, SandboxOptions
-from sweep.sandbox.requests import Accounts, RefusedError, read_value
+from sweep.sandbox.requests import Accounts
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.sandbox.storage import ImageLibrary, Store
 from sweep.sandbox.workers import Workers
@@ -107,40 +107,6 @@ class Sandbox:
             "faults": dict(self.dice.committed),
         }
 
-    async def enqueue(self, queue_id: str, body: Any) -> dict[str, Any]:
-        """Enqueue a batch as enqueue_batch does, and return its answer. Raises RefusedError."""
-        batch = read_batch(body, self.types)
-        made = self.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
-        await self.store.save(made)
-        of_batch = self.queue.of_batch(queue_id, batch.frame.batch_id)
-        answer = {
-            "queue_id": queue_id,
-            "enqueued": len(made),
-            "requested": batch.requested(),
-            "batch": batch.to_api(),
-            "priority": made[0].priority if made else 0,
-            "item_ids": sorted((item.item_id for item in of_batch), reverse=True),
-        }
-        await self.events.batch_enqueued(answer)
-        self.workers.wake()
-        return answer
-
-    def item(self, queue_id: str, item_id: str) -> QueueItem:
-        """Get an item of this queue. Raises RefusedError with InvokeAI's 404, 422 and 500."""
-        item = self.queue.items.get(read_value(int, item_id, "path", "item_id"))
-        message = f"Queue item with id {item_id} not found in queue {queue_id}"
-        if item is None:
-            raise RefusedError(404, message)
-        if item.queue_id != queue_id:
-            raise RefusedError(500, f"Unexpected error while fetching queue item: 404: {message}")
-        return item
-
-    def full(self, item: QueueItem, doing: str = "fetching queue item") -> dict[str, Any]:
-        """Return an item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
-        if item.poison:
-            raise RefusedError(500, f"Unexpected error while {doing}: {item.poison}")
-        return {**item.facts(), "session": item.load_session(self.types), "workflow": item.workflow}
-
     async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:
         """Cancel the items that have not ended; gives back those it was news to."""
         stopped = [item for item in items if not item.is_ended]
@@ -150,21 +116,3 @@ class Sandbox:
         await self.store.save(stopped)
         self.workers.wake()
         return stopped
-
-    async def remove(self, items: Iterable[QueueItem]) -> int:
-        """Cancel and forget items; gives back how many."""
-        gone = list(items)
-        await self.cancel(gone)
-        gone = [item for item in gone if item.item_id in self.queue.items]
-        await self.store.delete(self.queue.remove(gone))
-        return len(gone)
-
-    async def retry(self, queue_id: str, items: Iterable[QueueItem]) -> list[int]:
-        """Enqueue copies of failed and canceled items; gives back the ids of the originals."""
-        copies = self.queue.retry(items)
-        await self.store.save(copies)
-        originals = [copy.retried_from for copy in copies if copy.retried_from is not None]
-        if originals:
-            await self.events.items("retried", queue_id, originals)
-        self.workers.wake()
-        return originals

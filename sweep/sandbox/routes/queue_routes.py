@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from sweep.sandbox.item_queue import QueueItem
+from sweep.sandbox.item_queue import QueueItem, read_batch
 from sweep.sandbox.requests import RefusedError, body_of, drop_nulls, read_member, read_required, read_value, route
 from sweep.sandbox.service import Sandbox
 
@@ -16,7 +16,49 @@ _Ids = Annotated[list[int], Field(max_length=1000)]
 
 
 async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return await sandbox.enqueue(queue_id, await body_of(request))
+    body = await body_of(request)
+    batch = read_batch(body, sandbox.types)
+    made = sandbox.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
+    await sandbox.store.save(made)
+    of_batch = sandbox.queue.of_batch(queue_id, batch.frame.batch_id)
+    answer = {
+        "queue_id": queue_id,
+        "enqueued": len(made),
+        "requested": batch.requested(),
+        "batch": batch.to_api(),
+        "priority": made[0].priority if made else 0,
+        "item_ids": sorted((item.item_id for item in of_batch), reverse=True),
+    }
+    await sandbox.events.batch_enqueued(answer)
+    sandbox.workers.wake()
+    return answer
+
+
+def _find_item(sandbox: Sandbox, queue_id: str, item_id: str) -> QueueItem:
+    """Find an item of this queue. Raises RefusedError with InvokeAI's 404, 422 and 500."""
+    item = sandbox.queue.items.get(read_value(int, item_id, "path", "item_id"))
+    message = f"Queue item with id {item_id} not found in queue {queue_id}"
+    if item is None:
+        raise RefusedError(404, message)
+    if item.queue_id != queue_id:
+        raise RefusedError(500, f"Unexpected error while fetching queue item: 404: {message}")
+    return item
+
+
+def _describe_item(sandbox: Sandbox, item: QueueItem, doing: str = "fetching queue item") -> dict[str, Any]:
+    """Describe an item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
+    if item.poison:
+        raise RefusedError(500, f"Unexpected error while {doing}: {item.poison}")
+    return {**item.facts(), "session": item.load_session(sandbox.types), "workflow": item.workflow}
+
+
+async def _remove(sandbox: Sandbox, items: Iterable[QueueItem]) -> dict[str, int]:
+    """Cancel and forget items."""
+    gone = list(items)
+    await sandbox.cancel(gone)
+    gone = [item for item in gone if item.item_id in sandbox.queue.items]
+    await sandbox.store.delete(sandbox.queue.remove(gone))
+    return {"deleted": len(gone)}
 
 
 def _describe_processor(sandbox: Sandbox) -> dict[str, bool]:
@@ -41,7 +83,7 @@ def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) ->
 
 def _current(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
     item = sandbox.queue.current(queue_id)
-    return sandbox.full(item, "getting current queue item") if item else None
+    return _describe_item(sandbox, item, "getting current queue item") if item else None
 
 
 def _item_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
@@ -52,7 +94,7 @@ def _item_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
 
 def _list_all(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     items = sandbox.queue.of(queue_id, request.query.get("destination"))
-    return [sandbox.full(item, "listing all queue items") for item in items]
+    return [_describe_item(sandbox, item, "listing all queue items") for item in items]
 
 
 async def _find_asked(sandbox: Sandbox, request: web.Request, queue_id: str) -> list[QueueItem]:
@@ -66,25 +108,25 @@ async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> A
 
 
 async def _items_by_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return [sandbox.full(item) for item in await _find_asked(sandbox, request, queue_id) if not item.poison]
+    return [_describe_item(sandbox, item) for item in await _find_asked(sandbox, request, queue_id) if not item.poison]
 
 
 def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
-    return drop_nulls(sandbox.full(sandbox.item(queue_id, item_id)))
+    return drop_nulls(_describe_item(sandbox, _find_item(sandbox, queue_id, item_id)))
 
 
 async def _delete_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> None:
-    item = sandbox.item(queue_id, item_id)
-    sandbox.full(item, "deleting queue item")
-    await sandbox.remove([item])
+    item = _find_item(sandbox, queue_id, item_id)
+    _describe_item(sandbox, item, "deleting queue item")
+    await _remove(sandbox, [item])
 
 
 async def _cancel_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
-    item = sandbox.item(queue_id, item_id)
-    sandbox.full(item, "canceling queue item")
+    item = _find_item(sandbox, queue_id, item_id)
+    _describe_item(sandbox, item, "canceling queue item")
     for stopped in await sandbox.cancel([item]):
         await sandbox.events.status_changed(stopped)
-    return sandbox.full(item)
+    return _describe_item(sandbox, item)
 
 
 async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
@@ -111,22 +153,28 @@ async def _retry(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     for item in items:
         if item.queue_id != queue_id:
             raise RefusedError(404, f"Queue item with id {item.item_id} not found in queue {queue_id}")
-        sandbox.full(item, "retrying queue items")
-    return {"queue_id": queue_id, "retried_item_ids": await sandbox.retry(queue_id, items)}
+        _describe_item(sandbox, item, "retrying queue items")
+    copies = sandbox.queue.retry(items)
+    await sandbox.store.save(copies)
+    originals = [copy.retried_from for copy in copies if copy.retried_from is not None]
+    if originals:
+        await sandbox.events.items("retried", queue_id, originals)
+    sandbox.workers.wake()
+    return {"queue_id": queue_id, "retried_item_ids": originals}
 
 
 async def _delete_destination(sandbox: Sandbox, _: web.Request, queue_id: str, destination: str) -> Any:
-    return {"deleted": await sandbox.remove(sandbox.queue.of(queue_id, destination))}
+    return await _remove(sandbox, sandbox.queue.of(queue_id, destination))
 
 
 async def _prune(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    return {"deleted": await sandbox.remove(item for item in sandbox.queue.of(queue_id) if item.is_ended)}
+    return await _remove(sandbox, (item for item in sandbox.queue.of(queue_id) if item.is_ended))
 
 
 async def _clear(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    deleted = await sandbox.remove(sandbox.queue.of(queue_id))
+    answer = await _remove(sandbox, sandbox.queue.of(queue_id))
     await sandbox.events.send("queue_cleared", {"queue_id": queue_id, "user_id": None}, room=queue_id)
-    return {"deleted": deleted}
+    return answer
 
 
 _Q = "/api/v1/queue/{queue_id}"
