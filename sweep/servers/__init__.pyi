@@ -21,10 +21,10 @@ from .base import (
     remembers_uploads,
     saves_images,
 )
-from .comfyui.client import ComfyUI
+from .comfyui.comfyui_client import ComfyUI
 from .discovery import ConnectOptions, connect
 from .http import find_credentials
-from .invokeai.client import InvokeAI
+from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
     RayServer,

@@ -10,9 +10,9 @@ from typing import Any, Final, TypedDict, cast
 
 from sweep.errors import ServerUnsupportedError
 from sweep.servers.base import Server, ServerInfo
-from sweep.servers.comfyui.client import ComfyUI, comfyui_version
+from sweep.servers.comfyui.comfyui_client import ComfyUI, comfyui_version
 from sweep.servers.http import Credentials, Http, ServerAddress, Timings
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 
 _NOBODY_OF_OURS: Final = "Is that an InvokeAI or a ComfyUI?"
 

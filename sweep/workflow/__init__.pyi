@@ -1,7 +1,8 @@
-from .comfyui.dialect import core_schemas, read_object_info
-from .comfyui.formats import fill_defaults, write_prompt
+from .base import IDENTITY, TEMPLATES, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
+from .comfyui.comfyui_dialect import core_schemas, read_object_info
+from .comfyui.comfyui_formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
-from .dialect import IDENTITY, TEMPLATES, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
+from .digests import Digests, NodeChange, canonical, computation_order
 from .graph import (
     Address,
     BatchAxis,
@@ -20,15 +21,14 @@ from .graph import (
     map_refs,
     readable,
 )
-from .identity import Digests, NodeChange, canonical, computation_order
 from .inspection import Description, InspectionRow, describe
-from .invokeai.api_format import write_graph
-from .invokeai.dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
-from .loader import load_workflow, packaged_schemas, workflow_from
+from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
+from .invokeai.invokeai_formats import write_graph
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .traversal import nodes_after, nodes_before, pruned
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
+from .workflow_file import load_workflow, packaged_schemas, workflow_from
 
 __all__ = [
     "DESCRIPTIVE_NODES",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.role_table import CONTROL_ROLES, FOUND_ROLES
-from sweep.workflow.dialect import IDENTITY, Encoding, NodeSchemas
+from sweep.workflow.base import IDENTITY, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph
 from sweep.workflow.traversal import Wiring
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.workflow.dialect import FieldSchema, Model, NodeSchemas
+from sweep.workflow.base import FieldSchema, Model, NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
 from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.traversal import Wiring

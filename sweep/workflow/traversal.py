@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 
-from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow.base import FieldSchema, NodeSchema, NodeSchemas
 from sweep.workflow.graph import Address, Edge, Graph, Value
 
 ANYTHING = frozenset({"any", "array"})  # types of nodes that pass on whatever they are given

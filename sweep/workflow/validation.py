@@ -9,7 +9,8 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
-from sweep.workflow.dialect import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow.base import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow.digests import computation_order
 from sweep.workflow.graph import (
     Address,
     BoardRef,
@@ -24,7 +25,6 @@ from sweep.workflow.graph import (
     named,
     readable,
 )
-from sweep.workflow.identity import computation_order
 
 _MANY = 12  # choices up to this number are listed in full
 

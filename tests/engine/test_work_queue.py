@@ -15,7 +15,7 @@ from sweep.experiment import Variation
 from sweep.plan import Instance
 from sweep.record import Intent
 from sweep.workflow import Graph
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 
 A, B = "http://a", "http://b"
 

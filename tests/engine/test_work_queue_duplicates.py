@@ -15,7 +15,7 @@ from sweep.plan import Instance
 from sweep.record import Failure, KeyStatus, SqliteJournal
 from sweep.testing.journals import FACTS, TIMES, a_rendering, an_intent
 from sweep.workflow import Graph
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 
 
 def instance(index: int, key: str) -> Instance:

@@ -19,7 +19,7 @@ from sweep.workflow import (
     find_roles,
     load_workflow,
 )
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.live.rendering import refusal, rendered
 from tests.support.graphs import output_nodes
 from tests.support.scenes import client, image

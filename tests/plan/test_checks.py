@@ -7,7 +7,7 @@ import pytest
 from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
 from sweep.workflow import Model, builtin_schemas
-from sweep.workflow.invokeai.role_finder import steps_run
+from sweep.workflow.invokeai.invokeai_roles import steps_run
 from tests.plan.conftest import Plans
 
 IMAGE = {"image": "wide.png"}

@@ -16,7 +16,7 @@ from sweep.plan.field_rules import compose
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, as_api
 from tests.support.workflow_exports import MODEL, edge, export, invocation
 

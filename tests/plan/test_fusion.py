@@ -9,7 +9,7 @@ from sweep.experiment import Level, Variation
 from sweep.plan.fusion import find_affected_keys, fuse, is_fusable
 from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import Plans
 from tests.support.graphs import graph_key, node_digests
 

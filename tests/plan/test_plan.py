@@ -6,7 +6,7 @@ from typing import Any
 
 from sweep.plan.fusion import fuse
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import Plans
 from tests.support.graphs import graph_key
 

@@ -13,7 +13,7 @@ from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import builtin_schemas
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, model
 from tests.support.graphs import graph_key
 

@@ -13,7 +13,7 @@ from sweep.plan.model_finder import ModelFinder, fit_models
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
 from sweep.workflow import Address, Graph, ImageRef, Model, ModelRef, Node, builtin_schemas, check_graph
-from sweep.workflow.invokeai.dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, as_api, model
 from tests.support.workflow_exports import edge, invocation, text_to_image
 

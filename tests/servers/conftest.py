@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sweep.servers.http import Timings
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.fake import Fake, fake_server
 
 QUICK = Timings(connect=10, read=20, retry=0, poll_listening=30, poll_deaf=0.02, reconnect=0.02, patience=0.2, gone=0.2)

@@ -12,7 +12,7 @@ import pytest
 
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, StepDone, Ticket
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK

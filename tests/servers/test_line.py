@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from sweep.servers.base import ItemEnded, ItemEvent, Ticket
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.servers.invokeai.socketio import ConnectionLostError, open_socket, receive_events
 from tests.servers.building import Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK

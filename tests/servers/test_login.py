@@ -17,7 +17,7 @@ from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
 from sweep.servers.discovery import ConnectOptions, connect
 from sweep.servers.http import Credentials
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK

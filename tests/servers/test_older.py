@@ -11,7 +11,7 @@ import pytest
 
 from sweep.errors import ItemLostError, OverloadedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, Rendered, Ticket
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.building import Q, submission
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload, replies, status

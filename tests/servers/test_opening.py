@@ -9,7 +9,7 @@ from aiohttp import web
 
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
 from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, status
 from tests.support.ports import free_port

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
 from sweep.servers import responses as reading
-from sweep.servers.invokeai import resources, session_results
+from sweep.servers.invokeai import item_results as session_results
+from sweep.servers.invokeai import resources
 from tests.servers.fake import payload
 
 ANYTHING = st.recursive(

@@ -15,7 +15,7 @@ from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, 
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
 from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.servers.invokeai.sessions_api import session_status as status_of
 from sweep.workflow import Node
 from tests.servers.building import MODEL, PLAIN, image, submission

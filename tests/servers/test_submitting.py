@@ -10,7 +10,7 @@ import pytest
 
 from sweep.errors import OverloadedError, ServerRefusedError, TransientError, VariationError
 from sweep.servers.base import MissingModelError
-from sweep.servers.invokeai.client import InvokeAI
+from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Address, BoardRef, Graph, ModelRef, Node
 from tests.servers.building import BATCH, MODEL, PLAIN, Q, enqueued, image, models, submission, takes_items
 from tests.servers.fake import Fake, payload, replies, status

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, Json, ModelRef, Node, Ref, map_refs
-from sweep.workflow.invokeai.api_format import write_graph
+from sweep.workflow.invokeai.invokeai_formats import write_graph
 
 GRAPH = Graph.of([Node("a", "noise", {"seed": 1}), Node("b", "l2i")], ["a.noise → b.latents", "a.width -> b.tile_size"])
 

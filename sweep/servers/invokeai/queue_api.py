@@ -10,8 +10,8 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
 from sweep.servers.http import Http
+from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
-from sweep.servers.invokeai.session_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem

@@ -21,7 +21,7 @@ from sweep.errors import (
 )
 from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
 from sweep.servers.http import LARGEST_SCHEMA, Http, Response, path_part, read_input_image
-from sweep.servers.invokeai.session_results import IMAGE_GONE
+from sweep.servers.invokeai.item_results import IMAGE_GONE
 from sweep.servers.responses import mapping, sequence, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,

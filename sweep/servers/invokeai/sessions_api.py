@@ -16,9 +16,9 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http
+from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
 from sweep.servers.invokeai.resources import BEFORE_3_1, ServerResources
-from sweep.servers.invokeai.session_results import read_end, session_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.responses import mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import FieldSchema, NodeSchema, read_packaged, write_packaged
+from sweep.workflow.base import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in

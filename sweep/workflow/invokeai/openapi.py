@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import FieldSchema, NodeSchema, read_packaged, write_packaged
+from sweep.workflow.base import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 PACKAGED: Final = "nodes-6.14.2.json"
 COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these

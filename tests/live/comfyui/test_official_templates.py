@@ -23,7 +23,7 @@ from sweep.workflow import (
     read_object_info,
     write_prompt,
 )
-from sweep.workflow.comfyui.dialect import COMFYUI
+from sweep.workflow.comfyui.comfyui_dialect import COMFYUI
 from tests.live.comfyui.template_roles import ROLES
 from tests.support.live_comfyui import LiveComfyUI
 

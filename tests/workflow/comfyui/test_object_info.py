@@ -8,8 +8,8 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
+from sweep.workflow.base import dump, load
 from sweep.workflow.comfyui import object_info
-from sweep.workflow.dialect import dump, load
 
 
 def describe_node(**inputs: Any) -> dict[str, Any]:

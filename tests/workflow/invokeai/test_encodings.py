@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.workflow.dialect import IDENTITY
-from sweep.workflow.invokeai.role_finder import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
+from sweep.workflow.base import IDENTITY
+from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
 
 strengths = st.floats(0, 1)
 

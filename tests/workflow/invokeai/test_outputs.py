@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sweep.workflow.graph import Graph, Node
-from sweep.workflow.invokeai.dialect import builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas
 from sweep.workflow.traversal import pruned
 from tests.support.graphs import output_nodes
 

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
+from sweep.workflow.digests import Digests
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.identity import Digests
-from sweep.workflow.invokeai.dialect import INVOKEAI
-from sweep.workflow.invokeai.role_finder import UNDECIDING
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
+from sweep.workflow.invokeai.invokeai_roles import UNDECIDING
 from tests.support.graphs import graph_key, node_digests
 
 template = INVOKEAI.template

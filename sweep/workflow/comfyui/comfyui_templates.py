@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sweep.workflow.dialect import insert_loras, numbered_ids
+from sweep.workflow.base import insert_loras, numbered_ids
 from sweep.workflow.graph import Address, Edge, Graph, Json, Node
 
 _SIZES: Final = {"sd-1": 512, "sd-2": 768, "sdxl": 1024, "sd-3": 1024, "flux": 1024}  # the side a base was trained on

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef
-from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
-from sweep.workflow.loader import load_workflow, workflow_from
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
+from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.graphs import graph_key, output_nodes
 from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 

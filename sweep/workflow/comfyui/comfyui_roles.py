@@ -8,7 +8,7 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
-from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchema, NodeSchemas
+from sweep.workflow.base import IDENTITY, Candidate, Encoding, NodeSchema, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.traversal import Wiring, nodes_before
 
@@ -147,53 +147,53 @@ def texts_of(wiring: Wiring, node: str) -> tuple[Address, ...]:
     return tuple(address for address in wiring.inputs(node, "string") if not schema.fields[address.field].choices)
 
 
-def _texts(scene: SamplingNodes, *side: str) -> Iterator[Candidate]:
-    for node in scene.nodes:
-        found = (texts_of(scene, each) for each in scene.conditions(node, *side))
+def _texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
+    for node in wiring.nodes:
+        found = (texts_of(wiring, each) for each in wiring.conditions(node, *side))
         yield from (dict.fromkeys(texts, IDENTITY) for texts in found if texts)
 
 
-def _strengths(scene: SamplingNodes) -> Iterator[Address]:
+def _strengths(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the strength of the nodes whose latents come from an image."""
-    for node in scene.nodes:
-        if any(scene.inputs(each, "ImageField") for each in scene.latents(node)):
-            yield from scene.part_fields(node, "denoise")
+    for node in wiring.nodes:
+        if any(wiring.inputs(each, "ImageField") for each in wiring.latents(node)):
+            yield from wiring.part_fields(node, "denoise")
 
 
-def _guidance(scene: SamplingNodes) -> Iterator[Address]:
+def _guidance(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield `guidance` where a node distils it into the conditioning, else the cfg of the sampling node or guider."""
-    for node in scene.nodes:
-        holders = scene.conditions(node, *_POSITIVE)
-        distilled = [Address(each, "guidance") for each in holders if scene.has(each, "guidance")]
-        yield from distilled or scene.part_fields(node, "cfg", "cfg_conds")
+    for node in wiring.nodes:
+        holders = wiring.conditions(node, *_POSITIVE)
+        distilled = [Address(each, "guidance") for each in holders if wiring.has(each, "guidance")]
+        yield from distilled or wiring.part_fields(node, "cfg", "cfg_conds")
 
 
-def _schedulers(scene: SamplingNodes) -> Iterator[Candidate]:
-    for node in scene.nodes:
-        samplers, schedules = (scene.part_fields(node, name) for name in ("sampler_name", "scheduler"))
-        words = tuple(word for address in schedules for word in scene.choices(address))
+def _schedulers(wiring: SamplingNodes) -> Iterator[Candidate]:
+    for node in wiring.nodes:
+        samplers, schedules = (wiring.part_fields(node, name) for name in ("sampler_name", "scheduler"))
+        words = tuple(word for address in schedules for word in wiring.choices(address))
         encodings: dict[Address, Encoding] = {}
         for address in samplers:
-            own, known = scene.value(address), scene.choices(address)
+            own, known = wiring.value(address), wiring.choices(address)
             encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words, known)
         encodings |= dict.fromkeys(schedules, ScheduleEncoding(words))
         if encodings:
             yield encodings
 
 
-def _clip_skips(scene: SamplingNodes) -> Iterator[Candidate]:
+def _clip_skips(wiring: SamplingNodes) -> Iterator[Candidate]:
     """Yield the layer at which each sampling node's text encoders stop; they are set together."""
-    for node in scene.nodes:
-        encoders = [*scene.conditions(node, *_POSITIVE), *scene.conditions(node, _NEGATIVE)]
-        before = (found for each in encoders for found in scene.upstream(Address(each, "clip"), ("CLIP",)))
-        if layers := dict.fromkeys(scene.first_fields(before, "stop_at_clip_layer"), ClipSkipEncoding()):
+    for node in wiring.nodes:
+        encoders = [*wiring.conditions(node, *_POSITIVE), *wiring.conditions(node, _NEGATIVE)]
+        before = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), ("CLIP",)))
+        if layers := dict.fromkeys(wiring.first_fields(before, "stop_at_clip_layer"), ClipSkipEncoding()):
             yield layers
 
 
-def _models_on_the_way(scene: SamplingNodes, node: str) -> Iterator[str]:
-    for holder in (node, *scene.parts(node)):
-        for start in scene.inputs(holder, "MODEL"):
-            yield from scene.upstream(start, ("MODEL",))
+def _models_on_the_way(wiring: SamplingNodes, node: str) -> Iterator[str]:
+    for holder in (node, *wiring.parts(node)):
+        for start in wiring.inputs(holder, "MODEL"):
+            yield from wiring.upstream(start, ("MODEL",))
 
 
 def _model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
@@ -201,17 +201,17 @@ def _model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
     return [Address(node, name) for name, field in schema.fields.items() if kind in field.model_types] if schema else []
 
 
-def _models(scene: SamplingNodes) -> Iterator[Address]:
-    for node in scene.nodes:
-        for found in _models_on_the_way(scene, node):
-            yield from _model_fields(scene, found, "main")
+def _models(wiring: SamplingNodes) -> Iterator[Address]:
+    for node in wiring.nodes:
+        for found in _models_on_the_way(wiring, node):
+            yield from _model_fields(wiring, found, "main")
 
 
-def _loras(scene: SamplingNodes) -> Iterator[Address]:
+def _loras(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the name fields of LoRAs on the way from the model, the loader's side first."""
-    for node in scene.nodes:
-        for found in reversed(list(dict.fromkeys(_models_on_the_way(scene, node)))):
-            yield from _model_fields(scene, found, "lora")
+    for node in wiring.nodes:
+        for found in reversed(list(dict.fromkeys(_models_on_the_way(wiring, node)))):
+            yield from _model_fields(wiring, found, "lora")
 
 
 def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
@@ -220,9 +220,9 @@ def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
     return tuple(Address(node, name) for name in ("strength_model", "strength_clip", "strength") if name in fields)
 
 
-def _lora_weights(scene: SamplingNodes) -> Iterator[Candidate]:
-    for lora in _loras(scene):
-        if weights := lora_weights(scene.schema(lora.node), lora.node):
+def _lora_weights(wiring: SamplingNodes) -> Iterator[Candidate]:
+    for lora in _loras(wiring):
+        if weights := lora_weights(wiring.schema(lora.node), lora.node):
             yield dict.fromkeys(weights, IDENTITY)
 
 
@@ -249,48 +249,48 @@ def control_appliers(wiring: Wiring) -> list[str]:
     return [node for node in nodes if wiring.has(node, "control_net") and wiring.has(node, "strength")]
 
 
-def _controls(scene: SamplingNodes, part: str) -> Iterator[Address]:
-    reached = {found for node in scene.nodes for found in scene.conditions(node, *_POSITIVE)}
-    for node in control_appliers(scene):
-        address = control_parts(scene, node).get(part)
-        if node in reached and address is not None and scene.has(address.node, address.field):
+def _controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
+    reached = {found for node in wiring.nodes for found in wiring.conditions(node, *_POSITIVE)}
+    for node in control_appliers(wiring):
+        address = control_parts(wiring, node).get(part)
+        if node in reached and address is not None and wiring.has(address.node, address.field):
             yield address
 
 
-def _images(scene: SamplingNodes) -> Iterator[Address]:
+def _images(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the images that latents are made of; without any sampling node, every image that is worked on."""
-    found = [node for each in scene.nodes for node in scene.latents(each)]
-    for node in found if scene.nodes else scene.graph.nodes:
-        yield from scene.inputs(node, "ImageField")
+    found = [node for each in wiring.nodes for node in wiring.latents(each)]
+    for node in found if wiring.nodes else wiring.graph.nodes:
+        yield from wiring.inputs(node, "ImageField")
 
 
-def _sizes(scene: SamplingNodes, side: str) -> Iterator[Address]:
+def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
     """Yield where the size of each sampling node's latents is decided: nearest to it."""
-    has = scene.has
-    for node in scene.nodes:
-        sized = (each for each in scene.latents(node) if has(each, "width") and has(each, "height"))
+    has = wiring.has
+    for node in wiring.nodes:
+        sized = (each for each in wiring.latents(node) if has(each, "width") and has(each, "height"))
         yield from (Address(each, side) for each in islice(sized, 1))
 
 
 ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
-    "prompt": lambda scene: _texts(scene, *_POSITIVE),
-    "negative_prompt": lambda scene: _texts(scene, _NEGATIVE),
+    "prompt": lambda wiring: _texts(wiring, *_POSITIVE),
+    "negative_prompt": lambda wiring: _texts(wiring, _NEGATIVE),
     "denoise_strength": _strengths,
-    "seed": lambda scene: scene.fields("seed", "noise_seed"),
-    "steps": lambda scene: scene.fields("steps"),
+    "seed": lambda wiring: wiring.fields("seed", "noise_seed"),
+    "steps": lambda wiring: wiring.fields("steps"),
     "cfg_scale": _guidance,
     "scheduler": _schedulers,
-    "sampler": lambda scene: scene.fields("sampler_name"),
+    "sampler": lambda wiring: wiring.fields("sampler_name"),
     "model": _models,
     "image": _images,
-    "width": lambda scene: _sizes(scene, "width"),
-    "height": lambda scene: _sizes(scene, "height"),
+    "width": lambda wiring: _sizes(wiring, "width"),
+    "height": lambda wiring: _sizes(wiring, "height"),
     "lora": _loras,
     "lora_weight": _lora_weights,
     "clip_skip": _clip_skips,
-    "control_image": lambda scene: _controls(scene, "source"),
-    "control_weight": lambda scene: _controls(scene, "weight"),
-    "control_model": lambda scene: _controls(scene, "model"),
-    "control_begin": lambda scene: _controls(scene, "begin"),
-    "control_end": lambda scene: _controls(scene, "end"),
+    "control_image": lambda wiring: _controls(wiring, "source"),
+    "control_weight": lambda wiring: _controls(wiring, "weight"),
+    "control_model": lambda wiring: _controls(wiring, "model"),
+    "control_begin": lambda wiring: _controls(wiring, "begin"),
+    "control_end": lambda wiring: _controls(wiring, "end"),
 }

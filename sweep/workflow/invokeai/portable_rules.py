@@ -1,4 +1,4 @@
-"""The portable format, translated to InvokeAI's nodes."""
+"""The rules that translate a portable workflow to InvokeAI's nodes, and the schedulers that its samplers become."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, ClassVar, Final
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Graph, ModelRef, Node, Value, Workflow
-from sweep.workflow.invokeai.api_format import COLLECTING, node_fields
+from sweep.workflow.invokeai.invokeai_formats import COLLECTING, node_fields
+from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
+from sweep.workflow.invokeai.invokeai_templates import SD1, SD2, SDXL, ModelBase
 from sweep.workflow.invokeai.openapi import packaged_nodes
-from sweep.workflow.invokeai.role_finder import ONE_MINUS
-from sweep.workflow.invokeai.templates import SD1, SD2, SDXL, Family
-from sweep.workflow.portable_format import PortableRule, PortableTranslation
+from sweep.workflow.portable_translation import PortableRule, PortableTranslation
 
-FAMILIES: Mapping[str, Family] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL}
+_BASES: Mapping[str, ModelBase] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL}
 _MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _CHECKPOINT = PortableRule(
-    "{loader}",  # the model's family decides it, as {encoder} and {lora_loader}
+    "{loader}",  # the model's base decides it, as {encoder} and {lora_loader}
     fields={"ckpt_name": "model", "checkpoint": "model", "model_name": "model"},
     outputs={"model": "unet"},
 )
@@ -100,32 +100,31 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
     """
 
     def translate(base: str) -> Workflow:
-        family = FAMILIES.get(base)
-        if family is None:
-            known = ", ".join(FAMILIES)
+        if base not in _BASES:
+            known = ", ".join(_BASES)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
-        found = _Translation(document, source, family).workflow()
-        return replace(found, translate=translate, bases=tuple(FAMILIES))
+        found = _Translation(document, source, _BASES[base]).workflow()
+        return replace(found, translate=translate, bases=tuple(_BASES))
 
     return translate("sd-1")
 
 
 class _Translation(PortableTranslation):
-    """One document on its way to nodes for one family of models."""
+    """One document on its way to nodes for models of one base."""
 
     collecting = COLLECTING
     asked: ClassVar = frozenset({("denoise_latents", "noise")})
 
-    def __init__(self, document: Mapping[str, Any], source: str, family: Family) -> None:
+    def __init__(self, document: Mapping[str, Any], source: str, base: ModelBase) -> None:
         own = {kind: PortableRule(kind) for kind in packaged_nodes()}  # a document may name them as they are
         super().__init__(document, source, {**own, **RULES}, packaged_nodes())
-        self.family = family
+        self.base = base
 
     def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
         if kind == "ksampler":  # it draws its own noise
             yield Node(f"{name}_noise", "noise", {"seed": values.pop("seed", 0), "use_cpu": True})
             self._translate_sampler(name, values)
-        becomes = rule.becomes.format_map(asdict(self.family))
+        becomes = rule.becomes.format_map(asdict(self.base))
         schema = self.schemas[becomes]
         fields: dict[str, Value] = {}
         for real, value in self.rename_fields(name, rule, values).items():

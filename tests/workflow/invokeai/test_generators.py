@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.invokeai.editor_format import generate
+from sweep.workflow.invokeai.invokeai_formats import generate
 
 
 def values(kind: str, **settings: Any) -> list[Any]:

@@ -23,9 +23,9 @@ from sweep.workflow import (
     workflow_from,
     write_prompt,
 )
-from sweep.workflow.comfyui.dialect import COMFYUI
-from sweep.workflow.comfyui.role_finder import SamplerEncoding, ScheduleEncoding
-from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.comfyui.comfyui_dialect import COMFYUI
+from sweep.workflow.comfyui.comfyui_roles import SamplerEncoding, ScheduleEncoding
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from tests.support.graphs import node_digests, output_nodes
 
 SCHEMAS = core_schemas()

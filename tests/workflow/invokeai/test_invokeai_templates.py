@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.dialect import TEMPLATES
+from sweep.workflow.base import TEMPLATES
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
-from sweep.workflow.invokeai.dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
 from tests.support.graphs import output_nodes

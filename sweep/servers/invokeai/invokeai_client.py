@@ -9,24 +9,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from sweep.errors import (
-    OverloadedError,
-    ServerUnsupportedError,
-    TransientError,
-    VariationError,
-)
-from sweep.servers.base import (
-    Gallery,
-    ItemEnded,
-    ServerImage,
-    ServerInfo,
-    Submission,
-    Ticket,
-)
+from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError
+from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Credentials, Http, ServerAddress, Timings
+from sweep.servers.invokeai.item_results import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
-from sweep.servers.invokeai.session_results import intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.responses import mapping
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer

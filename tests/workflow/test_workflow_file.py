@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef, Workflow
-from sweep.workflow.loader import load_workflow, workflow_from
+from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.workflow_exports import MODEL, edge, export, invocation, text_to_image
 
 GRAPH: dict[str, Any] = {

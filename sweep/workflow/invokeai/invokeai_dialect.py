@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.dialect import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
+from sweep.workflow.base import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
-from sweep.workflow.invokeai import api_format, role_finder, templates
-from sweep.workflow.invokeai.api_format import COLLECTING, METADATA_INPUT, METADATA_TYPE, Recall, from_api
-from sweep.workflow.invokeai.editor_format import from_editor, is_editor
+from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, Recall, write_metadata
+from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, is_editor
+from sweep.workflow.invokeai.invokeai_roles import (
+    FINDERS,
+    UNDECIDING,
+    DenoisingNodes,
+    StartEncoding,
+    control_fields,
+    steps_run,
+    strength_encoding,
+)
+from sweep.workflow.invokeai.invokeai_templates import HINT, build_base_graph
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
-from sweep.workflow.invokeai.portable_format import from_portable
-from sweep.workflow.invokeai.role_finder import UNDECIDING, DenoisingNodes, StartEncoding, steps_run
+from sweep.workflow.invokeai.portable_rules import from_portable
 from sweep.workflow.traversal import Wiring, nodes_before, pruned
 
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
@@ -47,7 +55,7 @@ class InvokeAIDialect(Dialect):
     common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m_k", "heun", "lcm")
     common_fields: Mapping[str, FieldSchema] = COMMON
     equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
-    templates_hint = templates.HINT
+    templates_hint = HINT
     vae_loader = ("vae_loader", "vae")
     main_loader = (re.compile(".*model_loader"), "vae")
 
@@ -68,21 +76,21 @@ class InvokeAIDialect(Dialect):
         return None
 
     def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
-        return templates.build_family_graph(base, loras, controls, has_image=has_image)
+        return build_base_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        scene = DenoisingNodes(graph, schemas, self.find_outputs(graph, schemas))
-        return {role: tuple(find(scene)) for role, find in role_finder.FINDERS.items()}
+        wiring = DenoisingNodes(graph, schemas, self.find_outputs(graph, schemas))
+        return {role: tuple(find(wiring)) for role, find in FINDERS.items()}
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
-        return role_finder.strength_encoding(Wiring(graph, schemas), address)
+        return strength_encoding(Wiring(graph, schemas), address)
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         return (Address(lora.node, "weight"),)
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
         wiring = Wiring(graph, schemas)
-        return [role_finder.control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
+        return [control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Find what makes an image that no other image-making node goes on with, and is not marked intermediate.
@@ -147,7 +155,7 @@ class InvokeAIDialect(Dialect):
         return tuple(output for output in outputs if METADATA_INPUT in schemas[graph.nodes[output].type].fields)
 
     def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
-        return api_format.write_metadata(graph, outputs, metadata)
+        return write_metadata(graph, outputs, metadata)
 
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.comfyui.formats import is_drawing, is_prompt, read_drawing, read_prompt, translate_portable
-from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
-from sweep.workflow.comfyui.role_finder import (
+from sweep.workflow.base import Candidate, Dialect, Encoding, NodeSchema, NodeSchemas, StageKind
+from sweep.workflow.comfyui.comfyui_formats import is_drawing, is_prompt, read_drawing, read_prompt, translate_portable
+from sweep.workflow.comfyui.comfyui_roles import (
     ROLE_FINDERS,
     SamplingNodes,
     control_appliers,
     control_parts,
     lora_weights,
 )
-from sweep.workflow.comfyui.templates import build_checkpoint_graph
-from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchema, NodeSchemas, StageKind
+from sweep.workflow.comfyui.comfyui_templates import build_checkpoint_graph
+from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.graph import Address, Graph, Node, Workflow, parse_object
 from sweep.workflow.traversal import Wiring
 
@@ -73,8 +73,8 @@ class ComfyUIDialect(Dialect):
         return build_checkpoint_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        scene = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))
-        return {role: tuple(find(scene)) for role, find in ROLE_FINDERS.items()}
+        wiring = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))
+        return {role: tuple(find(wiring)) for role, find in ROLE_FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         return lora_weights(schema, lora.node)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.dialect import Dialect, NodeSchemas
+from sweep.workflow.base import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow, parse_object
 
-# Each package beside this module is a family, and `dialect.py` in it names its own.
+# Each package beside this module is a family, and `FAMILY_dialect.py` in it holds its own.
 _FAMILIES = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 DIALECTS: Final[tuple[Dialect, ...]] = tuple(  # asked in this order whose a document is
-    getattr(import_module(f"{__package__}.{name}.dialect"), name.upper()) for name in _FAMILIES
+    getattr(import_module(f"{__package__}.{name}.{name}_dialect"), name.upper()) for name in _FAMILIES
 )
 MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sweep.workflow import Address, Graph, ModelRef, core_schemas, workflow_from
-from sweep.workflow.comfyui.formats import read_drawing
+from sweep.workflow.comfyui.comfyui_formats import read_drawing
 
 
 def node(number: int, kind: str, widgets: list[Any] | None = None, **more: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Final, Literal
 
-from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
+from sweep.workflow.base import IDENTITY, Candidate, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Value
 from sweep.workflow.traversal import ANYTHING, Wiring, nodes_before
 
@@ -117,17 +117,17 @@ def _path_types(wiring: Wiring, node: str) -> list[str]:
     return [wiring.kind(found) for found in _model_path(wiring, node)]
 
 
-def _find_texts(scene: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
+def _find_texts(wiring: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
     """Make one candidate a text: encoders that say the same, and the refiner's, are one."""
     groups: dict[Value, list[Address]] = {}
-    for node in scene.denoising:
-        for encoder in _encoders(scene, node, side):
-            fields = _texts_of(scene, encoder)
-            text = scene.settled_value(fields[0])
+    for node in wiring.denoising:
+        for encoder in _encoders(wiring, node, side):
+            fields = _texts_of(wiring, encoder)
+            text = wiring.settled_value(fields[0])
             groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
     if len(groups) == 1:
-        followers = (encoder for node in scene.refining for encoder in _encoders(scene, node, side))
-        next(iter(groups.values())).extend(field for each in followers for field in _texts_of(scene, each))
+        followers = (encoder for node in wiring.refining for encoder in _encoders(wiring, node, side))
+        next(iter(groups.values())).extend(field for each in followers for field in _texts_of(wiring, each))
     yield from (dict.fromkeys(addresses, IDENTITY) for addresses in groups.values())
 
 
@@ -150,20 +150,20 @@ def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
     return (prompt, style) if not said or said == wiring.settled_value(prompt) else (prompt,)
 
 
-def _find_clip_skips(scene: DenoisingNodes) -> Iterator[Candidate]:
+def _find_clip_skips(wiring: DenoisingNodes) -> Iterator[Candidate]:
     """Yield the layers to skip of each denoising node's encoders, which are set together."""
-    for node in scene.denoising:
-        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(scene, node, side)]
-        nodes = (found for each in encoders for found in scene.upstream(Address(each, "clip"), {"CLIPField"}))
-        if fields := dict.fromkeys(scene.first_fields(nodes, "skipped_layers"), IDENTITY):
+    for node in wiring.denoising:
+        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(wiring, node, side)]
+        nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), {"CLIPField"}))
+        if fields := dict.fromkeys(wiring.first_fields(nodes, "skipped_layers"), IDENTITY):
             yield fields
 
 
-def _find_seeds(scene: DenoisingNodes) -> Iterator[Address]:
-    for node in scene.denoising:
-        noise = [Address(found, "seed") for found in _noise(scene, node)]
-        yield from noise or scene.first_fields([node], "seed")
-    yield from scene.drawn("seed")
+def _find_seeds(wiring: DenoisingNodes) -> Iterator[Address]:
+    for node in wiring.denoising:
+        noise = [Address(found, "seed") for found in _noise(wiring, node)]
+        yield from noise or wiring.first_fields([node], "seed")
+    yield from wiring.drawn("seed")
 
 
 def _noise(wiring: Wiring, node: str) -> list[str]:
@@ -172,20 +172,20 @@ def _noise(wiring: Wiring, node: str) -> list[str]:
     return list(filter(has_seed, wiring.upstream(Address(node, "noise"), {"LatentsField"}, until=has_seed)))
 
 
-def _find_guidance(scene: DenoisingNodes) -> Iterator[Address]:
+def _find_guidance(wiring: DenoisingNodes) -> Iterator[Address]:
     """Find what guides: `guidance` of FLUX models; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
-    for node in scene.denoising:
-        is_klein = any("klein" in kind for kind in _path_types(scene, node))
+    for node in wiring.denoising:
+        is_klein = any("klein" in kind for kind in _path_types(wiring, node))
         names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
-        yield from scene.first_fields([node], *names)
+        yield from wiring.first_fields([node], *names)
 
 
-def _find_strengths(scene: DenoisingNodes) -> Iterator[Candidate]:
+def _find_strengths(wiring: DenoisingNodes) -> Iterator[Candidate]:
     """Find where denoising begins, of nodes that begin with an image."""
-    for start in scene.first_fields(scene.denoising, "denoising_start"):
-        filled = scene.feeding(Address(start.node, "fill_conditioning"))
-        if scene.feeding(Address(start.node, "latents")) and not filled:
-            yield {start: strength_encoding(scene, start)}
+    for start in wiring.first_fields(wiring.denoising, "denoising_start"):
+        filled = wiring.feeding(Address(start.node, "fill_conditioning"))
+        if wiring.feeding(Address(start.node, "latents")) and not filled:
+            yield {start: strength_encoding(wiring, start)}
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
@@ -195,31 +195,31 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
     return StartEncoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
 
 
-def _find_models(scene: DenoisingNodes) -> Iterator[Address]:
-    for node in scene.denoising:
-        yield from scene.first_fields(_model_path(scene, node), "model")
-    yield from scene.drawn("model")
+def _find_models(wiring: DenoisingNodes) -> Iterator[Address]:
+    for node in wiring.denoising:
+        yield from wiring.first_fields(_model_path(wiring, node), "model")
+    yield from wiring.drawn("model")
 
 
-def _find_loras(scene: DenoisingNodes, field: str) -> Iterator[Address]:
+def _find_loras(wiring: DenoisingNodes, field: str) -> Iterator[Address]:
     """Yield the LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
-    for node in scene.denoising:
-        for found in reversed(_model_path(scene, node)):
-            chosen = scene.upstream(Address(found, "loras"), {"LoRAField"})
-            yield from (Address(each, field) for each in [found, *chosen] if scene.has(each, "lora"))
+    for node in wiring.denoising:
+        for found in reversed(_model_path(wiring, node)):
+            chosen = wiring.upstream(Address(found, "loras"), {"LoRAField"})
+            yield from (Address(each, field) for each in [found, *chosen] if wiring.has(each, "lora"))
 
 
-def _find_controls(scene: DenoisingNodes) -> Iterator[str]:
+def _find_controls(wiring: DenoisingNodes) -> Iterator[str]:
     """Yield the ControlNet nodes of all denoising nodes, each once, in the order of the graph."""
-    kinds = {schema.outputs["control"] for schema in scene.schemas.values() if "control" in schema.outputs}
-    is_control = partial(scene.has, field="control_model")
-    starts = [Address(node, field) for node in scene.denoising for field in _CONTROLS]
-    found = {node for start in starts for node in scene.upstream(start, kinds, until=is_control) if is_control(node)}
-    return (node for node in scene.graph.nodes if node in found)
+    kinds = {schema.outputs["control"] for schema in wiring.schemas.values() if "control" in schema.outputs}
+    is_control = partial(wiring.has, field="control_model")
+    starts = [Address(node, field) for node in wiring.denoising for field in _CONTROLS]
+    found = {node for start in starts for node in wiring.upstream(start, kinds, until=is_control) if is_control(node)}
+    return (node for node in wiring.graph.nodes if node in found)
 
 
-def _find_control_fields(scene: DenoisingNodes, *names: str) -> Iterator[Address]:
-    return scene.first_fields(_find_controls(scene), *names)
+def _find_control_fields(wiring: DenoisingNodes, *names: str) -> Iterator[Address]:
+    return wiring.first_fields(_find_controls(wiring), *names)
 
 
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
@@ -235,19 +235,19 @@ def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
     return {**fields, "source": sources[0]} if len(sources) == 1 else fields
 
 
-def _find_images(scene: DenoisingNodes) -> Iterator[Address]:
+def _find_images(wiring: DenoisingNodes) -> Iterator[Address]:
     """Yield the image img2img begins with; else one that is referred to; without any denoising, what is worked on."""
-    starts = [Address(node, "latents") for node in scene.denoising]
-    references = [Address(node, field) for node in scene.denoising for field in _REFERENCES]
+    starts = [Address(node, "latents") for node in wiring.denoising]
+    references = [Address(node, field) for node in wiring.denoising for field in _REFERENCES]
     for found in (starts, references):
-        sources = [source for start in found for source in _image_sources(scene, start)]
+        sources = [source for start in found for source in _image_sources(wiring, start)]
         if sources:
             yield from sources
             return
-    yield from scene.drawn("init_image")
-    if not scene.denoising and not scene.drawing:
-        for node in scene.wanted:
-            yield from _open_images(scene, node)
+    yield from wiring.drawn("init_image")
+    if not wiring.denoising and not wiring.drawing:
+        for node in wiring.wanted:
+            yield from _open_images(wiring, node)
 
 
 def _image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
@@ -264,18 +264,18 @@ def _open_images(wiring: Wiring, node: str) -> Iterator[Address]:
             yield address
 
 
-def _find_sizes(scene: DenoisingNodes, side: str) -> Iterator[Candidate]:
+def _find_sizes(wiring: DenoisingNodes, side: str) -> Iterator[Candidate]:
     """Make one side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
-    for node in scene.denoising:
-        drawn = list(scene.first_fields(_noise(scene, node), side)) or scene.first_fields([node], side)
-        sources = [source for address in drawn if (source := _size_source(scene, address))]
-        before = scene.upstream(Address(node, "latents"), _IMAGES)
-        resized = [Address(found, side) for found in before if scene.kind(found) in _RESIZERS][:1]
-        values = [scene.settled_value(source) for source in sources]
-        told = [address for address in _told_sizes(scene, node, side) if scene.value(address) in values]
+    for node in wiring.denoising:
+        drawn = list(wiring.first_fields(_noise(wiring, node), side)) or wiring.first_fields([node], side)
+        sources = [source for address in drawn if (source := _size_source(wiring, address))]
+        before = wiring.upstream(Address(node, "latents"), _IMAGES)
+        resized = [Address(found, side) for found in before if wiring.kind(found) in _RESIZERS][:1]
+        values = [wiring.settled_value(source) for source in sources]
+        told = [address for address in _told_sizes(wiring, node, side) if wiring.value(address) in values]
         if sources or resized:
             yield dict.fromkeys([*sources, *resized, *told], IDENTITY)
-    yield from scene.drawn(side)
+    yield from wiring.drawn(side)
 
 
 def _told_sizes(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
@@ -319,25 +319,25 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
 
 
 FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = {
-    "prompt": lambda scene: (*_find_texts(scene, _POSITIVE), *scene.drawn("prompt")),
-    "negative_prompt": lambda scene: _find_texts(scene, _NEGATIVE),
+    "prompt": lambda wiring: (*_find_texts(wiring, _POSITIVE), *wiring.drawn("prompt")),
+    "negative_prompt": lambda wiring: _find_texts(wiring, _NEGATIVE),
     "denoise_strength": _find_strengths,
     "seed": _find_seeds,
-    "steps": lambda scene: scene.fields("steps", "num_steps"),
+    "steps": lambda wiring: wiring.fields("steps", "num_steps"),
     "cfg_scale": _find_guidance,
-    "scheduler": lambda scene: scene.fields("scheduler"),
+    "scheduler": lambda wiring: wiring.fields("scheduler"),
     "model": _find_models,
     "image": _find_images,
-    "width": lambda scene: _find_sizes(scene, "width"),
-    "height": lambda scene: _find_sizes(scene, "height"),
-    "lora": lambda scene: _find_loras(scene, "lora"),
-    "lora_weight": lambda scene: _find_loras(scene, "weight"),
+    "width": lambda wiring: _find_sizes(wiring, "width"),
+    "height": lambda wiring: _find_sizes(wiring, "height"),
+    "lora": lambda wiring: _find_loras(wiring, "lora"),
+    "lora_weight": lambda wiring: _find_loras(wiring, "weight"),
     "clip_skip": _find_clip_skips,
-    "control_image": lambda scene: (
-        image for node in _find_controls(scene) for image in _trace_control_images(scene, node)
+    "control_image": lambda wiring: (
+        image for node in _find_controls(wiring) for image in _trace_control_images(wiring, node)
     ),
-    "control_weight": lambda scene: _find_control_fields(scene, *_STEERING),
-    "control_model": lambda scene: _find_control_fields(scene, "control_model"),
-    "control_begin": lambda scene: _find_control_fields(scene, "begin_step_percent"),
-    "control_end": lambda scene: _find_control_fields(scene, "end_step_percent"),
+    "control_weight": lambda wiring: _find_control_fields(wiring, *_STEERING),
+    "control_model": lambda wiring: _find_control_fields(wiring, "control_model"),
+    "control_begin": lambda wiring: _find_control_fields(wiring, "begin_step_percent"),
+    "control_end": lambda wiring: _find_control_fields(wiring, "end_step_percent"),
 }

@@ -1,0 +1,404 @@
+"""The formats of InvokeAI's workflows: graphs as they are posted to a server, and exports of its editor.
+
+A posted graph may bring a batch around it, and an export batch nodes and generators: both become axes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, product
+from random import Random
+from typing import Any, Final
+
+from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.workflow.base import FieldSchema
+from sweep.workflow.graph import (
+    Address,
+    BatchAxis,
+    Edge,
+    Graph,
+    Json,
+    ModelRef,
+    Names,
+    Node,
+    Ref,
+    Value,
+    Workflow,
+    made_up,
+    map_refs,
+)
+from sweep.workflow.invokeai.image_metadata import tell_images
+from sweep.workflow.invokeai.openapi import packaged_nodes
+from sweep.workflow.portable_translation import read_edge
+from sweep.workflow.validation import clean_graph, raise_for
+
+_PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
+COLLECTING: Final = frozenset({"collect"})  # node types of which one input takes several edges
+
+
+def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "sweep") -> dict[str, Json]:
+    """Return the graph as a server's JSON; `resolve` gives this server's identifier of a reference."""
+    nodes: dict[str, dict[str, Json]] = {
+        node.id: {
+            "id": node.id,
+            "type": node.type,
+            **{k: v if isinstance(v, _PLAIN) else map_refs(v, resolve) for k, v in node.fields.items()},
+        }
+        for node in graph.nodes.values()
+    }
+    for node in nodes.values():
+        if "sweep_key" in node:
+            node.update(tell_images(node))
+    edges: list[Json] = [
+        {
+            "source": {"node_id": edge.source.node, "field": edge.source.field},
+            "destination": {"node_id": edge.destination.node, "field": edge.destination.field},
+        }
+        for edge in graph.edges
+    ]
+    return {"id": graph_id, "nodes": dict(nodes), "edges": edges}
+
+
+def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str) -> Workflow:
+    """Read a posted graph, with the data of the batch around it as axes. Raises WorkflowError."""
+    problems: list[Problem] = []
+    nodes: list[Node] = []
+    for key, node in document["nodes"].items():
+        if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
+            problems.append(Problem(message=f"Node {key} has no type"))
+            continue
+        if node.get("id", key) != key:
+            problems.append(Problem(message=f"Node {key} calls itself {node['id']!r}"))
+        nodes.append(Node(key, node["type"], node_fields(node["type"], node)))
+    listed = document.get("edges")
+    edges = [edge for entry in listed if (edge := read_edge(entry, problems))] if isinstance(listed, list) else []
+    raise_for(problems, source)
+    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source, COLLECTING)
+    return Workflow(graph=graph, kind="api", batch_axes=_batch_data(around, graph, source))
+
+
+def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[BatchAxis, ...]:
+    """Return the axes of an enqueue_batch body: the outer list multiplies, an inner list steps together."""
+    axes: list[BatchAxis] = []
+    for number, group in enumerate(batch.get("data") or ()):
+        for datum in group:
+            address = Address(str(datum.get("node_path")), str(datum.get("field_name")))
+            if address.node not in graph.nodes:
+                near = did_you_mean(address.node, graph.nodes)
+                raise WorkflowError(f"{source}: its data sets {address}, but there is no node {address.node!r}.{near}")
+            zipped = str(number) if len(group) > 1 else ""
+            values = tuple(datum.get("items") or ())
+            axes.append(BatchAxis(name=str(address), addresses=(address,), values=values, group=zipped))
+    return tuple(axes)
+
+
+_ATTRIBUTES = frozenset({"id", "type", "workflow"})
+_TEXTS = frozenset({"string", "any"})
+
+
+def node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
+    """Return the values set on a node of that type, without empty ones: null, an unchosen model, the default board.
+
+    A node type that sweep does not know keeps all but nulls.
+    """
+    schema = packaged_nodes().get(kind)
+    return {
+        name: workflow_references(value)
+        for name, value in values.items()
+        if name not in _ATTRIBUTES and not _says_nothing(name, value, schema.field(name) if schema else None)
+    }
+
+
+def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
+    if name == "board" and value in ("auto", "none", "", None, {}):
+        return True
+    if value is None:
+        return not (field and field.nullable and field.default is not None)
+    if field is None:
+        return False
+    return not field.takes_value or (value in ("", {}) and field.type not in _TEXTS and field.type != "object")
+
+
+def workflow_references(value: Any) -> Value:
+    """Return the value with models by name, type and base in place of a server's keys, at any depth."""
+    if isinstance(value, list):
+        return [workflow_references(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value  # type: ignore[no-any-return]  # a JSON scalar
+    named = all(isinstance(value.get(part), str) for part in ("name", "base", "type"))
+    if named and "key" in value and not value.get("submodel_type"):
+        return ModelRef(value["name"], value["base"], value["type"])
+    if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3; without a type it is the field's
+        return ModelRef(*(str(value.get(part) or "") for part in ("model_name", "base_model", "model_type")))
+    return {str(name): workflow_references(item) for name, item in value.items()}
+
+
+GENERATORS = frozenset({"image_generator", "string_generator", "integer_generator", "float_generator"})
+BATCH_NODES = {  # type → the input that holds the values
+    "image_batch": "images",
+    "string_batch": "strings",
+    "integer_batch": "integers",
+    "float_batch": "floats",
+}
+_DRAWN = frozenset({"invocation", "notes", "connector", "current_image"})  # what a node is in the editor
+_SAVED_INPUT = "saved_workflow_input::"
+
+
+def is_editor(document: Mapping[str, Any]) -> bool:
+    """Tell whether a document with a list of nodes is an editor's export, and not the portable form."""
+    nodes = [node for node in document.get("nodes") or () if isinstance(node, Mapping)]
+    return any(str(node.get("type")) in _DRAWN or "inputs" in _data(node) for node in nodes)
+
+
+def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
+    """Return the graph of an export, with its batches as axes. Raises WorkflowError."""
+    drawing = _Drawing(document, source)
+    nodes = [drawing.node(name) for name in drawing.sent]
+    hidden = drawing.types.keys() - drawing.sent.keys()  # batch nodes and generators
+    edges = [edge for edge in drawing.edges if hidden.isdisjoint({edge.source.node, edge.destination.node})]
+    graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source, COLLECTING)
+    axes, notes = drawing.batches(Names(graph))
+    return Workflow(
+        graph=graph,
+        kind="editor",
+        name=str(document.get("name") or ""),
+        batch_axes=axes,
+        exposed=tuple(dict.fromkeys(address for address in _exposed(document) if address.node in graph.nodes)),
+        labels=drawing.labels(),
+        notes=notes,
+    )
+
+
+def _data(entry: Any) -> Mapping[str, Any]:
+    data = entry.get("data") if isinstance(entry, Mapping) else None
+    return data if isinstance(data, Mapping) else {}
+
+
+class _Drawing:
+    """An export's nodes and edges, indexed."""
+
+    def __init__(self, document: Mapping[str, Any], source: str) -> None:
+        self.source = source
+        listed = [node for node in document["nodes"] if isinstance(node, Mapping) and "id" in node]
+        for name, count in Counter(str(node["id"]) for node in listed).items():
+            if count > 1:
+                raise WorkflowError(f"{source}: two nodes have the id {name}.")
+        self.data = {str(node["id"]): _data(node) for node in listed}
+        invocations = [str(node["id"]) for node in listed if node.get("type", "invocation") == "invocation"]
+        untyped = [name for name in invocations if not isinstance(self.data[name].get("type"), str)]
+        raise_for([Problem(message=f"Node {name} has no type") for name in untyped], source)
+        self.types = {name: str(self.data[name]["type"]) for name in invocations}
+        self.sent = {n: kind for n, kind in self.types.items() if kind not in BATCH_NODES and kind not in GENERATORS}
+        self.edges = tuple(self._edges(document))
+
+    def _edges(self, document: Mapping[str, Any]) -> Iterator[Edge]:
+        drawn = [e for e in document.get("edges") or () if isinstance(e, Mapping) and e.get("type") != "collapsed"]
+        for entry in drawn:
+            ends = [entry.get("source"), entry.get("sourceHandle"), entry.get("target"), entry.get("targetHandle")]
+            if not all(isinstance(end, str) and end for end in ends):
+                raise WorkflowError(f"{self.source}: an edge has no source and target with handles: {entry.get('id')}")
+        wires = {Address(e["target"], e["targetHandle"]): Address(e["source"], e["sourceHandle"]) for e in drawn}
+        for entry in drawn:
+            target = Address(entry["target"], entry["targetHandle"])
+            source = self._real_source(Address(entry["source"], entry["sourceHandle"]), wires)
+            if source is not None and not self._is_drawn_only(target.node):
+                yield Edge(source, target)
+
+    def _is_drawn_only(self, node: str) -> bool:
+        return node in self.data and node not in self.types
+
+    def _real_source(self, source: Address, wires: Mapping[Address, Address]) -> Address | None:
+        """Return the output an edge comes from, through any number of connectors; None where they lead nowhere."""
+        seen: set[str] = set()
+        while self._is_drawn_only(source.node):
+            before = wires.get(Address(source.node, "in"))
+            if before is None or source.node in seen:
+                return None
+            seen.add(source.node)
+            source = before
+        return source
+
+    def _inputs(self, name: str) -> dict[str, Mapping[str, Any]]:
+        inputs = self.data[name].get("inputs")
+        entries = inputs.items() if isinstance(inputs, Mapping) else ()
+        return {str(field): entry for field, entry in entries if isinstance(entry, Mapping)}
+
+    def _values(self, name: str) -> dict[str, Any]:
+        return {field: entry["value"] for field, entry in self._inputs(name).items() if "value" in entry}
+
+    def labels(self) -> dict[Address, str]:
+        """Return the labels that the author gave to single fields."""
+        inputs = ((Address(name, field), entry) for name in self.sent for field, entry in self._inputs(name).items())
+        return {address: str(entry["label"]) for address, entry in inputs if entry.get("label")}
+
+    def node(self, name: str) -> Node:
+        """Make one invocation as the editor would send it."""
+        data, kind, values = self.data[name], self.types[name], self._values(name)
+        packed = [field for field in values if field.startswith(_SAVED_INPUT)]
+        if packed:
+            values["workflow_inputs"] = {field.removeprefix(_SAVED_INPUT): values.pop(field) for field in packed}
+        for attribute, key in (("use_cache", "useCache"), ("is_intermediate", "isIntermediate")):
+            if isinstance(data.get(key), bool):
+                values[attribute] = data[key]
+        return Node(name, kind, node_fields(kind, values), str(data.get("label") or ""))
+
+    def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
+        """Return the batch nodes that feed something, as axes, and a note for each that cannot be one."""
+        axes: list[BatchAxis] = []
+        notes: list[str] = []
+        for name in (name for name, kind in self.types.items() if kind in BATCH_NODES):
+            fed = tuple(e.destination for e in self.edges if e.source.node == name and e.destination.node in self.sent)
+            if not fed:
+                continue
+            kind = self.types[name]
+            own = f"{names.called(fed[0].node)}.{fed[0].field}" if made_up(name) else name
+            shown = str(self.data[name].get("label") or own)
+            where = " and ".join(map(str, fed))
+            values, drawn = self._batch_values(name, BATCH_NODES[kind])
+            if values is None:
+                notes.append(f"{shown} takes the images of a board, which only the editor can list: set {where}.")
+                continue
+            if not values:
+                raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
+            chosen = str(self._values(name).get("batch_group_id") or "None")
+            group = "" if chosen == "None" else chosen
+            note = f"{shown} ({kind}) is an axis of {len(values)} values for {where}{drawn}."
+            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=group, note=note))
+        return tuple(axes), tuple(notes)
+
+    def _batch_values(self, name: str, field: str) -> tuple[tuple[Value, ...] | None, str]:
+        """Return the values of a batch node, its own or its generator's; None for images of a board.
+
+        Beside them stands the end of a note on values that are drawn at random.
+        """
+        feeding = [edge.source.node for edge in self.edges if edge.destination == Address(name, field)]
+        generator = next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+        if generator is None:
+            held = self._values(name).get(field)
+            return tuple(map(workflow_references, held)) if isinstance(held, list) else (), ""
+        if self.types[generator] == "image_generator":
+            return None, ""
+        given = self._values(generator).get("generator")
+        settings = given if isinstance(given, Mapping) else {}
+        values = tuple(generate(str(self.data[generator].get("label") or generator), settings))
+        seed = find_seed(settings)
+        drawn = f", drawn here from seed {seed}: the same each time, not those the editor draws"
+        return values, "" if seed is None else drawn
+
+
+def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:
+    """Yield the fields on the workflow's form, then those of the older list."""
+    form = document.get("form")
+    elements = form.get("elements") if isinstance(form, Mapping) else None
+    shown = [_data(each) for each in elements.values()] if isinstance(elements, Mapping) else []
+    for entry in [*(data.get("fieldIdentifier") for data in shown), *(document.get("exposedFields") or ())]:
+        if isinstance(entry, Mapping) and entry.get("nodeId") and entry.get("fieldName"):
+            yield Address(str(entry["nodeId"]), str(entry["fieldName"]))
+
+
+_MOST = 100_000  # values of one generator; more is a slip of the pen
+_LEADING_INT = re.compile(r"\s*[+-]?\d+")
+_LEADING_FLOAT = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_RANDOM = ("random_distribution_uniform", "dynamic_prompts_random")
+_CHOICE = re.compile(r"\{([^{}]*)\}")
+
+
+def generate(node: str, settings: Mapping[str, Any]) -> list[Any]:
+    """Return the values of a generator with these settings; those the editor wrote down itself count before ours.
+
+    Random ones are drawn from the generator's seed, or from 0 where it has none: always the same here, but not
+    those the editor would draw. Raises WorkflowError where only a server could tell, or for an unknown generator.
+    """
+    values = settings.get("values")
+    if isinstance(values, list) and values:
+        return values
+    kind = str(settings.get("type", ""))
+    make = next((make for ending, make in _MAKERS.items() if kind.endswith(ending)), None)
+    if make is None:
+        raise WorkflowError(f"{node}: sweep cannot work out the values of a {kind or 'generator without a type'}.")
+    try:
+        return make(settings, kind.startswith("integer"))
+    except (TypeError, ValueError) as error:
+        raise WorkflowError(f"{node}: the generator's settings are wrong: {error}.") from error
+
+
+def find_seed(settings: Mapping[str, Any]) -> int | None:
+    """Return the seed from which `generate` draws the values; None where nothing is drawn."""
+    given = settings.get("values")
+    is_random = str(settings.get("type", "")).endswith(_RANDOM)
+    return int(settings.get("seed") or 0) if is_random and not (isinstance(given, list) and given) else None
+
+
+def _count(settings: Mapping[str, Any]) -> int:
+    count = int(settings.get("count", 10))
+    if not 0 <= count <= _MOST:
+        raise ValueError(f"it counts {count}")
+    return count
+
+
+def _arithmetic(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+    start, step = settings.get("start", 0), settings.get("step", 1 if whole else 0.1)
+    return [start] if step == 0 else [start + index * step for index in range(_count(settings))]
+
+
+def _linear(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+    start, end, count = settings.get("start", 0), settings.get("end", 10 if whole else 1), _count(settings)
+    if count == 1:
+        return [start]
+    offsets = [(end - start) * (index / (count - 1)) for index in range(count)]
+    # halves go up, as in the editor, where Python's round goes to the even
+    return [start + (math.floor(offset + 0.5) if whole else offset) for offset in offsets]
+
+
+def _uniform(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+    low, high = settings.get("min", 0), settings.get("max", 10 if whole else 1)
+    draw = Random(settings.get("seed") or 0)
+    return [draw.randint(low, high) if whole else draw.uniform(low, high) for _ in range(_count(settings))]
+
+
+def _parse_numbers(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+    """Do as the editor reads them: the number each part begins with, parts without one left out."""
+    pattern = _LEADING_INT if whole else _LEADING_FLOAT
+    found = [pattern.match(part) for part in _split(settings)]
+    return [int(match[0]) if whole else float(match[0]) for match in found if match]
+
+
+def _split(settings: Mapping[str, Any]) -> Sequence[str]:
+    text, separator = str(settings.get("input", "")), str(settings.get("splitOn", ","))
+    if not separator:
+        return [text]
+    with suppress(ValueError):
+        separator = str(json.loads(f'"{separator}"'))  # so that \n can be written
+    return text.split(separator)
+
+
+def _draw_prompts(settings: Mapping[str, Any], _whole: bool) -> list[Any]:
+    everything = _combine(settings, _MOST)
+    draw = Random(settings.get("seed") or 0)
+    return [draw.choice(everything) for _ in range(_count(settings))]
+
+
+def _combine(settings: Mapping[str, Any], most: int) -> list[str]:
+    """List every way to choose from the `{a|b}` in a text, the last choice changing fastest; at most so many."""
+    text = str(settings.get("input", ""))
+    if "__" in text or "$$" in text:
+        raise ValueError("wildcards and counted choices are not known here")
+    choices = [part.split("|") if index % 2 else [part] for index, part in enumerate(_CHOICE.split(text))]
+    return ["".join(chosen) for chosen in islice(product(*choices), max(most, 0))]
+
+
+_MAKERS: Mapping[str, Callable[[Mapping[str, Any], bool], list[Any]]] = {
+    "string_generator_parse_string": lambda settings, _: [part for part in _split(settings) if part],
+    "integer_generator_parse_string": _parse_numbers,
+    "float_generator_parse_string": _parse_numbers,
+    "arithmetic_sequence": _arithmetic,
+    "linear_distribution": _linear,
+    "random_distribution_uniform": _uniform,
+    "dynamic_prompts_combinatorial": lambda settings, _: list(_combine(settings, int(settings.get("maxPrompts", 10)))),
+    "dynamic_prompts_random": _draw_prompts,
+}
