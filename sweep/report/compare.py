@@ -11,24 +11,19 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.page_data import (
+from sweep.report.page import EMBED_UP_TO, REPORT_FILES, describe_page, make_links, write_page
+from sweep.report.payload import JsonObject, build_payload, encode_images
+from sweep.report.report_data import (
     AxisColumn,
-    JsonObject,
     ReportData,
-    build_payload,
-    encode_images,
+    name_variation,
     read_rendered,
+    read_report_data,
     to_json_value,
-)
-from sweep.report.page_facts import describe_page, name_variation
-from sweep.report.page_writer import (
-    EMBED_UP_TO,
-    REPORT_FILES,
-    make_links,
-    write_page,
 )
 from sweep.report.thumbnails import Thumbnails
 from sweep.text import format_value, truncate
@@ -342,3 +337,39 @@ def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     rank = {f"{CHANGE}{column['name']}": place for place, column in enumerate(found[""])}
     found[CHANGE].sort(key=lambda column: rank.get(str(column["name"]), len(rank)))
     return [column for group in found.values() for column in group]
+
+
+_MOST_PIXEL_PAIRS: Final = 200  # images compared pixel by pixel before the overview says "not compared"
+
+
+def count_shared(a: Path, b: Path) -> str:
+    """Say what two runs share, before they are compared: their cells, and whether the images are the same."""
+    first, second = read_report_data(a), read_report_data(b)
+    if first.problem or second.problem:
+        return "One of the two cannot be read."
+    pairs = pair_rows(first, second)
+    names = f"{first.name} and {second.name}"
+    if not pairs.axes:
+        return f"{names} have no axis in common: there is nothing to compare."
+    if not pairs.both:
+        return f"{names} have no cell in common."
+    axes = ", ".join(axis.name.replace("_", " ") for axis in pairs.axes)
+    text = f"{names} have {len(pairs.both)} cells in common, by {axes}."
+    if len(pairs.both) > _MOST_PIXEL_PAIRS:
+        return text
+    same = sum(_is_same_image(first, second, *at) for at in pairs.both)
+    if same == len(pairs.both):
+        return f"{text} All {same} images are the same, pixel for pixel."
+    return f"{text} {same} of the images are the same, pixel for pixel." if same else text
+
+
+def _is_same_image(a: ReportData, b: ReportData, row_a: int, row_b: int) -> bool:
+    """Compare pixels: the files of equal images differ by the texts that servers write into them."""
+    files = find_pair_files(a, b, row_a, row_b)
+    if files is None or files[2]:
+        return files is not None
+    try:
+        with Image.open(files[0]) as first, Image.open(files[1]) as second:
+            return first.size == second.size and np.array_equal(np.asarray(first), np.asarray(second))
+    except (OSError, ValueError):
+        return False

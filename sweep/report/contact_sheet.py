@@ -13,16 +13,16 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
-from sweep.report.page_data import (
+from sweep.report.payload import encode_axis
+from sweep.report.report_data import (
     AxisColumn,
     LevelJson,
     ReportData,
-    encode_axis,
     format_level,
+    name_variation,
     read_rendered,
     to_json_value,
 )
-from sweep.report.page_facts import name_variation
 from sweep.report.thumbnails import shrink
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont

@@ -1,7 +1,8 @@
-"""The server of live pages: one run, or all runs of a results folder with an overview of them.
+"""The server of live pages: the page of one run, or an overview of all runs with the page of each.
 
-Everything lies under a token that nobody can guess: whoever has the address may look, rate and choose, and nobody else.
-The overview says what each run is about, how far it is, and what it found.
+A feed reads the journal instead of listening to the engine: so the same page serves a run in this process, a run in
+another one, and a folder that is finished. Everything lies under a token that nobody can guess: whoever has the address
+may look, rate and choose, and nobody else.
 """
 
 from __future__ import annotations
@@ -13,146 +14,201 @@ import json
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-import numpy as np
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
-from PIL import Image
 from pydantic import BaseModel, Field
 
 from sweep.errors import SweepError
-from sweep.record import JOURNAL_FILE, RATINGS_JSON, replace_atomically
-from sweep.report.compare import compare_runs, find_pair_files, pair_rows
-from sweep.report.live import Feed, is_running, study_folder
-from sweep.report.page_data import ImageLinks, JsonObject, ReportData, read_report_data
-from sweep.report.page_facts import RUN_OUTCOMES, describe_page, format_counts
-from sweep.report.page_writer import (
+from sweep.record import RATINGS_JSON, replace_atomically
+from sweep.report.compare import compare_runs, count_shared
+from sweep.report.overview import list_run_folders, render_overview, summarize_run
+from sweep.report.page import (
     EMBED_UP_TO,
+    add_study_columns,
     build_policy,
+    describe_page,
     link_images,
-    render_overview_page,
     render_page,
+    study_folder,
 )
-from sweep.report.thumbnails import Thumbnails
+from sweep.report.payload import ImageLinks, JsonObject, build_live_rows, build_open_rows, build_payload
+from sweep.report.report_data import ReportData, read_report_data
+from sweep.report.thumbnails import FOLDER, Thumbnails, make_thumb_id
 
-_MOST_PIXEL_PAIRS: Final = 200  # images compared pixel by pixel before the overview says "not compared"
-
-
-def list_run_folders(root: Path) -> list[str]:
-    """List the names of the results folders directly in `root`, the last changed first."""
-    found = [path.parent for path in root.glob(f"*/{JOURNAL_FILE}")]
-    return [folder.name for folder in sorted(found, key=_changed_at, reverse=True)]
+if TYPE_CHECKING:
+    from sweep.study import StudyJson
 
 
-def _changed_at(folder: Path) -> float:
-    files = (folder / JOURNAL_FILE, folder / f"{JOURNAL_FILE}-wal")
-    return max(path.stat().st_mtime for path in files if path.exists())
+_PAUSE: Final = 1.0  # seconds between two looks at the journal; longer where a look takes long
+_SETTLE: Final = 0.2  # seconds in which several events become one look
 
 
-def summarize_run(folder: Path) -> JsonObject:
-    """Summarize a run for one row of the overview."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A folder as read at one moment."""
+
+    data: ReportData
+    links: ImageLinks
+    rows: Mapping[str, JsonObject]
+    served: frozenset[str]  # paths in the folder that may be asked for
+    is_running: bool
+
+
+def read_snapshot(folder: Path, steps: Mapping[str, float]) -> Snapshot:
+    """Read `folder` for a live page; `steps` are the shares done of points at a server. Blocking."""
     data = read_report_data(folder)
-    changed = _changed_at(folder)
-    running = is_running(data)
-    ending = (data.runs[-1].ending if data.runs else None) or ""
-    state = RUN_OUTCOMES.get(ending, ending) if ending else "stopped"
+    ids, sources = frozenset(data.files.by_id), data.files.sources
+    links = ImageLinks(prefix="", thumbs=ids, embedded=False, thumb_prefix=f"{FOLDER}/", source_ids=sources)
+    rows = {f"{row['key']}.{row['image']}": row for row in build_live_rows(data, links)}
+    known = {row["path"] for row in rows.values() if row["path"] is not None}
+    rows |= {f"{row['key']}.1": row for row in build_open_rows(data, steps)}
+    return Snapshot(data, links, rows, frozenset({*known, *sources}), data.is_running)
+
+
+class Feed:
+    """Follows a results folder. Call `wake` and await the rest on the event loop; reading is done in a thread.
+
+    A run that has ended is studied, in a thread too: by `studies`, or by whom the run belongs to, who then calls
+    `finish`. With the study a page becomes the report.
+    """
+
+    def __init__(self, folder: Path, *, studies: bool = True) -> None:
+        self.folder = folder
+        self._studies = studies
+        self._changed = asyncio.Condition()
+        self._woken = asyncio.Event()
+        self._since: dict[str, int] = {}
+        self._gone: dict[str, int] = {}
+        self._progress: JsonObject = {}
+        self._steps: dict[str, float] = {}  # by key of a point at a server: the share of it that is done
+        self._studied: tuple[object, ...] | None = None
+        self.generation = 0
+        nothing = ImageLinks(prefix="", thumbs=frozenset(), embedded=False)
+        self.snapshot = Snapshot(ReportData.empty(folder, folder.name), nothing, {}, frozenset(), is_running=False)
+        self.study: StudyJson | None = None
+        self.is_reported = False  # the page can become the report
+        self.delivered = asyncio.Event()  # a page has become the report
+
+    def wake(self) -> None:
+        """Look at the journal soon instead of at the next turn."""
+        self._woken.set()
+
+    def note_step(self, key: str, share: float) -> None:
+        """Note how far an image is, for the next look at the journal."""
+        self._steps[key] = share
+
+    async def refresh(self) -> None:
+        """Read the folder and note what changed."""
+        snapshot = await run_sync(read_snapshot, self.folder, dict(self._steps))
+        rendering = {point.key for point in snapshot.data.open_points}
+        self._steps = {key: share for key, share in self._steps.items() if key in rendering}
+        before = self.snapshot.rows
+        changed = [name for name, row in snapshot.rows.items() if before.get(name) != row]
+        gone = [row["key"] for name, row in before.items() if name not in snapshot.rows]
+        progress = summarize_progress(snapshot)
+        async with self._changed:
+            self.snapshot = snapshot
+            if snapshot.is_running:
+                self.is_reported = False
+            if changed or gone or _without_clock(progress) != _without_clock(self._progress):
+                self.generation += 1
+                self._since.update(dict.fromkeys(changed, self.generation))
+                self._gone.update(dict.fromkeys(gone, self.generation))
+                self._changed.notify_all()
+            self._progress = progress
+
+    async def follow(self) -> None:
+        """Refresh for ever: after an event, and every second or so without one."""
+        while True:
+            started = time.monotonic()
+            await self.refresh()
+            await self._study_if_due()
+            pause = max(_PAUSE, 8 * (time.monotonic() - started))
+            try:
+                await asyncio.wait_for(self._woken.wait(), pause)
+                await asyncio.sleep(_SETTLE)
+            except TimeoutError:
+                pass
+            self._woken.clear()
+
+    async def _study_if_due(self) -> None:
+        snapshot = self.snapshot
+        if not self._studies or snapshot.is_running or not snapshot.data.runs:
+            return
+        state = (len(snapshot.data.runs), snapshot.data.counts)
+        if state != self._studied:
+            self._studied = state
+            await self.finish(await run_sync(study_folder, self.folder))
+
+    async def finish(self, study: StudyJson | None) -> None:
+        """Give the study of a run that has ended: pages become its report."""
+        await self.refresh()
+        async with self._changed:
+            self.study = study
+            self.is_reported = not self.snapshot.is_running  # it may have been resumed
+            self.generation += 1
+            self._changed.notify_all()
+
+    async def news(self, since: int, patience: float) -> JsonObject | None:
+        """Wait up to `patience` seconds for changes after generation `since`; None where there are none."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: self.generation > since), patience)
+            except TimeoutError:
+                return None
+            fresh = [row for name, row in self.snapshot.rows.items() if self._since.get(name, 0) > since]
+            gone = [key for key, generation in self._gone.items() if generation > since]
+            state = {"generation": self.generation, "report": self.is_reported, **self._progress}
+            return {**state, "rows": fresh, "gone": gone}
+
+    def page_data(self, links: ImageLinks | None = None) -> JsonObject:
+        """Build the payload of a page that goes on listening."""
+        data, study = self.snapshot.data, self.study if self.is_reported else None
+        links = self.snapshot.links if links is None else links
+        payload = build_payload(add_study_columns(data, study), links, study)
+        live = {"events": "events", "ratings": "ratings", "generation": self.generation, **self._progress}
+        return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
+
+    def find_image(self, identity: str) -> Path | None:
+        """Find the image that a thumbnail id stands for, None where no row has it."""
+        return self.snapshot.data.files.by_id.get(make_thumb_id(identity))
+
+
+def _without_clock(progress: JsonObject) -> JsonObject:
+    return {name: value for name, value in progress.items() if name not in ("seconds", "left")}
+
+
+def summarize_progress(snapshot: Snapshot) -> JsonObject:
+    """Say how far the run is, and how long it will take (`left` in seconds, None before the first image)."""
+    data = snapshot.data
+    counts = data.counts
+    run = data.runs[-1] if data.runs else None
+    seconds = 0.0 if run is None else ((run.ended_at or datetime.now(UTC)) - run.begun_at).total_seconds()
+    fresh = 0
+    if run is not None and "finished_at" in data.frame:
+        fresh = int((data.frame["finished_at"] >= run.begun_at).sum())
+    open_count = counts.points - counts.completed - counts.failed - counts.cancelled
     return {
-        "folder": folder.name,
-        "name": data.name,
-        "description": data.description,
-        "images": _choose_images(data),
-        "state": "running" if running else "cannot be read" if data.problem is not None else state,
-        "done": data.counts.completed,
-        "failed": data.counts.failed,
-        "points": data.counts.points,
-        "counts": format_counts(data),
-        "finding": "" if running else _first_finding(folder, changed),
-        "changed": changed,
-        "age": _format_age(datetime.now(UTC).timestamp() - changed),
+        "done": counts.completed,
+        "failed": counts.failed,
+        "points": counts.points,
+        "running": snapshot.is_running,
+        "rendering": sum(point.state != "pending" for point in data.open_points),
+        "retrying": sum(point.state == "pending" for point in data.open_points),
+        "seconds": round(seconds, 1),
+        "left": round(seconds / fresh * open_count, 1) if fresh and snapshot.is_running else None,
+        "outcome": (run.ending if run is not None else None) or "",
     }
-
-
-def _choose_images(data: ReportData) -> list[str]:
-    """Choose three thumbnails: the first, middle and last level of the widest axis, everything else equal."""
-    ids = list(data.files.images)
-    varied = [axis for axis in data.axes if data.frame[axis.column].nunique() > 1]
-    if not varied or "sha256" not in data.frame:
-        return ids[:3]
-    widest = max(
-        [axis for axis in varied if axis.kind != "seed"],
-        key=lambda axis: data.frame[axis.column].nunique(),
-        default=varied[0],
-    )
-    rows = data.frame[data.frame["sha256"].notna()]
-    for axis in data.axes:
-        if axis.name != widest.name and len(rows):
-            rows = rows[rows[axis.column] == rows[axis.column].iloc[0]]
-    found = [str(sha)[:16] for sha in rows.sort_values(widest.column)["sha256"]]
-    return list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else ids[:3]
-
-
-@lru_cache(maxsize=500)
-def _first_finding(folder: Path, changed: float) -> str:  # noqa: ARG001  a new time of change is a new question
-    """Return the first finding of the study, from values measured before; "" where nothing is measured."""
-    study = study_folder(folder) if read_report_data(folder).metrics else None
-    text = next((word["text"] for word in study["words"] if word["headline"]), "") if study else ""
-    return re.sub(r" \([^()]*\)", "", text)
-
-
-def _format_age(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(0, seconds):.0f} s ago"
-
-
-def count_shared(a: Path, b: Path) -> str:
-    """Say what two runs share, before they are compared: their cells, and whether the images are the same."""
-    first, second = read_report_data(a), read_report_data(b)
-    if first.problem or second.problem:
-        return "One of the two cannot be read."
-    pairs = pair_rows(first, second)
-    names = f"{first.name} and {second.name}"
-    if not pairs.axes:
-        return f"{names} have no axis in common: there is nothing to compare."
-    if not pairs.both:
-        return f"{names} have no cell in common."
-    axes = ", ".join(axis.name.replace("_", " ") for axis in pairs.axes)
-    text = f"{names} have {len(pairs.both)} cells in common, by {axes}."
-    if len(pairs.both) > _MOST_PIXEL_PAIRS:
-        return text
-    same = sum(_is_same_image(first, second, *at) for at in pairs.both)
-    if same == len(pairs.both):
-        return f"{text} All {same} images are the same, pixel for pixel."
-    return f"{text} {same} of the images are the same, pixel for pixel." if same else text
-
-
-def _is_same_image(a: ReportData, b: ReportData, row_a: int, row_b: int) -> bool:
-    """Compare pixels: the files of equal images differ by the texts that servers write into them."""
-    files = find_pair_files(a, b, row_a, row_b)
-    if files is None or files[2]:
-        return files is not None
-    try:
-        with Image.open(files[0]) as first, Image.open(files[1]) as second:
-            return first.size == second.size and np.array_equal(np.asarray(first), np.asarray(second))
-    except (OSError, ValueError):
-        return False
-
-
-def render_overview(root: Path) -> str:
-    """Render the page that lists the runs in `root`."""
-    runs = [summarize_run(root / name) for name in list_run_folders(root)]
-    name = root.resolve().name
-    return render_overview_page({"folder": name, "runs": runs}, {"folder": f"{name}/", "count": len(runs)})
 
 
 HOST: Final = "127.0.0.1"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.report.contact_sheet import find_levels, find_medians, write_animation, write_filmstrip
-from sweep.report.page_data import read_report_data
+from sweep.report.report_data import read_report_data
 
 
 def size_of(path: Path) -> tuple[int, int]:

@@ -12,8 +12,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.record import FolderLock, SqliteJournal
-from sweep.report.live import Feed
-from sweep.report.view_server import open_view, serve_view
+from sweep.report.view_server import Feed, open_view, serve_view
 from sweep.testing.journals import an_intent
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.parsed_page import Parsed

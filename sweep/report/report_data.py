@@ -1,0 +1,240 @@
+"""A results folder as a report reads it: the table, its axes and metrics, the files of its images, its runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from sweep.errors import RecordError, UsageError
+from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults, in_use
+from sweep.report.thumbnails import make_thumb_id
+from sweep.text import format_value
+
+if TYPE_CHECKING:
+    from sweep.record import OpenPoint, RunRecord
+
+
+LevelJson: TypeAlias = str | int | float | bool | None
+
+FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # where the author's file lies: nobody's business
+STANDARD = (
+    *("index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name", "width"),
+    *("height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "former"),
+    *("rating", "rejected", "note"),
+)
+"""Columns of the results table that are neither axes nor metrics."""
+_NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
+_HASHES: Final = ("pixel_hash",)  # measured, but only to be compared for equality
+
+
+@dataclass(frozen=True, slots=True)
+class AxisColumn:
+    """An axis and the column of the table that holds its values."""
+
+    name: str
+    kind: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
+
+    images: Mapping[str, Path]
+    sources: Mapping[str, str]
+    by_id: Mapping[str, Path]  # images and sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """A results folder as read at one moment. `problem` says why it could not be read, or not wholly."""
+
+    folder: Path
+    name: str
+    description: str
+    frame: pd.DataFrame
+    axes: tuple[AxisColumn, ...]
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+    runs: Sequence[RunRecord] = ()
+    experiment: str = ""
+    facts: ExperimentFacts = field(default_factory=ExperimentFacts)
+    problem: str | None = None
+    ratings: Mapping[str, Any] = field(default_factory=lambda: _NO_RATINGS)
+    open_points: Sequence[OpenPoint] = ()
+
+    @classmethod
+    def empty(cls, folder: Path, name: str, problem: str | None = None) -> ReportData:
+        """Describe a folder of which nothing has been read."""
+        return cls(folder=folder, name=name, description="", frame=pd.DataFrame(), axes=(), problem=problem)
+
+    @property
+    def retry_command(self) -> str:
+        """The command that tries failed points again, "" where none failed."""
+        command = self.runs[-1].facts.command if self.runs and self.counts.failed else ""
+        return f"{remove_paths(command)} --retry-failed" if command and "--retry-failed" not in command else command
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether the sandbox painted any image, instead of a model."""
+        names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
+        named = any(str(name).startswith("sandbox") for column in names for name in column)
+        return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
+        try:
+            return bool(self.runs) and self.runs[-1].ended_at is None and in_use(self.folder)
+        except RecordError:
+            return False
+
+    @cached_property
+    def files(self) -> ImageFiles:
+        """The file of every image and source that the table names."""
+        images: dict[str, Path] = {}
+        if "sha256" in self.frame:
+            whole = self.frame[self.frame["sha256"].notna() & self.frame["image_path"].notna()]
+            for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
+                images.setdefault(make_thumb_id(sha), self.folder / path)
+        sources: dict[str, str] = {}
+        for key in self.frame.get("key", ()):
+            name = find_source_path(self, key)
+            if name is not None and name not in sources and (self.folder / name).is_file():
+                with (self.folder / name).open("rb") as file:
+                    sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
+        return ImageFiles(images, sources, {**{sources[name]: self.folder / name for name in sources}, **images})
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Numeric columns that are neither axes nor bookkeeping nor hashes."""
+        taken = {*_HASHES, *STANDARD, *(axis.column for axis in self.axes), *(f"rendered_{name}" for name in STANDARD)}
+        numeric = self.frame.select_dtypes(include="number").columns
+        return tuple(str(name) for name in numeric if name not in taken)
+
+
+def _read_ratings(folder: Path) -> Mapping[str, Any]:
+    """Read the ratings kept in a results folder; none where there is no file, or one that cannot be read."""
+    try:
+        found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return _NO_RATINGS
+    return found if isinstance(found, dict) and found.get("schema") == 1 else _NO_RATINGS
+
+
+def remove_paths(command: str) -> str:
+    """Remove the folders of the author's machine from a command: a report travels."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = command.split()
+    return shlex.join(map(shorten_path, words))
+
+
+def shorten_path(text: str) -> str:
+    """Reduce an absolute path to its name."""
+    return re.split(r"[\\/]", text)[-1] if re.match(r"(/|~|[A-Za-z]:[\\/])", text) else text
+
+
+def read_report_data(folder: Path) -> ReportData:
+    """Read what `folder` holds. Never raises for what is in it: the report then says what is wrong."""
+    try:
+        return _collect(RecordedResults.open(folder))
+    except RecordError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"The results cannot be read: {error.strerror or error}."
+    return ReportData.empty(folder, folder.resolve().name, problem)
+
+
+def read_rendered(folder: Path) -> ReportData:
+    """Read the results in `folder`. Raises UsageError where there is nothing to show."""
+    data = read_report_data(Path(folder))
+    if data.problem is not None:
+        raise UsageError(data.problem)
+    if data.frame.empty:
+        raise UsageError(f"Nothing has been rendered in {folder} yet.")
+    return data
+
+
+def _collect(results: RecordedResults) -> ReportData:
+    frame, facts = results.table(), results.facts
+    if "index" in frame:
+        frame = frame.sort_values("index", kind="stable", ignore_index=True)
+    renamed = {*STANDARD} - {"prompt", "model", "width", "height"}  # axes called like a column of the table
+    named = [AxisColumn(name, kind, f"axis_{name}" if name in renamed else name) for name, kind in results.axes]
+    return ReportData(
+        folder=results.folder,
+        name=facts.name or results.folder.resolve().name,
+        description=" ".join(facts.description.split()),
+        frame=frame,
+        axes=tuple(axis for axis in named if axis.column in frame),
+        sources=results.sources,
+        counts=results.counts(),
+        runs=tuple(results.runs()),
+        experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
+        facts=facts,
+        ratings=_read_ratings(results.folder),
+        open_points=tuple(results.open_points()),
+    )
+
+
+def _is_sandbox(server: Mapping[str, str]) -> bool:
+    return any("sandbox" in str(server.get(name, "")) for name in ("name", "version", "kind")) or (
+        str(server.get("sandbox", "")).lower() == "true"
+    )
+
+
+def to_json_value(value: object) -> LevelJson:
+    """Convert a cell to a JSON value: numpy and pandas scalars unwrapped, missing or not finite to None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, float):
+        return (int(value) if value.is_integer() and abs(value) < 1e15 else value) if math.isfinite(value) else None
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, pd.Timestamp):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    return str(value)
+
+
+def sort_levels(levels: Sequence[LevelJson]) -> list[LevelJson]:
+    """Sort numbers; leave other levels in their order."""
+    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        return sorted(levels, key=lambda level: level)  # type: ignore[arg-type,return-value]
+    return list(levels)
+
+
+def format_level(level: LevelJson, kind: str = "") -> str:
+    """Format a level for people: short numbers, file names without their folder."""
+    if level is None:
+        return "none"
+    return str(level).rsplit("/", 1)[-1] if kind == "image" else format_value(level)
+
+
+def find_source_path(data: ReportData, key: str) -> str | None:
+    """Find the path, in the results folder, of the image that a variation started from."""
+    source = data.sources.get(key)
+    if source is None:
+        return None
+    return source.relative_to(data.folder).as_posix() if source.is_relative_to(data.folder) else source.name
+
+
+def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None, *, without: str = "") -> str:
+    """Describe the variation of a row (a position in `frame`, by default the whole table) by its axes."""
+    cells = (data.frame if frame is None else frame).iloc[row]
+    axes = [axis for axis in data.axes if axis.name != without]
+    return " · ".join(f"{axis.name} {format_level(to_json_value(cells[axis.column]), axis.kind)}" for axis in axes)
