@@ -1,10 +1,4 @@
-from .axis_arguments import parse_axis, write_experiment
-from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
-from .document import ProblemCollector, did_you_mean_file, path_kind
-from .experiment import Experiment
-from .grid import Grid, Space
-from .inputs import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
-from .model import (
+from .axes import (
     Axis,
     AxisKind,
     CellSeeds,
@@ -23,7 +17,13 @@ from .model import (
     put_cell_seeds,
     replace_words,
 )
-from .schema import make_experiment_schema
+from .axis_option import parse_axis, write_experiment
+from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
+from .experiment import Experiment
+from .file_schema import make_experiment_schema
+from .grid import Grid, Space
+from .value_files import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
+from .yaml_document import ProblemCollector, did_you_mean_file, path_kind
 
 __all__ = [
     "Axis",

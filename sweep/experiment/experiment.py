@@ -1,31 +1,98 @@
-"""An experiment: what a file declares, and the grid that comes of it. Here other layers find the values, too."""
+"""An experiment: what a file declares, loaded with every problem reported at once, and the grid that comes of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any, Final
 
-from sweep.errors import ExperimentError
-from sweep.experiment.document import Document, make_plain, read_file, read_text
+from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
+from sweep.experiment.axes import (
+    Axis,
+    AxisError,
+    Dimension,
+    InputImage,
+    ListLevels,
+    Replacement,
+    Setting,
+    UndrawnLevels,
+    Variation,
+    replace_words,
+)
+from sweep.experiment.axis_builder import AxisBuilder
+from sweep.experiment.conditions import Clause
+from sweep.experiment.definition_checks import GridValidator, validate_shape
+from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec
 from sweep.experiment.grid import Grid
-from sweep.experiment.loader import load_document
-from sweep.experiment.model import Axis, Declaration, Dimension, ListLevels, UndrawnLevels
-from sweep.role_table import SEED_MAX
+from sweep.experiment.overrides import apply_overrides, include_files
+from sweep.experiment.value_files import UNFETCHED, FetchedFiles, ValueReader, is_reference
+from sweep.experiment.yaml_document import (
+    Document,
+    Mark,
+    ProblemCollector,
+    did_you_mean_file,
+    expand_path,
+    join_path,
+    make_plain,
+    path_kind,
+    quote_source,
+    read_file,
+    read_text,
+    write_as_run,
+)
+from sweep.role_table import (
+    INPUT_NAMES,
+    ROLE_NAMES,
+    SEED_MAX,
+    TEMPLATE_NAMES,
+    describe_no_target,
+    is_address,
+    is_target,
+    quote,
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Experiment(Declaration):
-    """What is asked: a workflow, what is fixed, what is varied. Immutable; made by `load`, `from_text`, `from_dict`."""
+class Experiment:
+    """A workflow, what is fixed, what is varied, and which points count. It never changes once it is loaded.
+
+    An axis wins over an input that sets the same target, so an input is the value at levels that leave it alone.
+    """
+
+    name: str  # also the name of its results folder: safe on every operating system
+    description: str = ""
+    workflow: str  # as written: a template's name or the path of a file
+    workflow_path: Path | None = None  # the file, where it is one
+    folder: Path  # what relative paths start from
+    inputs: Mapping[str, Setting] = field(default_factory=dict)
+    dimensions: tuple[Dimension, ...] = ()  # the first varies slowest
+    clauses: tuple[Clause, ...] = ()  # of where: and exclude:; a point counts where every one holds
+    design: DesignSpec = FULL_DESIGN
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # role → addresses, where the file settles it
+    servers: tuple[str, ...] = ()
+    board: str | None = None
+    study: StudySpec = field(default_factory=StudySpec)
+    text: str = ""  # as run: includes and overrides merged, `folder` absolute; loads again from any place
+    fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what servers gave: reference → entry
+    source: str = ""  # the file as it was named; empty where there is none
+    notices: tuple[str, ...] = ()  # what was done that the file does not say (equal lines dropped, a stop not reached)
+    marks: Mapping[str, tuple[Mark, Mark]] = field(default_factory=dict)  # dotted place → where its key and value stand
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "roles", "marks"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{axis.name} ({len(axis.levels):,})" for axis in self.axes) or "none"
         return f"<Experiment {self.name!r}: workflow {self.workflow}, axes {axes}>"
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = (), fetched: Path | None = None) -> Self:
+    def load(cls, path: str | Path, overrides: Sequence[str] = (), fetched: Path | None = None) -> Experiment:
         """Load the experiment in the YAML file at `path`.
 
         Args:
@@ -44,29 +111,38 @@ class Experiment(Declaration):
             experiment = Experiment.load("denoise.yaml", overrides=["inputs.steps=30"])
             print(len(experiment.grid), experiment.grid[0].values)
         """
-        document = read_file(Path(path), str(path))
-        return load_document(cls, document, Path(path).resolve(), str(path), overrides, fetched)
+        return _load_document(read_file(Path(path), str(path)), Path(path).resolve(), str(path), overrides, fetched)
 
     @classmethod
     def from_text(
         cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = (), fetched: Path | None = None
-    ) -> Self:
+    ) -> Experiment:
         """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
         top = Path(folder).resolve()
-        document = read_text(text, folder=top, shown="experiment")
-        return load_document(cls, document, top / "experiment.yaml", "experiment", overrides, fetched)
+        document = read_text(text, folder=top, shown=_UNNAMED)
+        return _load_document(document, top / "experiment.yaml", _UNNAMED, overrides, fetched)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".", fetched: Path | None = None) -> Self:
+    def from_dict(cls, data: Mapping[str, Any], folder: str | Path = ".", fetched: Path | None = None) -> Experiment:
         """Load the experiment that a file holding `data` would be. Raises as `load` does, without lines."""
         top = Path(folder).resolve()
         document = Document(data=make_plain(data), folder=top)
-        return load_document(cls, document, top / "experiment.yaml", "experiment", (), fetched)
+        return _load_document(document, top / "experiment.yaml", _UNNAMED, (), fetched)
 
     @cached_property
     def grid(self) -> Grid:
         """All points, lazily."""
         return Grid(self.dimensions, self.clauses, self.design)
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Every axis, in the order of the definition; zipped ones too."""
+        return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
+
+    @property
+    def undrawn(self) -> dict[str, int]:
+        """The axes of seeds given by count alone, and how many each has."""
+        return {axis.name: len(axis.levels) for axis in self.axes if isinstance(axis.levels, UndrawnLevels)}
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:
         """Return the same experiment with the seeds of `undrawn` axes drawn.
@@ -84,9 +160,221 @@ class Experiment(Declaration):
                 raise ExperimentError(f"Seeds are 0 to {SEED_MAX}.")
 
         def draw(axis: Axis) -> Axis:
-            if axis.name not in drawn or not isinstance(axis.levels, UndrawnLevels):
+            if axis.name not in drawn:
                 return axis
             return replace(axis, levels=ListLevels(axis.levels.targets, drawn[axis.name]))
 
         dimensions = tuple(Dimension(tuple(map(draw, dimension.axes))) for dimension in self.dimensions)
         return replace(self, dimensions=dimensions)
+
+    def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
+        """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in the
+        text that results. `defaults` are the workflow's own values, for a text that only the workflow holds.
+
+        Raises ExperimentError where a replacement finds nothing to replace.
+        """
+        result = dict(self.inputs)
+        replacements: dict[str, list[Replacement]] = {}
+        for level in variation.levels.values():
+            for target, setting in level.settings.items():
+                if isinstance(setting, Replacement):
+                    replacements.setdefault(target, []).append(setting)
+                else:
+                    result[target] = setting
+        for target, found in replacements.items():
+            text = result.get(target, (defaults or {}).get(target))
+            if not isinstance(text, str):
+                raise ExperimentError(f"{target} has no text to replace {found[0].search!r} in.")
+            result[target] = replace_words(text, found)
+        return result
+
+    def images(self) -> dict[str, InputImage]:
+        """List every image the experiment uses, by SHA-256, in the order it names them."""
+        levels = (level for axis in self.axes if axis.kind in ("image", "label") for level in axis.levels)
+        settings = (*self.inputs.values(), *chain.from_iterable(level.settings.values() for level in levels))
+        found: dict[str, InputImage] = {}
+        for image in chain.from_iterable(map(_list_images, settings)):
+            found.setdefault(image.sha256, image)
+        return found
+
+    def find_mark(self, place: str, /, *, value: bool = False) -> Mark | None:
+        """Find where the file says what stands at a dotted place ("inputs.steps", "axes.seed.2").
+
+        Returns:
+            The mark of the key, or of the value, or of what holds it where it has none of its own; None where the
+            file does not say it.
+        """
+        while place:
+            if place in self.marks:
+                return self.marks[place][int(value)]
+            place = place.rpartition(".")[0]
+        return None
+
+
+def _list_images(setting: Any) -> Iterator[InputImage]:
+    if isinstance(setting, InputImage):
+        yield setting
+    elif isinstance(setting, Mapping | list):
+        for part in setting.values() if isinstance(setting, Mapping) else setting:
+            yield from _list_images(part)
+
+
+_UNNAMED: Final = "experiment"  # what messages call a definition that is in no file
+_NAME = re.compile(r"[^\W_][\w .+-]{0,79}\Z")
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z", re.IGNORECASE)
+
+
+def _load_document(
+    document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
+) -> Experiment:
+    """Load the experiment in a document.
+
+    Args:
+        document: What the file holds.
+        path: The file, or where it would be.
+        shown: Its name in errors.
+        overrides: Texts as in "inputs.steps=30".
+        fetched: The folder of what the file names on servers; None is where a run keeps it.
+    """
+    if document.data is None:
+        raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
+    if not isinstance(document.data, dict):
+        raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
+    if "nodes" in document.data and "workflow" not in document.data:
+        hint = f"sweep init {shown} writes an experiment for it."
+        raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
+    document = include_files(document, path, shown)
+    apply_overrides(document, overrides)
+    return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
+
+
+class _Loader:
+    """Makes an experiment of a document. Problems are collected, and what they concern is left out until the end."""
+
+    def __init__(self, document: Document, shown: str, fetched: FetchedFiles) -> None:
+        self.shown = shown
+        self.document = document
+        self.problems = ProblemCollector(document, shown)
+        self.file = validate_shape(document, self.problems)
+        if self.file.folder:
+            document.folder = expand_path(document.folder, self.file.folder)
+        self.reader = ValueReader(document, fetched)
+
+    def load(self, default_name: str) -> Experiment:
+        """Make the experiment. Raises ExperimentError with every problem found."""
+        file, document, notices = self.file, self.document, list[str]()
+        inputs = self.read_inputs()
+        dimensions = AxisBuilder(document, self.problems, self.reader, notices).build(file.axes)
+        grid = GridValidator(file, document, self.problems, dimensions)
+        grid.check_distinct_axes()
+        notices += grid.check_replacements(inputs)
+        name, (workflow, workflow_path) = self.choose_name(default_name), self.find_workflow()
+        self.require_fetched(name)
+        clauses = grid.compile_clauses()
+        grid.check()
+        self.check_addresses()
+        self.problems.raise_any()
+        grid.check_not_empty(clauses)
+        if (wanted := file.design.points or 0) > grid.points:
+            notices.append(f"design asks for {wanted:,} points; the grid has {grid.points:,}.")
+        return Experiment(
+            name=name,
+            description=file.description,
+            workflow=workflow,
+            workflow_path=workflow_path,
+            folder=document.folder,
+            inputs=inputs,
+            dimensions=dimensions,
+            clauses=clauses,
+            design=file.design,
+            roles=file.roles,
+            servers=file.servers,
+            board=file.board,
+            study=file.study,
+            text=write_as_run(document.data, name, document.folder, self.reader.rewritten),
+            fetched=self.reader.fetched.used,
+            notices=tuple(notices),
+            source="" if self.shown == _UNNAMED else self.shown,
+            marks=_collect_marks(document),
+        )
+
+    def read_inputs(self) -> dict[str, Setting]:
+        """Read every input that is known and right."""
+        result: dict[str, Setting] = {}
+        for target, value in self.file.inputs.items():
+            place = ("inputs", target)
+            if target == "board":
+                self.problems.add_at_key(place, f"{join_path(place)}: write board: … at the top level of the file")
+            elif not is_target(target, INPUT_NAMES):
+                self.problems.add_at_key(place, f"{join_path(place)} {describe_no_target(target, INPUT_NAMES)}")
+            else:
+                try:
+                    result[target] = self.reader.read(target, value, place)
+                except AxisError as error:
+                    message = f"{join_path(place)} {error.message}".replace("  ", " ")
+                    self.problems.add_at_value(place, quote_source(self.document, place, message))
+        return result
+
+    def require_fetched(self, name: str) -> None:
+        """Raise UnfetchedError, with all problems so far, where something has to be fetched from a server first."""
+        if self.reader.fetched.lacking:
+            try:
+                self.problems.raise_any()
+            except ExperimentError as error:
+                unfetched = UnfetchedError(error.message, problems=error.problems, source=error.source)
+                unfetched.references = tuple(self.reader.fetched.lacking)
+                unfetched.experiment, unfetched.servers = name, self.file.servers
+                raise unfetched from None
+
+    def choose_name(self, default: str) -> str:
+        """Choose the name of the results folder, which every operating system has to take."""
+        name = self.file.name if self.file.name is not None else default
+        if not _NAME.match(name) or name != name.strip(" .") or _DEVICES.match(name):
+            self.problems.add_at_value(
+                ("name",),
+                f"name {quote(name)} is no folder name on some systems; use at most 80 letters, digits, spaces, "
+                "- _ + or . and begin with a letter or a digit",
+            )
+        return name
+
+    def find_workflow(self) -> tuple[str, Path | None]:
+        """Find the workflow as seen from the experiment's folder, and its file where it has one."""
+        written, place = self.file.workflow, ("workflow",)
+        if written in TEMPLATE_NAMES:
+            return written, None
+        if is_reference(written):
+            fetched = self.reader.fetched.find_file(written) if written.startswith("library:") else None
+            if fetched is None:
+                self.problems.add_at_value(place, f"workflow: {written} is in the library {UNFETCHED}")
+            return written, fetched
+        shown, path = self.reader.find_path(place, written)
+        if path_kind(path) == "file":
+            return shown, path
+        near = did_you_mean(written, TEMPLATE_NAMES)
+        if path_kind(path) == "folder":
+            self.problems.add_at_value(place, f"workflow: {written} is a folder, not a file")
+        elif near or not (path.suffix or "/" in written):
+            known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
+            self.problems.add_at_value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
+        else:
+            self.problems.add_at_value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
+        return written, None
+
+    def check_addresses(self) -> None:
+        """Check what is written as a role, a node.field or a URL."""
+        for role, addresses in self.file.roles.items():
+            if role not in ROLE_NAMES:
+                near = did_you_mean(role, ROLE_NAMES)
+                self.problems.add_at_key(("roles", role), f"roles.{role} is not a role.{near}")
+            for address in addresses:
+                if not is_address(address):
+                    self.problems.add_at_value(("roles", role), f"roles.{role}: {address} is not written node.field")
+        for at, url in enumerate(self.file.servers):
+            if not re.match(r"https?://[^/\s]+", url):
+                self.problems.add_at_value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
+
+
+def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
+    """Collect the marks of every key and value that stands in the file itself."""
+    marks = ((place, document.keys.get(place, mark), mark) for place, mark in document.values.items() if place)
+    return {join_path(place): (key, mark) for place, key, mark in marks if key.source is None and mark.source is None}

@@ -16,16 +16,9 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError
+from sweep.experiment.axes import CellSeeds, Dimension, LazySequence, Level, Variation, put_cell_seeds
 from sweep.experiment.conditions import Clause
-from sweep.experiment.model import (
-    CellSeeds,
-    Dimension,
-    LazySequence,
-    Level,
-    Variation,
-    put_cell_seeds,
-)
-from sweep.experiment.schema import FULL_DESIGN, DesignSpec
+from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec
 from sweep.types import Scalar
 
 if TYPE_CHECKING:

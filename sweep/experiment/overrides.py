@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
-from sweep.experiment.document import (
+from sweep.experiment.file_schema import AXIS_KEYS, MERGED, list_section_keys
+from sweep.experiment.yaml_document import (
     Document,
     DocumentPath,
     Mark,
@@ -20,10 +21,8 @@ from sweep.experiment.document import (
     read_file,
     read_text,
 )
-from sweep.experiment.schema import AXIS_KEYS, list_section_keys
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
 
-MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
 MAX_INCLUDES: Final = 20
 
 

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from sweep.errors import DefinitionError
-from sweep.experiment.document import Mark
 from sweep.experiment.experiment import Experiment
+from sweep.experiment.yaml_document import Mark
 
 Load: TypeAlias = Callable[..., Experiment]
 Fail: TypeAlias = Callable[..., list[str]]

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from sweep.errors import ExperimentError, UnfetchedError
+from sweep.experiment.axes import Replacement, replace_words
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.inputs import write_fetched
-from sweep.experiment.model import Replacement, replace_words
+from sweep.experiment.value_files import write_fetched
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, is_address
 from tests.experiment.conftest import Load, image, with_axes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import ExperimentError, UsageError
-from sweep.experiment.model import InputImage
+from sweep.experiment.axes import InputImage
 from tests.experiment.conftest import Fail, Load, values_of
 
 PLAIN = "workflow: txt2img\ninputs: {prompt: a, steps: 3}\naxes: {seed: {start: 1, count: 3}, a.b: [1, 2]}"

@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from sweep.experiment.document import read_file
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.schema import ExperimentFile, make_experiment_schema
+from sweep.experiment.file_schema import ExperimentFile, make_experiment_schema
+from sweep.experiment.yaml_document import read_file
 from tests.experiment.conftest import TYPO
 
 SCHEMA_FILE = "experiment.schema.json"
@@ -83,7 +83,7 @@ def test_an_editor_knows_every_way_of_writing(part: dict[str, Any], editor: Draf
 
 
 def test_an_editor_finds_faults_too(editor: Draft202012Validator) -> None:
-    from sweep.experiment.document import read_text
+    from sweep.experiment.yaml_document import read_text
 
     found = list(editor.iter_errors(read_text(TYPO, folder=FOLDER, shown="typo").data))
     assert {error.path[0] for error in found if error.path} == {"axes", "design", "study"}

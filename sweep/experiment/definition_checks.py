@@ -1,4 +1,4 @@
-"""Pydantic's errors in plain words with their place; axes, conditions and design checked against each other."""
+"""Checks of an experiment file: its shape, in plain words; its conditions, design and baselines against its axes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,20 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from sweep.errors import did_you_mean
-from sweep.experiment.axis_arguments import suggest_axis
+from sweep.experiment.axes import Axis, AxisKind, CellSeeds, Dimension, ReplacingLevels, Setting, UndrawnLevels
+from sweep.experiment.axis_option import suggest_axis
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
-from sweep.experiment.document import Document, DocumentPath, ProblemCollector, join_path, quote_source
-from sweep.experiment.grid import make_space
-from sweep.experiment.model import (
-    Axis,
-    AxisKind,
-    CellSeeds,
-    Dimension,
-    ReplacingLevels,
-    Setting,
-    UndrawnLevels,
-)
-from sweep.experiment.overrides import MERGED
-from sweep.experiment.schema import (
+from sweep.experiment.file_schema import (
     AXIS_KEYS,
     AXIS_TAGS,
+    MERGED,
     DesignSpec,
     ExperimentFile,
     list_known_keys,
     list_section_keys,
 )
+from sweep.experiment.grid import make_space
+from sweep.experiment.yaml_document import Document, DocumentPath, ProblemCollector, join_path, quote_source
 from sweep.role_table import TEMPLATE_NAMES, quote
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.model import Axis
+from sweep.experiment.axes import Axis
 from tests.experiment.conftest import values_of, with_axes
 
 AXIS = "denoise.x"

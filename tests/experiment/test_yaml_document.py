@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ExperimentError
-from sweep.experiment.document import MAX_DOCUMENT_BYTES, read_text
 from sweep.experiment.experiment import Experiment
+from sweep.experiment.yaml_document import MAX_DOCUMENT_BYTES, read_text
 from tests.experiment.conftest import mark_place
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

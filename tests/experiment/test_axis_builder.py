@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sweep.errors import ExperimentError
+from sweep.experiment.axes import InputImage, Replacement
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.model import InputImage, Replacement
 from tests.experiment.conftest import Fail, Load, values_of, with_axes
 
 HEAD = "workflow: img2img\ninputs: {prompt: a red car}\naxes:\n  "

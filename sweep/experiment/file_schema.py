@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
@@ -77,6 +77,8 @@ class Strict(BaseModel):
 
 class AxisSpec(Strict):
     """What every axis written as a mapping may say."""
+
+    default_targets: ClassVar[tuple[str, ...] | None] = None  # what it sets if neither `target` nor its name says it
 
     target: Texts = Field(
         default=(),
@@ -178,6 +180,8 @@ class CsvColumns(AxisSpec):
 class Images(AxisSpec):
     """Image files by pattern, sorted by name: {images: "shots/*.jpg"}. Sets `image` if there is no `target`."""
 
+    default_targets = ("image",)
+
     images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
 
 
@@ -185,6 +189,8 @@ class BoardImages(AxisSpec):
     """All images of a board of the server's gallery, the oldest first: {board: product shots}, or board:product shots
     in one word. Sets `image` if there is no `target`. A run reads the board again, so new images are new points.
     """
+
+    default_targets = ("image",)
 
     board: str = Field(min_length=1, description="Name of the board.")
 
@@ -194,6 +200,8 @@ class SettingsFile(AxisSpec):
     of targets to values, or a list of such mappings, each with a `label` or else numbered from 1.
     """
 
+    default_targets = ()
+
     settings: str = Field(description="Path of the JSON or YAML file.")
 
 
@@ -201,6 +209,8 @@ class Replace(AxisSpec):
     """Search and replace in the prompt: {replace: red, with: [blue, green]}. List the word itself to
     keep it as a value. Changes `prompt` if there is no `target`. A word that does not occur is an error.
     """
+
+    default_targets = ("prompt",)
 
     replace: str = Field(min_length=1, description="The text to search for, exactly as it is written in the prompt.")
     with_: list[str] = Field(alias="with", description="The replacements, one value each.")
@@ -210,6 +220,8 @@ class Dynamic(AxisSpec):
     """Prompts in the dynamic-prompts syntax, every combination once: {dynamic: "a {red|blue} __animal__"}. Sets
     `prompt` if there is no `target`. Needs the extra `dynamic`.
     """
+
+    default_targets = ("prompt",)
 
     dynamic: Texts = Field(description="One template, or a list.")
     wildcards: str | None = Field(
@@ -476,3 +488,6 @@ def make_experiment_schema() -> dict[str, Any]:
     study = ExperimentFile.model_fields["study"].description
     schema["properties"]["study"] = {"$ref": "#/$defs/StudySpec", "description": study}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced

@@ -1,4 +1,4 @@
-"""Axes as people type them on a command line, and the experiment file that they make.
+"""The option `--axis NAME=VALUES`: axes as people type them, and the experiment file that they make.
 
 Ranges are understood as other grid tools write them: `0.2:0.8:0.2`, `1, 2, ..., 10`, `10-30 (+5)`, `10-30 [5]`.
 """
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import ExperimentError, UsageError
-from sweep.experiment.document import dump_yaml, read_text
-from sweep.experiment.schema import AXIS_KEYS
+from sweep.experiment.file_schema import AXIS_KEYS
+from sweep.experiment.yaml_document import dump_yaml, read_text
 from sweep.role_table import find_role, strip_number
 from sweep.text import truncate
 

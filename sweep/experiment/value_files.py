@@ -1,0 +1,452 @@
+"""Files that hold values of inputs and axes: images, tables, lines, settings, prompt templates, and servers' files.
+
+An input image is decoded whole, to be sure that it is one, and is known by the hash of its content.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sweep.errors import ExperimentError, did_you_mean
+from sweep.experiment.axes import AxisError, InputImage, Setting
+from sweep.experiment.axis_option import suggest_axis
+from sweep.experiment.yaml_document import Document, DocumentPath, did_you_mean_file, expand_path, path_kind, read_text
+from sweep.image_conversion import hash_prepared, is_ready, upright_size
+from sweep.role_table import find_role, find_value_problem, is_image, quote
+from sweep.types import Scalar
+
+if TYPE_CHECKING:
+    from dynamicprompts.generators import CombinatorialPromptGenerator
+    from dynamicprompts.wildcards import WildcardManager
+
+
+MAX_IMAGE_BYTES: Final = 200_000_000
+MAX_INPUT_PIXELS: Final = 100_000_000
+_READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
+_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+
+
+class InputImageError(ValueError):
+    """Why a file is no image to start from, as the end of a sentence that begins with its name."""
+
+
+REFERENCES: Final = ("gallery:", "board:", "library:")
+"""What begins the name of an image, a board or a workflow that a server has."""
+
+UNFETCHED: Final = "of a server; give its address with --server, or in the list servers"
+FETCHED_FILE: Final = "fetched.json"
+
+
+def is_reference(text: object) -> bool:
+    """Tell whether a text names something that only a server has."""
+    return isinstance(text, str) and text.startswith(REFERENCES) and not text.endswith(":")
+
+
+class FetchedFiles:
+    """What servers gave for the references of an experiment: files in a folder, with a list of them.
+
+    `entries` has for each reference the `server` it is from, and the `file` of an image or workflow, or the `images`
+    of a board. `lacking` collects what is asked for and not there.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.lacking: dict[str, None] = {}
+        self.entries: dict[str, dict[str, Any]] = {}
+        if folder is not None:
+            with suppress(OSError, ValueError):
+                found = json.loads((folder / FETCHED_FILE).read_text(encoding="utf-8"))
+                self.entries = {key: entry for key, entry in found.items() if isinstance(entry, dict)}
+        self.used: dict[str, dict[str, Any]] = {}
+
+    def find_file(self, reference: str) -> Path | None:
+        """Find the file of an image or workflow; None, and lacking from now on, where it was not fetched."""
+        entry = self.entries.get(reference, {})
+        path = self.folder / Path(str(entry["file"])).name if self.folder and "file" in entry else None
+        if path is None or not path.is_file():
+            self.lacking[reference] = None
+            return None
+        self.used[reference] = {**entry, "file": path.absolute().as_posix()}
+        return path
+
+    def list_images(self, reference: str) -> list[str] | None:
+        """List the images of a board, as references; None, and lacking from now on, where it was not fetched."""
+        entry = self.entries.get(reference, {})
+        if "images" not in entry:
+            self.lacking[reference] = None
+            return None
+        self.used[reference] = entry
+        return [f"gallery:{name}" for name in entry["images"]]
+
+
+def write_fetched(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the list of what was fetched into its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FETCHED_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
+
+
+class ImageReader:
+    """Reads each file once, however often an experiment names it."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[str, int, int]] = {}
+
+    def read(self, path: Path, shown: str, server: str = "") -> InputImage:
+        """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
+        facts = self._read.get(path)
+        if facts is None:
+            facts = self._read[path] = _read_facts(path)
+        sha256, width, height = facts
+        if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+            server = ""  # it is not sent as it is there
+        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)
+
+
+def _read_facts(path: Path) -> tuple[str, int, int]:
+    try:
+        if not path.is_file():
+            near = did_you_mean_file(path)
+            missing = f"does not exist.{near}" if near else "does not exist; write the path of your image"
+            raise InputImageError("is a folder" if path.is_dir() else missing)
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
+        raw = path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputImageError):
+            raise
+        raise InputImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    ready, (width, height) = _decode(raw, path.suffix.lstrip(".").upper())
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return sha256 if ready else hash_prepared(sha256), width, height
+
+
+def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
+    """Decode an image whole; tell whether it can be sent as it is, and its size as a viewer shows it."""
+    import io
+
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(raw)) as image:
+                size, ready = upright_size(image), is_ready(image)
+                if size[0] * size[1] <= MAX_INPUT_PIXELS:
+                    image.load()
+    except UnidentifiedImageError as error:
+        if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
+            raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
+        if kind not in _READ_KINDS:
+            raise InputImageError("is not an image that sweep can read; save it as JPEG or PNG") from error
+        raise InputImageError(f"is no {kind}: it does not decode as an image") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputImageError(f"is a broken image ({error})") from error
+    if size[0] * size[1] > MAX_INPUT_PIXELS:
+        raise InputImageError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
+    return ready, size
+
+
+@dataclass
+class ValueReader:
+    """Turns raw values into settings: checked by their role, paths into images; and finds files that a document names.
+
+    Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
+    """
+
+    document: Document
+    fetched: FetchedFiles
+    rewritten: dict[DocumentPath, str] = field(default_factory=dict)  # paths of included files, as seen from its folder
+    _images: ImageReader = field(default_factory=ImageReader)
+
+    def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
+        """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
+        base = self.document.find_folder(place)
+        if base == self.document.folder or is_reference(written) or Path(written).is_absolute():
+            return written, expand_path(self.document.folder, written)
+        try:
+            moved = Path(os.path.relpath(base / written, self.document.folder)).as_posix()
+        except ValueError:  # another drive
+            moved = (base / written).as_posix()
+        self.rewritten[place] = moved
+        return moved, expand_path(self.document.folder, moved)
+
+    def list_board(self, board: str) -> list[str]:
+        """List the images of a board of a server. Raises SourceError where they were not fetched, or there are none."""
+        listed = self.fetched.list_images(f"board:{board}")
+        if listed is None:
+            raise SourceError(f"{quote(board)} is a board {UNFETCHED}")
+        if not listed:
+            raise SourceError(f"the board {quote(board)} has no images")
+        return listed
+
+    def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
+        """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
+        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
+            return self._read_image(raw["image"], (*place, "image"))
+        problem = find_value_problem(target, raw)
+        if problem:
+            meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
+            raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
+        if is_image(target) and isinstance(raw, str):
+            return self._read_image(raw, place)
+        if target == "controls":
+            return [
+                {**entry, "image": self._read_image(entry["image"], (*place, at, "image"))}
+                for at, entry in enumerate(raw)
+            ]
+        setting: Setting = raw
+        return setting
+
+    def _read_image(self, written: Any, place: DocumentPath) -> Setting:
+        if not isinstance(written, str):
+            raise AxisError(f"image must be the path of an image, not {quote(written)}")
+        if is_reference(written):
+            shown, path, server = written, *self._find_fetched(written)
+        else:
+            shown, path, server = *self.find_path(place, written), ""
+        try:
+            return self._images.read(path, shown, server)
+        except InputImageError as error:
+            raise AxisError(f"{shown} {error}") from error
+
+    def _find_fetched(self, reference: str) -> tuple[Path, str]:
+        if not reference.startswith("gallery:"):
+            kind, _, name = reference.partition(":")
+            way = f"write it as an axis, image: {{board: {name}}}" if kind == "board" else "write it under workflow:"
+            raise AxisError(f"is {reference}, which is no single image; {way}")
+        path = self.fetched.find_file(reference)
+        if path is None:
+            raise AxisError(f"{reference} is in the gallery {UNFETCHED}")
+        return path, str(self.fetched.entries[reference].get("server", ""))
+
+
+MAX_TABLE_BYTES: Final = 50_000_000
+MAX_COUNT: Final = 10_000  # images of one row of a table
+
+
+class SourceError(ValueError):
+    """What is wrong with a file of values, as the end of a sentence that begins with where it is named."""
+
+
+def read_text_file(path: Path, shown: str) -> str:
+    """Read a UTF-8 text. Raises SourceError where the file is missing, too large or in another encoding."""
+    try:
+        if not path.is_file():
+            raise SourceError(
+                f"{shown} is a folder" if path.is_dir() else f"{shown} does not exist.{did_you_mean_file(path)}"
+            )
+        if path.stat().st_size > MAX_TABLE_BYTES:
+            raise SourceError(f"{shown} is larger than {MAX_TABLE_BYTES // 1_000_000} MB")
+        raw = path.read_bytes()
+        if raw.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+            raise SourceError(f"{shown} is a workbook; save the sheet as CSV")
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{shown} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise SourceError(f"{shown} cannot be read ({error.strerror or error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """A column of a table: its cells, and where each stands, to name it in a problem."""
+
+    name: str
+    shown: str  # the file, as it was written
+    cells: Sequence[str]
+    rows: Sequence[int]  # as a spreadsheet counts them: the header is row 1
+
+    def numbers(self, *, decimal_comma: bool) -> list[int | float]:
+        """Read every cell as a number, 20.0 as 20. Raises SourceError that names row and column."""
+        return [self._number(cell, row, decimal_comma) for cell, row in zip(self.cells, self.rows, strict=True)]
+
+    def counts(self) -> list[int]:
+        """Read every cell as a number of images, at least 1. Raises SourceError."""
+        for number, row in zip(found := self.numbers(decimal_comma=False), self.rows, strict=True):
+            if number != int(number) or not 1 <= number <= MAX_COUNT:
+                raise SourceError(f"{self.locate(row)} is {quote(number)}, but must be 1 to {MAX_COUNT}")
+        return [int(number) for number in found]
+
+    def locate(self, row: int) -> str:
+        """Say where a cell stands, as people find it."""
+        return f"{self.shown} row {row}, {self.name}" if self.name else f"{self.shown} line {row}"
+
+    def _number(self, cell: str, row: int, decimal_comma: bool) -> int | float:
+        where = self.locate(row)
+        if not cell:
+            raise SourceError(f"{where} is empty")
+        if decimal_comma and _GROUPED_CELL.fullmatch(cell):
+            raise SourceError(f"{where}: {quote(cell)} may be a thousand or a decimal number; write it without a comma")
+        text = cell.replace(",", ".") if decimal_comma else cell
+        if not _CELL.fullmatch(text) or math.isinf(float(text)):
+            raise SourceError(f"{where}: {quote(cell)} is not a number")
+        return int(text) if _WHOLE_CELL.fullmatch(text) else float(text)
+
+
+_CELL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
+_GROUPED_CELL: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
+_WHOLE_CELL: Final = re.compile(r"[+-]?\d{1,300}")
+
+
+def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int] | None) -> list[Scalar]:
+    """Repeat each row of a table as often as its count says."""
+    if counts is None:
+        return list(cells)
+    return [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)]
+
+
+def count_seeds(seeds: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
+    """Count the seeds of each row up from its own, one for each time the row is repeated."""
+    starts = [seed if isinstance(seed, int) else 0 for seed in seeds]
+    return [start + at for start, count in zip(starts, counts, strict=True) for at in range(count)]
+
+
+def read_lines(path: Path, shown: str) -> TextColumn:
+    """Read every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
+    lines = enumerate(read_text_file(path, shown).splitlines(), start=1)
+    found = [(number, text.strip()) for number, text in lines if text.strip() and not text.lstrip().startswith("#")]
+    if not found:
+        raise SourceError(f"{shown} holds no line")
+    return TextColumn("", shown, [text for _, text in found], [number for number, _ in found])
+
+
+def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[TextColumn]:
+    """Read named columns of a CSV file, whose separator (comma, semicolon or tab) is taken from its header."""
+    text = read_text_file(path, shown)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    try:
+        every = enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1)
+        numbered = [(number, row) for number, row in every if any(row)]
+    except csv.Error as error:
+        raise SourceError(f"{shown} is not CSV ({error})") from error
+    if len(numbered) < 2:
+        raise SourceError(f"{shown} holds no row below its header")
+    head = [cell.strip() for cell in numbered[0][1]]
+    missing = [name for name in names if name not in head]
+    if missing:
+        raise SourceError(f"{shown} has no column {missing[0]}.{did_you_mean(missing[0], head)}")
+    twice = [name for name in names if head.count(name) > 1]
+    if twice:
+        raise SourceError(f"{shown} has the column {twice[0]} twice")
+    for number, row in numbered[1:]:
+        if len(row) != len(head):
+            raise SourceError(f"{shown}: row {number} has {len(row)} cells, the header {len(head)}")
+    rows = [number for number, _ in numbered[1:]]
+    return [TextColumn(name, shown, [row[head.index(name)].strip() for _, row in numbered[1:]], rows) for name in names]
+
+
+def parse_column(target: str, column: TextColumn) -> list[Scalar]:
+    """Read the cells as what `target` takes: numbers for a role of numbers, text for any other.
+
+    An address says nothing of what it takes: its cells are numbers where all that are not empty are.
+
+    Raises:
+        SourceError: A cell is empty or no number where one is needed; it names row and column.
+    """
+    role = find_role(target)
+    given = [cell for cell in column.cells if cell]
+    decimal_comma = any("," in cell for cell in given)
+    if role is None:
+        texts = [cell.replace(",", ".") if decimal_comma else cell for cell in given]
+        if {text.lower() for text in texts} <= {"true", "false"}:
+            return [cell.lower() == "true" if cell else cell for cell in column.cells]
+        if not all(_CELL.fullmatch(text) for text in texts):
+            return list(column.cells)
+    elif role.kind not in ("integer", "number"):
+        return list(column.cells)
+    numbers = column.numbers(decimal_comma=decimal_comma)
+    for number, row in zip(numbers, column.rows, strict=True):
+        if problem := find_value_problem(target, number):
+            raise SourceError(f"{column.locate(row)} {problem}")
+    return list(numbers)
+
+
+def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
+    """Label → targets and values, from a JSON or YAML file. Raises SourceError."""
+    try:
+        data = read_text(read_text_file(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
+    except ExperimentError as error:
+        raise SourceError(f"{shown}: {error.problems[0] if error.problems else error.message}") from error
+    if isinstance(data, list):
+        data = _number_rows(data, shown)
+    if not isinstance(data, dict) or not data:
+        raise SourceError(f"{shown} must hold a mapping of labels, or a list of mappings, not {quote(data)}")
+    for label, settings in data.items():
+        if not isinstance(settings, dict) or not settings:
+            raise SourceError(f"{shown}: {label} must be a mapping of what it sets, not {quote(settings)}")
+    return data
+
+
+def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, dict):
+            raise SourceError(f"{shown}: entry {number} must be a mapping of what it sets, not {quote(item)}")
+        label = str(item.get("label", number))
+        if label in result:
+            raise SourceError(f"{shown}: the label {label} appears twice")
+        result[label] = {key: value for key, value in item.items() if key != "label"}
+    return result
+
+
+MAX_PROMPTS: Final = 100_000
+_WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
+
+
+def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
+    """List every combination of every template, in order. Raises SourceError where the library is missing, a template
+    cannot be read, a wildcard has no file, or there are more than a hundred thousand.
+    """
+    if wildcards is not None and path_kind(wildcards) != "folder":
+        raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library calls its parser by deprecated names
+        try:
+            from dynamicprompts.generators import CombinatorialPromptGenerator
+            from dynamicprompts.wildcards import WildcardManager
+        except ImportError as error:
+            raise SourceError('needs dynamicprompts; pip install "sweep-engine[dynamic]" brings it') from error
+        manager = WildcardManager(wildcards)
+        generator = CombinatorialPromptGenerator(wildcard_manager=manager)
+        prompts: list[str] = []
+        for template in templates:
+            _check_wildcards(template, manager)
+            prompts += _expand(template, generator, MAX_PROMPTS + 1 - len(prompts))
+    return prompts
+
+
+def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
+    """Check that every wildcard has values; the library would go on for ever without."""
+    for name in _WILDCARD.findall(text):
+        if name in seen:
+            raise SourceError(f"the wildcard {name} leads back to itself")
+        values = manager.get_values(name).string_values
+        if not values:
+            raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
+        for value in values:
+            _check_wildcards(value, manager, seen | {name})
+
+
+def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
+    try:
+        found = generator.generate(template, max_prompts=most)
+    except Exception as error:  # the library documents none of its own
+        reason = " ".join(str(error).split())
+        raise SourceError(f"the template {template!r} cannot be read ({reason})") from error
+    if not found:
+        raise SourceError(f"the template {template!r} makes no prompt")
+    if len(found) >= most:
+        raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
+    return [str(prompt) for prompt in found]
