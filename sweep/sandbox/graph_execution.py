@@ -1,4 +1,4 @@
-"""One session: a graph expanded into the nodes that really run, their order, results and errors."""
+"""Execution of one graph: the copies of nodes that run, their order, results and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 
 @dataclass(slots=True, kw_only=True)
 class Prepared:
-    """A copy of a node that runs: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
+    """A copy of a node to run: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str
@@ -28,18 +28,18 @@ class Prepared:
 
     @property
     def path(self) -> tuple[int, ...]:
-        """Position within the iterations around it, outermost first."""
+        """Return the position within the iterations around it, outermost first."""
         return tuple(self.place.values())
 
     def get(self, name: str) -> Any:
-        """Return one of its outputs. It must be done."""
+        """Return one output of a node that has run."""
         assert self.output is not None
         return self.output[name]
 
 
 @dataclass(slots=True)
 class Execution:
-    """Runs through a graph: `next` gives a node with its inputs filled in, `complete` or `fail` takes its fate.
+    """Runs through a graph: `next` gives a node with its inputs filled in, `complete` or `fail` records how it ended.
 
     Nodes become ready when all before them are done. Among ready nodes InvokeAI stays with one class of node until
     no more of it is ready, then takes the alphabetically first.
@@ -79,7 +79,7 @@ class Execution:
         return prepared
 
     def complete(self, prepared: Prepared, output: NodeJson) -> None:
-        """Record a node's output and make ready what waited for it."""
+        """Record a node's output, and make the nodes ready that waited for it."""
         prepared.output = self.results[prepared.id] = output
         if prepared.node["type"] in {"iterate", "collect"}:
             prepared.node["collection"] = []
@@ -125,7 +125,7 @@ class Execution:
             yield Prepared(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
 
     def _gather(self, name: str) -> Iterator[Prepared]:
-        """Make one copy for all copies of the sources: what `collect` collects."""
+        """Make one copy for all copies of the sources, as `collect` takes them together."""
         inputs = [
             (to, copy, out)
             for to, source, out in self._into[name]
@@ -134,7 +134,7 @@ class Execution:
         yield Prepared(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
 
     def _fill(self, prepared: Prepared) -> None:
-        """Put what the edges bring into the node; of two edges into one field the last wins."""
+        """Put the outputs that edges bring into the node's fields; of two edges into one field the last wins."""
         node = prepared.node
         if node["type"] == "collect":
             collection = list(node.get("collection") or [])
@@ -146,7 +146,7 @@ class Execution:
             node[to] = copy.get(out)
 
     def to_api(self) -> dict[str, Any]:
-        """Return the session as it stands, in InvokeAI's shape."""
+        """Return the session in its present state, as InvokeAI writes it."""
         every = [copy for copies in self.copies.values() for copy in copies]
         edges = [
             {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}

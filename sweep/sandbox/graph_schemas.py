@@ -1,4 +1,4 @@
-"""Schemas of nodes: posted graphs are checked against them, and an OpenAPI document describes them."""
+"""Schemas of nodes and graphs: checks of what is posted, and the OpenAPI document that tells them to clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NodeJson = dict[str, Any]
 
 
 class ImageField(BaseModel):
-    """An image by its name; the class's own name stands in refusals."""
+    """An image by its name. Refusals name this class as InvokeAI does."""
 
     image_name: str
 
@@ -75,7 +75,7 @@ _GUIDED = frozenset({"denoise_latents", "denoise_latents_meta", "tiled_multi_dif
 
 
 def _check_guidance(value: Any) -> Any:
-    """Refuse what InvokeAI's own validator of these nodes refuses, which its schema does not say."""
+    """Refuse a scale below 1, as InvokeAI's own validator of these nodes does; its schema does not say so."""
     if any(isinstance(scale, int | float) and scale < 1 for scale in (value if isinstance(value, list) else [value])):
         raise ValueError("cfg_scale must be greater than 1")
     return value
@@ -133,7 +133,7 @@ class BatchPoint(BaseModel):
 
 
 class BatchEdge(BaseModel):
-    """From an output to an input."""
+    """An edge from an output to an input."""
 
     source: BatchPoint
     destination: BatchPoint
@@ -141,7 +141,7 @@ class BatchEdge(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphTemplate:
-    """A checked graph in the form it is kept and echoed."""
+    """A checked graph, in the form that the queue stores and answers repeat."""
 
     id: str
     nodes: Mapping[str, NodeJson]

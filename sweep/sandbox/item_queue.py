@@ -39,7 +39,7 @@ class Datum(BaseModel):
 
 
 class Frame(BaseModel):
-    """A batch but for its graph, which the node schemas check."""
+    """A posted batch without its graph, which the node schemas check."""
 
     batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     origin: str | None = None
@@ -51,7 +51,7 @@ class Frame(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A batch that was accepted."""
+    """An accepted batch."""
 
     frame: Frame
     graph: GraphTemplate
@@ -61,11 +61,11 @@ class Batch:
         return [len(group[0].items) if group else 0 for group in self.frame.data or ()]
 
     def requested(self) -> int:
-        """Count the items it asks for."""
+        """Count the items that it asks for."""
         return math.prod(self._sizes()) * self.frame.runs
 
     def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
-        """Yield what each item puts into the graph, and why the server will not be able to read it, where it will not.
+        """Yield the values that each item puts into the graph, with the error where the server cannot read them later.
 
         Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
         """
@@ -193,7 +193,7 @@ class QueueItem:
 
     @property
     def is_ended(self) -> bool:
-        """Tell whether its status will not change any more."""
+        """Tell whether the item has completed, failed or been canceled."""
         return self.status in TERMINAL_STATUSES
 
     def bound(self, types: NodeTypes) -> GraphTemplate:
@@ -221,7 +221,7 @@ class QueueItem:
         return dict(zip(names, self.error or (None, None, None), strict=True))
 
     def facts(self) -> dict[str, Any]:
-        """Return everything but session and workflow, as `i/{id}` gives it."""
+        """Describe the item without session and workflow, as `i/{id}` does."""
         return {
             **{name: getattr(self, name) for name in _TOLD},
             **self.describe_error(),
@@ -247,7 +247,7 @@ _RETRIED = ("queue_id", "batch_id", "origin", "destination", "graph", "field_val
 
 
 class SandboxQueue:
-    """All items of all queue ids. Every method is quick and touches no file; persistence is the caller's."""
+    """All items of all queue ids. Every method is quick and touches no file; the caller stores the items."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -283,7 +283,7 @@ class SandboxQueue:
         return item
 
     def add(self, item: QueueItem) -> None:
-        """Take in an item, new or from an earlier life."""
+        """Add an item, a new one or one of an earlier process."""
         self.last_id = max(self.last_id, item.item_id)
         self.items[item.item_id] = item
         self._of_batch.setdefault((item.queue_id, item.batch_id), {})[item.item_id] = item

@@ -101,12 +101,12 @@ def _record(name: str, base: str, kind: str) -> ModelRecord:
 
 
 def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
-    """Build the reference by which nodes name a model: five keys, and the part of it."""
+    """Build the reference by which nodes name a model: five keys, and which part of the model is meant."""
     named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
     return {**named, "submodel_type": submodel}
 
 
 def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
-    """Return the same models as values, to plan without a server."""
+    """List the models of these words as values, to plan without a server. Raises UsageError."""
     names = ("key", "hash", "name", "base", "type")
     return tuple(Model(**{name: record[name] for name in names}) for record in records(words).values())

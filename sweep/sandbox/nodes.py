@@ -1,6 +1,6 @@
-"""Behaviour of node types: those that compute values, those on the way to an image, and those that make one.
+"""Nodes: how each type computes its output, be it a value, a prompt, latents or an image.
 
-What InvokeAI would run on a GPU keeps names and digests only. An image is painted where latents are decoded.
+Nodes that InvokeAI runs on a GPU exchange names and digests only. An image is painted where latents are decoded.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling":
 
 
 def _pass(*names: str) -> Callable[[NodeFields], NodeFields]:
-    """Return inputs as they are; None for those the node does not have."""
+    """Build a node function that returns these inputs unchanged, without those that the node lacks."""
     return lambda node: {name: node[name] for name in names if name in node}
 
 
@@ -82,7 +82,7 @@ def _iterate(node: NodeFields) -> NodeFields:
 
 
 def _keep_metadata(node: NodeFields) -> NodeFields:
-    """Return all it is given, extra keys too."""
+    """Return all inputs as metadata, also those that the schema does not name."""
     hidden = {"id", "type", "is_intermediate", "use_cache"}
     kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
     return {"metadata": {**kept, "app_version": "6.14.2"}}
@@ -158,7 +158,7 @@ _MOST_KEPT = 50_000  # values behind names: more than a node cache refers to
 
 
 class NodeError(Exception):
-    """A node failed; `kind` is the class InvokeAI would name."""
+    """The failure of a node; `kind` is the exception class that InvokeAI would name."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -168,7 +168,7 @@ class NodeError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """The value behind a conditioning name."""
+    """An encoded prompt, stored under a conditioning name."""
 
     text: str = ""
     clip_skip: int = 0
@@ -176,7 +176,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latents:
-    """The value behind a latents name: noise, an image by name and digest, or a painting over other latents or none."""
+    """Latents, stored under a latents name: noise, an encoded image, or a painting, perhaps over other latents."""
 
     width: int
     height: int
@@ -195,7 +195,7 @@ class Latents:
 
 @dataclass(slots=True, kw_only=True)
 class NodeContext:
-    """What nodes can reach: the models, the images, and the values behind names that earlier nodes made."""
+    """The models and images that nodes use, and the prompts and latents that earlier nodes stored under a name."""
 
     models: Mapping[str, ModelRecord]
     images: ImageLibrary
@@ -222,7 +222,7 @@ class NodeContext:
         return {"latents_name": self.put("Tensor", latents), "seed": seed}
 
     def get_latents(self, reference: NodeFields | None) -> Latents | None:
-        """Return the latents that a node's input refers to, if it does."""
+        """Return the latents that a node's input refers to; None without a reference."""
         return self.get(reference["latents_name"]) if reference else None
 
     def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
@@ -288,7 +288,7 @@ def _load_vae(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Put one LoRA or several on all parts of a model that come along."""
+    """Add one LoRA or several to all parts of a model among the inputs."""
     added = []
     for entry in _as_list(node.get("loras", node)):
         key = (entry["lora"] or {}).get("key", "")
@@ -303,12 +303,12 @@ def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Return a field that takes one or many as many."""
+    """Return the value of a field that takes one or a list as a list."""
     return value if isinstance(value, list) else [value] if value else []
 
 
 def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Encode a prompt, with the encoder's settings that change its meaning."""
+    """Encode a prompt together with the encoder's settings."""
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))
@@ -368,7 +368,7 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 def _denoise_flux(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Denoise as `denoise` does, where the size and seed are the node's own and strength grows with the fifth power."""
+    """Describe a painting by FLUX: size and seed are fields of the node, and strength grows with the fifth power."""
     start = context.get_latents(node["latents"])
     painting = Painting(
         width=start.width if start else node["width"],

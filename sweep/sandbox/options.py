@@ -19,7 +19,7 @@ BAD_IMAGES: tuple[BadImage, ...] = get_args(BadImage)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjection:
-    """Faults to commit, each a share from 0 to 1 of the chances there are. All 0 is a well-behaved server.
+    """Faults to commit, each as a share from 0 to 1 of its chances. With all at 0 the server behaves well.
 
     Which chances are taken is decided by hashing (`SandboxOptions.seed`, fault, how many chances there were
     before), so that two servers of the same seed that are asked the same things fail alike. HTTP faults hit paths
@@ -102,7 +102,7 @@ def share(*parts: object) -> float:
 
 
 class FaultDice:
-    """Rolls for one server. `committed` counts the faults by name."""
+    """Decides by dice which faults one server commits; `committed` counts them by name."""
 
     def __init__(self, faults: FaultInjection, seed: int) -> None:
         self._faults = faults
@@ -146,7 +146,7 @@ class FaultDice:
         return met
 
     def bad_image(self) -> BadImage | None:
-        """Choose how this rendering is spoiled, if it is."""
+        """Choose how this rendering is spoiled; None where it is not."""
         kinds = self.faults.bad_images
         if not kinds or not self.happens("bad_image"):
             return None

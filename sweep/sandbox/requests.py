@@ -1,4 +1,4 @@
-"""HTTP requests: who may send them, how they are read and answered, and refusals in FastAPI's words."""
+"""HTTP requests: routes, reading bodies and queries, refusals in FastAPI's words, and the accounts of users."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def describe_faults(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
 
 
 def collect_faults(faults: list[dict[str, Any]], read: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a reader reads; where it refuses, add to the faults."""
+    """Call a reader; where it refuses, add its faults to the list and return None."""
     try:
         return read(*arguments)
     except RefusedError as error:
@@ -148,7 +148,7 @@ TOKEN_SECONDS = 86_400.0  # a token lasts, as InvokeAI's do without remember_me
 
 
 class Accounts:
-    """Users by e-mail with their passwords; none at all is a server that wants no login."""
+    """Users by e-mail with their passwords, and the tokens they were given; without users no login is wanted."""
 
     def __init__(self, users: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self.users = dict(users)
@@ -169,7 +169,7 @@ class Accounts:
         return token
 
     def who(self, token: str) -> str | None:
-        """Return whose token that is; None where it is nobody's, or has run out."""
+        """Return the e-mail of a token's user; None for a token that is unknown or has run out."""
         email, until = self._tokens.get(token, ("", 0.0))
         return email if email and self._clock() < until else None
 

@@ -1,4 +1,4 @@
-"""One sandbox: what its routes call, and the counters that tests and benchmarks read afterwards."""
+"""The sandbox: its parts put together, started and stopped, with counters that tests and benchmarks read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sweep.sandbox.workers import Workers
 
 
 class Sandbox:
-    """A running sandbox at `url`; its counters prove what a client did."""
+    """A running sandbox at `url`; its counters show how often a client asked, and how often an image was rendered."""
 
     def __init__(self, options: SandboxOptions, events: type[EventEmitter] = EventEmitter) -> None:
         self.options = options
@@ -40,7 +40,7 @@ class Sandbox:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load what is kept under the root and set the workers going."""
+        """Load the queue and the images under the root, and start the workers."""
         options = self.options
         self.models = records(options.models)
         root = await asyncio.to_thread(self._make_root)
@@ -77,7 +77,7 @@ class Sandbox:
         return self.options.root
 
     async def stop(self) -> None:
-        """Stop working; the temporary folder, if it was one, goes."""
+        """Stop the workers, and delete the temporary folder if there is one."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -96,7 +96,7 @@ class Sandbox:
         self.dice.faults = faults
 
     def stats(self) -> dict[str, Any]:
-        """Return everything counted, as /sandbox/stats tells it."""
+        """Return all counters, as /sandbox/stats answers them."""
         return {
             "renders": self.renders.total(),
             "doubles": self.renders.total() - len(self.renders),
@@ -108,7 +108,7 @@ class Sandbox:
         }
 
     async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:
-        """Cancel the items that have not ended; gives back those it was news to."""
+        """Cancel the items that have not ended, and return these."""
         stopped = [item for item in items if not item.is_ended]
         for item in stopped:
             self.queue.move(item, "canceled")

@@ -1,4 +1,4 @@
-"""Sends InvokeAI's socket.io events in their shapes, with faults where they are asked for."""
+"""InvokeAI's socket.io events, with injected faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Text(socketio.packet.Packet):  # type: ignore[misc]
 
 
 class EventEmitter:
-    """Sends events to all sockets (single-user InvokeAI does, subscribed or not; only `queue_cleared` is by room)."""
+    """Sends events to all sockets, as a single-user InvokeAI does; only `queue_cleared` goes to subscribers alone."""
 
     def __init__(self, queue: SandboxQueue, dice: FaultDice, accounts: Accounts) -> None:
         self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", serializer=_Text)

@@ -42,10 +42,10 @@ _FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
 
 
 class Store:
-    """One database file; without a path, nothing is kept. Each method returns after its commit, in the calls' order.
+    """The database file; without a path, nothing is stored. A method returns after its commit, in the order of calls.
 
-    Only one process at a time: two would hand out the same ids. The first call raises UsageError where another one
-    has the folder; what holds it is a lock that goes with the process, however that ends.
+    Only one process may use it at a time, as two would hand out the same ids. The first call raises UsageError where
+    another process has the folder: a lock holds it, which the system releases when the process ends, also by a kill.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     async def load(self, queue: SandboxQueue) -> None:
-        """Fill the queue with what was there before; items that were running come back as canceled."""
+        """Fill the queue with the stored items; those that were running come back as canceled."""
 
         def work(db: sqlite3.Connection) -> None:
             for row in db.execute(
@@ -103,7 +103,7 @@ class Store:
             await self._do(work, None)
 
     async def delete(self, item_ids: Iterable[int]) -> None:
-        """Forget items."""
+        """Delete items."""
         gone = [(item_id,) for item_id in item_ids]
         await self._do(lambda db: db.executemany("DELETE FROM items WHERE item_id = ?", gone) and None, None)
 
@@ -217,15 +217,15 @@ _PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
 
 
 class UnknownImageError(Exception):
-    """There is no image of that name."""
+    """No image has that name."""
 
 
 class UnsavableImageError(Exception):
-    """The image decodes, but an InvokeAI fails to save it."""
+    """An uploaded image that can be decoded, but that InvokeAI fails to save."""
 
 
 class ImageLibrary:
-    """Images by name. With `plain` set every rendering is that file, kept once and given its texts when served."""
+    """Images and boards. With `plain` set, every rendering is that file, stored once and served with its own texts."""
 
     def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
         self.images: dict[str, ImageRecord] = {}
@@ -236,7 +236,7 @@ class ImageLibrary:
         self.plain = plain
 
     async def load(self) -> None:
-        """Take up what an earlier life left; records whose file is missing are dropped."""
+        """Load the records of an earlier process, without those whose file is missing."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         self.boards = {record["board_id"]: record for record in await self._store.records("board")}
         records = await self._store.records("image")
@@ -248,7 +248,7 @@ class ImageLibrary:
         return self.plain is not None and record["image_origin"] == "internal"
 
     async def upload(self, data: bytes, **facts: Any) -> ImageRecord:
-        """Store a file somebody sent, as PNG whatever it was. Raises OSError where it is no image."""
+        """Store an uploaded file, converted to PNG. Raises OSError where it is no image."""
         content = await asyncio.to_thread(_convert_to_png, data)
         return await self.keep(content, rendered=None, image_origin="external", **facts)
 
@@ -302,7 +302,7 @@ class ImageLibrary:
             return np.asarray(image.convert("RGB"))
 
     async def delete(self, name: str) -> None:
-        """Forget an image and its file. Raises UnknownImageError."""
+        """Delete an image and its file. Raises UnknownImageError."""
         self.record(name)
         del self.images[name]
         await self._store.record("image", name, None)
@@ -332,7 +332,7 @@ class ImageLibrary:
         return wanted
 
     async def create_board(self, name: str) -> ImageRecord:
-        """Create a board; names need not differ."""
+        """Create a board; several boards may have the same name."""
         board: ImageRecord = {
             "board_id": str(uuid.uuid4()),
             "board_name": name,
@@ -349,7 +349,7 @@ class ImageLibrary:
         return board
 
     async def delete_board(self, board_id: str, *, with_images: bool) -> ImageRecord:
-        """Forget a board; its images go with it or lose it. Raises KeyError."""
+        """Delete a board, with its images or without. Raises KeyError."""
         del self.boards[board_id]
         await self._store.record("board", board_id, None)
         names = [name for name, record in self.images.items() if record["board_id"] == board_id]

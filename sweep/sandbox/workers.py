@@ -28,14 +28,14 @@ _SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 
 
 class NodeCache:
-    """Outputs of nodes by everything that went in, the least recently used forgotten first."""
+    """Caches the outputs of nodes by all their inputs; the least recently used are dropped first."""
 
     def __init__(self) -> None:
         self._hits = self._misses = 0
         self._outputs: OrderedDict[str, NodeFields] = OrderedDict()
 
     def get(self, key: str) -> NodeFields | None:
-        """Return the output remembered for a key."""
+        """Return the output of a key; None where there is none."""
         output = self._outputs.get(key)
         if output is None:
             self._misses += 1
@@ -45,7 +45,7 @@ class NodeCache:
         return output
 
     def put(self, key: str, output: NodeFields) -> None:
-        """Remember an output."""
+        """Store an output."""
         self._outputs[key] = output
         if len(self._outputs) > NODE_CACHE_SIZE:
             self._outputs.popitem(last=False)
@@ -63,7 +63,7 @@ class NodeCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJob:
-    """An item at work: with its values in the graph, and whether it was cancelled meanwhile."""
+    """An item that a worker renders: the graph with its values, and an event that is set when it is cancelled."""
 
     item: QueueItem
     worker: int
@@ -98,7 +98,7 @@ class Workers:
         self._changed.set()
 
     def cancel(self, item: QueueItem) -> None:
-        """Stop working on an item, if anybody does."""
+        """Stop the worker that renders an item, if one does."""
         if item.item_id in self._cancels:
             self._cancels[item.item_id].set()
 
@@ -107,7 +107,7 @@ class Workers:
         return "cpu" if self.options.workers == 1 else f"cuda:{worker}"
 
     async def work(self, worker: int) -> None:
-        """Be one worker, until cancelled."""
+        """Render one item after the other, until cancelled."""
         while True:
             self._changed.clear()
             item = None if self.paused else self.queue.take(self._preference(worker))
@@ -123,7 +123,7 @@ class Workers:
             await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
 
     def _preference(self, worker: int) -> Callable[[QueueItem], bool] | None:
-        """Tell which items name the model that this worker has loaded: session_queue_mode round_robin prefers them."""
+        """Build the test whether an item names the model that this worker has loaded: InvokeAI prefers such items."""
         loaded = self._loaded.get(worker)
         if loaded is None:
             return None
@@ -160,7 +160,7 @@ class Workers:
             await self.events.invocation("error", item, failed[0], **item.describe_error())
 
     async def _run(self, job: WorkerJob, execution: Execution) -> tuple[Prepared, NodeError] | None:
-        """Run all nodes; the one that failed and how, if any did."""
+        """Run all nodes; return the one that failed and its failure, or None."""
         graph = json.dumps(job.graph.to_api())
         while not job.stopped.is_set() and (prepared := execution.next()) is not None:
             await self.events.invocation("started", job.item, prepared)
@@ -193,7 +193,7 @@ class Workers:
         return output
 
     def _check_inputs(self, prepared: Prepared) -> NodeFields:
-        """Check a node's inputs; refuse as InvokeAI does what is missing or does not fit."""
+        """Check a node's inputs. Raises NodeError, as InvokeAI does, for a missing or unfitting one."""
         kind = prepared.node["type"]
         if prepared.inputs:  # a node without edges was checked when it was posted
             try:

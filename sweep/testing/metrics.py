@@ -1,4 +1,4 @@
-"""Conformance kit of `Metric`, for the tests of anybody who writes one."""
+"""Conformance kit of `Metric`, for tests of your own metrics."""
 
 from __future__ import annotations
 

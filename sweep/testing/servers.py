@@ -80,7 +80,7 @@ def submission(scene: RenderScene, destination: str = "conformance", priority: i
 
 
 async def collect_updates(server: Server, ticket: Ticket) -> list[ItemEvent]:
-    """Collect everything that is heard of an item."""
+    """Collect all events of an item."""
     return [event async for event in server.hear(ticket)]
 
 
@@ -90,14 +90,14 @@ async def render_scene(server: Server, scene: RenderScene) -> ItemEnded:
 
 
 def last(events: list[ItemEvent]) -> ItemEnded:
-    """Return the event that all others come before."""
+    """Return the last event, which must be the end of the item."""
     end = events[-1] if events else None
     assert isinstance(end, ItemEnded), f"the last event is {end}"
     return end
 
 
 async def it_says_who_it_is(subject: Subject) -> None:
-    """Check for a name, an address without credentials, and at least one device."""
+    """Check that the server has a name, an address without credentials, and at least one device."""
     info = subject.info
     assert info.url == subject.server.url
     assert info.name
@@ -162,7 +162,7 @@ async def every_output_has_its_images(subject: Subject) -> None:
 
 
 async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
-    """Expect it also of a client that did not submit it, which is how a crashed run goes on."""
+    """Check that a client that did not submit it hears it too: so a run goes on after a crash."""
     ticket = await subject.server.submit(submission(subject.quick(3)))
     first = last(await collect_updates(subject.server, ticket))
     again = last(await collect_updates(subject.server, ticket))
@@ -172,7 +172,7 @@ async def an_ended_item_can_be_heard_again(subject: Subject) -> None:
 
 
 async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
-    """Expect it while pending and after its end; of one that never was, None."""
+    """Check that it is found while pending and after its end, and that an unknown batch id finds None."""
     scene = subject.quick(4)
     sent = submission(scene)
     ticket = await subject.server.submit(sent)
@@ -184,7 +184,7 @@ async def an_item_is_found_by_its_batch_id(subject: Subject) -> None:
 
 
 async def many_items_at_once_all_end(subject: Subject) -> None:
-    """Check that each has an image of its own, equal items too: a server's cache must not make two name one image."""
+    """Check that each item has its own image, equal items too: a server's cache must not let two name one image."""
     scenes = [subject.quick(number) for number in (10, 11, 12, 13, 20, 20)]
     ends = await asyncio.gather(*(render_scene(subject.server, scene) for scene in scenes))
     assert [end.status for end in ends] == ["completed"] * 6
@@ -252,7 +252,7 @@ async def what_we_cancel_is_cancelled(subject: Subject) -> None:
 
 
 async def what_others_cancel_is_lost(subject: Subject) -> None:
-    """Expect that the item is to be submitted again, as nobody here asked for the end."""
+    """Check that such an item counts as lost, so that it is submitted again."""
     sent = submission(subject.slow(3))
     ticket = await subject.server.submit(sent)
     async with subject.another() as other:

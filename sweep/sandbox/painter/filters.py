@@ -42,7 +42,7 @@ def resize(values: PaintPlane, height: int, width: int) -> PaintPlane:
 
 
 def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> PaintPlane:
-    """Smooth noise around 0 with about unit spread; `rows` and `columns` are the coarsest octave's cells."""
+    """Make smooth noise around 0 of about unit spread; the coarsest octave has `rows` × `columns` cells."""
     total = np.zeros((1, 1), np.float32)
     for octave in range(octaves):
         cells = (min(height, rows * 2**octave + 2), min(width, columns * 2**octave + 2))
@@ -51,7 +51,7 @@ def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: 
 
 
 def grain(rng: Rng, height: int, width: int) -> PaintPlane:
-    """Return white noise of unit spread; large planes repeat a tile, which nobody sees."""
+    """Make white noise of unit spread; large planes repeat a tile, which nobody sees."""
     tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
     again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
     return np.tile(tile, again)[:height, :width]
@@ -199,7 +199,7 @@ _CELL = 32  # pixels of the warp's mesh
 
 
 def warp(source: PaintPlane, strength: float, rng: Rng) -> PaintPlane:
-    """Shift the source's parts against each other: what is fine is lost first."""
+    """Shift the source's parts against each other, so that fine structure is lost first."""
     height, width = source.shape[1:]
     reach = 0.06 * strength**1.9 * min(height, width)
     pad = int(reach * 4) + 1

@@ -23,7 +23,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Amounts around 0: what a word adds to an image. 1 is strong."""
+    """The amounts that a word adds to an image, around 0; 1 is strong."""
 
     contrast: float = 0.0
     brightness: float = 0.0
@@ -43,7 +43,7 @@ class Look:
     whiteness: float = 0.0  # a white backdrop
 
     def plus(self, other: Look, amount: float = 1.0) -> Look:
-        """Return both together, `amount` of the other."""
+        """Add `amount` of another look to this one."""
         return Look(**{f.name: getattr(self, f.name) + amount * getattr(other, f.name) for f in fields(Look)})
 
     def times(self, amount: float) -> Look:

@@ -22,7 +22,7 @@ from sweep.sandbox.painter.prompt_words import Palette
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenePlan:
-    """Where things of a landscape are; drawn from the seed. Lengths are shares of the image's height."""
+    """The places of sun, horizon and hills, drawn from the seed. Lengths are shares of the image's height."""
 
     sun: tuple[float, float]  # row, column
     sun_size: float
@@ -70,7 +70,7 @@ def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -
 
 
 def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
-    """Make one range of hills, drawn over what is behind it. `near` goes from 0 to 1."""
+    """Paint one range of hills over those behind it. `near` goes from 0 to 1."""
     height, width = out.shape[1:]
     crest = line(rng, width, 2 + int(3 * near), 7, 0.5)
     sharp = 1 - 2 * np.abs(line(rng, width, 3, 6, 0.55))
@@ -117,7 +117,7 @@ def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One object. Lengths are shares of the image's height; `profile` is the half-width from top to foot."""
+    """One object of a still life, in shares of the image's height; `profile` is the half-width from top to foot."""
 
     middle: float
     foot: float

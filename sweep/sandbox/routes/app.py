@@ -1,4 +1,4 @@
-"""The web application: access and injected faults around all routes, the small routes, and how it is served."""
+"""The web application: middleware for access and injected faults, the remaining routes, and serving it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Read only who has logged in, where a login is wanted. Whoever changes something is given a fresh token."""
+    """Refuse requests without a valid login where one is wanted; answer changes with a fresh token."""
     accounts: Accounts = request.app[KEY].accounts
     if request.path in _OPEN_TO_ALL:
         return await _handle(request, handler)
@@ -198,7 +198,7 @@ async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
 
 
 def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
-    """List the library; a sandbox forgets it when it ends."""
+    """List the workflow library, which a sandbox keeps in memory only."""
     kept = list(sandbox.workflows.values())
     page, size = read_page(request, page=0, per_page=10)
     items = [{key: value for key, value in record.items() if key != "workflow"} for record in kept]
@@ -329,7 +329,7 @@ def _build_application(sandbox: Sandbox) -> web.Application:
 
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """Let every answer say that this is no InvokeAI."""
+    """Mark every answer as one of a sandbox."""
     response.headers["X-Sandbox"] = "sweep"
 
 

@@ -27,7 +27,7 @@ _MAPPINGS = ("prepared_source_mapping", "source_prepared_mapping")
 
 @dataclass(slots=True, kw_only=True)
 class Session:
-    """A posted graph; `item` is set once it was invoked."""
+    """A posted graph, with its queue item once it is invoked."""
 
     id: str
     posted: Any
@@ -35,7 +35,7 @@ class Session:
     item: QueueItem | None = None
 
     def to_api(self, sandbox: Sandbox) -> dict[str, Any]:
-        """Return the session as InvokeAI 3 gave it."""
+        """Return the session as InvokeAI 3 wrote it."""
         item = self.item
         whole = item.load_session(sandbox.types) if item else initial_session(self.id, self.graph)
         if item and item.error:
@@ -47,7 +47,7 @@ class Session:
 
 
 class SessionEvents(EventEmitter):
-    """Events as InvokeAI 3 sent them: to those who subscribed to the session."""
+    """Sends events as InvokeAI 3 did, to those who subscribed to the session."""
 
     async def batch_enqueued(self, answer: dict[str, Any]) -> None:
         """Do nothing: this version had no batches."""
@@ -136,7 +136,7 @@ async def _cancel_session(sandbox: Sandbox, _: web.Request, session_id: str) -> 
 
 
 def _list_session_images(sandbox: Sandbox, _: web.Request, session_id: str) -> Any:
-    """Describe the images a session made to keep, in the order they were made."""
+    """Describe the images of a session that are not intermediate, in the order they were made."""
     session = _find_session(sandbox, session_id).to_api(sandbox)
     nodes = session["execution_graph"]["nodes"]
     kept = (
@@ -159,7 +159,7 @@ SESSION_IMAGES = route("GET", f"{_S}/{{session_id}}/images", _list_session_image
 
 
 def _identify_models(sandbox: Sandbox, graph: Any) -> Any:
-    """Add today's five keys, as InvokeAI 3 named models by name and base."""
+    """Replace references of InvokeAI 3, by name and base, with today's references of five keys."""
     if isinstance(graph, list):
         return [_identify_models(sandbox, value) for value in graph]
     if not isinstance(graph, Mapping):
@@ -199,7 +199,7 @@ def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]
 
 
 def _choose_base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:
-    """Return SDXL where the document names an XL model and the sandbox has one, else what the first model is."""
+    """Return sdxl where the document names an XL model and the sandbox has one, else the base of the first model."""
     has_xl = any(record["base"] == "sdxl" for record in mains)
     wants_xl = any("xl" in str(node.get("data", "")).lower() for node in document["nodes"] if isinstance(node, Mapping))
     if has_xl and wants_xl:
