@@ -1,7 +1,7 @@
-from .axis_order import list_stages
 from .fusion import FusedGraph, find_affected_keys, fuse
 from .plan import Instance, Plan
 from .planner import list_own_images, make_plan
+from .rendering_order import list_stages
 
 __all__ = [
     "FusedGraph",

@@ -1,12 +1,9 @@
-"""From names to fields: the targets that an experiment sets, the fields of a graph, and what settings become there.
+"""Rules that say what the settings of an experiment become in the fields of a graph.
 
-A target is a role (`steps`), a role with a number (`lora_weight_2`) or an address (`noise.seed`). `Assignments` says
-which are set by inputs and by axes, and to what at given levels; `TargetResolver` finds their fields in one graph.
-
-A rule says what settings become in fields. A prompt and its variation make one text, an image and a width make one
-size. A list names LoRAs and ControlNets in their order (`lora`, `controls`), a role by itself sets all of them
-(`lora_weight`), and one with a number a single one, which is a plain rule: its field is not among those of the list.
-A rule is a pure function of settings, so it serves fixed inputs and axes alike.
+A prompt and its variation make one text, an image and a width make one size. A list names LoRAs and ControlNets in
+their order (`lora`, `controls`), a role by itself sets all of them (`lora_weight`), and one with a number a single one,
+which is a plain rule: its field is not among those of the list. A rule is a pure function of settings, so it serves
+fixed inputs and axes alike.
 """
 
 from __future__ import annotations
@@ -18,221 +15,21 @@ from itertools import chain
 from math import lcm
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import PlanError, WorkflowError, did_you_mean
-from sweep.experiment import Axis, Experiment, InputImage, Level, ProblemCollector, Replacement, Setting, replace_words
+from sweep.errors import PlanError
+from sweep.experiment import InputImage, Level, Setting
 from sweep.plan.model_finder import ModelFinder, list_model_fields
-from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered
+from sweep.plan.targets import Assignments, Slot, TargetResolver, is_replacing
+from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered
 from sweep.text import truncate
 from sweep.workflow import (
-    IDENTITY,
     Address,
     BoardRef,
-    Edge,
-    Encoding,
     FieldSchema,
-    Graph,
     ImageRef,
     ModelRef,
-    Names,
-    NodeSchemas,
-    Roles,
     Target,
     Value,
-    field_target,
-    find_address,
-    range_of,
-    readable,
 )
-
-
-def is_replacing(axis: Axis, target: str) -> bool:
-    """Tell whether the axis only replaces words in what the target says otherwise."""
-    first = axis.levels[0].settings if len(axis.levels) else {}
-    return isinstance(first.get(target), Replacement)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignments:
-    """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
-
-    inputs: Mapping[str, Setting]
-    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Assignments:
-        axes: dict[str, tuple[Axis, ...]] = {}
-        for axis in experiment.axes:
-            for target in axis.levels.targets:
-                axes[target] = (*axes.get(target, ()), axis)
-        return cls(experiment.inputs, axes)
-
-    def __iter__(self) -> Iterator[str]:
-        """List every target that is set."""
-        return iter(dict.fromkeys((*self.inputs, *self.axes)))
-
-    def __contains__(self, target: object) -> bool:
-        return target in self.inputs or target in self.axes
-
-    def settings(self, target: str) -> Iterator[Setting]:
-        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
-        if target in self.inputs:
-            yield self.inputs[target]
-        for axis in self.axes.get(target, ()):
-            yield from (level.settings[target] for level in axis.levels if target in level.settings)
-
-    def locate(self, target: str) -> str:
-        """Find where the file sets it: inputs.steps, axes.steps."""
-        return f"axes.{self.axes[target][0].name}" if target in self.axes else f"inputs.{target}"
-
-    def merge(
-        self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
-    ) -> dict[str, Setting]:
-        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
-
-        Raises:
-            ExperimentError: A replacement finds nothing to replace.
-        """
-        settings = {target: self.inputs[target] for target in targets if target in self.inputs}
-        replacements: dict[str, list[Replacement]] = {}
-        for target in targets:
-            for axis in self.axes.get(target, ()):
-                made = levels[axis.name].settings
-                if target not in made:
-                    continue
-                setting = made[target]
-                if isinstance(setting, Replacement):
-                    replacements.setdefault(target, []).append(setting)
-                else:
-                    settings[target] = setting
-        for target, found in replacements.items():
-            text = settings.get(target, defaults.get(target))
-            settings[target] = replace_words(text if isinstance(text, str) else "", found)
-        return settings
-
-
-THE_FIELD: Final = "the field "  # begins a problem that is to be told after the value itself
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """One field a role or address stands for, as `encode` turns what the user says into what the field holds.
-
-    `cut` are the edges that must go so that the field's own value takes effect.
-    """
-
-    address: Address
-    schema: FieldSchema
-    target: str  # the role it serves, or its own address
-    encode: Encoding = IDENTITY
-    cut: tuple[Edge, ...] = ()
-
-    def value(self, setting: Any) -> Value:
-        """Encode a setting for the field. Raises PlanError with the end of a sentence where it has no encoding."""
-        if self.encode is IDENTITY:
-            return setting  # type: ignore[no-any-return]
-        try:
-            return self.encode(setting)
-        except ValueError as error:
-            if isinstance(setting, bool) or not isinstance(setting, int | float):
-                sentence = str(error)
-                raise PlanError(sentence if sentence.endswith("?") else f"{sentence}.") from error
-            bound = "at most 1" if setting > 1 else "at least 0"
-            allowed = range_of(self.schema)
-            raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error
-
-
-_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
-_UNKNOWN: Final = FieldSchema(name="", type="any")
-_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetResolver:
-    """The fields of one graph by what people call them. What cannot be found becomes a problem where it was named."""
-
-    graph: Graph
-    schemas: NodeSchemas
-    roles: Roles
-    base: str | None
-    uses: Assignments
-    problems: ProblemCollector[str]
-    workflow: str  # as the experiment names it
-    is_template: bool
-
-    def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
-        """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
-        said = said or target
-        one = parse_numbered(target)
-        role = one[0] if one else target
-        try:
-            if role in INPUT_NAMES:
-                if role not in self.roles and role not in self.roles.ambiguous:
-                    self.report_missing(said)
-                    return ()
-                found = self.roles.one(*one) if one else self.roles[role]
-                return tuple(self.make_slot(each, said) for each in found)
-            if is_address(target):
-                return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
-        except WorkflowError as error:
-            self.refuse(said, readable(self.graph, str(error)))
-            return ()
-        near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
-        where = self.uses.locate(said)
-        self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
-        return ()
-
-    def refuse(self, target: str, problem: str) -> None:
-        """Add a problem where the file sets the target."""
-        place = self.uses.locate(target)
-        self.problems.add_at_key(place, f"{place}: {problem}")
-
-    def _find_address(self, text: str) -> Address:
-        try:
-            return find_address(self.graph, text)
-        except WorkflowError as error:
-            near = did_you_mean(text, [*self.list_addresses(), *self.roles.targets])
-            if near and error.hint is None:
-                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
-            raise
-
-    def list_addresses(self) -> Iterator[str]:
-        """List every field a person can set, as it can be written."""
-        names = Names(self.graph)
-        for node in self.graph.nodes.values():
-            called = names.called(node.id)
-            yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
-
-    def report_missing(self, target: str) -> None:
-        """Add the problem that the workflow has no such role."""
-        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
-        other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
-        kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self.refuse(target, f"{kind} has no {target}.{hint}")
-
-    def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
-        """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
-        return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
-
-    def resolve_field(self, address: Address, target: str) -> Slot:
-        """Return a field by its address, for `target` to set."""
-        if address.field not in self.fields_of(address.node):
-            return Slot(address=address, schema=_UNKNOWN, target=target)
-        return self.make_slot(field_target(self.graph, self.schemas, address), target)
-
-    def make_slot(self, found: Target, target: str) -> Slot:
-        """Describe the field a role stands for, with what it takes."""
-        schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
-        return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
-
-    def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """Return what a node takes."""
-        schema = self.schemas.get(self.graph.nodes[node].type)
-        return schema.fields if schema else {}
-
-    def read_value(self, address: Address) -> Value:
-        """Return the workflow's own value of a field."""
-        return self.graph.nodes[address.node].fields.get(address.field)
-
 
 SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]

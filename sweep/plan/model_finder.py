@@ -1,17 +1,26 @@
-"""From the name of a model to the one installed model it means; graphs fitted to the models of a server.
+"""Finds the installed model that a name means, and fits graphs to the models of a server.
 
 A graph written elsewhere names installation keys: here they become names, and what a graph leaves open is filled where
-exactly one installed model fits.
+exactly one installed model fits. Models that a portable workflow names and the server lacks are replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from sweep.errors import PlanError, did_you_mean, nearest
-from sweep.workflow import Address, Graph, Model, ModelRef, NodeSchemas, Value
+from sweep.plan.targets import Assignments
+from sweep.workflow import (
+    Address,
+    Graph,
+    Model,
+    ModelRef,
+    NodeSchemas,
+    Value,
+    Workflow,
+)
 
 _CALLED = {
     "main": "model",
@@ -245,3 +254,45 @@ def _describe_lack(
         where = f" for {' or '.join(bases)}" if bases else ""
         return f"needs {article} {kind}{where}, and the server has none."
     return f"needs {article} {kind}; the server has {', '.join(model.name for model in fitting)}."
+
+
+def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
+    """Substitute models that a portable workflow names and the server lacks.
+
+    The main model is left open for the plan to choose (`lacking` is its name), and the VAE becomes the main model's
+    own, with a note. Any other workflow stays as it is: it names what its author rendered with, and another model would
+    be another image.
+    """
+    translate = workflow.translate
+    if translate is None:
+        return workflow
+    settled = _substitute(workflow, schemas, models, uses)
+    return replace(settled, translate=lambda base: _substitute(translate(base), schemas, models, uses))
+
+
+def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
+    graph, notes, lacking = workflow.graph, list(workflow.notes), ""
+    for address, types in list(list_model_fields(graph, schemas)):
+        said = graph.nodes[address.node].fields.get(address.field)
+        if not isinstance(said, ModelRef) or _is_installed(models, said, types):
+            continue
+        if "main" in types:
+            graph, lacking = _clear_field(graph, address), said.name
+        elif "vae" in types and "vae" not in uses:
+            graph = schemas.dialect.remove_vae_loader(graph, address.node)
+            notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
+    return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
+
+
+def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -> bool:
+    try:
+        models.find(said, types)
+    except PlanError:
+        return False
+    return True
+
+
+def _clear_field(graph: Graph, address: Address) -> Graph:
+    node = graph.nodes[address.node]
+    left = {name: value for name, value in node.fields.items() if name != address.field}
+    return replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=left)})

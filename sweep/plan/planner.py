@@ -1,7 +1,6 @@
 """Plans an experiment: binds it to its workflow and a server's models, and reports every problem at once.
 
-What the user's own workflow holds is taken over: its images and lists become inputs and axes. Models that it names and
-the server lacks are left open, or replaced where the workflow is portable.
+The planner takes over what the user's own workflow holds: its images become inputs and its lists axes.
 """
 
 from __future__ import annotations
@@ -27,12 +26,13 @@ from sweep.experiment import (
     is_reference,
     path_kind,
 )
-from sweep.plan.checks import check_distinct_points, check_fixed, check_moved, note_strengths
-from sweep.plan.field_rules import Assignments, FieldRule, RuleBuilder, Slot, TargetResolver
+from sweep.plan.field_rules import FieldRule, RuleBuilder
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
-from sweep.plan.model_finder import ModelFinder, fit_models, list_model_fields
+from sweep.plan.model_finder import ModelFinder, fit_models, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
+from sweep.plan.targets import Assignments, Slot, TargetResolver
+from sweep.plan.value_checks import check_distinct_points, check_fixed, check_moved, note_strengths
 from sweep.role_table import is_address, parse_numbered
 from sweep.types import Scalar
 from sweep.workflow import (
@@ -163,48 +163,6 @@ def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, s
         for name, value in node.fields.items() if node.type not in dialect.descriptive_nodes else ():
             if isinstance(value, Mapping) and isinstance(image := value.get("image_name"), str):
                 yield Address(node.id, name), image
-
-
-def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
-    """Substitute models that a portable workflow names and the server lacks.
-
-    The main model is left open for the plan to choose (`lacking` is its name), and the VAE becomes the main model's
-    own, with a note. Any other workflow stays as it is: it names what its author rendered with, and another model would
-    be another image.
-    """
-    translate = workflow.translate
-    if translate is None:
-        return workflow
-    settled = _substitute(workflow, schemas, models, uses)
-    return replace(settled, translate=lambda base: _substitute(translate(base), schemas, models, uses))
-
-
-def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
-    graph, notes, lacking = workflow.graph, list(workflow.notes), ""
-    for address, types in list(list_model_fields(graph, schemas)):
-        said = graph.nodes[address.node].fields.get(address.field)
-        if not isinstance(said, ModelRef) or _is_installed(models, said, types):
-            continue
-        if "main" in types:
-            graph, lacking = _clear_field(graph, address), said.name
-        elif "vae" in types and "vae" not in uses:
-            graph = schemas.dialect.remove_vae_loader(graph, address.node)
-            notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
-    return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
-
-
-def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -> bool:
-    try:
-        models.find(said, types)
-    except PlanError:
-        return False
-    return True
-
-
-def _clear_field(graph: Graph, address: Address) -> Graph:
-    node = graph.nodes[address.node]
-    left = {name: value for name, value in node.fields.items() if name != address.field}
-    return replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=left)})
 
 
 _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.plan.axis_order import (
-    RenderingCost,
-    Stage,
-    compute_rendering_cost,
-    find_best_nesting,
-    iterate_indices,
-)
 from sweep.plan.plan import Plan
+from sweep.plan.rendering_order import RenderingCost, Stage, compute_rendering_cost, find_best_nesting, iterate_indices
 from sweep.workflow import StageKind
 from tests.plan.conftest import Plans
 

@@ -48,7 +48,7 @@ class RenderingCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AxisOrder:
+class RenderingOrder:
     """How the dimensions are nested, slowest first, and what that spares the server."""
 
     nesting: tuple[int, ...]
@@ -58,7 +58,7 @@ class AxisOrder:
 
 def choose_order(
     dimensions: Sequence[Dimension], bound_graphs: Sequence[BoundGraph], schemas: NodeSchemas
-) -> AxisOrder:
+) -> RenderingOrder:
     """Choose the nesting with the least work for the graph that depends most on the dimensions (the one with LoRAs).
 
     Counts are those of a full grid of such graphs, from a cold start, on one server.
@@ -68,7 +68,7 @@ def choose_order(
     stages = max(candidates, key=lambda stages: sum(len(stage.dimensions) for stage in stages))
     cache = schemas.dialect.cached_outputs
     nesting = find_best_nesting(sizes, stages, cache)
-    return AxisOrder(
+    return RenderingOrder(
         nesting=nesting,
         chosen=compute_rendering_cost(sizes, stages, nesting, cache),
         definition=compute_rendering_cost(sizes, stages, range(len(sizes)), cache),
