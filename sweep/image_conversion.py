@@ -56,18 +56,16 @@ def prepare_image(raw: bytes) -> bytes:
     return stream.getvalue()
 
 
-def read_input(path: Path, sha256: str) -> tuple[bytes, str]:
-    """Return an input image's bytes as they are sent and kept, and the ending of a file with them (".png").
+def read_input(path: Path, sha256: str, *, is_raw: bool = False) -> tuple[bytes, str]:
+    """Return an input image's bytes and the ending of a file with them (".png"): as they are sent and kept, or raw.
 
     Raises OSError where it cannot be read, and ValueError where its content no longer has this hash.
     """
     raw = path.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
-    if found == sha256:
-        return raw, path.suffix.lower()
-    if hash_prepared(found) == sha256:
-        return prepare_image(raw), ".png"
-    raise ValueError("was changed after the experiment was read")
+    if sha256 not in (found, hash_prepared(found)):
+        raise ValueError("was changed after the experiment was read")
+    return (raw, path.suffix.lower()) if is_raw or found == sha256 else (prepare_image(raw), ".png")
 
 
 def _read_orientation(image: Image.Image) -> int:

@@ -15,7 +15,7 @@ import pytest
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.plan import make_plan
-from sweep.servers.responses import retry_after
+from sweep.servers.http import retry_after
 from sweep.workflow import Model, builtin_schemas, load_workflow
 
 ROUNDS = 120  # of each kind; the seed is fixed, so a failure comes again

@@ -22,8 +22,9 @@ from .base import (
     saves_images,
 )
 from .comfyui.comfyui_client import ComfyUI
+from .credentials import find_credentials
 from .discovery import ConnectOptions, connect
-from .http import find_credentials
+from .http import TIMED_OUT, NoAnswerError
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
@@ -37,7 +38,7 @@ from .ray.cluster import (
     start_servers,
     stop_agent,
 )
-from .responses import TIMED_OUT, NoAnswerError, timestamp
+from .untrusted_json import timestamp
 
 __all__ = [
     "TIMED_OUT",

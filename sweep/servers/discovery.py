@@ -11,7 +11,8 @@ from typing import Any, Final, TypedDict, cast
 from sweep.errors import ServerUnsupportedError
 from sweep.servers.base import Server, ServerInfo
 from sweep.servers.comfyui.comfyui_client import ComfyUI, comfyui_version
-from sweep.servers.http import Credentials, Http, ServerAddress, Timings
+from sweep.servers.credentials import Credentials, ServerAddress
+from sweep.servers.http import Http, Timings
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 
 _NOBODY_OF_OURS: Final = "Is that an InvokeAI or a ComfyUI?"

@@ -1,20 +1,17 @@
-"""HTTP to one server of any family: its address, our credentials, login, time and size limits."""
+"""HTTP to one server of any family: requests as us, within limits of time and size, and errors of ours for failures."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import re
+import math
 import ssl
-import stat
-import tomllib
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -22,167 +19,18 @@ from yarl import URL
 from sweep.errors import (
     AttemptError,
     OverloadedError,
+    ServerError,
     ServerRefusedError,
     ServerUnreachableError,
     ServerUnsupportedError,
+    SweepError,
     TransientError,
     UsageError,
     VariationError,
 )
 from sweep.image_conversion import read_input
-from sweep.servers.responses import (
-    BAD_REQUEST,
-    TIMED_OUT,
-    NoAnswerError,
-    error_of_status,
-    explain_failure,
-    mapping,
-    parse,
-    text,
-    unreachable_error,
-)
-
-_LONGEST_NAME: Final = 255
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerAddress:
-    """`origin` is scheme, host and port; `prefix` a proxy's path, empty or `/like/this`."""
-
-    origin: str
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> ServerAddress:
-        """Read an address.
-
-        Raises UsageError where it is no http address, or carries credentials (they would land in files).
-        """
-        whole = text.strip() if "://" in text else f"http://{text.strip()}"
-        try:
-            parts = urlsplit(whole)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host, port, parts = None, None, urlsplit("http://")
-        if parts.username is not None or parts.password is not None:
-            raise UsageError(
-                f"The address of {host} carries a name or password.",
-                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
-            )
-        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
-            harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
-            raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
-        if parts.query or parts.fragment:  # it would land in the journal with the command
-            raise UsageError(
-                f"The address of {host} carries a query.", hint="Leave it out. Set SWEEP_TOKEN for a token."
-            )
-        shown = f"[{host}]" if ":" in host else host
-        return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
-
-    @property
-    def url(self) -> str:
-        return self.origin + self.prefix
-
-    @property
-    def name(self) -> str:
-        """Short, for rows and progress: `host:port`, with a proxy's prefix."""
-        return self.url.partition("://")[2]
-
-
-def path_part(name: str) -> str:
-    """Quote a server's name for something for use in a URL. Raises VariationError where it cannot be a name."""
-    is_plain = name.isprintable() and "/" not in name and "\\" not in name
-    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not is_plain:
-        raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")
-    return quote(name, safe="")
-
-
-TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "SWEEP_CREDENTIALS"
-
-
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """A token goes before e-mail and password. None of them is in the repr."""
-
-    token: str | None = field(default=None, repr=False)
-    email: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # that a proxy before the server wants
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for what no HTTP header can carry."""
-        for what, said in (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers)):
-            if _CONTROL.search(said):
-                raise UsageError(f"The {what} for a server holds a control character, such as a line break.")
-        for name, _ in self.headers:
-            if not _HEADER_NAME.fullmatch(name):
-                raise UsageError(f"{name!r} cannot be the name of a header.")
-
-    @property
-    def can_log_in(self) -> bool:
-        return bool(self.email and self.password)
-
-
-def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:
-    """Find the credentials for the server at `url`: its own section of the file, the environment, or the file's top.
-
-    The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
-
-        token = "…"                          # for every server
-        [servers."http://gpu1:9090"]
-        email = "me@example.org"
-        password = "…"
-        headers = {X-Api-Key = "…"}       # sent with every request
-
-    Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
-    """
-    path = file or (Path(environ[FILE]) if environ.get(FILE) else None)
-    document = _read(path) if path else {}
-    servers = document.get("servers")
-    own = servers.get(url) or servers.get(url.rstrip("/")) if isinstance(servers, dict) else None
-    return (
-        _of(own if isinstance(own, dict) else {})
-        or _of({"token": environ.get(TOKEN), "email": environ.get(EMAIL), "password": environ.get(PASSWORD)})
-        or _of(document)
-    )
-
-
-def _of(table: Mapping[str, Any]) -> Credentials | None:
-    values = {name: table.get(name) for name in ("token", "email", "password")}
-    token, email, password = (v.strip() if isinstance(v, str) and v else None for v in values.values())
-    found = Credentials(token=token, email=email, password=password)
-    headers = table.get("headers")
-    pairs = headers.items() if isinstance(headers, dict) else ()
-    found = replace(found, headers=tuple((str(name), str(value)) for name, value in pairs))
-    return found if found.token or found.can_log_in or found.headers else None
-
-
-_FORM: Final = (
-    'Write token = "…", or email = "…" and password = "…". '
-    'A line [servers."http://gpu1:9090"] before them keeps them for that server.'
-)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        mode = path.stat().st_mode
-        content = path.read_bytes()
-    except OSError as fault:
-        raise UsageError(f"{path}: the credentials file cannot be read ({fault.strerror}).") from None
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
-    try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise UsageError(f"{path}: the credentials file is not TOML.", hint=_FORM) from None
-    if document and not _of(document) and not isinstance(document.get("servers"), dict):
-        raise UsageError(f"{path}: the credentials file names no credentials.", hint=_FORM)
-    return document
-
+from sweep.servers.credentials import Credentials, ServerAddress
+from sweep.servers.untrusted_json import mapping, parse, shorten, text
 
 LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations have about 1 MB
 LARGEST_SCHEMA = 32 * 1024 * 1024  # of /openapi.json, which has about 4 MB, and of the list of all models
@@ -192,7 +40,6 @@ LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
 READ_AHEAD = 256 * 1024  # bytes of an answer held until they are read: one turn of the loop brings as many
-CHECKS_AT_ONCE = 4  # graphs that a server is asked to validate at a time
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
@@ -311,7 +158,20 @@ class Http:
         if self._session is not None:
             await self._session.close()
 
-    async def call(
+    async def get(
+        self,
+        path: str,
+        what: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        also: Collection[int] = (),
+        limit: int = LARGEST_ANSWER,
+    ) -> Response:
+        """GET the JSON at a path, a second time where the connection broke; see `send`."""
+        url = self._url(path, params)
+        return await self._answer(_Request("GET", url, what, also=also, can_repeat=True, limit=limit))
+
+    async def send(
         self,
         method: HttpMethod,
         path: str,
@@ -320,25 +180,25 @@ class Http:
         body: Any = None,
         params: Mapping[str, str] | None = None,
         also: Collection[int] = (),
-        repeat: bool | None = None,
-        limit: int = LARGEST_ANSWER,
+        repeat: bool = False,
     ) -> Response:
-        """Send a request and parse the JSON that comes back. `what` says in errors what was being done; statuses in
-        `also` are answers, not errors. A call that may be repeated (by default a GET) is sent a second time where
-        the connection broke.
+        """Send a request and parse the JSON that comes back.
+
+        Args:
+            method: any but GET: see `get`.
+            path: below the server's address.
+            what: says in errors what was being done.
+            body: sent as JSON.
+            params: the query.
+            also: statuses that are answers, not errors.
+            repeat: whether the server may get it twice: it is sent again where the connection broke.
         """
-        request = _Request(method, self._url(path, params), what, body=body, limit=limit)
-        try:
-            return await self._answer(request, also)
-        except NoAnswerError as fault:
-            if not (method == "GET" if repeat is None else repeat) or fault.reason == TIMED_OUT:
-                raise
-        await asyncio.sleep(self.timings.retry)
-        return await self._answer(request, also)
+        url = self._url(path, params)
+        return await self._answer(_Request(method, url, what, body=body, also=also, can_repeat=repeat))
 
     async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str], size: int = 0) -> Response:
         """POST a multipart form of about `size` bytes, which `form` makes anew for each time it is sent."""
-        return await self._answer(_Request("POST", self._url(path, params), what, form=form, size=size), ())
+        return await self._answer(_Request("POST", self._url(path, params), what, form=form, size=size))
 
     async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
         """Return whether there is a file with something in it."""
@@ -383,8 +243,14 @@ class Http:
         url = self._base.with_path(self.address.prefix + path, encoded=True)
         return url.with_query(params) if params else url
 
-    async def _answer(self, request: _Request, also: Collection[int]) -> Response:
-        status, headers, data = await self._send_as_us(request)
+    async def _answer(self, request: _Request) -> Response:
+        try:
+            status, headers, data = await self._send_as_us(request)
+        except NoAnswerError as fault:
+            if not request.can_repeat or fault.reason == TIMED_OUT:
+                raise
+            await asyncio.sleep(self.timings.retry)
+            status, headers, data = await self._send_as_us(request)
         if 200 <= status < 300:
             try:
                 return Response(status, await _parsed(data))
@@ -393,7 +259,7 @@ class Http:
                     f"{self.address.url} answered with something that is not JSON while {request.what}.",
                     kind="BadAnswer",
                 ) from None
-        if status in also:
+        if status in request.also:
             return Response(status, _parsed_or_none(data))
         raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
@@ -478,6 +344,8 @@ class _Request:
     url: URL
     what: str
     body: Any = None
+    also: Collection[int] = ()  # statuses that are answers
+    can_repeat: bool = False
     form: Form | None = None
     size: int = 0  # bytes of the form
     limit: int = LARGEST_ANSWER  # bytes of the answer
@@ -498,92 +366,134 @@ def _parsed_or_none(data: bytes) -> Any:
         return None
 
 
-RESTART = 0.5  # seconds before work that failed begins anew
-GRACE = 1.5  # seconds to end by oneself, before being cancelled
-GOODBYE: Final = 1.0  # seconds for closing a connection politely
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this
+TOO_MANY = frozenset({429, 503})
+REFUSED = frozenset({401, 403})
+REFUSED_CONNECTION = "connection refused"  # nothing listens there
+TIMED_OUT = "no answer in time"
+BAD_REQUEST = frozenset({400, 413, 415, 422})
 
 
-async def _keep_alive(work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
-    while True:
+def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:
+    """Return the error for an answer with this status; `what` says what was being done ("submitting an item")."""
+    said = detail(body)
+    tail = f": {said}" if said else ""
+    if status in REFUSED:
+        is_basic = status == 401 and headers.get("WWW-Authenticate", "").lower().startswith("basic")
+        reason = "wants a login" if status == 401 else "does not allow this account to do that"
+        return ServerRefusedError(
+            f"{url} {reason} ({status} while {what}{tail}).",
+            hint="It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write "
+            "both in a credentials file."
+            if is_basic
+            else "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
+        )
+    if status in TOO_MANY:
+        return OverloadedError(
+            f"{url} is overloaded ({status} while {what}).", retry_after=retry_after(headers.get("Retry-After"))
+        )
+    if status in BAD_REQUEST:
+        return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
+    if status >= 500 or status == 409:
+        return TransientError(f"{url} failed ({status} while {what}{tail}).", kind=f"HTTP {status}")
+    if 300 <= status < 400:
+        return ServerError(
+            f"{url} redirects elsewhere.", hint="Use the address that it redirects to; sweep does not follow it."
+        )
+    return ServerError(f"{url} answered {status} while {what}{tail}.")
+
+
+def detail(body: Any) -> str:
+    """Return what an error's body says, in one line: the `detail` text, or place and message of each problem."""
+    found = body.get("detail") if isinstance(body, dict) else None
+    if isinstance(found, str):
+        return shorten(found)
+    if not isinstance(found, list):
+        return ""
+    sentences = [_describe_problem(entry) for entry in found[:3] if isinstance(entry, dict)]
+    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+    return shorten("; ".join(sentences)) + more
+
+
+def _describe_problem(entry: Mapping[str, Any]) -> str:
+    loc = entry.get("loc")
+    place = [str(part) for part in loc] if isinstance(loc, list) else []
+    if "nodes" in place:
+        inside = place[place.index("nodes") + 1 :]
+        where = ".".join([inside[0], *inside[2:]]) if inside else "graph"
+    else:
+        where = ".".join(part for part in place if part not in ("body", "batch"))
+    context = entry.get("ctx")
+    if entry.get("type") == "union_tag_invalid" and isinstance(context, dict):
+        return f"{where}: this server has no node type {shorten(str(context.get('tag')))!r}"
+    message = str(entry.get("msg", "")).removeprefix("Value error, ")
+    return f"{where}: {shorten(message)}" if where else shorten(message)
+
+
+def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+    """Return the seconds to wait by a Retry-After header (a number or an HTTP date); None without a readable one."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
         try:
-            await work()
-        except Exception as error:  # noqa: BLE001  reported, whatever an untrusted server brought about
-            report(error)
-            await asyncio.sleep(RESTART)
-        else:
-            return
+            moment = parsedate_to_datetime(header)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = (moment - (now or datetime.now(UTC))).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # also of an offset that leads out of the calendar
+            return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-class BackgroundTasks:
-    """Tasks beside the calls of a client; at the end those that do not stop by themselves are cancelled."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
-        """Start this work now, and again whenever it fails: each failure is reported, none ends it unseen."""
-        self._tasks.append(asyncio.create_task(_keep_alive(work, report)))
-
-    async def end(self) -> None:
-        """Wait for all a little, then cancel what is left. Never raises what they raised; safe to call twice."""
-        if not self._tasks:
-            return
-        try:
-            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        self._tasks.clear()
+def unreachable_error(url: str, reason: str) -> ServerUnreachableError:
+    """Return the error for a server that does not answer at the start."""
+    return ServerUnreachableError(
+        f"{url} does not answer ({reason}).",
+        hint="Is a server running there? sweep run without --server uses the sandbox.",
+    )
 
 
-class EventConnection(ABC):
-    """A connection on which a server tells events; it is opened anew, after growing pauses, whenever it ends."""
+class NoAnswerError(TransientError):
+    """A call that got no whole answer: whether the server did what was asked is not known."""
 
-    def __init__(self, http: Http) -> None:
-        self._http = http
-        self._stopped = asyncio.Event()
-
-    @abstractmethod
-    async def connect_once(self) -> bool:
-        """Hold one connection from handshake to its end; return whether there was one."""
-
-    async def run(self) -> None:
-        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
-        listening = asyncio.create_task(self._keep_up())
-        stopping = asyncio.create_task(self._stopped.wait())
-        try:
-            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            is_failed = listening.done()
-            for task in (listening, stopping):
-                task.cancel()
-            await asyncio.wait([listening], timeout=GOODBYE)
-        if is_failed:
-            listening.result()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    async def _keep_up(self) -> None:
-        timings = self._http.timings
-        pause = timings.reconnect
-        while True:
-            if await self.connect_once():
-                pause = timings.reconnect
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, timings.reconnect_most)
+    def __init__(self, url: str, reason: str, what: str) -> None:
+        super().__init__(f"{url} did not answer while {what} ({reason}).", kind="NoAnswer")
+        self.reason = reason
 
 
-async def read_input_image(sha256: str, path: Path | None) -> tuple[bytes, str]:
-    """Read an input image as it is sent; return its content and ending.
+def is_refusal(fault: BaseException) -> bool:
+    """Return whether nothing listens there at all: the server is gone, not busy."""
+    return isinstance(fault, NoAnswerError) and fault.reason == REFUSED_CONNECTION
+
+
+def explain_failure(fault: BaseException) -> str:
+    """Say why a connection failed, in a few words without addresses of sockets or memory."""
+    cause = getattr(fault, "os_error", None) or fault
+    if isinstance(fault, TimeoutError):
+        return TIMED_OUT
+    if type(fault).__name__ == "ClientConnectorDNSError":
+        return "no such host"
+    if "Certificate" in type(fault).__name__:
+        return "its TLS certificate is not trusted; --ca-file names a private CA"
+    if isinstance(cause, ConnectionRefusedError):
+        return REFUSED_CONNECTION
+    if isinstance(cause, ConnectionResetError):
+        return "connection reset"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return {"ServerDisconnectedError": "it closed the connection"}.get(type(fault).__name__, "connection broken")
+
+
+async def read_input_image(sha256: str, path: Path | None, *, is_raw: bool = False) -> tuple[bytes, str]:
+    """Read an input image as it is sent, or as it lies there; return its content and ending.
 
     Raises VariationError where there is no file, or it was changed after the plan was made.
     """
     if path is None:
         raise VariationError(f"no file is known for the input image {sha256[:12]}", kind="MissingFile")
     try:
-        return await asyncio.to_thread(read_input, path, sha256)
+        return await asyncio.to_thread(read_input, path, sha256, is_raw=is_raw)
     except OSError as error:
         reason = error.strerror or error
         raise VariationError(f"{path.name}: the input image cannot be read ({reason})", kind="MissingFile") from None

@@ -9,12 +9,12 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from sweep.errors import AttemptError, ItemLostError, ServerError, SweepError, TransientError, VariationError
 from sweep.servers.base import (
@@ -27,8 +27,8 @@ from sweep.servers.base import (
     StepDone,
     Ticket,
 )
-from sweep.servers.http import CHECKS_AT_ONCE, BackgroundTasks, EventConnection, Http, Timings
-from sweep.servers.responses import is_refusal, shorten
+from sweep.servers.http import Http, Timings, is_refusal
+from sweep.servers.untrusted_json import shorten
 from sweep.workflow import Graph
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
@@ -301,6 +301,86 @@ class ItemTracker:
 
 StateReader: TypeAlias = Callable[[Sequence[TrackedItem]], Awaitable[Mapping[str, ItemState]]]
 """Asks the server for the states of items by item id: those missing in its answer are unknown there."""
+
+
+RESTART = 0.5  # seconds before work that failed begins anew
+GRACE = 1.5  # seconds to end by oneself, before being cancelled
+GOODBYE: Final = 1.0  # seconds for closing a connection politely
+
+
+async def _keep_alive(work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  reported, whatever an untrusted server brought about
+            report(error)
+            await asyncio.sleep(RESTART)
+        else:
+            return
+
+
+class BackgroundTasks:
+    """Tasks beside the calls of a client; at the end those that do not stop by themselves are cancelled."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
+        """Start this work now, and again whenever it fails: each failure is reported, none ends it unseen."""
+        self._tasks.append(asyncio.create_task(_keep_alive(work, report)))
+
+    async def end(self) -> None:
+        """Wait for all a little, then cancel what is left. Never raises what they raised; safe to call twice."""
+        if not self._tasks:
+            return
+        try:
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        self._tasks.clear()
+
+
+class EventConnection(ABC):
+    """A connection on which a server tells events; it is opened anew, after growing pauses, whenever it ends."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._stopped = asyncio.Event()
+
+    @abstractmethod
+    async def connect_once(self) -> bool:
+        """Hold one connection from handshake to its end; return whether there was one."""
+
+    async def run(self) -> None:
+        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
+        listening = asyncio.create_task(self._keep_up())
+        stopping = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_failed = listening.done()
+            for task in (listening, stopping):
+                task.cancel()
+            await asyncio.wait([listening], timeout=GOODBYE)
+        if is_failed:
+            listening.result()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def _keep_up(self) -> None:
+        timings = self._http.timings
+        pause = timings.reconnect
+        while True:
+            if await self.connect_once():
+                pause = timings.reconnect
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, timings.reconnect_most)
+
+
+CHECKS_AT_ONCE = 4  # graphs that a server is asked to validate at a time
 
 
 class TrackedServer(ABC):

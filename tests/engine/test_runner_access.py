@@ -6,7 +6,7 @@ from sweep.engine import events
 from sweep.engine.runner import run
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import ConnectOptions, connect
-from sweep.servers.http import Credentials
+from sweep.servers.credentials import Credentials
 from tests.support.engine_bench import AT_ONCE, QUICK, Bench
 
 EMAIL, PASSWORD = "me@example.org", "a secret"

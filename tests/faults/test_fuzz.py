@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.servers import responses as reading
+from sweep.servers import untrusted_json as reading
 from sweep.workflow import builtin_schemas, find_roles, load_workflow, node_schemas, workflow_from
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.support.workflow_exports import MODEL, edge, export, invocation

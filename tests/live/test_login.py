@@ -10,7 +10,7 @@ import pytest
 
 from sweep.errors import ServerRefusedError
 from sweep.servers import ConnectOptions, ItemEnded, connect
-from sweep.servers.http import Credentials
+from sweep.servers.credentials import Credentials
 from sweep.testing.servers import RenderScene, submission
 from sweep.workflow import Graph, Node
 from tests.support.live_invokeai import Installation, LiveServer

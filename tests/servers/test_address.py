@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sweep.errors import UsageError, VariationError
-from sweep.servers.http import ServerAddress, path_part
+from sweep.servers.credentials import ServerAddress
+from sweep.servers.invokeai.gallery import path_part
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import UsageError
-from sweep.servers.http import Credentials, find_credentials
+from sweep.servers.credentials import Credentials, find_credentials
 
 URL = "http://gpu1:9090"
 

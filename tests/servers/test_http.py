@@ -13,8 +13,8 @@ from aiohttp.client_reqrep import ConnectionKey
 from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
-from sweep.servers.http import Http, HttpMethod, ServerAddress
-from sweep.servers.responses import NoAnswerError
+from sweep.servers.credentials import ServerAddress
+from sweep.servers.http import Http, HttpMethod, NoAnswerError
 from tests.servers.conftest import QUICK
 
 URL = "http://gpu1:9090"
@@ -52,7 +52,7 @@ async def test_every_fault_is_ours_and_says_why(http: Http, wire: aioresponses, 
     wire.post(f"{URL}/x", exception=fault)
 
     with pytest.raises(NoAnswerError) as caught:
-        await http.call("POST", "/x", "asking")
+        await http.send("POST", "/x", "asking")
 
     assert str(caught.value) == f"{URL} did not answer while asking ({words})."
     assert caught.value.__cause__ is None
@@ -64,24 +64,25 @@ async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, 
     http = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
 
     with pytest.raises(ServerUnreachableError, match=words):
-        await http.introduce(lambda: http.call("GET", "/x", "asking"))
+        await http.introduce(lambda: http.get("/x", "asking"))
 
 
 @pytest.mark.parametrize(
     ("method", "repeat", "sent"),
-    [("GET", None, 2), ("GET", False, 1), ("POST", None, 1), ("POST", True, 2), ("PUT", True, 2), ("DELETE", None, 1)],
+    [("GET", True, 2), ("POST", False, 1), ("POST", True, 2), ("PUT", True, 2), ("DELETE", False, 1)],
 )
 async def test_only_what_may_be_repeated_is(
-    http: Http, wire: aioresponses, method: HttpMethod, repeat: bool | None, sent: int
+    http: Http, wire: aioresponses, method: HttpMethod, repeat: bool, sent: int
 ) -> None:
     wire.add(f"{URL}/x", method, exception=aiohttp.ServerDisconnectedError())
     wire.add(f"{URL}/x", method, payload={"fine": True})
+    call = http.get("/x", "asking") if method == "GET" else http.send(method, "/x", "asking", repeat=repeat)
 
     if sent == 2:
-        assert (await http.call(method, "/x", "asking", repeat=repeat)).body == {"fine": True}
+        assert (await call).body == {"fine": True}
     else:
         with pytest.raises(NoAnswerError):
-            await http.call(method, "/x", "asking", repeat=repeat)
+            await call
     assert sum(len(calls) for calls in wire.requests.values()) == sent
 
 
@@ -89,7 +90,7 @@ async def test_a_slow_answer_is_not_asked_for_twice(http: Http, wire: aiorespons
     wire.get(f"{URL}/x", exception=TimeoutError(), repeat=True)
 
     with pytest.raises(NoAnswerError):
-        await http.call("GET", "/x", "asking")
+        await http.get("/x", "asking")
 
     assert sum(len(calls) for calls in wire.requests.values()) == 1
 
@@ -98,7 +99,7 @@ async def test_a_cancelled_call_is_cancelled(http: Http, wire: aioresponses) -> 
     wire.get(f"{URL}/x", exception=asyncio.CancelledError())
 
     with pytest.raises(asyncio.CancelledError):
-        await http.call("GET", "/x", "asking")
+        await http.get("/x", "asking")
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b"<html>"])
@@ -106,13 +107,13 @@ async def test_what_is_no_json_is_transient(http: Http, wire: aioresponses, body
     wire.get(f"{URL}/x", body=body)
 
     with pytest.raises(TransientError, match="not JSON"):
-        await http.call("GET", "/x", "asking")
+        await http.get("/x", "asking")
 
 
 async def test_an_empty_answer_is_nothing(http: Http, wire: aioresponses) -> None:
     wire.put(f"{URL}/x", status=202, body=b"")
 
-    assert (await http.call("PUT", "/x", "asking")).body is None
+    assert (await http.send("PUT", "/x", "asking")).body is None
 
 
 async def test_fewer_bytes_than_announced_are_incomplete(http: Http, wire: aioresponses) -> None:

@@ -15,8 +15,8 @@ from PIL import Image
 from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
+from sweep.servers.credentials import Credentials
 from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.http import Credentials
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items

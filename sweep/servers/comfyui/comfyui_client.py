@@ -42,17 +42,17 @@ from sweep.servers.base import (
     Submission,
     Ticket,
 )
-from sweep.servers.http import (
-    LARGEST_SCHEMA,
-    Credentials,
+from sweep.servers.credentials import Credentials, ServerAddress
+from sweep.servers.http import LARGEST_SCHEMA, Http, Timings, read_input_image
+from sweep.servers.tracker import (
     EventConnection,
-    Http,
-    ServerAddress,
-    Timings,
-    read_input_image,
+    ItemState,
+    ItemTracker,
+    TrackedItem,
+    TrackedServer,
+    cancellation_error,
 )
-from sweep.servers.responses import as_integer, mapping, sequence, shorten, text
-from sweep.servers.tracker import ItemState, ItemTracker, TrackedItem, TrackedServer, cancellation_error
+from sweep.servers.untrusted_json import as_integer, mapping, sequence, shorten, text
 from sweep.workflow import (
     Graph,
     ImageRef,
@@ -316,7 +316,7 @@ class ComfyUI(TrackedServer):
 
     async def _read_nodes(self) -> None:
         async with self._reading:
-            answer = await self._http.call("GET", "/object_info", "reading its node types", limit=LARGEST_SCHEMA)
+            answer = await self._http.get("/object_info", "reading its node types", limit=LARGEST_SCHEMA)
             document = mapping(answer.body)
             try:
                 self._schemas = await asyncio.to_thread(read_object_info, document)
@@ -379,7 +379,7 @@ class ComfyUI(TrackedServer):
 
     async def _post(self, graph: Graph, body: Mapping[str, Any], what: str) -> dict[str, Any]:
         """Post a prompt; return the answer. Raises VariationError or MissingModelError where it is refused."""
-        answer = await self._http.call("POST", "/prompt", what, body=body, also=(400,))
+        answer = await self._http.send("POST", "/prompt", what, body=body, also=(400,))
         told = mapping(answer.body)
         if answer.status == 400:
             error = read_refusal(told, _models(graph))
@@ -471,7 +471,7 @@ class ComfyUI(TrackedServer):
 
     async def _queued(self) -> list[tuple[str, bool]]:
         """Return the ids of all prompts in the queue, and whether they are running."""
-        answer = mapping((await self._http.call("GET", "/queue", "reading its queue")).body)
+        answer = mapping((await self._http.get("/queue", "reading its queue")).body)
         running, pending = sequence(answer.get("queue_running")), sequence(answer.get("queue_pending"))
         entries = [(entry, True) for entry in running] + [(entry, False) for entry in pending]
         known = [(entry, is_running) for entry, is_running in entries if isinstance(entry, list) and len(entry) > 3]
@@ -480,7 +480,7 @@ class ComfyUI(TrackedServer):
         return [(str(entry[1]), is_running) for entry, is_running in known]
 
     async def _history(self, batch_id: str) -> dict[str, Any] | None:
-        answer = await self._http.call("GET", f"/history/{batch_id}", "reading an item")
+        answer = await self._http.get(f"/history/{batch_id}", "reading an item")
         return mapping(mapping(answer.body).get(batch_id)) or None
 
     async def _files(self, batch_id: str, outputs: Sequence[str]) -> tuple[ServerImage, ...]:
@@ -526,10 +526,10 @@ class ComfyUI(TrackedServer):
 
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
         what = "cancelling"
-        await self._http.call("POST", "/queue", what, body={"delete": list(batch_ids)}, repeat=True)
+        await self._http.send("POST", "/queue", what, body={"delete": list(batch_ids)}, repeat=True)
         running = {batch_id for batch_id, is_running in await self._queued() if is_running}
         for batch_id in running.intersection(batch_ids):
-            await self._http.call("POST", "/interrupt", what, body={"prompt_id": batch_id}, repeat=True)
+            await self._http.send("POST", "/interrupt", what, body={"prompt_id": batch_id}, repeat=True)
 
     async def loaded(self) -> frozenset[str]:
         """See `Server.loaded`: the main models of the last item of ours."""
@@ -547,7 +547,7 @@ class ComfyUI(TrackedServer):
 async def comfyui_version(http: Http) -> str | None:
     """Ask whether a ComfyUI answers; return its version, or None for something else."""
     try:
-        answer = await http.call("GET", "/system_stats", "asking who answers", also=(400, 401, 403, 404, 405, 422))
+        answer = await http.get("/system_stats", "asking who answers", also=(400, 401, 403, 404, 405, 422))
     except TransientError as error:
         if error.kind == "BadAnswer":  # an InvokeAI answers every path it does not know with its page
             return None

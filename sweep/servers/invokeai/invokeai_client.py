@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import Credentials, Http, ServerAddress, Timings
+from sweep.servers.credentials import Credentials, ServerAddress
+from sweep.servers.http import Http, Timings
 from sweep.servers.invokeai.item_results import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
 from sweep.servers.invokeai.sessions_api import SessionsApi
-from sweep.servers.responses import mapping
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
+from sweep.servers.untrusted_json import mapping
 from sweep.workflow import Graph, Model, NodeSchemas
 
 
@@ -79,7 +80,10 @@ class InvokeAI(TrackedServer):
         return await self._resources.models.read()
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        return await self._resources.fetch(image, limit)
+        data = await self._resources.gallery.fetch_image(image.name, limit)
+        if data is None:
+            raise TransientError(f"{self.url} does not have the image any more.", kind="ImageGone", most_attempts=2)
+        return data
 
     async def loaded(self) -> frozenset[str]:
         """See `Server.loaded`: the models loaded last, as far as events and submissions name them."""
@@ -134,15 +138,15 @@ class InvokeAI(TrackedServer):
         return await self._api.others_waiting(ours)
 
     async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
-        found = [name for name in dict.fromkeys(uploads) if await self._resources.is_unused(name)]
+        found = [name for name in dict.fromkeys(uploads) if await self._resources.gallery.is_unused(name)]
         for item_id, batch_id in items.items():
             session = await self._api.read_session(item_id, batch_id)
             own, names = str(session.get("id")), intermediate_images(session)
-            found += [name for name in names if await self._resources.is_unused(name, made_by=own)]
+            found += [name for name in names if await self._resources.gallery.is_unused(name, made_by=own)]
         return list(dict.fromkeys(found))
 
     async def delete_images(self, names: Sequence[str]) -> int:
-        return sum([await self._resources.delete_image(name) for name in names])
+        return sum([await self._resources.gallery.delete_image(name) for name in names])
 
 
 async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:
@@ -151,10 +155,10 @@ async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:
     Raises ServerUnsupportedError where it speaks neither.
     """
     what, also = "asking which API it speaks", (400, 401, 403, 404, 405, 422)
-    queue = await http.call("GET", f"/api/v1/queue/{quote(queue_id, safe='')}/status", what, also=also)
+    queue = await http.get(f"/api/v1/queue/{quote(queue_id, safe='')}/status", what, also=also)
     if queue.status in (401, 403) or "queue" in mapping(queue.body):
         return "queue"
-    sessions = await http.call("GET", "/api/v1/sessions/", what, also=also)
+    sessions = await http.get("/api/v1/sessions/", what, also=also)
     if sessions.status == 404:
         url = http.address.url
         raise ServerUnsupportedError(f"{url} answers, but speaks no API of InvokeAI's.")

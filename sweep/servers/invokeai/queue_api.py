@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
-from sweep.servers.http import Http
+from sweep.servers.http import BAD_REQUEST, Http
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
-from sweep.servers.responses import BAD_REQUEST, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
+from sweep.servers.untrusted_json import as_integer, bad_answer, integers, mapping, number, sequence, text
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
 ORIGIN = "sweep"
@@ -38,7 +38,7 @@ class QueueApi:
         self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
-        answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404,))
+        answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404,))
         about = mapping(answer.body)
         version = text(about.get("version"))
         if version is None:
@@ -68,7 +68,7 @@ class QueueApi:
 
     async def _ask(self, path: str) -> Any:
         """Return the answer to a question that older servers, or accounts without rights, do not get answered."""
-        answer = await self._http.call("GET", path, "asking what it can do", also=(401, 403, 404, 405))
+        answer = await self._http.get(path, "asking what it can do", also=(401, 403, 404, 405))
         return answer.body if answer.status == 200 else None
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
@@ -132,19 +132,18 @@ class QueueApi:
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
         """Return the session of an item; nothing where the server has no such item, or another's under this id."""
         path = f"{self._path}/i/{quote(item_id, safe='')}"
-        answer = await self._http.call("GET", path, "looking for what an item made", also=NOT_FOUND)
+        answer = await self._http.get(path, "looking for what an item made", also=NOT_FOUND)
         item = mapping(answer.body) if answer.status == 200 else {}
         return mapping(item.get("session")) if item.get("batch_id") == batch_id else {}
 
     async def counts(self, also: Sequence[int] = ()) -> tuple[int, dict[str, Any]]:
         """Return the HTTP status and the counts of the whole queue."""
-        answer = await self._http.call("GET", f"{self._path}/status", "reading its queue", also=also)
+        answer = await self._http.get(f"{self._path}/status", "reading its queue", also=also)
         return answer.status, mapping(mapping(answer.body).get("queue"))
 
     async def counts_of_destination(self, destination: str) -> dict[str, Any] | None:
         """Return the counts of our items; None where the server is too old to tell (before 5.0)."""
-        answer = await self._http.call(
-            "GET",
+        answer = await self._http.get(
             f"{self._path}/counts_by_destination",
             "counting our items",
             params={"destination": destination},
@@ -155,7 +154,7 @@ class QueueApi:
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
         """Post one batch, once. The caller has to look at how many were enqueued."""
         body = {"prepend": prepend, "batch": {"runs": 1, "origin": ORIGIN, **batch}}
-        answer = await self._http.call("POST", f"{self._path}/enqueue_batch", "submitting an item", body=body)
+        answer = await self._http.send("POST", f"{self._path}/enqueue_batch", "submitting an item", body=body)
         return mapping(answer.body)
 
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
@@ -189,7 +188,7 @@ class QueueApi:
         self._tracker.request_states()
 
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
-        await self._http.call(
+        await self._http.send(
             "PUT",
             f"{self._path}/cancel_by_batch_ids",
             "cancelling",
@@ -199,7 +198,7 @@ class QueueApi:
 
     async def batch_counts(self, batch_id: str) -> dict[str, Any]:
         """Return how many items of a batch are in which state. An unknown batch has all zeros, and never existed."""
-        answer = await self._http.call("GET", f"{self._path}/b/{quote(batch_id, safe='')}/status", "asking for a batch")
+        answer = await self._http.get(f"{self._path}/b/{quote(batch_id, safe='')}/status", "asking for a batch")
         return mapping(answer.body)
 
     async def find(self, batch_id: str) -> str | None:
@@ -241,15 +240,13 @@ class QueueApi:
 
     async def _page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
         what = "looking for an item"
-        answer = await self._http.call("GET", f"{self._path}/list", what, params=params, also=NOT_FOUND)
+        answer = await self._http.get(f"{self._path}/list", what, params=params, also=NOT_FOUND)
         page = mapping(answer.body)
         return [mapping(item) for item in sequence(page.get("items"))], page.get("has_more") is True
 
     async def item(self, item_id: str) -> dict[str, Any]:
         """Return the whole item. Raises ItemLostError where the server has none of that id."""
-        answer = await self._http.call(
-            "GET", f"{self._path}/i/{quote(item_id, safe='')}", "reading an item", also=(404, 500)
-        )
+        answer = await self._http.get(f"{self._path}/i/{quote(item_id, safe='')}", "reading an item", also=(404, 500))
         if answer.status == 200:
             return mapping(answer.body)
         said = str(mapping(answer.body).get("detail"))
@@ -274,7 +271,7 @@ class QueueApi:
 
     async def _report_pause(self, items: Sequence[TrackedItem]) -> None:
         """Tell those who wait that nothing will be rendered before somebody resumes the queue."""
-        answer = await self._http.call("GET", f"{self._path}/status", "reading its queue")
+        answer = await self._http.get(f"{self._path}/status", "reading its queue")
         if mapping(mapping(answer.body).get("processor")).get("is_started") is False:
             reason = f"the queue of {self._http.address.name} is paused (resume it in its Queue tab)"
             for item in items:
@@ -284,7 +281,7 @@ class QueueApi:
         numbers = [int(item) for item in ids if item.isdecimal()]
         found: dict[str, ItemState] = {}
         for start in range(0, len(numbers), MOST_IDS):
-            answer = await self._http.call(
+            answer = await self._http.send(
                 "POST",
                 f"{self._path}/item_summaries_by_ids",
                 "asking how far items are",

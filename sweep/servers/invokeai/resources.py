@@ -1,13 +1,12 @@
-"""Models, uploads, and graphs with a server's ids; boards, gallery images and library workflows that people keep."""
+"""Resources of an InvokeAI: its models and the input images on it, and graphs with its own ids of these."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
 
@@ -19,10 +18,11 @@ from sweep.errors import (
     WorkflowError,
     did_you_mean,
 )
-from sweep.servers.base import ItemEnded, MissingModelError, ServerImage, Submission
-from sweep.servers.http import LARGEST_SCHEMA, Http, Response, path_part, read_input_image
+from sweep.servers.base import ItemEnded, MissingModelError, Submission
+from sweep.servers.http import LARGEST_SCHEMA, Http, Response, read_input_image
+from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.item_results import IMAGE_GONE
-from sweep.servers.responses import mapping, sequence, text
+from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -36,79 +36,6 @@ from sweep.workflow import (
     node_schemas,
     write_graph,
 )
-
-_BOARDS: Final = "/api/v1/boards/"
-_WORKFLOWS: Final = "/api/v1/workflows/"
-_PAGE: Final = 100  # images or workflows of one answer
-_MOST: Final = 100  # pages: a server that never ends its list is not read on
-
-
-class InvokeAIGallery:
-    """See `Gallery`."""
-
-    def __init__(self, http: Http, locate_file: Callable[[str], str]) -> None:
-        self._http = http
-        self._locate_file = locate_file  # the path of an image's file on the server, by its name
-        self._boards: dict[str, str] = {}
-        self._lock = asyncio.Lock()
-
-    async def boards(self) -> dict[str, str]:
-        """See `Gallery.boards`; of several with one name the first counts."""
-        answer = await self._http.call("GET", _BOARDS, "reading its boards", params={"all": "true"})
-        listed = [mapping(board) for board in reversed(sequence(answer.body))]
-        found = [(text(board.get("board_name")), text(board.get("board_id"))) for board in listed]
-        return {name: key for name, key in found if name and key}
-
-    async def make_board(self, name: str) -> str:
-        """Return the id of the board of this name, which is made once where it is missing."""
-        async with self._lock:
-            if name not in self._boards:
-                self._boards[name] = (await self.boards()).get(name) or await self._make(name)
-            return self._boards[name]
-
-    async def _make(self, name: str) -> str:
-        answer = await self._http.call("POST", _BOARDS, "making a board", params={"board_name": name})
-        board_id = text(mapping(answer.body).get("board_id"))
-        if board_id is None:
-            raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
-        return board_id
-
-    async def list_images(self, board_id: str) -> list[str]:
-        wanted = {"board_id": board_id, "is_intermediate": "false", "order_dir": "ASC", "starred_first": "false"}
-        found: list[tuple[str, str]] = []
-        for page in range(_MOST):
-            params = {**wanted, "offset": str(page * _PAGE), "limit": str(_PAGE)}
-            answer = await self._http.call("GET", "/api/v1/images/", "reading the images of a board", params=params)
-            items = [mapping(item) for item in sequence(mapping(answer.body).get("items"))]
-            found += [(text(item.get("created_at")) or "", text(item.get("image_name")) or "") for item in items]
-            if len(items) < _PAGE:
-                break
-        return [name for _, name in sorted(found) if name]
-
-    async def fetch_image(self, name: str, limit: int) -> bytes | None:
-        return await self._http.download(self._locate_file(name), "downloading an image of its gallery", limit)
-
-    async def workflows(self) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
-        for page in range(_MOST):
-            params = {"page": str(page), "per_page": str(_PAGE)}
-            answer = await self._http.call(
-                "GET", _WORKFLOWS, "reading its library of workflows", params=params, also=(404,), limit=LARGEST_SCHEMA
-            )
-            if answer.status == 404:
-                raise ServerUnsupportedError(f"{self._http.address.url} has no library of workflows.")
-            items = [mapping(item) for item in sequence(mapping(answer.body).get("items"))]
-            found += [(text(item.get("workflow_id")) or "", text(item.get("name")) or "") for item in items]
-            if len(items) < _PAGE:
-                break
-        return found
-
-    async def fetch_workflow(self, workflow_id: str) -> Json:
-        path = f"{_WORKFLOWS}i/{path_part(workflow_id)}"
-        answer = await self._http.call("GET", path, "reading a workflow", limit=LARGEST_SCHEMA)
-        workflow: Json = mapping(answer.body).get("workflow")
-        return workflow
-
 
 MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
 
@@ -138,12 +65,10 @@ class ServerModels:
 
     async def read(self) -> tuple[Model, ...]:
         """Return the models as they are now."""
-        answer = await self._http.call(
-            "GET", "/api/v2/models/", "reading its models", also=(404,), limit=LARGEST_SCHEMA
-        )
+        answer = await self._http.get("/api/v2/models/", "reading its models", also=(404,), limit=LARGEST_SCHEMA)
         self._keyed = answer.status != 404
         if not self._keyed:
-            answer = await self._http.call("GET", "/api/v1/models/", "reading its models", limit=LARGEST_SCHEMA)
+            answer = await self._http.get("/api/v1/models/", "reading its models", limit=LARGEST_SCHEMA)
         found = read_models(answer.body)
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
@@ -188,29 +113,14 @@ class ServerModels:
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePaths:
-    """Where a server has its images."""
-
-    upload: str = "/api/v1/images/upload"
-    one: str = "/api/v1/images/i/"
-
-    def file(self, name: str) -> str:
-        """Return the path of the image's file. Raises VariationError for a name that cannot be one."""
-        return f"{self.one}{path_part(name)}/full"
-
-
-BEFORE_3_1 = ImagePaths(upload="/api/v1/images/", one="/api/v1/images/")
-
-
 class Uploads:
     """`remembered` maps an image's SHA-256 to its name on this server; what earlier processes left in it is checked
     against the server before it is used (somebody may have deleted the image there).
     """
 
-    def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
-        self.paths = ImagePaths()
+    def __init__(self, http: Http, gallery: InvokeAIGallery, remembered: MutableMapping[str, str]) -> None:
         self._http = http
+        self._gallery = gallery
         self.remembered = remembered
         self._sure: dict[str, str] = {}
         self._named: dict[str, bool] = {}  # images that graphs name themselves
@@ -224,7 +134,7 @@ class Uploads:
         async with self._locks.setdefault(sha256, asyncio.Lock()):
             if sha256 not in self._sure:
                 known = self.remembered.get(sha256)
-                if known is None or not await self._exists(known):
+                if known is None or not await self._gallery.has(known):
                     known = await self._upload(sha256, path)
                 self._sure[sha256] = self.remembered[sha256] = known
             return self._sure[sha256]
@@ -241,18 +151,8 @@ class Uploads:
     async def has(self, name: str) -> bool:
         """Tell whether the server has an image of this name; it is asked once."""
         if name not in self._named:
-            self._named[name] = await self._exists(name)
+            self._named[name] = await self._gallery.has(name)
         return self._named[name]
-
-    async def _exists(self, name: str) -> bool:
-        try:
-            part = path_part(name)
-        except VariationError:
-            return False
-        answer = await self._http.call(
-            "GET", f"{self.paths.one}{part}", "looking for an input image", also=(400, 404, 422)
-        )
-        return answer.status == 200
 
     async def _upload(self, sha256: str, path: Path | None) -> str:
         content, ending = await read_input_image(sha256, path)
@@ -274,7 +174,7 @@ class Uploads:
         for last in (False, True):
             try:
                 return await self._http.post_form(
-                    self.paths.upload,
+                    self._gallery.upload_path,
                     "uploading an input image",
                     form,
                     {"image_category": "user", "is_intermediate": "false"},
@@ -350,9 +250,9 @@ class ServerResources:
     """
 
     def __init__(self, http: Http, remembered: MutableMapping[str, str]) -> None:
-        self.uploads = Uploads(http, remembered)
+        self.gallery = InvokeAIGallery(http)
+        self.uploads = Uploads(http, self.gallery, remembered)
         self.models = ServerModels(http)
-        self.gallery = InvokeAIGallery(http, lambda name: self.uploads.paths.file(name))
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._needs_of: OrderedDict[str, frozenset[Ref]] = OrderedDict()  # batch → what its graph needs
@@ -363,7 +263,7 @@ class ServerResources:
         """Return the node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
         async with self._schemas_lock:
             if self._schemas is None:
-                answer = await self._http.call("GET", "/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
+                answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
                 try:
                     self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
                 except WorkflowError as fault:
@@ -428,32 +328,6 @@ class ServerResources:
         key = config.get("key") if isinstance(config, dict) else None
         if isinstance(key, str) and key:
             self._hold(key)
-
-    async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        data = await self._http.download(self.uploads.paths.file(image.name), "downloading an image", limit)
-        if data is None:
-            raise TransientError(
-                f"{self._http.address.url} does not have the image any more.", kind="ImageGone", most_attempts=2
-            )
-        return data
-
-    async def is_unused(self, name: str, made_by: str | None = None) -> bool:
-        """Tell whether the server has the image and nobody kept it: starred it or put it on a board.
-
-        With `made_by`, a session's id: whether that made it and it is an intermediate still.
-        """
-        path = f"{self.uploads.paths.one}{path_part(name)}"
-        answer = await self._http.call("GET", path, "looking for what a run left", also=(400, 404, 422))
-        about = mapping(answer.body) if answer.status == 200 else {}
-        if not about or about.get("starred") or about.get("board_id"):
-            return False
-        return made_by is None or (about.get("session_id") == made_by and about.get("is_intermediate") is True)
-
-    async def delete_image(self, name: str) -> bool:
-        """Delete an image; False where it was gone."""
-        path = f"{self.uploads.paths.one}{path_part(name)}"
-        answer = await self._http.call("DELETE", path, "deleting what a run left", also=(404,))
-        return answer.status == 200
 
     def loaded(self) -> frozenset[str]:
         return frozenset(self._loaded)

@@ -18,10 +18,10 @@ from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, T
 from sweep.servers.http import Http
 from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
-from sweep.servers.invokeai.resources import BEFORE_3_1, ServerResources
+from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
-from sweep.servers.responses import mapping, number, sequence, text
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
+from sweep.servers.untrusted_json import mapping, number, sequence, text
 
 PATH = "/api/v1/sessions/"
 PAGE = 50
@@ -51,11 +51,10 @@ class SessionsApi:
         self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
-        answer = await self._http.call("GET", "/api/v1/app/version", "asking for its version", also=(404, 405))
+        answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
         about = mapping(answer.body)
         version = text(about.get("version")) or "unknown"
-        if version.startswith("3.0"):
-            self._resources.uploads.paths = BEFORE_3_1
+        self._resources.gallery.is_before_3_1 = version.startswith("3.0")
         await self.find_shape()
         return ServerInfo(
             name=self._http.address.name,
@@ -162,12 +161,12 @@ class SessionsApi:
     async def find_shape(self) -> None:
         """Post an empty graph, which is never started: only the portable shape says that it is not complete."""
         body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}
-        answer = await self._http.call("POST", PATH, "asking which sessions it has", body=body, also=(422,))
+        answer = await self._http.send("POST", PATH, "asking which sessions it has", body=body, also=(422,))
         self.portable = "is_complete" in mapping(answer.body)
 
     async def create(self, graph: Mapping[str, Any], what: str = "submitting an item") -> str:
         """Create a session for the graph without starting it; return its id. Raises VariationError with the reasons."""
-        answer = await self._http.call("POST", PATH, what, body={"graph": graph} if self.portable else graph)
+        answer = await self._http.send("POST", PATH, what, body={"graph": graph} if self.portable else graph)
         session_id = text(mapping(answer.body).get("id"))
         if session_id is None:
             raise TransientError(f"{self._url} gave no id for a session.", kind="BadAnswer")
@@ -177,16 +176,16 @@ class SessionsApi:
         """Run a session to its end; one that ended already is left alone."""
         params = {} if self.portable else {"all": "true"}
         path = f"{_path(session_id)}/invoke"
-        await self._http.call("PUT", path, "starting an item", params=params, also=(400,))
+        await self._http.send("PUT", path, "starting an item", params=params, also=(400,))
 
     async def _cancel(self, session_id: str) -> None:
         """Cancel a session; the server ignores an unknown one, or one that ended."""
         path = f"{_path(session_id)}/invoke"
-        await self._http.call("DELETE", path, "cancelling", also=(400, 404), repeat=True)
+        await self._http.send("DELETE", path, "cancelling", also=(400, 404), repeat=True)
 
     async def read(self, session_id: str) -> dict[str, Any]:
         """Return the session. Raises ItemLostError where the server has none of that id."""
-        answer = await self._http.call("GET", _path(session_id), "reading an item", also=(404, 422))
+        answer = await self._http.get(_path(session_id), "reading an item", also=(404, 422))
         if answer.status != 200:
             raise ItemLostError(f"{self._url} does not know session {session_id}.")
         return mapping(answer.body)
@@ -205,7 +204,7 @@ class SessionsApi:
         """Return the session whose graph bears this id; None without one, or where the server lists no sessions."""
         for page in range(MOST_PAGES):
             params = {"page": str(page), "per_page": str(PAGE), "query": batch_id}
-            answer = await self._http.call("GET", PATH, "looking for an item", params=params, also=_ABSENT)
+            answer = await self._http.get(PATH, "looking for an item", params=params, also=_ABSENT)
             listed = mapping(answer.body)
             sessions = [mapping(entry) for entry in sequence(listed.get("items"))]
             for session in sessions:
@@ -220,7 +219,7 @@ class SessionsApi:
         told = list(session_images(session, outputs))
         if told or not self.portable:
             return told
-        answer = await self._http.call("GET", f"{_path(session_id)}/images", "listing images", also=_ABSENT)
+        answer = await self._http.get(f"{_path(session_id)}/images", "listing images", also=_ABSENT)
         source = mapping(session.get("prepared_source_mapping"))
         return listed_images(sequence(answer.body), source, outputs)
 

@@ -35,8 +35,9 @@ from sweep.servers.base import (
     Submission,
     Ticket,
 )
+from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.http import Timings, find_credentials
+from sweep.servers.http import Timings
 from sweep.version import VERSION
 from sweep.workflow import Graph
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.util
 import logging
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from sweep.errors import ItemLostError, ServerUnreachableError, SweepError, TransientError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.http import read_input_image
 from sweep.servers.ray.agent import (
     Agent,
     AgentDescription,
@@ -140,8 +140,8 @@ class RayServer:
         if not images:
             return
         for sha256 in await self._ask("lacking", tuple(images)):
-            content = await asyncio.to_thread(_read_image, images[sha256], sha256)
-            await self._ask("keep", sha256, images[sha256].suffix, content)
+            content, suffix = await read_input_image(sha256, images[sha256], is_raw=True)
+            await self._ask("keep", sha256, suffix, content)
 
     async def _renew(self) -> None:
         while True:
@@ -218,19 +218,6 @@ def restore_error(data: ErrorData) -> SweepError:
     error.args = arguments
     vars(error).update(state)
     return error
-
-
-def _read_image(path: Path, sha256: str) -> bytes:
-    """Read an input image. Raises VariationError where it cannot be read, or is not the one that was planned."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise VariationError(
-            f"{path.name}: the input image cannot be read ({error.strerror})", kind="MissingFile"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise VariationError(f"{path.name}: the input image was changed after the plan was made", kind="ChangedFile")
-    return content
 
 
 def _first_line(failure: BaseException) -> str:

@@ -15,7 +15,7 @@ import pytest
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
 from sweep.servers import ComfyUI, ConnectOptions, ItemEnded, ItemEvent, MissingModelError, Submission, Ticket, connect
 from sweep.servers.comfyui.comfyui_client import ended_by_history, image_query, read_refusal
-from sweep.servers.http import Credentials
+from sweep.servers.credentials import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
 from tests.servers.conftest import QUICK as CLIENT
 from tests.support.fake_comfyui import FakeComfyUI, fake_comfyui

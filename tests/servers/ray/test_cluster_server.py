@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from asyncio import to_thread
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from PIL import Image
 
-from sweep.errors import OverloadedError, ServerUnreachableError, SweepError
+from sweep.errors import OverloadedError, ServerUnreachableError, SweepError, VariationError
+from sweep.image_conversion import hash_prepared
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray.agent import AgentSettings
 from sweep.servers.ray.cluster import RayServer, SharingRayServer, restore_error, start_agent, stop_agent
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
-from sweep.workflow import ModelRef
+from sweep.workflow import Graph, ModelRef
 from tests.support.ray_cluster import RayCluster, needs_ray
 from tests.support.scenes import PATIENT, subject
 
@@ -47,6 +50,29 @@ def test_errors_cross_whole() -> None:
     ):
         again = restore_error((type(error), error.args, dict(vars(error))))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+async def test_an_image_that_the_server_is_sent_upright_goes_to_the_agent_as_it_lies_there(tmp_path: Path) -> None:
+    """Its hash is that of the converted image: the agent's client converts it."""
+    path = tmp_path / "turned.JPG"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 8)).save(path, exif=exif)
+    kept: list[Any] = []
+
+    class Asked(RayServer):
+        async def _ask(self, method: str, *arguments: Any) -> Any:
+            if method == "keep":
+                kept.append(arguments)
+            return [None] if method == "check" else arguments[0]
+
+    sha256 = hash_prepared(hashlib.sha256(path.read_bytes()).hexdigest())
+    await Asked("gpu1").check([Graph({})], {sha256: path})
+
+    assert kept == [(sha256, ".jpg", path.read_bytes())]
+    path.write_bytes(b"another")
+    with pytest.raises(VariationError, match="changed"):
+        await Asked("gpu1").check([Graph({})], {sha256: path})
 
 
 @needs_ray

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import OverloadedError, ServerError, ServerRefusedError, SweepError, TransientError, VariationError
-from sweep.servers import responses as faults
+from sweep.servers import http as faults
 from tests.servers.fake import payload
 
 URL = "http://gpu1:9090"

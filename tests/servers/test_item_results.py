@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
-from sweep.servers import responses as reading
-from sweep.servers.invokeai import item_results as session_results
-from sweep.servers.invokeai import resources
+from sweep.servers import untrusted_json as reading
+from sweep.servers.invokeai import item_results, resources
 from tests.servers.fake import payload
 
 ANYTHING = st.recursive(
@@ -26,7 +25,7 @@ ANYTHING = st.recursive(
 def test_a_completed_item_gives_its_image_by_output_node() -> None:
     item = payload("item_completed_6_14")
 
-    end = session_results.read_end(item, ("l",), asked=False)
+    end = item_results.read_end(item, ("l",), asked=False)
 
     assert end.status == "completed"
     assert end.error is None
@@ -37,7 +36,7 @@ def test_a_completed_item_gives_its_image_by_output_node() -> None:
 def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    images = session_results.session_images(session, ("inv", "pass", "bl"))
+    images = item_results.session_images(session, ("inv", "pass", "bl"))
 
     assert [(i.node, i.iteration, i.width) for i in images] == [
         ("inv", 0, 64),
@@ -52,9 +51,9 @@ def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() ->
 def test_a_collection_alone_brings_its_images_in_order() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    passed = session_results.session_images(session, ("pass",))
+    passed = item_results.session_images(session, ("pass",))
 
-    own = session_results.session_images(session, ("inv",))
+    own = item_results.session_images(session, ("inv",))
     assert {image.name for image in passed} == {image.name for image in own}
     assert [image.iteration for image in passed] == [0, 1, 2]
 
@@ -63,7 +62,7 @@ def test_two_outputs_that_the_cache_gave_one_image_both_have_it() -> None:
     result = {"type": "image_output", "image": {"image_name": "one.png"}, "width": 1, "height": 1}
     session = {"results": {"p": result, "q": result}, "prepared_source_mapping": {"p": "a", "q": "b"}}
 
-    assert [(i.node, i.name) for i in session_results.session_images(session, ("a", "b"))] == [
+    assert [(i.node, i.name) for i in item_results.session_images(session, ("a", "b"))] == [
         ("a", "one.png"),
         ("b", "one.png"),
     ]
@@ -74,11 +73,11 @@ def test_without_named_outputs_every_shown_node_counts() -> None:
     session["graph"]["nodes"]["bl"]["is_intermediate"] = True
     session["graph"]["nodes"]["pass"]["is_intermediate"] = True
 
-    assert {image.node for image in session_results.session_images(session, ())} == {"inv"}
+    assert {image.node for image in item_results.session_images(session, ())} == {"inv"}
 
 
 def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches() -> None:
-    end = session_results.read_end(payload("item_failed_6_14"), ("b", "l"), asked=False)
+    end = item_results.read_end(payload("item_failed_6_14"), ("b", "l"), asked=False)
 
     assert end.status == "failed"
     assert isinstance(end.error, VariationError)
@@ -89,7 +88,7 @@ def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches
 
 
 def test_an_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
-    end = session_results.read_end(payload("item_failed_image_6_14"), ("l",), asked=False)
+    end = item_results.read_end(payload("item_failed_image_6_14"), ("l",), asked=False)
 
     assert isinstance(end.error, TransientError)
     assert (end.error.kind, end.failed_node) == ("ImageRecordNotFoundException", "i")
@@ -98,12 +97,12 @@ def test_an_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
 def test_out_of_memory_is_no_fault_of_the_variation() -> None:
     item = {**payload("item_failed_6_14"), "error_type": "OutOfMemoryError", "error_message": "CUDA out of memory"}
 
-    assert isinstance(session_results.read_end(item, ("l",), asked=False).error, TransientError)
+    assert isinstance(item_results.read_end(item, ("l",), asked=False).error, TransientError)
 
 
 @pytest.mark.parametrize(("asked", "lost"), [(True, False), (False, True)])
 def test_a_cancelled_item_is_lost_unless_we_asked(asked: bool, lost: bool) -> None:
-    end = session_results.read_end(payload("item_canceled_6_14"), ("a",), asked=asked)
+    end = item_results.read_end(payload("item_canceled_6_14"), ("a",), asked=asked)
 
     assert end.status == "canceled"
     assert isinstance(end.error, ItemLostError) is lost
@@ -111,7 +110,7 @@ def test_a_cancelled_item_is_lost_unless_we_asked(asked: bool, lost: bool) -> No
 
 
 def test_times_are_utc_though_no_zone_is_written() -> None:
-    end = session_results.read_end(payload("item_completed_4_0"), ("l",), asked=False)
+    end = item_results.read_end(payload("item_completed_4_0"), ("l",), asked=False)
 
     assert end.queued_at == datetime(2024, 4, 2, 10, 0, 0, tzinfo=UTC)
     assert end.finished_at == datetime(2024, 4, 2, 10, 0, 9, tzinfo=UTC)
@@ -121,7 +120,7 @@ def test_times_are_utc_though_no_zone_is_written() -> None:
 
 
 def test_before_4_2_9_the_reason_is_the_last_line_of_a_traceback() -> None:
-    end = session_results.read_end(payload("item_failed_4_0"), ("l",), asked=False)
+    end = item_results.read_end(payload("item_failed_4_0"), ("l",), asked=False)
 
     assert end.error is not None
     assert (end.error.kind, end.error.message) == ("SizeError", "sizes differ: 8 and 16")
@@ -129,7 +128,7 @@ def test_before_4_2_9_the_reason_is_the_last_line_of_a_traceback() -> None:
 
 
 def test_an_error_without_any_reason_still_has_a_sentence() -> None:
-    end = session_results.read_end({"status": "failed", "session": {}}, (), asked=False)
+    end = item_results.read_end({"status": "failed", "session": {}}, (), asked=False)
 
     assert end.error is not None
     assert end.error.message
@@ -152,7 +151,7 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     item = {"status": "failed", "session": one, "error_type": other, "created_at": other, "error": one}
     session = {"results": one, "prepared_source_mapping": other, "prepared_iteration_paths": one, "errors": other}
 
-    session_results.read_end(item, ("l",), asked=False)
-    session_results.read_end({"status": other, "session": session}, (), asked=True)
+    item_results.read_end(item, ("l",), asked=False)
+    item_results.read_end({"status": other, "session": session}, (), asked=True)
     resources.read_models(one)
-    session_results.read_item_state(reading.mapping(one))
+    item_results.read_item_state(reading.mapping(one))

@@ -1,0 +1,146 @@
+"""Addresses of servers, and the credentials for them: tokens, e-mail and password, headers of a proxy."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sweep.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """`origin` is scheme, host and port; `prefix` a proxy's path, empty or `/like/this`."""
+
+    origin: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ServerAddress:
+        """Read an address.
+
+        Raises UsageError where it is no http address, or carries credentials (they would land in files).
+        """
+        whole = text.strip() if "://" in text else f"http://{text.strip()}"
+        try:
+            parts = urlsplit(whole)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("http://")
+        if parts.username is not None or parts.password is not None:
+            raise UsageError(
+                f"The address of {host} carries a name or password.",
+                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
+            )
+        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
+            harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
+            raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
+        if parts.query or parts.fragment:  # it would land in the journal with the command
+            raise UsageError(
+                f"The address of {host} carries a query.", hint="Leave it out. Set SWEEP_TOKEN for a token."
+            )
+        shown = f"[{host}]" if ":" in host else host
+        return cls(origin=f"{parts.scheme}://{shown}{f':{port}' if port else ''}", prefix=parts.path.rstrip("/"))
+
+    @property
+    def url(self) -> str:
+        return self.origin + self.prefix
+
+    @property
+    def name(self) -> str:
+        """Short, for rows and progress: `host:port`, with a proxy's prefix."""
+        return self.url.partition("://")[2]
+
+
+TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "SWEEP_CREDENTIALS"
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A token goes before e-mail and password. None of them is in the repr."""
+
+    token: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # that a proxy before the server wants
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no HTTP header can carry."""
+        for what, said in (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers)):
+            if _CONTROL.search(said):
+                raise UsageError(f"The {what} for a server holds a control character, such as a line break.")
+        for name, _ in self.headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise UsageError(f"{name!r} cannot be the name of a header.")
+
+    @property
+    def can_log_in(self) -> bool:
+        return bool(self.email and self.password)
+
+
+def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:
+    """Find the credentials for the server at `url`: its own section of the file, the environment, or the file's top.
+
+    The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
+
+        token = "…"                          # for every server
+        [servers."http://gpu1:9090"]
+        email = "me@example.org"
+        password = "…"
+        headers = {X-Api-Key = "…"}       # sent with every request
+
+    Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
+    """
+    path = file or (Path(environ[FILE]) if environ.get(FILE) else None)
+    document = _read(path) if path else {}
+    servers = document.get("servers")
+    own = servers.get(url) or servers.get(url.rstrip("/")) if isinstance(servers, dict) else None
+    return (
+        _of(own if isinstance(own, dict) else {})
+        or _of({"token": environ.get(TOKEN), "email": environ.get(EMAIL), "password": environ.get(PASSWORD)})
+        or _of(document)
+    )
+
+
+def _of(table: Mapping[str, Any]) -> Credentials | None:
+    values = {name: table.get(name) for name in ("token", "email", "password")}
+    token, email, password = (v.strip() if isinstance(v, str) and v else None for v in values.values())
+    found = Credentials(token=token, email=email, password=password)
+    headers = table.get("headers")
+    pairs = headers.items() if isinstance(headers, dict) else ()
+    found = replace(found, headers=tuple((str(name), str(value)) for name, value in pairs))
+    return found if found.token or found.can_log_in or found.headers else None
+
+
+_FORM: Final = (
+    'Write token = "…", or email = "…" and password = "…". '
+    'A line [servers."http://gpu1:9090"] before them keeps them for that server.'
+)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        mode = path.stat().st_mode
+        content = path.read_bytes()
+    except OSError as fault:
+        raise UsageError(f"{path}: the credentials file cannot be read ({fault.strerror}).") from None
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
+    try:
+        document = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise UsageError(f"{path}: the credentials file is not TOML.", hint=_FORM) from None
+    if document and not _of(document) and not isinstance(document.get("servers"), dict):
+        raise UsageError(f"{path}: the credentials file names no credentials.", hint=_FORM)
+    return document

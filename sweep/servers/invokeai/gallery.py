@@ -1,0 +1,135 @@
+"""The gallery of an InvokeAI: images by name, the boards they lie on, and the library of workflows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import quote
+
+from sweep.errors import ServerUnsupportedError, TransientError, VariationError
+from sweep.servers.http import LARGEST_SCHEMA, Http
+from sweep.servers.untrusted_json import mapping, sequence, text
+from sweep.workflow import Json
+
+_BOARDS: Final = "/api/v1/boards/"
+_IMAGES: Final = "/api/v1/images/"
+_WORKFLOWS: Final = "/api/v1/workflows/"
+_PAGE: Final = 100  # images or workflows of one answer
+_MOST: Final = 100  # pages: a server that never ends its list is not read on
+_LONGEST_NAME: Final = 255
+
+
+def path_part(name: str) -> str:
+    """Quote a server's name for something for use in a URL. Raises VariationError where it cannot be a name."""
+    is_plain = name.isprintable() and "/" not in name and "\\" not in name
+    if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not is_plain:
+        raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")
+    return quote(name, safe="")
+
+
+class InvokeAIGallery:
+    """See `Gallery`."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self.is_before_3_1 = False  # then the paths of images are shorter
+        self._boards: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def upload_path(self) -> str:
+        return _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload"
+
+    def image_path(self, name: str) -> str:
+        """Return the path of an image's record. Raises VariationError for a name that cannot be one."""
+        return f"{_IMAGES if self.is_before_3_1 else f'{_IMAGES}i/'}{path_part(name)}"
+
+    async def boards(self) -> dict[str, str]:
+        """See `Gallery.boards`; of several with one name the first counts."""
+        answer = await self._http.get(_BOARDS, "reading its boards", params={"all": "true"})
+        listed = [mapping(board) for board in reversed(sequence(answer.body))]
+        found = [(text(board.get("board_name")), text(board.get("board_id"))) for board in listed]
+        return {name: key for name, key in found if name and key}
+
+    async def make_board(self, name: str) -> str:
+        """Return the id of the board of this name, which is made once where it is missing."""
+        async with self._lock:
+            if name not in self._boards:
+                self._boards[name] = (await self.boards()).get(name) or await self._make(name)
+            return self._boards[name]
+
+    async def _make(self, name: str) -> str:
+        answer = await self._http.send("POST", _BOARDS, "making a board", params={"board_name": name})
+        board_id = text(mapping(answer.body).get("board_id"))
+        if board_id is None:
+            raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
+        return board_id
+
+    async def list_images(self, board_id: str) -> list[str]:
+        wanted = {"board_id": board_id, "is_intermediate": "false", "order_dir": "ASC", "starred_first": "false"}
+
+        async def read_page(page: int) -> Any:
+            params = {**wanted, "offset": str(page * _PAGE), "limit": str(_PAGE)}
+            return (await self._http.get(_IMAGES, "reading the images of a board", params=params)).body
+
+        images = await _read_pages(read_page)
+        found = [(text(image.get("created_at")) or "", text(image.get("image_name")) or "") for image in images]
+        return [name for _, name in sorted(found) if name]
+
+    async def fetch_image(self, name: str, limit: int) -> bytes | None:
+        return await self._http.download(f"{self.image_path(name)}/full", "downloading an image", limit)
+
+    async def has(self, name: str) -> bool:
+        """Tell whether there is an image of this name."""
+        try:
+            path = self.image_path(name)
+        except VariationError:
+            return False
+        answer = await self._http.get(path, "looking for an input image", also=(400, 404, 422))
+        return answer.status == 200
+
+    async def is_unused(self, name: str, made_by: str | None = None) -> bool:
+        """Tell whether the server has the image and nobody kept it: starred it or put it on a board.
+
+        With `made_by`, a session's id: whether that made it and it is an intermediate still.
+        """
+        answer = await self._http.get(self.image_path(name), "looking for what a run left", also=(400, 404, 422))
+        about = mapping(answer.body) if answer.status == 200 else {}
+        if not about or about.get("starred") or about.get("board_id"):
+            return False
+        return made_by is None or (about.get("session_id") == made_by and about.get("is_intermediate") is True)
+
+    async def delete_image(self, name: str) -> bool:
+        """Delete an image; False where it was gone."""
+        answer = await self._http.send("DELETE", self.image_path(name), "deleting what a run left", also=(404,))
+        return answer.status == 200
+
+    async def workflows(self) -> list[tuple[str, str]]:
+        async def read_page(page: int) -> Any:
+            params = {"page": str(page), "per_page": str(_PAGE)}
+            what = "reading its library of workflows"
+            answer = await self._http.get(_WORKFLOWS, what, params=params, also=(404,), limit=LARGEST_SCHEMA)
+            if answer.status == 404:
+                raise ServerUnsupportedError(f"{self._http.address.url} has no library of workflows.")
+            return answer.body
+
+        found = await _read_pages(read_page)
+        return [(text(workflow.get("workflow_id")) or "", text(workflow.get("name")) or "") for workflow in found]
+
+    async def fetch_workflow(self, workflow_id: str) -> Json:
+        path = f"{_WORKFLOWS}i/{path_part(workflow_id)}"
+        answer = await self._http.get(path, "reading a workflow", limit=LARGEST_SCHEMA)
+        workflow: Json = mapping(answer.body).get("workflow")
+        return workflow
+
+
+async def _read_pages(read_page: Callable[[int], Awaitable[Any]]) -> list[dict[str, Any]]:
+    """Read a list page by page, until one is not full."""
+    found: list[dict[str, Any]] = []
+    for page in range(_MOST):
+        items = [mapping(item) for item in sequence(mapping(await read_page(page)).get("items"))]
+        found += items
+        if len(items) < _PAGE:
+            break
+    return found
