@@ -41,7 +41,7 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
         "steps": Role("integer", "Denoising steps, at least 1.", low=1),
         "cfg_scale": Role("number", "How closely the prompt is followed (classifier-free guidance).", low=0),
         "scheduler": Role("name", "Name of the scheduler, as the server calls it (euler, dpmpp_2m_k, …)."),
-        "sampler": Role("name", "Name of the sampler, where a server has it apart from its noise schedule."),
+        "sampler": Role("name", "Name of the sampler, on servers that set the noise schedule separately."),
         "model": Role("model", "Main model: a name, name@base if the name is ambiguous, or the server's key."),
         "vae": Role("model", "VAE model; null uses the VAE of the main model.", optional=True),
         "image": Role("image", "The source image: a file path, or gallery:NAME for one on the server."),
@@ -50,7 +50,7 @@ ROLE_TABLE: Final[Mapping[str, Role]] = MappingProxyType(
         "lora": Role(
             "stack", "LoRA model, or a list of them; each a name or {name, weight}. null is none.", optional=True
         ),
-        "lora_weight": Role("number", "Weight of the LoRA; of several, those without a weight of their own."),
+        "lora_weight": Role("number", "Weight of the LoRA, or of each LoRA without a weight of its own."),
         "clip_skip": Role(
             "integer",
             "How many of the text encoder's last layers are skipped; 0 uses all (elsewhere called clip skip 1).",

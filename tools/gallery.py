@@ -111,13 +111,13 @@ def write_section(study: GalleryStudy, experiment: sweep.Experiment, folder: Pat
     decision = write_decision(found)
     findings = [text for text in (decision, *select_headlines(found)) if text]
     distinct = [text for at, text in enumerate(findings) if not any(text in other for other in findings[:at])]
-    shown = ", ".join(f"{name} {value}" for name, value in study.fixed.items())
+    shown = ", ".join(f"{name} = {value}" for name, value in study.fixed.items())
     lines = [
         f"## {study.title}\n",
         *([f"{experiment.description}\n"] if experiment.description else []),
         f"<!-- {'server' if study.is_live else 'install'} -->\n```console\n$ {study.command}\n```\n",
         f"![{study.across} from left to right, {study.down} from top to bottom](gallery/{sheet.name})\n",
-        f"{counts.completed} images{f' (shown: {shown})' if shown else ''}. {note}\n",
+        f"{counts.completed} images{f' (here {shown})' if shown else ''}. {note}\n",
         *(f"- {text}" for text in distinct),
     ]
     return "\n".join(lines) + "\n"

@@ -117,8 +117,8 @@ class Seeds(AxisSpec):
     start: int | None = Field(default=None, description="The first seed; each further seed is one higher.")
     each_cell: bool = Field(
         default=False,
-        description="true: each combination of the other axes has seeds of its own, drawn from its values (another "
-        "start draws others). Images of two combinations then share no seed, so a study cannot pair them.",
+        description="true: each combination of the other axes has seeds of its own, computed from its values and "
+        "from start. Images of two combinations then share no seed, so a study cannot pair them.",
     )
 
 
@@ -186,8 +186,8 @@ class Images(AxisSpec):
 
 
 class BoardImages(AxisSpec):
-    """All images of a board of the server's gallery, the oldest first: {board: product shots}, or board:product shots
-    in one word. Sets `image` if there is no `target`. A run reads the board again, so new images are new points.
+    """All images of a board of the server's gallery, the oldest first: {board: product shots}, or as a text:
+    board:product shots. Sets `image` if there is no `target`. A run reads the board again: new images are new points.
     """
 
     default_targets = ("image",)
@@ -196,8 +196,8 @@ class BoardImages(AxisSpec):
 
 
 class SettingsFile(AxisSpec):
-    """Settings from a JSON or YAML file: {settings: looks.json}. The file contains a mapping of labels to mappings
-    of targets to values, or a list of such mappings, each with a `label` or else numbered from 1.
+    """Settings from a JSON or YAML file: {settings: looks.json}. The file maps labels to mappings of targets to
+    values; or it lists mappings of targets to values, each with a `label` or else numbered from 1.
     """
 
     default_targets = ()
@@ -302,8 +302,8 @@ class DesignSpec(Strict):
 
     kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"] = Field(
         description="full: every point. random: a random sample without repetition. sobol, halton, lhs: points spread "
-        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone. rotated: every "
-        "combination with a share of the seeds, in turn. adaptive: the images that show where a metric misses a "
+        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone. rotated: each "
+        "combination with some of the seeds, which take turns. adaptive: the images that show where a metric misses a "
         "threshold, chosen one after the other."
     )
     points: int | None = Field(
@@ -314,8 +314,8 @@ class DesignSpec(Strict):
     )
     seeds: Literal["all", "one"] = Field(
         default="all",
-        description="all: render each drawn point with every seed. one: draw seeds like another axis (random, sobol, "
-        "halton, lhs, one_at_a_time).",
+        description="all: render each drawn point with every seed. one: treat the seeds as any other axis (random, "
+        "sobol, halton, lhs, one_at_a_time).",
     )
     share: float | None = Field(default=None, gt=0, le=1, description="rotated: the part of the full grid to render.")
     axis: str | None = Field(default=None, description="adaptive: the axis along which to look for the threshold.")
@@ -325,11 +325,13 @@ class DesignSpec(Strict):
         default=None,
         alias="for",
         pattern=r"^(each|weakest) \S+$",
-        description="adaptive: each prompt (where every prompt misses the threshold) or weakest prompt (the one that "
-        "misses it first). Instead of prompt: the name of an axis.",
+        description='adaptive: "each prompt" finds where each prompt misses the threshold; "weakest prompt" finds '
+        "which one misses it first, and where. Instead of prompt: the name of an axis.",
     )
     within: float | None = Field(
-        default=None, gt=0, description="adaptive, for each: half the width of the 95 % interval, in units of the axis."
+        default=None,
+        gt=0,
+        description='adaptive with "each": the wanted half width of the 95 % interval, in units of the axis.',
     )
     at_most: float = Field(
         default=0.3, gt=0, le=1, description="adaptive: the largest part of the full grid to render."
