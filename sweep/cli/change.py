@@ -1,4 +1,4 @@
-"""The commands that change a results folder, or what a run left on servers: redo, rename, rm, clean, merge, rate."""
+"""Commands that change a results folder, or delete files of a run on servers: redo, rename, rm, clean, merge, rate."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ WhereOption = Annotated[
     str | None,
     typer.Option(
         help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".',
-        show_default=False,
         metavar="CONDITION",
     ),
 ]
@@ -55,7 +54,7 @@ def redo(
 def rename(
     chosen: ChosenRun,
     printer: AnswerPrinter,
-    name: Annotated[str, typer.Argument(help="The new name.", show_default=False, metavar="NEW")],
+    name: Annotated[str, typer.Argument(help="The new name.", metavar="NEW")],
 ) -> None:
     """Give a run another name.
 
@@ -168,9 +167,7 @@ def _confirm(question: str, yes: bool) -> None:
 
 def merge(
     printer: AnswerPrinter,
-    folders: Annotated[
-        list[Path], typer.Argument(help="Results folders of the same experiment.", show_default=False, metavar="FOLDER")
-    ],
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same experiment.", metavar="FOLDER")],
     output: Annotated[Path, output_option("The merged results folder.", "FOLDER")],
 ) -> int:
     """Merge results folders of one experiment into one.
@@ -203,7 +200,7 @@ def merge(
 def rate(
     chosen: ChosenRun,
     printer: AnswerPrinter,
-    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", show_default=False, metavar="FILE")],
+    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", metavar="FILE")],
 ) -> None:
     """Add ratings and blind choices to a run.
 

@@ -1,4 +1,4 @@
-"""Output: results on stdout, everything else on stderr; colour only where it carries meaning.
+"""Print to the terminal: results on stdout, everything else on stderr; colour only where it has a meaning.
 
 Everything that a command prints goes through here, where control characters become escapes: a name or an error of a
 server must not move the cursor, clear the screen or set a title.

@@ -1,4 +1,4 @@
-"""`sweep inspect` and `sweep init`: show what a workflow has, and write a first experiment for it."""
+"""`sweep inspect` and `sweep init`: show the settings of a workflow, and write a first experiment for it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LABEL: Final = 18  # columns of the name of a role
 
 
 def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
-    """Return all lines; nodes have the names that an experiment may use."""
+    """Write nodes, fields, roles and outputs as lines. Nodes have the names that an experiment may use."""
     names = graphs.Names(graph)
     count = len({row.address.node for row in description.rows})
     yield f"{description.name or file}  ({description.kind}, {format_count(count, 'node')})"
@@ -112,7 +112,6 @@ def inspect_command(
         Path,
         typer.Argument(
             help="An editor export, an API graph, an image that contains one, or library:NAME with --server.",
-            show_default=False,
             metavar="WORKFLOW",
         ),
     ],
@@ -148,14 +147,13 @@ def init(
         typer.Argument(
             help="A template, an editor export, an API graph, an image that contains one, or library:NAME with "
             "--server. Without it, sweep asks.",
-            show_default=False,
             metavar="WORKFLOW",
         ),
     ] = None,
     output: Annotated[Path, output_option("The experiment file to write.")] = Path("experiment.yaml"),
     image: Annotated[
         str,
-        typer.Option(help="The source image, if the workflow needs one.", show_default=False, metavar="FILE"),
+        typer.Option(help="The source image, if the workflow needs one.", metavar="FILE"),
     ] = "",
     base: Base = "sd-1",
     family: FamilyOption = "",
@@ -208,7 +206,7 @@ _HEAD: Final = """\
 
 
 def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
-    """Ask for a template, an image, a prompt and an axis until they make an experiment, and return its file.
+    """Ask for a template, an image, a prompt and an axis, again if they are wrong, and return an experiment file.
 
     Raises UsageError without a terminal to ask in.
     """
@@ -236,7 +234,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
 
 
 def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tuple[Workflow, _ServerContents]:
-    """Load a workflow, of a file or of a server's library, as it is on a server, and what that server has.
+    """Load a workflow from a file or a server's library, and list the nodes and models of the server.
 
     Raises UsageError if the file does not exist or there is no server, WorkflowError if it is wrong.
     """

@@ -18,7 +18,7 @@ import typer
 from sweep import record, servers
 from sweep.cli.console import fill_lines, print_json, print_line, print_notice
 from sweep.engine import events
-from sweep.errors import ExperimentError, ServerUnreachableError, SweepError, UnfetchedError, UsageError, did_you_mean
+from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
@@ -77,7 +77,7 @@ def find_run(run: str, root: Path) -> Path:
 
 
 def _read_name(file: Path) -> str:
-    """Read the name that an experiment file gives its results folder: its own, if it names none that can be read."""
+    """Read the name of the results folder of an experiment file; the file's own name if it cannot be read."""
     from sweep.experiment import Experiment
 
     try:
@@ -99,7 +99,7 @@ def complete_axis(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_columns(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete the last of several names of columns."""
+    """Complete the last name of a list of columns, which commas separate."""
     before, comma, last = incomplete.rpartition(",")
     results = _open_results(context)
     names = [column.name for column in results.columns()] if results else []
@@ -129,7 +129,7 @@ def run_argument(
     help_text: str = "The name of a run in --results, or the path of its folder.", metavar: str = "RUN"
 ) -> Any:
     """Declare an argument that names a run."""
-    return typer.Argument(help=help_text, show_default=False, metavar=metavar, autocompletion=complete_run)
+    return typer.Argument(help=help_text, metavar=metavar, autocompletion=complete_run)
 
 
 def output_option(help_text: str, metavar: str = "FILE", *, show_default: bool | str = True) -> Any:
@@ -190,79 +190,30 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 CaFile: TypeAlias = Annotated[
     Path | None,
     server_option(
-        "--ca-file",
-        help="File with the certificates of your own certificate authority, for https servers.",
-        metavar="PEM",
+        help="File with the certificates of your own certificate authority, for https servers.", metavar="PEM"
     ),
 ]
 CredentialsOption: TypeAlias = Annotated[
     Path | None,
-    server_option("--credentials", help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
+    server_option(help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
 ]
 QueueOption: TypeAlias = Annotated[
     str,
     server_option(
-        "--queue",
-        help="The name of the queue to use on the servers. Every server has a queue named default.",
-        metavar="NAME",
+        help="The name of the queue to use on the servers. Every server has a queue named default.", metavar="NAME"
     ),
 ]
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        "--on",
         help="Use all workers of a Ray cluster as servers. Write ray, or ray:HOST:PORT to name the cluster. See "
         "sweep worker --help for how to start a worker.",
-        show_default=False,
         metavar="RAY",
     ),
 ]
 InsecureRay: TypeAlias = Annotated[
     bool, server_option("--insecure-ray", help="Allow a Ray cluster that is not protected by a token.")
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Options of a Ray cluster: its address, the command that starts a server on each node, and whether it is safe.
-
-    `shared` is the folder for results where the workers write images into it.
-    """
-
-    address: str
-    command: str | None = None
-    insecure: bool = False
-    shared: Path | None = None
-
-    @classmethod
-    def of(
-        cls, on: str | None, command: str | None = None, *, insecure: bool = False, shared: Path | None = None
-    ) -> Cluster | None:
-        """Read --on ray[:ADDRESS]; None without it. Raises UsageError."""
-        if on is None:
-            if command:
-                raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
-            if shared:
-                raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
-            return None
-        return cls(address=parse_cluster_address(on), command=command, insecure=insecure, shared=shared)
-
-    def join(self) -> None:
-        """Join the cluster. Raises UsageError where it demands no token, unless it is to be used so."""
-        servers.join_cluster(self.address)
-        servers.check_token(insecure=self.insecure)
-
-    def start_or_find_servers(self, access: Access) -> Sequence[Server]:
-        """Join the cluster and return its servers; start them where there is a command."""
-        servers.join_cluster(self.address)
-        if self.command:
-            return servers.start_servers(self.command, access.agent_settings(insecure=self.insecure), self.shared)
-        agents = servers.list_agents()
-        if not agents:
-            raise ServerUnreachableError(
-                "The cluster has no workers.", hint="Run sweep worker --server URL on each host that has a server."
-            )
-        return servers.find_servers(agents, insecure=self.insecure, shared=self.shared)
 
 
 def parse_cluster_address(on: str) -> str:
@@ -275,7 +226,7 @@ def parse_cluster_address(on: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """How to reach servers: options of most commands, and the queue and the Ray cluster where a command has them."""
+    """Addresses of servers, and what they ask for. `queue` is an option of the commands that declare it."""
 
     addresses: Annotated[
         list[str] | None,
@@ -284,19 +235,12 @@ class Access:
     ca_file: CaFile = None
     credentials: CredentialsOption = None
     queue: str = "default"
-    cluster: Cluster | None = None
 
-    def clients(self, experiment: Experiment | None = None) -> tuple[Server, ...]:
-        """Return unopened clients for the addresses on the command line, or else for those of the experiment.
+    def clients(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
+        """Return unopened clients for the addresses on the command line, or else for these.
 
         Raises UsageError for an invalid address or an unreadable credentials file.
         """
-        if self.cluster is not None:
-            return (*self.named(), *self.cluster.start_or_find_servers(self))
-        return self.named(experiment.servers if experiment else ())
-
-    def named(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
-        """Return unopened clients for the addresses on the command line, or else for these; none of a cluster."""
         return tuple(
             servers.connect(
                 address,
@@ -310,7 +254,7 @@ class Access:
         )
 
     def agent_settings(self, name: str = "", url: str = "", *, insecure: bool) -> AgentSettings:
-        """Return the settings of an agent, whose working directory is another one: paths become absolute."""
+        """Return the settings of an agent, with absolute paths: it runs in another folder."""
         return servers.AgentSettings(
             name=name,
             url=url,
@@ -369,7 +313,7 @@ def check_utf8(option: str, given: Iterable[str | None]) -> None:
 
 
 def load_fetched(load: Callable[[Path | None], Experiment], access: Access, results: Path) -> Experiment:
-    """Load an experiment; where it names images or workflows on servers, fetch them first, until the command ends."""
+    """Load an experiment. Images and workflows that it names on servers are fetched first, until the command ends."""
     try:
         return load(None)
     except UnfetchedError as error:
@@ -379,7 +323,7 @@ def load_fetched(load: Callable[[Path | None], Experiment], access: Access, resu
         from sweep.experiment import FetchedFiles
         from sweep.record import INPUTS
 
-        servers = access.named(error.servers)
+        servers = access.clients(error.servers)
         if not servers and not FetchedFiles(results / error.experiment / INPUTS).entries:
             raise
         return anyio.run(load_from_servers, load, servers, results, make_scratch_folder(), _print_wait)
@@ -392,13 +336,12 @@ def _print_wait(event: events.Event) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentOptions:
-    """An experiment: its file, or a workflow and what else an experiment needs."""
+    """An experiment file, or a workflow with the axes and inputs of an experiment."""
 
     file: Annotated[
         Path,
         typer.Argument(
             help="The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.",
-            show_default=False,
             metavar="FILE",
             autocompletion=complete_workflow,
         ),
@@ -413,8 +356,8 @@ class ExperimentOptions:
             autocompletion=complete_role,
         ),
     ] = None
-    image: Annotated[str | None, _fileless_option("--image", help="The source image.", metavar="FILE")] = None
-    prompt: Annotated[str | None, _fileless_option("--prompt", help="The prompt.", metavar="TEXT")] = None
+    image: Annotated[str | None, _fileless_option(help="The source image.", metavar="FILE")] = None
+    prompt: Annotated[str | None, _fileless_option(help="The prompt.", metavar="TEXT")] = None
     inputs: Annotated[
         list[str] | None,
         _fileless_option(
@@ -425,9 +368,9 @@ class ExperimentOptions:
             autocompletion=complete_role,
         ),
     ] = None
-    save: Annotated[
-        Path | None, _fileless_option("--save", help="Write the experiment to this file, too.", metavar="FILE")
-    ] = None
+    save: Annotated[Path | None, _fileless_option(help="Write the experiment to this file, too.", metavar="FILE")] = (
+        None
+    )
     overrides: Annotated[
         list[str] | None,
         typer.Option(

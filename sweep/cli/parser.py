@@ -1,4 +1,4 @@
-"""All commands, and the parser made of them."""
+"""The parser of the command line: all commands, and groups of options."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class GroupedCommand(TyperCommand):
 
 
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one parameter for each option of its groups: typer knows functions only.
+    """Replace each option group of a command by one parameter for each option, because typer knows no groups.
 
     A group is a parameter whose type is a dataclass. Its options are the fields that are annotated as such.
     """
@@ -108,7 +108,7 @@ def _list_options(group: type) -> list[inspect.Parameter]:
 
 
 def command_line(typed: str | None = None) -> typer.Typer:
-    """Build the parser of the command that was typed, or of all where it is none: each costs some milliseconds."""
+    """Build the parser of the typed command; of all commands if it is none of them. Each costs some milliseconds."""
     line = typer.Typer(
         name="sweep",
         help="Render a grid of settings on image-generation servers and measure what each setting changes.",

@@ -67,7 +67,7 @@ def _workflow(forecast: Forecast) -> str:
 
 
 def _name_unasked(forecast: Forecast) -> str:
-    """Say what the plan is for where no server was asked."""
+    """Name the family of servers that the plan is for, if no server was asked."""
     from sweep.sandbox import FAMILY
 
     family = forecast.plan.schemas.dialect.name
@@ -178,7 +178,7 @@ def plan(
     """
     experiment, notice = typed.load(access)
     check_metrics(experiment)
-    servers, folder = access.clients(experiment), typed.results / experiment.name
+    servers, folder = access.clients(experiment.servers), typed.results / experiment.name
     known = None if servers else _packaged(experiment, family)
     forecast = anyio.run(_make_forecast, experiment, servers, typed.results, known)
     try:
@@ -200,9 +200,9 @@ def plan(
 
 
 def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequence[Model] | None]:
-    """Return the packaged nodes of a family, by default the workflow's own; with the sandbox's models where it is its.
+    """Return the packaged nodes of a family, by default the workflow's, and the models of its servers.
 
-    The models of other families are not known.
+    Only the sandbox's models are known.
     """
     from sweep.sandbox import FAMILY, SandboxOptions, catalogue
     from sweep.workflow import load_workflow, packaged_schemas

@@ -1,4 +1,4 @@
-"""How a run reports its progress: bars, plain lines, JSON lines, or nothing."""
+"""Displays of the progress of a run: bars, plain lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def count_text(tally: RunProgress, now: float) -> str:
 
 
 def describe_event(event: events.Event) -> str:
-    """Return the line that a person should read of an event; empty if the counts are enough."""
+    """Write an event as one line for people; empty if the counts say enough."""
     if isinstance(event, events.RunStarted):
         points = format_count(event.points, "point")
         before = f" · {event.done:,} already done" if event.done else ""

@@ -119,7 +119,7 @@ def compare(
 
 
 def _axis_option(help_text: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, show_default=False, metavar="AXIS", autocompletion=complete_axis)
+    return typer.Option(*names, help=help_text, metavar="AXIS", autocompletion=complete_axis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,16 +32,16 @@ from sweep.cli.console import (
 )
 from sweep.cli.options import (
     Access,
-    Cluster,
     ExperimentOptions,
     InsecureRay,
     OnOption,
     QueueOption,
+    parse_cluster_address,
     server_option,
 )
 from sweep.cli.progress import Style, progress
 from sweep.engine import events
-from sweep.errors import SweepError, UsageError
+from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.text import truncate
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ _rendering_option = partial(typer.Option, rich_help_panel="Rendering")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderingOptions:
-    """How a run renders its points."""
+    """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server."""
 
     concurrency: Annotated[
         int | None,
@@ -65,7 +65,6 @@ class RenderingOptions:
             min=1,
             help="How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, "
             "2 for each.",
-            show_default=False,
             metavar="N",
         ),
     ] = None
@@ -151,7 +150,7 @@ class RenderingOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAccess(Access):
-    """How a run reaches its servers."""
+    """Options of a run that reach servers: addresses, a queue, and a Ray cluster."""
 
     on: OnOption = None
     with_: Annotated[
@@ -160,7 +159,6 @@ class RunAccess(Access):
             "--with",
             help="With --on: start a server by this command on each machine of the cluster, and end it after the run. "
             "Write {port} where the port belongs; sweep puts a free one there.",
-            show_default=False,
             metavar="COMMAND",
         ),
     ] = None
@@ -175,10 +173,27 @@ class RunAccess(Access):
     insecure: InsecureRay = False
     queue: QueueOption = "default"
 
-    def find_cluster(self, results: Path) -> Cluster | None:
-        """Return the cluster of --on. Raises UsageError."""
+    def __post_init__(self) -> None:
+        if self.on is not None:
+            parse_cluster_address(self.on)
+        elif self.with_:
+            raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+        elif self.images == "shared":
+            raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
+
+    def start_or_find_servers(self, results: Path) -> Sequence[Server]:
+        """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
+        if self.on is None:
+            return ()
+        servers.join_cluster(parse_cluster_address(self.on))
         shared = results if self.images == "shared" else None
-        return Cluster.of(self.on, self.with_, insecure=self.insecure, shared=shared)
+        if self.with_:
+            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
+        agents = servers.list_agents()
+        if not agents:
+            hint = "Run sweep worker --server URL on each host that has a server."
+            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
+        return servers.find_servers(agents, insecure=self.insecure, shared=shared)
 
 
 ProgressOption: TypeAlias = Annotated[
@@ -247,9 +262,9 @@ FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter r
 
 @contextmanager
 def measure_meanwhile(*, wanted: bool) -> Iterator[events.Listener]:
-    """Yield a listener; while it hears a run, one process of low priority measures the images that are finished.
+    """Yield a listener of a run, during which one process of low priority measures finished images.
 
-    What is measured then takes no time at the end.
+    These take no time at the end.
     """
     folders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
@@ -306,7 +321,7 @@ def backend_options() -> dict[str, bool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Display:
-    """How to show a run: progress, live page, report at the end."""
+    """Options about display: progress, live page, and report at the end."""
 
     progress: ProgressOption = "auto"
     report: Annotated[
@@ -327,7 +342,6 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
     where NAME is the name of the experiment. Run the same command again to resume. If you edit the file, only new
     points are rendered. Ctrl-C stops after the images that are being rendered; a second Ctrl-C cancels them.
     """
-    access = replace(access, cluster=access.find_cluster(typed.results))
     experiment, notice = typed.load(access)
     options = rendering.for_experiment(experiment, tells_steps=display.view)
     if options.idle_only and access.queue != "default":
@@ -364,15 +378,15 @@ def run_experiment(
     """Render the open points of an experiment, print the result and return the exit code."""
     check_metrics(experiment)
     raise_open_file_limit()
-    clients = access.clients(experiment)
+    in_cluster = access.start_or_find_servers(results) if isinstance(access, RunAccess) else ()
+    clients = (*access.clients(() if in_cluster else experiment.servers), *in_cluster)
     page_of = partial(report.open_view, studies=False) if display.view else None  # imported before the event loop runs
-    on_cluster = access.cluster is not None
-    with measure_meanwhile(wanted=display.report and not on_cluster) as also:
+    with measure_meanwhile(wanted=display.report and not in_cluster) as also:
         summary = anyio.run(
             partial(_render, experiment, clients, options, results, page_of=page_of, also=also, style=display.progress),
             backend_options=backend_options(),
         )
-    return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if on_cluster else None)
+    return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if in_cluster else None)
 
 
 def was_painted(folder: Path) -> bool:
@@ -481,7 +495,7 @@ WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
 def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
-    """Return `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
+    """Write how the run ended: `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
     done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
         measured = f" Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else ""
@@ -579,7 +593,7 @@ def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
 
 
 def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Marginal | int]:
-    """Return the values of an axis in so many lines: of a long axis both ends, between them the number left out.
+    """Shorten the values of an axis to this number of lines: both ends, and between them how many are left out.
 
     Seeds get one line in all: they are repetitions, so a single one says little.
     """

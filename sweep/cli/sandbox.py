@@ -22,7 +22,7 @@ _seconds_option = partial(typer.Option, min=0, metavar="N")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedOptions:
-    """How fast the sandbox renders, and how much at a time."""
+    """Options about the speed of the sandbox, and how many items it takes."""
 
     latency: Annotated[float, _seconds_option(help="Seconds that each item takes at least.")] = 0.0
     step_latency: Annotated[float, _seconds_option(help="Seconds that each denoising step takes.")] = 0.0
@@ -40,7 +40,7 @@ class SpeedOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultOptions:
-    """What goes wrong in the sandbox."""
+    """Options about faults that the sandbox makes on purpose."""
 
     fail_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of items that fail.", metavar="N")] = 0.0
     fault: Annotated[
@@ -90,9 +90,7 @@ def sandbox(
     ] = None,
     root: Annotated[
         Path | None,
-        typer.Option(
-            help="Keep queue and images in this folder across restarts.", show_default=False, metavar="FOLDER"
-        ),
+        typer.Option(help="Keep queue and images in this folder across restarts.", metavar="FOLDER"),
     ] = None,
 ) -> None:
     """Start a fake InvokeAI server for testing.

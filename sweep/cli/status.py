@@ -1,4 +1,4 @@
-"""`sweep status`, and `sweep stop` and `sweep cancel`."""
+"""`sweep status`, `sweep stop` and `sweep cancel`: show the progress of a run, and end it."""
 
 from __future__ import annotations
 

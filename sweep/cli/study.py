@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sweep import record
+from sweep import record, servers
 from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
 from sweep.cli.options import (
     ChosenRun,
-    Cluster,
     InsecureRay,
     OnOption,
     complete_metric,
     output_option,
     parse_assignments,
+    parse_cluster_address,
 )
 from sweep.errors import RecordError
 from sweep.text import format_count
@@ -49,7 +49,7 @@ def share_tables(study: StudyJson, width: int) -> list[Table]:
 
 
 def caption(study: StudyJson) -> str:
-    """Say what the numbers of the tables are."""
+    """Write the caption of the tables: shares of the variance, or only the order of the axes."""
     shares = [share["share"] for effect in study["effects"] for share in effect["shares"]]
     if all(share["value"] is None for share in shares):
         return f"Order of the axes by how much they explain ({shares[0]['reason']})"
@@ -57,7 +57,7 @@ def caption(study: StudyJson) -> str:
 
 
 def _share_texts(effect: Effects) -> dict[str, str]:
-    """Format the share of each axis, and as "" what no axis explains alone: interactions and the rest.
+    """Format the share of each axis. The share of "" is the rest: interactions, and what no axis explains.
 
     A share is in whole percents, and in tenths below two. Where only the order is known, it is the place.
     """
@@ -100,7 +100,7 @@ def _share_table(columns: list[list[str]]) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuringOptions:
-    """Which metrics to measure, what to compare with, and which processes measure."""
+    """Options about measuring: metrics, baseline, and worker processes on this machine or in a Ray cluster."""
 
     metric: Annotated[
         list[str] | None,
@@ -120,7 +120,7 @@ class MeasuringOptions:
     ] = None
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Worker processes (default: one per core).", show_default=False, metavar="N"),
+        typer.Option(min=0, help="Worker processes (default: one per core).", metavar="N"),
     ] = None
     on: OnOption = None
     insecure: InsecureRay = False
@@ -129,16 +129,16 @@ class MeasuringOptions:
         """Study a folder, with a bar on stderr while images are measured."""
         from sweep.study import make_study
 
-        cluster = Cluster.of(self.on, insecure=self.insecure)
-        if cluster is not None:
-            cluster.join()
+        if self.on is not None:
+            servers.join_cluster(parse_cluster_address(self.on))
+            servers.check_token(insecure=self.insecure)
         with MeasuringBar() as count:
             return make_study(
                 folder,
                 metrics=self.metric or (),
                 baseline=parse_assignments(self.baseline, "--baseline") or None,
                 progress=count,
-                workers="ray" if cluster else self.workers,
+                workers="ray" if self.on else self.workers,
             )
 
 

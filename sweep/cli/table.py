@@ -31,7 +31,6 @@ def table(
             "--format",
             "-f",
             help="csv, excel (CSV for Excel), xlsx, parquet, json or md. Default: by the ending of --output, or csv.",
-            show_default=False,
             metavar="FORMAT",
         ),
     ] = None,

@@ -77,7 +77,7 @@ def check(
     ] = None,
     junit: Annotated[
         Path | None,
-        typer.Option(help="Also write a JUnit report to this file.", show_default=False, metavar="FILE"),
+        typer.Option(help="Also write a JUnit report to this file.", metavar="FILE"),
     ] = None,
 ) -> int:
     """Test whether a run meets requirements.

@@ -1,4 +1,4 @@
-"""`sweep worker` and `sweep workers`: image servers in a Ray cluster."""
+"""`sweep worker` and `sweep workers`: register image servers in a Ray cluster, and list them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ def worker(
         str | None,
         typer.Option("--server", help="Address of the server, as this host reaches it.", metavar="URL"),
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the worker (default: the host's name).", show_default=False)
-    ] = None,
-    stop: Annotated[str | None, typer.Option(help="End this worker.", show_default=False, metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the worker (default: the host's name).")] = None,
+    stop: Annotated[str | None, typer.Option(help="End this worker.", metavar="NAME")] = None,
     on: Join = "ray",
     queue: QueueOption = "default",
     ca_file: CaFile = None,

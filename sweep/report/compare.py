@@ -280,7 +280,7 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
 
 
 def _explain_no_pairs(data: ReportData, pairs: Pairs) -> str:
-    """Say why no point of one run is in the other: as a rule because seeds were drawn anew."""
+    """Explain why no point of one run is in the other: as a rule, seeds were drawn anew."""
     seeds = [axis.name for axis in pairs.axes if axis.kind == "seed"]
     if not seeds:
         return "The runs have no level in common on one of their axes."

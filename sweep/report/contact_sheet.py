@@ -37,7 +37,7 @@ PALE_RED: Final = (250, 234, 238)
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """An axis, its levels in order, the index of each row's level, and the levels on a sheet."""
+    """The levels of an axis in order, the index of each row's level (`at`), and the indices shown on a sheet."""
 
     axis: AxisColumn
     levels: Sequence[LevelJson]
@@ -101,7 +101,7 @@ _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this compu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetRequest:
-    """What a sheet shows: axis `x` across, `y` down (None: one line), the others at the levels in `fixed`.
+    """Request for a sheet: axis `x` across, `y` down (None: one line), the others at the levels in `fixed`.
 
     An axis without a fixed level stands at its first. `size` is the width of a cell in px. Without `x`, a numeric axis
     stands across and another one down.

@@ -1,4 +1,4 @@
-"""The overview of all runs in a folder: what each is about, how far it is, and what it found."""
+"""The overview of all runs in a folder: description, progress, images and first finding of each."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from functools import cache
 from importlib import resources
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
+from uuid import uuid4
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
 import numpy as np
@@ -420,16 +420,16 @@ def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> 
     files = [*found.images.values(), *(folder / name for name in found.sources), folder / "results.csv"]
     if len(found.images) > EMBED_UP_TO:
         files += [Thumbnails(folder).path(identity) for identity in found.images]
-    with TemporaryDirectory() as scratch:
-        page = write_report(folder, out=folder / f".{Path(scratch).name}.html", study=study)
-        try:
-            with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
-                bundle.write(page, "report.html", ZIP_DEFLATED)
-                for path in files:
-                    if path.is_file():
-                        bundle.write(path, path.relative_to(folder).as_posix())
-        finally:
-            page.unlink(missing_ok=True)
+    page = folder / f".{uuid4().hex}.html"  # in the folder, so that its links are those of the bundle
+    try:
+        write_report(folder, out=page, study=study)
+        with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
+            bundle.write(page, "report.html", ZIP_DEFLATED)
+            for path in files:
+                if path.is_file():
+                    bundle.write(path, path.relative_to(folder).as_posix())
+    finally:
+        page.unlink(missing_ok=True)
     return out
 
 

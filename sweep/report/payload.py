@@ -42,7 +42,7 @@ _INFO = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLinks:
-    """Where the page finds images.
+    """Links from the page to its images.
 
     `prefix` leads from the page to the results folder, None where it is unknown. `thumbs` are the ids that have a
     thumbnail; they are `embedded`, or files under `thumb_prefix`.

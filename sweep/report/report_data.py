@@ -81,7 +81,7 @@ class ReportData:
 
     @property
     def retry_command(self) -> str:
-        """The command that tries failed points again, "" where none failed."""
+        """The command that tries failed points again; empty if none failed."""
         command = self.runs[-1].facts.command if self.runs and self.counts.failed else ""
         return f"{remove_paths(command)} --retry-failed" if command and "--retry-failed" not in command else command
 
@@ -148,7 +148,7 @@ def shorten_path(text: str) -> str:
 
 
 def read_report_data(folder: Path) -> ReportData:
-    """Read what `folder` holds. Never raises for what is in it: the report then says what is wrong."""
+    """Read the results in `folder`. Damaged ones raise nothing: `problem` then says what is wrong."""
     try:
         return _collect(RecordedResults.open(folder))
     except RecordError as error:

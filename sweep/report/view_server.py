@@ -189,7 +189,7 @@ def _without_clock(progress: JsonObject) -> JsonObject:
 
 
 def summarize_progress(snapshot: Snapshot) -> JsonObject:
-    """Say how far the run is, and how long it will take (`left` in seconds, None before the first image)."""
+    """Summarize the progress of a run: counts, seconds, and the seconds left (None before the first image)."""
     data = snapshot.data
     counts = data.counts
     run = data.runs[-1] if data.runs else None

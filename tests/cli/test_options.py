@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from sweep.cli.options import Cluster, find_run
+from sweep.cli.options import find_run
+from sweep.cli.run import RunAccess
 from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
@@ -217,10 +218,9 @@ def test_run_reports_a_wrong_path_of_a_proxy(sweep: Sweep, guarded: Guarded, arg
 
 
 def test_options_of_a_cluster_need_one() -> None:
-    assert Cluster.of(None) is None
     with pytest.raises(UsageError, match="--with needs --on ray"):
-        Cluster.of(None, "invokeai-web --port 9090")
+        RunAccess(with_="invokeai-web --port 9090")
     with pytest.raises(UsageError, match="--images shared needs --on ray"):
-        Cluster.of(None, shared=Path("results"))
+        RunAccess(images="shared")
     with pytest.raises(UsageError, match="on ray only"):
-        Cluster.of("dask")
+        RunAccess(on="dask")
