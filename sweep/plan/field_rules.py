@@ -1,35 +1,153 @@
-"""Rules that say what the settings of an experiment become in the fields of a graph.
+"""Targets that an experiment sets, the fields of a graph that they mean, and the rules that write these fields.
 
-A prompt and its variation make one text, an image and a width make one size. A list names LoRAs and ControlNets in
-their order (`lora`, `controls`), a role by itself sets all of them (`lora_weight`), and one with a number a single one,
-which is a plain rule: its field is not among those of the list. A rule is a pure function of settings, so it serves
-fixed inputs and axes alike.
+A target is a role (`steps`), a role with a number (`lora_weight_2`) or an address (`noise.seed`). `Assignments` says
+which are set by inputs and by axes, and to what at given levels; `TargetResolver` finds their fields in one graph. A
+rule is a pure function of settings, so it serves fixed inputs and axes alike.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from math import lcm
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import PlanError
-from sweep.experiment import InputImage, Level, Setting
-from sweep.plan.model_finder import ModelFinder, list_model_fields
-from sweep.plan.targets import Assignments, Slot, TargetResolver, is_replacing
-from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered
+from sweep.errors import PlanError, WorkflowError, did_you_mean
+from sweep.experiment import Axis, Experiment, InputImage, Level, ProblemCollector, Replacement, Setting, replace_words
+from sweep.plan.model_finder import ModelFinder
+from sweep.role_table import INPUT_NAMES, is_address, parse_numbered
 from sweep.text import truncate
 from sweep.workflow import (
+    IDENTITY,
     Address,
     BoardRef,
+    Edge,
+    Encoding,
     FieldSchema,
+    Graph,
     ImageRef,
     ModelRef,
+    Names,
+    NodeSchemas,
+    Roles,
     Target,
     Value,
+    field_target,
+    find_address,
+    range_of,
+    readable,
 )
+
+
+def is_replacing(axis: Axis, target: str) -> bool:
+    """Tell whether the axis only replaces words in what the target says otherwise."""
+    first = axis.levels[0].settings if len(axis.levels) else {}
+    return isinstance(first.get(target), Replacement)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
+
+    inputs: Mapping[str, Setting]
+    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Assignments:
+        axes: dict[str, tuple[Axis, ...]] = {}
+        for axis in experiment.axes:
+            for target in axis.levels.targets:
+                axes[target] = (*axes.get(target, ()), axis)
+        return cls(experiment.inputs, axes)
+
+    def __iter__(self) -> Iterator[str]:
+        """List every target that is set."""
+        return iter(dict.fromkeys((*self.inputs, *self.axes)))
+
+    def __contains__(self, target: object) -> bool:
+        return target in self.inputs or target in self.axes
+
+    def settings(self, target: str) -> Iterator[Setting]:
+        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
+        if target in self.inputs:
+            yield self.inputs[target]
+        for axis in self.axes.get(target, ()):
+            yield from (level.settings[target] for level in axis.levels if target in level.settings)
+
+    def locate(self, target: str) -> str:
+        """Find where the file sets it: inputs.steps, axes.steps."""
+        return f"axes.{self.axes[target][0].name}" if target in self.axes else f"inputs.{target}"
+
+    def merge(
+        self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
+    ) -> dict[str, Setting]:
+        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
+
+        Raises:
+            ExperimentError: A replacement finds nothing to replace.
+        """
+        settings = {target: self.inputs[target] for target in targets if target in self.inputs}
+        replacements: dict[str, list[Replacement]] = {}
+        for target in targets:
+            for axis in self.axes.get(target, ()):
+                made = levels[axis.name].settings
+                if target not in made:
+                    continue
+                setting = made[target]
+                if isinstance(setting, Replacement):
+                    replacements.setdefault(target, []).append(setting)
+                else:
+                    settings[target] = setting
+        for target, found in replacements.items():
+            text = settings.get(target, defaults.get(target))
+            settings[target] = replace_words(text if isinstance(text, str) else "", found)
+        return settings
+
+
+def list_loras(setting: Setting) -> list[tuple[str, float | None]]:
+    """List (name, weight) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
+    items = setting if isinstance(setting, list) else [] if setting is None else [setting]
+    return [
+        (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)
+        for item in items
+    ]
+
+
+def list_controls(setting: Setting) -> list[Mapping[str, Any]]:
+    """List the entries of a `controls` setting."""
+    return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
+
+
+THE_FIELD: Final = "the field "  # begins a problem that is to be told after the value itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One field a role or address stands for, as `encode` turns what the user says into what the field holds.
+
+    `cut` are the edges that must go so that the field's own value takes effect.
+    """
+
+    address: Address
+    schema: FieldSchema
+    target: str  # the role it serves, or its own address
+    encode: Encoding = IDENTITY
+    cut: tuple[Edge, ...] = ()
+
+    def value(self, setting: Any) -> Value:
+        """Encode a setting for the field. Raises PlanError with the end of a sentence where it has no encoding."""
+        if self.encode is IDENTITY:
+            return setting  # type: ignore[no-any-return]
+        try:
+            return self.encode(setting)
+        except ValueError as error:
+            if isinstance(setting, bool) or not isinstance(setting, int | float):
+                sentence = str(error)
+                raise PlanError(sentence if sentence.endswith("?") else f"{sentence}.") from error
+            bound = "at most 1" if setting > 1 else "at least 0"
+            allowed = range_of(self.schema)
+            raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error
+
 
 SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.field address
 Written: TypeAlias = dict[Address, Value]
@@ -48,7 +166,7 @@ class FieldRule:
     slots: tuple[Slot, ...]
     encode: Callable[[SettingValues], Written]
     defaults: SettingValues = field(default_factory=dict)
-    shown: str = ""  # how it reads in the plan: denoise.denoising_start = 1 − denoise_strength
+    shown: str = ""  # how it reads in the plan, as of `describe_rule`
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -60,72 +178,115 @@ class FieldRule:
         return self.encode(self.uses.merge(self.targets, levels, self.defaults))
 
 
-SLOT: Final = "{variation}"
+def check_prompt(text: str, closing: Sequence[str]) -> None:
+    """Check that no text stands behind a call that ends the prompt for the server. Raises PlanError."""
+    for call in closing:
+        if behind := re.search(rf"\.{call}\([^()]*\)[\s,;.]*(?!\.)(\S.*)", text, re.DOTALL):
+            where = f"behind .{call}(), where the server does not read it"
+            way = 'put it inside, as in ("a cat, {variation}", "a dog")'
+            raise PlanError(f'has the text "{truncate(behind[1], 30)}" {where}; {way}.{call}().')
 
 
-def compose(prompt: str, variation: str) -> str:
-    """Put `variation` where `prompt` says {variation}, otherwise behind it: "{prompt}, {variation}".
-
-    An empty part leaves no comma behind.
-    """
-    if SLOT in prompt:
-        return prompt.replace(SLOT, variation)
-    return ", ".join(part for part in (prompt.rstrip().rstrip(","), variation.strip()) if part.strip())
+def describe_rule(target: str, slots: Sequence[Slot]) -> str:
+    """Describe how a target is written, as people read it: denoise.denoising_start = 1 − denoise_strength."""
+    turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
+    return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
 
 
-def list_loras(setting: Setting) -> list[tuple[str, float | None]]:
-    """List (name, weight) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
-    items = setting if isinstance(setting, list) else [] if setting is None else [setting]
-    return [
-        (str(item.get("name")), item.get("weight")) if isinstance(item, Mapping) else (str(item), None)
-        for item in items
-    ]
+_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
+_UNKNOWN: Final = FieldSchema(name="", type="any")
+_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
 
 
-def list_controls(setting: Setting) -> list[Mapping[str, Any]]:
-    """List the entries of a `controls` setting."""
-    return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetResolver:
+    """The fields of one graph by what people call them. What cannot be found becomes a problem where it was named."""
 
-
-_CONTROL_PARTS: Final = ("model", "image", "weight", "begin", "end")  # of an entry of controls
-_LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
-_RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes an image another size
-_GROUPED: Final = frozenset(
-    {"prompt", "variation", "width", "height", "lora", "lora_weight", "controls", *CONTROL_ROLES, "vae", "board"}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RuleBuilder:
-    """Builds the rules for all that an experiment sets in one graph, before any value is in it."""
-
-    resolver: TargetResolver
-    outputs: tuple[str, ...]
+    graph: Graph
+    schemas: NodeSchemas
+    roles: Roles
+    base: str | None
+    uses: Assignments
+    problems: ProblemCollector[str]
+    workflow: str  # as the experiment names it
+    is_template: bool
     models: ModelFinder
-    _single: set[Address] = field(default_factory=set)  # fields that a number or an address sets by itself
 
-    def rules(self) -> list[FieldRule]:
-        """Build the rules for everything that is set. What cannot be set becomes a problem."""
-        plain = [rule for target in self._uses if target not in _GROUPED for rule in self._build_plain(target)]
-        taken = {slot.address for rule in plain for slot in rule.slots}
-        self._single.update(slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots)
-        found = [
-            *self._build_prompt(),
-            *plain,
-            *self._build_size(taken),
-            *self._build_loras(),
-            *self._build_controls(),
-            *self._build_vae(),
-            *self._build_board(),
-        ]
-        self._refuse_conflicts(found)
-        return found
+    def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
+        """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
+        said = said or target
+        one = parse_numbered(target)
+        role = one[0] if one else target
+        try:
+            if role in INPUT_NAMES:
+                if role not in self.roles and role not in self.roles.ambiguous:
+                    self.report_missing(said)
+                    return ()
+                found = self.roles.one(*one) if one else self.roles[role]
+                return tuple(self.make_slot(each, said) for each in found)
+            if is_address(target):
+                return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
+        except WorkflowError as error:
+            self.refuse(said, readable(self.graph, str(error)))
+            return ()
+        near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
+        where = self.uses.locate(said)
+        self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
+        return ()
 
-    @property
-    def _uses(self) -> Assignments:
-        return self.resolver.uses
+    def refuse(self, target: str, problem: str) -> None:
+        """Add a problem where the file sets the target."""
+        place = self.uses.locate(target)
+        self.problems.add_at_key(place, f"{place}: {problem}")
 
-    def _encode(self, slot: Slot, setting: Any) -> Value:
+    def _find_address(self, text: str) -> Address:
+        try:
+            return find_address(self.graph, text)
+        except WorkflowError as error:
+            near = did_you_mean(text, [*self.list_addresses(), *self.roles.targets])
+            if near and error.hint is None:
+                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
+            raise
+
+    def list_addresses(self) -> Iterator[str]:
+        """List every field a person can set, as it can be written."""
+        names = Names(self.graph)
+        for node in self.graph.nodes.values():
+            called = names.called(node.id)
+            yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
+
+    def report_missing(self, target: str) -> None:
+        """Add the problem that the workflow has no such role."""
+        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
+        other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
+        kind = f"{self.workflow} for {self.base}" if other else self.workflow
+        self.refuse(target, f"{kind} has no {target}.{hint}")
+
+    def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
+        """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
+        return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
+
+    def resolve_field(self, address: Address, target: str) -> Slot:
+        """Return a field by its address, for `target` to set."""
+        if address.field not in self.fields_of(address.node):
+            return Slot(address=address, schema=_UNKNOWN, target=target)
+        return self.make_slot(field_target(self.graph, self.schemas, address), target)
+
+    def make_slot(self, found: Target, target: str) -> Slot:
+        """Describe the field a role stands for, with what it takes."""
+        schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
+        return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
+
+    def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
+        """Return what a node takes."""
+        schema = self.schemas.get(self.graph.nodes[node].type)
+        return schema.fields if schema else {}
+
+    def read_value(self, address: Address) -> Value:
+        """Return the workflow's own value of a field."""
+        return self.graph.nodes[address.node].fields.get(address.field)
+
+    def encode(self, slot: Slot, setting: Any) -> Value:
         """Encode a setting for the field, with names resolved. Raises PlanError where no model fits."""
         return self._find_references(slot.value(setting), slot.schema)
 
@@ -135,301 +296,28 @@ class RuleBuilder:
         if isinstance(setting, list):
             return [self._find_references(item, schema) for item in setting]
         if schema.type == "ModelIdentifierField" and isinstance(setting, str | Mapping):
-            return self._find_model(setting, schema.model_types)
+            return self.find_model(setting, schema.model_types)
         if schema.type == "BoardField" and isinstance(setting, str):
             return BoardRef(setting)
         return setting  # type: ignore[no-any-return]
 
-    def _find_model(self, name: Any, types: Sequence[str]) -> ModelRef:
+    def find_model(self, name: Any, types: Sequence[str]) -> ModelRef:
         """Find the model of these types that fits. A main model decides the base, so it need not fit one."""
-        return self.models.find(name, types, None if "main" in types else self.resolver.base)
+        return self.models.find(name, types, None if "main" in types else self.base)
 
-    def _build_plain(self, target: str) -> Iterator[FieldRule]:
-        slots = self.resolver.resolve(target)
-        run_fields = self.resolver.schemas.dialect.run_fields
-        if any(slot.address.field in run_fields and slot.address.node in self.outputs for slot in slots):
-            kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"
-            self.resolver.refuse(target, f"{kept}.")
-        elif slots:
-            default = self.resolver.read_value(slots[0].address)
-            yield self._make_value_rule(target, slots, default, self._find_closing_calls(target, slots))
-
-    def _make_value_rule(
+    def make_value_rule(
         self, target: str, slots: Sequence[Slot], default: Value = None, closing: Sequence[str] = ()
     ) -> FieldRule:
-        """Make the rule of one target: its value goes into each of its fields. `closing` is as for `_check_prompt`."""
+        """Make the rule of one target: its value goes into each of its fields. `closing` is as for `check_prompt`."""
 
         def write(settings: SettingValues) -> Written:
             if target not in settings:
                 return {}
             setting = settings[target]
             if isinstance(setting, str):
-                _check_prompt(setting, closing)
-            return {slot.address: self._encode(slot, setting) for slot in slots}
+                check_prompt(setting, closing)
+            return {slot.address: self.encode(slot, setting) for slot in slots}
 
         defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
-        shown = _describe_rule(target, slots)
-        return FieldRule(self._uses, (target,), tuple(slots), write, defaults=defaults, shown=shown)
-
-    def _find_closing_calls(self, target: str, slots: Sequence[Slot]) -> Sequence[str]:
-        """Return the calls that end a text for the nodes that read it; none where the target is no prompt."""
-        nodes, calls = self.resolver.graph.nodes, self.resolver.schemas.dialect.closing_calls
-        is_prompt = target in ("prompt", "negative_prompt")  # may stand in a node before those that read it
-        types = (
-            [node.type for node in nodes.values()] if is_prompt else [nodes[each.address.node].type for each in slots]
-        )
-        return next((calls[kind] for kind in types if kind in calls), ())
-
-    def _build_prompt(self) -> Iterator[FieldRule]:
-        if "prompt" not in self._uses and "variation" not in self._uses:
-            return
-        slots = self.resolver.resolve("prompt", "prompt" if "prompt" in self._uses else "variation")
-        if not slots:
-            return
-        said = self.resolver.read_value(slots[0].address)
-        original = said if isinstance(said, str) else ""  # the workflow's, where an experiment gives none
-        closing = self._find_closing_calls("prompt", slots)
-
-        def write(settings: SettingValues) -> Written:
-            if "prompt" not in settings and "variation" not in settings:
-                return {}
-            parts = [settings.get("prompt", original), settings.get("variation", "")]
-            text = compose(*("" if part is None else str(part) for part in parts))
-            _check_prompt(text, closing)
-            return {slot.address: slot.value(text) for slot in slots}
-
-        yield FieldRule(
-            self._uses,
-            ("prompt", "variation"),
-            slots,
-            write,
-            defaults={"prompt": original},
-            shown=_join_addresses(slots),
-        )
-
-    def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
-        """Build the rule for sizes that are given, and those that follow an image because nobody gives them.
-
-        These are the image's, or in its proportions where one of the two is given.
-        """
-        follow = self._is_following()
-        is_fixed = follow and not self.resolver.is_template  # nothing resizes the image, so that no other size fits
-        addressed = self._list_addressed_sides() if follow else ()
-        sides = {side: self._resolve_side(side, taken, follow=follow) for side in ("width", "height")}
-        slots = (*sides["width"], *sides["height"])
-        if not slots:
-            return
-        multiple = lcm(_LATENT, *(int(slot.schema.multiple_of or 1) for slot in slots))
-
-        def write(settings: SettingValues) -> Written:
-            image = settings.get("image")
-            source = image if follow and isinstance(image, InputImage) else None
-            sizes = _choose_sides(settings, source, multiple)
-            if is_fixed and source is not None:
-                own = _scale(source, multiple)
-                others = [target for target, side in addressed if settings.get(target, own[side]) != own[side]]
-                if sizes != own or others:
-                    size = f"{own['width']} × {own['height']}"
-                    raise PlanError(f"width and height must be the source's {size}: nothing resizes it here.")
-            return {
-                slot.address: slot.value(sizes[side])
-                for side, slots in sides.items()
-                if sizes[side] is not None
-                for slot in slots
-            }
-
-        targets = ("image", "width", "height") if follow else ("width", "height")
-        targets = (*targets, *(target for target, _ in addressed))
-        yield FieldRule(self._uses, targets, slots, write, shown=_describe_rule("size", slots))
-
-    def _resolve_side(self, side: str, taken: set[Address], *, follow: bool) -> tuple[Slot, ...]:
-        if side in self._uses:
-            return self.resolver.resolve(side)
-        if not follow or side not in self.resolver.roles:
-            return ()
-        found = self.resolver.roles.targets[side]
-        slots = [self.resolver.make_slot(target, side) for target in found if not target.cut]
-        return tuple(slot for slot in slots if slot.address not in taken)
-
-    def _list_addressed_sides(self) -> tuple[tuple[str, str], ...]:
-        """List the addresses that the experiment sets, and that are a width or a height, with the side."""
-        roles = self.resolver.roles.targets
-        fields = {target.address: side for side in ("width", "height") for target in roles.get(side, ())}
-        given = ((use, self.resolver.resolve(use)) for use in self._uses if is_address(use))
-        return tuple((use, fields[slot.address]) for use, slots in given for slot in slots if slot.address in fields)
-
-    def _is_following(self) -> bool:
-        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size."""
-        if "image" not in self._uses or "image" not in self.resolver.roles:
-            return False
-        kinds = [node.type.lower() for node in self.resolver.graph.nodes.values()]
-        return self.resolver.is_template or not any(word in kind for kind in kinds for word in _RESIZING)
-
-    def _build_loras(self) -> Iterator[FieldRule]:
-        """Build the rule for a stack of LoRAs, the first of it in the node nearest the model.
-
-        Nodes that are left over weigh nothing. Those that name no weight themselves take `lora_weight`.
-        """
-        used = [target for target in ("lora", "lora_weight") if target in self._uses]
-        nodes = self.resolver.resolve_all("lora", "lora") if used else ()
-        if not nodes:
-            if used and not (self.resolver.is_template and "lora" in used):
-                self.resolver.report_missing(used[0])
-            return
-        weighted = self.resolver.resolve_all("lora_weight", "lora_weight") if "lora_weight" in used else ()
-        common = self._skip_single(weighted)
-        places = [self._find_lora_slots(*place, used[-1]) for place in enumerate(nodes)]
-
-        def write(settings: SettingValues) -> Written:
-            stack = list_loras(settings.get("lora"))
-            if len(stack) > len(places):
-                raise PlanError(f"names {len(stack)} LoRAs; the workflow has room for {len(places)}.")
-            names = [name for name, _ in stack]
-            twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-            if twice is not None:  # a server applies it once, and fails at the second time
-                raise PlanError(f"names {twice} twice; give it once, with the sum of the weights.")
-            weight = settings.get("lora_weight")
-            written: Written = {} if weight is None else {slot.address: slot.value(weight) for slot in common}
-            for (loras, weights), (name, own) in zip(places, stack, strict=False):
-                for slot in loras:
-                    written[slot.address] = self._find_model(name, slot.schema.model_types or ("lora",))
-                if own is not None:
-                    written |= {slot.address: slot.value(own) for slot in weights}
-            for loras, weights in places[len(stack) :] if "lora" in settings else ():
-                if loras:
-                    written |= {slot.address: slot.value(0) for slot in weights}
-            return written
-
-        slots = _merge_slots(common, *(slots for place in places for slots in place))
-        yield FieldRule(self._uses, ("lora", "lora_weight"), slots, write, shown=_join_addresses(slots))
-
-    def _find_lora_slots(self, place: int, lora: Slot, by: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
-        """Find the field of a LoRA's name (none where its number or address sets it) and those of its own weight."""
-        named = [list_loras(setting) for setting in self._uses.settings("lora")]
-        weights: list[Slot] = []
-        if any(place >= len(stack) or stack[place][1] is not None for stack in named):
-            schemas, node = self.resolver.schemas, self.resolver.graph.nodes[lora.address.node]
-            addresses = schemas.dialect.find_lora_weights(lora.address, schemas.get(node.type))
-            weights = [self.resolver.resolve_field(address, by) for address in addresses]
-        return self._skip_single([lora]), self._skip_single(weights)
-
-    def _build_controls(self) -> Iterator[FieldRule]:
-        """Build the rule for a list of ControlNets, and by role for what is set of all of them."""
-        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
-        if not used:
-            return
-        nodes = self.resolver.schemas.dialect.find_controls(self.resolver.graph, self.resolver.schemas)
-        if not nodes:
-            if not (self.resolver.is_template and "controls" in used):
-                self.resolver.report_missing(used[0])
-            return
-        common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}
-        places = [self._find_control_slots(*place) for place in enumerate(nodes)]
-
-        def write(settings: SettingValues) -> Written:
-            entries = list_controls(settings.get("controls"))
-            if entries and len(entries) != len(places):
-                many = "ControlNet" if len(entries) == 1 else "ControlNets"
-                raise PlanError(f"names {len(entries)} {many}; the workflow has {len(places)}.")
-            given = [(slot, settings.get(role)) for role, slots in common.items() for slot in slots]
-            for parts, entry in zip(places, entries, strict=False):
-                given += [(slot, entry.get(part)) for part, slot in parts.items()]
-            return {slot.address: self._encode(slot, setting) for slot, setting in given if setting is not None}
-
-        slots = _merge_slots(*common.values(), *(parts.values() for parts in places))
-        yield FieldRule(self._uses, ("controls", *CONTROL_ROLES), slots, write, shown=_join_addresses(slots))
-
-    def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
-        """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""
-        part = role.removeprefix("control_")
-        found = self.resolver.resolve_all(role, role)
-        return self._skip_single(found or [self.resolver.resolve_field(node[part], role) for node in nodes])
-
-    def _find_control_slots(self, place: int, node: Mapping[str, Address]) -> dict[str, Slot]:
-        """Find the fields of a ControlNet that any entry sets, by part."""
-        entries = [list_controls(setting)[place : place + 1] for setting in self._uses.settings("controls")]
-        said = {part for entry in entries for part in (entry[0] if entry else ()) if entry[0][part] is not None}
-        where = {**node, "image": node.get("source", node["image"])}
-        slots = {part: self.resolver.resolve_field(where[part], "controls") for part in _CONTROL_PARTS if part in said}
-        return {part: slot for part, slot in slots.items() if slot.address not in self._single}
-
-    def _skip_single(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
-        return tuple(slot for slot in slots if slot.address not in self._single)
-
-    def _build_vae(self) -> Iterator[FieldRule]:
-        if "vae" not in self._uses:
-            return
-        fields = list_model_fields(self.resolver.graph, self.resolver.schemas)
-        slots = [self.resolver.make_slot(Target(address), "vae") for address, types in fields if "vae" in types]
-        if slots:
-            yield self._make_value_rule("vae", slots)
-        elif not self.resolver.is_template:
-            self.resolver.report_missing("vae")
-
-    def _build_board(self) -> Iterator[FieldRule]:
-        if "board" in self._uses:
-            nodes = [node for node in self.outputs if "board" in self.resolver.fields_of(node)]
-            slots = [self.resolver.make_slot(Target(Address(node, "board")), "board") for node in nodes]
-            if slots:
-                yield self._make_value_rule("board", slots)
-
-    def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
-        """Refuse two settings that write one field, and two axes of one target, unless they replace words in it."""
-        problems = self.resolver.problems
-        owners: dict[Address, str] = {}
-        for slot in (slot for rule in found for slot in rule.slots):
-            place = self._uses.locate(slot.target)
-            other = owners.setdefault(slot.address, place)
-            if other != place:
-                problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
-        for target, axes in self._uses.axes.items():
-            places = [f"axes.{axis.name}" for axis in axes if not is_replacing(axis, target)]
-            if len(places) > 1:
-                problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.")
-
-
-def _check_prompt(text: str, closing: Sequence[str]) -> None:
-    """Check that no text stands behind a call that ends the prompt for the server. Raises PlanError."""
-    for call in closing:
-        if behind := re.search(rf"\.{call}\([^()]*\)[\s,;.]*(?!\.)(\S.*)", text, re.DOTALL):
-            where = f"behind .{call}(), where the server does not read it"
-            way = 'put it inside, as in ("a cat, {variation}", "a dog")'
-            raise PlanError(f'has the text "{truncate(behind[1], 30)}" {where}; {way}.{call}().')
-
-
-def _choose_sides(settings: SettingValues, source: InputImage | None, multiple: int) -> dict[str, Any]:
-    """Choose width and height: as given, else the source's, or in its proportions where one of the two is given."""
-    width, height = settings.get("width"), settings.get("height")
-    if source is not None:
-        if width is None and height is None:
-            return dict(_scale(source, multiple))
-        if width is None and isinstance(height, int):
-            width = _round_down(height * source.width / source.height, multiple)
-        elif height is None and isinstance(width, int):
-            height = _round_down(width * source.height / source.width, multiple)
-    return {"width": width, "height": height}
-
-
-def _scale(source: InputImage, multiple: int) -> dict[str, int]:
-    return {"width": _round_down(source.width, multiple), "height": _round_down(source.height, multiple)}
-
-
-def _round_down(pixels: float, multiple: int) -> int:
-    return max(int(pixels + 1e-9) // multiple, 1) * multiple
-
-
-def _describe_rule(target: str, slots: Sequence[Slot]) -> str:
-    turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
-    return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
-
-
-def _merge_slots(*groups: Iterable[Slot]) -> tuple[Slot, ...]:
-    """Merge so that every field stands once; the first group says by whom it is set."""
-    found: dict[Address, Slot] = {}
-    for slot in chain(*groups):
-        found.setdefault(slot.address, slot)
-    return tuple(found.values())
-
-
-def _join_addresses(slots: Sequence[Slot]) -> str:
-    return " · ".join(str(slot.address) for slot in slots)
+        shown = describe_rule(target, slots)
+        return FieldRule(self.uses, (target,), tuple(slots), write, defaults=defaults, shown=shown)

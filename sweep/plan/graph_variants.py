@@ -15,9 +15,8 @@ from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Clause, Dimension, Level, Setting
-from sweep.plan.field_rules import FieldRule, Written, list_controls, list_loras
+from sweep.plan.field_rules import Assignments, FieldRule, Written, list_controls, list_loras
 from sweep.plan.model_finder import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
-from sweep.plan.targets import Assignments
 from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered, strip_number
 from sweep.types import Scalar
 from sweep.workflow import (

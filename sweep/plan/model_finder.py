@@ -6,21 +6,12 @@ exactly one installed model fits. Models that a portable workflow names and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from sweep.errors import PlanError, did_you_mean, nearest
-from sweep.plan.targets import Assignments
-from sweep.workflow import (
-    Address,
-    Graph,
-    Model,
-    ModelRef,
-    NodeSchemas,
-    Value,
-    Workflow,
-)
+from sweep.workflow import Address, Graph, Model, ModelRef, NodeSchemas, Value, Workflow
 
 _CALLED = {
     "main": "model",
@@ -256,7 +247,7 @@ def _describe_lack(
     return f"needs {article} {kind}; the server has {', '.join(model.name for model in fitting)}."
 
 
-def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
+def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Container[str]) -> Workflow:
     """Substitute models that a portable workflow names and the server lacks.
 
     The main model is left open for the plan to choose (`lacking` is its name), and the VAE becomes the main model's
@@ -270,7 +261,7 @@ def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFin
     return replace(settled, translate=lambda base: _substitute(translate(base), schemas, models, uses))
 
 
-def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Assignments) -> Workflow:
+def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Container[str]) -> Workflow:
     graph, notes, lacking = workflow.graph, list(workflow.notes), ""
     for address, types in list(list_model_fields(graph, schemas)):
         said = graph.nodes[address.node].fields.get(address.field)

@@ -22,10 +22,10 @@ from sweep.experiment import (
     Variation,
     is_reference,
 )
+from sweep.plan.field_rules import Assignments
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
-from sweep.plan.targets import Assignments
 from sweep.workflow import TEMPLATES, Dialect, Graph, ImageRef, ModelRef, NodeSchemas, Value, readable
 
 

@@ -26,12 +26,12 @@ from sweep.experiment import (
     is_reference,
     path_kind,
 )
-from sweep.plan.field_rules import FieldRule, RuleBuilder
+from sweep.plan.field_rules import Assignments, FieldRule, Slot, TargetResolver
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.model_finder import ModelFinder, fit_models, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
-from sweep.plan.targets import Assignments, Slot, TargetResolver
+from sweep.plan.rule_builder import RuleBuilder
 from sweep.plan.value_checks import check_distinct_points, check_fixed, check_moved, note_strengths
 from sweep.role_table import is_address, parse_numbered
 from sweep.types import Scalar
@@ -316,8 +316,9 @@ class _Planner:
             problems=self.problems,
             workflow=self.called,
             is_template=isinstance(self.workflow, str),
+            models=self.models,
         )
-        rules = RuleBuilder(resolver, outputs, self.models).rules()
+        rules = RuleBuilder(resolver, outputs).rules()
         self._require_images(graph, roles, rules)
         self._check_values(rules, example)
         if self.problems:

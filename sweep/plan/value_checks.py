@@ -10,10 +10,9 @@ from typing import Final
 
 from sweep.errors import DefinitionError
 from sweep.experiment import Axis, Dimension, InputImage, Level, ProblemCollector, Setting
-from sweep.plan.field_rules import FieldRule
+from sweep.plan.field_rules import THE_FIELD, Assignments, FieldRule, Slot, is_replacing
 from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.plan.plan import Plan, choose_test_positions
-from sweep.plan.targets import THE_FIELD, Assignments, Slot, is_replacing
 from sweep.role_table import strip_number
 from sweep.text import truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, canonical, check_value
