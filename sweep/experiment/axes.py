@@ -132,7 +132,7 @@ class Variation:
 
     @property
     def values(self) -> dict[str, Scalar]:
-        """What the results table shows, by axis."""
+        """The values that the results table shows, by axis."""
         return {name: level.value for name, level in self.levels.items()}
 
 
@@ -201,7 +201,7 @@ class LevelSequence(LazySequence[Level]):
 
 @dataclass(frozen=True)
 class MadeLevels(LevelSequence):
-    """Levels that are made already: each sets what is its own, or an image that was read."""
+    """Levels that exist already: each sets targets of its own, or an image that was read."""
 
     levels: tuple[Level, ...]
 
@@ -274,7 +274,7 @@ class LogLevels(LevelSequence):
 
 @dataclass(frozen=True)
 class ListLevels(LevelSequence):
-    """Values as they are, each level made when it is looked at."""
+    """Values as they are written; each level is made when it is asked for."""
 
     values: tuple[Scalar, ...]
 
@@ -304,7 +304,7 @@ class ReplacingLevels(ListLevels):
 
 @dataclass(frozen=True)
 class UndrawnLevels(LevelSequence):
-    """Seeds of which only the number is known. They are drawn once, by whoever keeps the record."""
+    """Seeds of which only the number is known. The first run draws them and records them."""
 
     name: str
     size: int
@@ -364,7 +364,7 @@ MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for al
 
 
 class AxisError(ValueError):
-    """What is wrong with an axis, as a whole sentence without its full stop; `part` is where in the axis it is."""
+    """An axis is wrong. The text is a sentence without its full stop; `part` is the way from the axis to the place."""
 
     def __init__(self, message: str, *part: str | int) -> None:
         super().__init__(message)

@@ -65,7 +65,7 @@ from sweep.types import Scalar
 
 @dataclass(frozen=True, slots=True)
 class AxisDraft:
-    """What is known of an axis before its values are looked at."""
+    """An axis before its values are read: its name, the targets it sets, and its place in the file."""
 
     name: str
     targets: tuple[str, ...]  # what it sets
@@ -77,16 +77,16 @@ class AxisDraft:
 
     @property
     def place(self) -> str:
-        """How the file is told where: axes.seed."""
+        """The place in the file, as people write it: axes.seed."""
         return join_path(self.path)
 
     @property
     def role(self) -> Role | None:
-        """What is known of the values; None where it sets nothing of its own, or a node.field."""
+        """The role that the axis sets; None where it sets nothing of its own, or a node.field."""
         return find_role(self.targets[0]) if self.targets else None
 
     def read(self, target: str, raw: Any, *part: str | int) -> Setting:
-        """Read what a target is set to, a path as its image. Raises AxisError."""
+        """Read a value that a target is set to, a path as its image. Raises AxisError."""
         where = join_path((*self.values_at, *part))
         if not (is_target(target) or target == "controls"):
             raise AxisError(f"{where} {describe_no_target(target)}", *part)
@@ -96,7 +96,7 @@ class AxisDraft:
             raise AxisError(f"{where} {error.message}", *part) from error
 
     def make_level(self, value: Scalar, raw: Any, *part: str | int) -> Level:
-        """Make the level that sets every target to what `raw` says."""
+        """Make the level that sets every target to `raw`."""
         return Level(value, {target: self.read(target, raw, *part) for target in self.targets})
 
 

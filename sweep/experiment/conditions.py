@@ -41,7 +41,7 @@ class ConditionError(SweepError):
 
 @dataclass(frozen=True, slots=True)
 class NamedAxis:
-    """What a condition may know of an axis: its kind of values, and the values themselves where they are few."""
+    """An axis as conditions know it: its kind of values, and the values themselves where they are few."""
 
     name: str
     kind: ValueKind

@@ -56,7 +56,7 @@ def validate_shape(document: Document, problems: ProblemCollector[DocumentPath])
 
 
 def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
-    """Find where in the file: pydantic's way without the names of kinds, and without the zip that `axes.zip` spares."""
+    """Find the place in the file that pydantic means, which adds the kind of an axis and, below `axes.zip`, a zip."""
     place: DocumentPath = tuple(part for part in loc if part not in AXIS_TAGS)
     if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
         return ("axes", *place[2:])
@@ -147,7 +147,7 @@ LEAST_ADAPTIVE_LEVELS: Final = 4  # of its axis
 
 @dataclass
 class GridValidator:
-    """Checks what an experiment says of its grid against the axes it has: conditions, design, baselines."""
+    """Checks the conditions, the design and the baselines of an experiment against its axes."""
 
     file: ExperimentFile
     document: Document

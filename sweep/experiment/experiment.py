@@ -361,7 +361,7 @@ class _Loader:
         return written, None
 
     def check_addresses(self) -> None:
-        """Check what is written as a role, a node.field or a URL."""
+        """Check the roles and addresses of `roles`, and the URLs of servers."""
         for role, addresses in self.file.roles.items():
             if role not in ROLE_NAMES:
                 near = did_you_mean(role, ROLE_NAMES)

@@ -76,7 +76,7 @@ class Strict(BaseModel):
 
 
 class AxisSpec(Strict):
-    """What every axis written as a mapping may say."""
+    """The key that every axis written as a mapping may have."""
 
     default_targets: ClassVar[tuple[str, ...] | None] = None  # what it sets if neither `target` nor its name says it
 
@@ -365,7 +365,7 @@ class DesignSpec(Strict):
 
     @property
     def goal(self) -> Literal["each", "weakest"]:
-        """What an adaptive design looks for: the threshold of each group, or of the group that misses it first."""
+        """The goal of an adaptive design: the threshold of each group, or of the group that misses it first."""
         return "weakest" if (self.for_ or "").startswith("weakest") else "each"
 
     def count_most(self, points: int) -> int:

@@ -440,12 +440,12 @@ class Grid(LazySequence[Variation]):
 
     @cached_property
     def space(self) -> Space:
-        """Index ↔ positions along the dimensions, of the grid before a design picks from it."""
+        """The space of the grid before a design chooses from it: index ↔ positions along the dimensions."""
         return make_space(self._dimensions, self._clauses)
 
     @cached_property
     def chosen(self) -> Sequence[int]:
-        """Indices into `space` of the points that are rendered, in their order."""
+        """The indices into `space` of the points that are rendered, in their order."""
         return choose_points(self._design, self.space, self._dimensions)
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:

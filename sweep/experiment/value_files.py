@@ -39,11 +39,11 @@ _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"
 
 
 class InputImageError(ValueError):
-    """Why a file is no image to start from, as the end of a sentence that begins with its name."""
+    """A file cannot be an input image. The text is the end of a sentence that begins with the file's name."""
 
 
 REFERENCES: Final = ("gallery:", "board:", "library:")
-"""What begins the name of an image, a board or a workflow that a server has."""
+"""Beginnings of the names of images, boards and workflows that a server has."""
 
 UNFETCHED: Final = "of a server; give its address with --server, or in the list servers"
 FETCHED_FILE: Final = "fetched.json"
@@ -55,7 +55,7 @@ def is_reference(text: object) -> bool:
 
 
 class FetchedFiles:
-    """What servers gave for the references of an experiment: files in a folder, with a list of them.
+    """Files that servers gave for the references of an experiment: a folder, with a list of what is in it.
 
     `entries` has for each reference the `server` it is from, and the `file` of an image or workflow, or the `images`
     of a board. `lacking` collects what is asked for and not there.
@@ -160,7 +160,7 @@ def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
 
 @dataclass
 class ValueReader:
-    """Turns raw values into settings: checked by their role, paths into images; and finds files that a document names.
+    """Reads the values of a document: checks them by their role, reads images, and finds files that the document names.
 
     Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
     """
@@ -237,7 +237,7 @@ MAX_COUNT: Final = 10_000  # images of one row of a table
 
 
 class SourceError(ValueError):
-    """What is wrong with a file of values, as the end of a sentence that begins with where it is named."""
+    """A file of values is wrong. The text is the end of a sentence that begins with the place that names the file."""
 
 
 def read_text_file(path: Path, shown: str) -> str:
@@ -348,7 +348,7 @@ def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[TextColum
 
 
 def parse_column(target: str, column: TextColumn) -> list[Scalar]:
-    """Read the cells as what `target` takes: numbers for a role of numbers, text for any other.
+    """Parse the cells as values that `target` takes: numbers for a role of numbers, text for any other.
 
     An address says nothing of what it takes: its cells are numbers where all that are not empty are.
 
@@ -374,7 +374,7 @@ def parse_column(target: str, column: TextColumn) -> list[Scalar]:
 
 
 def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
-    """Label → targets and values, from a JSON or YAML file. Raises SourceError."""
+    """Read labels, each with targets and their values, from a JSON or YAML file. Raises SourceError."""
     try:
         data = read_text(read_text_file(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
     except ExperimentError as error:

@@ -52,7 +52,7 @@ class Mark:
 
 @dataclass(slots=True)
 class Document:
-    """What a text holds, and where. `folder` is what relative paths in it start from."""
+    """The data that a YAML text holds, and the place of each key and value. Relative paths start from `folder`."""
 
     data: Any
     folder: Path
@@ -80,7 +80,7 @@ class Document:
         return self.values.get(())
 
     def forget(self, place: DocumentPath) -> None:
-        """Forget where `place` and all that is in it stand."""
+        """Forget the marks of `place` and of all that is in it."""
         for store in (self.keys, self.values, self.texts):
             for old in [each for each in store if each[: len(place)] == place]:
                 del store[old]
@@ -194,7 +194,7 @@ def _describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
 
 
 def path_kind(path: Path) -> Literal["file", "folder", ""]:
-    """Tell what is at a path; nothing, also where the path is one that no system takes."""
+    """Tell whether a file or a folder is at a path; neither where no system takes such a path."""
     try:
         return "file" if path.is_file() else "folder" if path.is_dir() else ""
     except (OSError, ValueError):
@@ -202,7 +202,7 @@ def path_kind(path: Path) -> Literal["file", "folder", ""]:
 
 
 def expand_path(folder: Path, written: str) -> Path:
-    """Return where a path leads that starts from `folder`, absolute; also for the tilde of a home."""
+    """Return the absolute path of a path that starts from `folder`, or from a home where it begins with a tilde."""
     try:
         path = Path(written).expanduser()
     except RuntimeError:  # the home of nobody
@@ -458,7 +458,7 @@ def _count_opening(event: ScalarEvent, text: str) -> int | None:
 
 
 def make_plain(value: Any) -> Any:
-    """Turn tuples, ranges and paths into what a file would hold, in containers of our own."""
+    """Copy a value with lists for tuples and ranges, and text for paths, as a file would hold it."""
     if isinstance(value, Mapping):
         return {str(key): make_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):

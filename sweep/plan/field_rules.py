@@ -40,14 +40,14 @@ from sweep.workflow import (
 
 
 def is_replacing(axis: Axis, target: str) -> bool:
-    """Tell whether the axis only replaces words in what the target says otherwise."""
+    """Tell whether the axis only replaces words in the text that the target has otherwise."""
     first = axis.levels[0].settings if len(axis.levels) else {}
     return isinstance(first.get(target), Replacement)
 
 
 @dataclass(frozen=True, slots=True)
 class Assignments:
-    """Who sets what: target → the axes whose levels may set it; inputs by themselves."""
+    """The settings of an experiment by target: its inputs, and the axes whose levels may set the target."""
 
     inputs: Mapping[str, Setting]
     axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
@@ -155,7 +155,7 @@ Written: TypeAlias = dict[Address, Value]
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """Writes what is set of some targets into the fields of a graph.
+    """Writes the settings of some targets into the fields of a graph.
 
     `encode` gives the fields for settings that may hold any of `targets`, and raises PlanError with the end of a
     sentence. `slots` are all the fields it may write, `defaults` what the workflow itself says for a target.
@@ -200,7 +200,7 @@ _WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "im
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetResolver:
-    """The fields of one graph by what people call them. What cannot be found becomes a problem where it was named."""
+    """Finds the fields of one graph by roles and addresses; one that is not found is a problem where it is named."""
 
     graph: Graph
     schemas: NodeSchemas
@@ -273,12 +273,12 @@ class TargetResolver:
         return self.make_slot(field_target(self.graph, self.schemas, address), target)
 
     def make_slot(self, found: Target, target: str) -> Slot:
-        """Describe the field a role stands for, with what it takes."""
+        """Make the slot of the field that a role stands for."""
         schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
         return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
 
     def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """Return what a node takes."""
+        """Return the fields that a node takes."""
         schema = self.schemas.get(self.graph.nodes[node].type)
         return schema.fields if schema else {}
 

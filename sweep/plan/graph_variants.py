@@ -38,7 +38,7 @@ _EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoR
 
 @dataclass(frozen=True, slots=True)
 class GraphVariant:
-    """What decides which nodes a graph has. `base` is that of the main model, None where the graph has none."""
+    """The properties that decide which nodes a graph has. `base` is the main model's; None where there is none."""
 
     base: str | None
     loras: int = 0
@@ -209,7 +209,7 @@ class BoundGraph:
 
     @cached_property
     def digests(self) -> Digests:
-        """Of the graph at rest; a variation's are computed from them."""
+        """The digests of the graph before a variation changes it; a variation's are computed from them."""
         return Digests(self.graph, self.dialect)
 
     def values(self, levels: Mapping[str, Level]) -> Written:

@@ -30,7 +30,7 @@ _ANY = "any"  # the base of models that fit every family
 
 @dataclass(frozen=True, slots=True)
 class ModelFinder:
-    """The models of some servers, found by what people call them. Of those not known, it has every model."""
+    """Finds models of some servers by the names that people use; where those are not known, it takes every name."""
 
     installed: tuple[Model, ...]
     is_known: bool = True
@@ -54,7 +54,7 @@ class ModelFinder:
         return list({_make_ref(model): model for model in fitting}.values())
 
     def find_any_main(self, bases: Collection[str] = ()) -> ModelRef | None:
-        """Return some main model, to check the rest of an experiment with whose own model is wrong."""
+        """Return some main model, to check the rest of an experiment whose own model is wrong."""
         return next(map(_make_ref, self.list_fitting(("main",), bases)), None)
 
     def find_only_main(self, bases: Collection[str] = (), wanted: str = "") -> ModelRef:

@@ -126,8 +126,8 @@ def make_probes(
 
 
 def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Choose positions that are all right only if every one is: all of a short dimension, the extremes of a long range
-    or of a long list of numbers. Zipped axes are looked at step by step, as they never meet otherwise.
+    """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
+    long range or of a long list of numbers. Of zipped axes, every step is checked.
     """
     count = len(dimension)
     if len(dimension.axes) > 1 or count <= _FEW:
@@ -144,7 +144,7 @@ def choose_test_positions(dimension: Dimension) -> Sequence[int]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
-    """An experiment bound to its workflow and to what a server has. Made by `make_plan`; costs nothing a point."""
+    """An experiment bound to its workflow and to a server. Made by `make_plan`; needs no memory for its points."""
 
     experiment: Experiment
     bound_graphs: tuple[BoundGraph, ...]  # one for each variant its graphs have; most experiments have one
@@ -172,7 +172,7 @@ class Plan:
 
     @property
     def replicates(self) -> int:
-        """How often each point is rendered."""
+        """The number of times that each point is rendered."""
         return self.experiment.study.replicates
 
     @property
@@ -193,7 +193,7 @@ class Plan:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how the experiment was bound, each a sentence."""
+        """Notes for people on how the experiment was bound to its workflow, each a sentence."""
         bound = [note for bound in self.bound_graphs for note in bound.notes]
         images = [*self._note_large_images(), *self._note_images_outside()]
         return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *images)))
@@ -222,13 +222,13 @@ class Plan:
 
     @cached_property
     def sets(self) -> tuple[str, ...]:
-        """Which fields the axes set, to be read by people: denoise.denoising_start = 1 − denoise_strength."""
+        """The fields that the axes set, as people read them: denoise.denoising_start = 1 − denoise_strength."""
         said = [readable(bound.graph, rule.shown) for bound in self.bound_graphs for rule in bound.rules]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with anything that decides which key an index has, or which values it shows."""
+        """A hash of everything that decides which key an index has, or which values it shows."""
         return compute_fingerprint(self.experiment, self.bound_graphs)
 
     def __len__(self) -> int:
@@ -291,7 +291,7 @@ class Plan:
 
     @cached_property
     def nesting(self) -> RenderingOrder:
-        """How the dimensions are nested when the points are rendered, and the work that spares."""
+        """The nesting of the dimensions when the points are rendered, and the work that it spares."""
         return choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
     def order(self, only: Mapping[int, int] = ALL_POSITIONS) -> Iterator[int]:

@@ -283,7 +283,7 @@ class _Planner:
         return list(found.values())
 
     def _locate_model(self, levels: Mapping[str, Level]) -> str:
-        """Locate what names the model: the very level of an axis, else inputs.model."""
+        """Locate the name of the model: the level of an axis, else inputs.model."""
         for axis in self.uses.axes.get("model", ()):
             at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
             at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
@@ -457,7 +457,7 @@ class _Planner:
         return fitted
 
     def _check_graph(self, bound: BoundGraph) -> None:
-        """Check what no single value tells: fields that stay empty, edges that lead nowhere."""
+        """Check the whole graph for fields that stay empty and edges that lead nowhere."""
         try:
             graph = bound.graph.set(bound.values(bound.levels))
         except (DefinitionError, WorkflowError) as error:
@@ -483,7 +483,7 @@ class _Planner:
 
 
 def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
-    """Locate what sets a field that a message names, at the first levels: an axis, an input, or else the workflow."""
+    """Locate the setting of a field that a message names, at the first levels: an axis, an input, or the workflow."""
     for rule in (*bound.rules, *bound.fixed):
         if any(slot.address.node == node and slot.address.field in message for slot in rule.slots):
             if rule.axes:

@@ -34,7 +34,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderingCost:
-    """How often a server that renders alone does each kind of work, from a cold start."""
+    """Counts of each kind of work that a server does which renders alone, from a cold start."""
 
     models: int = 0
     loras: int = 0
@@ -43,13 +43,13 @@ class RenderingCost:
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """For comparing: seconds for a model, then a LoRA, then for either encoder."""
+        """The counts to compare by: models take the longest, then LoRAs, then either encoder."""
         return self.models, self.loras, self.prompts + self.images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderingOrder:
-    """How the dimensions are nested, slowest first, and what that spares the server."""
+    """The nesting of the dimensions, slowest first, and the work that it costs the server."""
 
     nesting: tuple[int, ...]
     chosen: RenderingCost

@@ -22,7 +22,7 @@ _TEXTS: Final = 1_000  # texts looked at, of an axis of more
 
 
 def check_fixed(rule: FieldRule, problems: ProblemCollector[str]) -> None:
-    """Check what inputs alone decide."""
+    """Check the fields that inputs alone decide."""
     places = {target: f"inputs.{target}" for target in rule.targets if target in rule.uses.inputs}
     for slot, problem in _find_problems(rule, {}):
         place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
@@ -62,7 +62,7 @@ def check_moved(
 
 
 def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
-    """Find where to look: a long list of texts for fields that take any text says nothing new after a while."""
+    """Choose the positions to check: of a long list of texts for fields that take any text, the first are enough."""
     positions = choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
     if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
@@ -164,7 +164,7 @@ def _describe_point(plan: Plan, index: int) -> str:
 
 
 def _describe_variant(bound: BoundGraph, variants: VariantSelector) -> str:
-    """Say what has to be excluded where the levels only coincide in one variant of the graph."""
+    """Name the points to exclude where the levels only coincide in one variant of the graph."""
     values = {axis: bound.levels[axis].value for axis in variants.axes}
     said = [f"{axis} is {'null' if value is None else value}" for axis, value in values.items()]
     return f" where {' and '.join(said)}; leave those points out with exclude" if said else ""
@@ -177,7 +177,7 @@ _LISTED: Final = 4
 
 
 def note_strengths(graph: Graph, roles: Roles, uses: Assignments, dialect: Dialect) -> Iterator[str]:
-    """Yield sentences for a plan of a graph with these roles."""
+    """Yield notes on strengths that come to the same image, and on how fields encode a strength."""
     if STRENGTH not in uses:
         return
     targets = roles.targets.get(STRENGTH, ())

@@ -1,4 +1,4 @@
-"""A folder with what experiments name, and the shortest way to an experiment from axes."""
+"""Fixtures: a folder with the files that experiments name, and experiments made of axes alone."""
 
 from __future__ import annotations
 

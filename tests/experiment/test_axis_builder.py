@@ -1,4 +1,4 @@
-"""Every kind of axis: what it makes, what it sets, and how its faults are told."""
+"""Each kind of axis makes its levels, sets its targets, and reports its problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts in the dynamic-prompts syntax: every combination, and an end where the library has none."""
+"""Prompts in the dynamic-prompts syntax make every combination, and come to an end where the library does not."""
 
 from __future__ import annotations
 

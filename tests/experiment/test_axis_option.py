@@ -1,4 +1,4 @@
-"""Axes typed on a command line: understood as other grid tools write them, or answered with the right form."""
+"""The option --axis understands ranges as other grid tools write them, or answers with the right form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditions: what they may say, that they are never run as Python, and how their faults are told."""
+"""Conditions select points, are never run as Python, and report their problems with a column."""
 
 from __future__ import annotations
 

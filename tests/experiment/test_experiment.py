@@ -1,4 +1,4 @@
-"""What of an experiment decides its images, and what a point sets."""
+"""An experiment lists its images, settings and seeds; a test classifies each field as part of the key or not."""
 
 from __future__ import annotations
 

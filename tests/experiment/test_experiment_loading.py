@@ -1,4 +1,4 @@
-"""A file's faults are told all at once, each with its line and column and the nearest right word."""
+"""Loading a file reports all its problems at once, each with line, column and the nearest right word."""
 
 from __future__ import annotations
 

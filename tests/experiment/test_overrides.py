@@ -1,4 +1,4 @@
-"""Base files below, overrides above: what wins, and what is said when a path leads nowhere."""
+"""A file wins over the files it includes, and --set wins over both; a path that leads nowhere is reported."""
 
 from __future__ import annotations
 

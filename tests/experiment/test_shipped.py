@@ -1,4 +1,4 @@
-"""The experiments people copy from: they load, they ask a question, their editor's schema is current and agrees."""
+"""The experiments of the repository load and ask a question, and their JSON Schema is current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML from anyone: only plain data comes out, whatever is in it, and what is wrong has a place."""
+"""Reading YAML gives plain data only, whatever the file holds, and each problem has a place."""
 
 from __future__ import annotations
 
