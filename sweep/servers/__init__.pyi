@@ -23,8 +23,8 @@ from .base import (
 )
 from .comfyui.comfyui_client import ComfyUI
 from .credentials import find_credentials
-from .discovery import ConnectOptions, connect
-from .http import TIMED_OUT, NoAnswerError
+from .discovery import connect
+from .http import TIMED_OUT, ConnectOptions, NoAnswerError
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (

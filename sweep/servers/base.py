@@ -1,4 +1,4 @@
-"""The seam between the engine and whoever renders: `Server`, a small Protocol whose docstrings are the contract.
+"""`Server`, the protocol between the engine and a rendering server: its docstrings are the contract.
 
 Implementations raise only these, whatever the network or the server does (aiohttp's and the socket's own errors
 never leave this layer):
@@ -23,7 +23,7 @@ Saved = TypeVar("Saved")
 
 
 class MissingModelError(TransientError):
-    """Raised where a server has not installed the model `ref`. Another may: the graph is sent elsewhere, and no graph
+    """A server has not installed the model `ref`. Another may: the graph is sent elsewhere, and no graph
     with this model here. The server itself stays usable for everything else.
     """
 
@@ -34,7 +34,7 @@ class MissingModelError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """Who answered. `capacity` is how many items it renders at once (its number of generation devices)."""
+    """A server's name, version and limits. `capacity`: how many items it renders at once (its generation devices)."""
 
     name: str  # short, for rows and progress: host:port, or "sandbox"
     url: str  # without credentials
@@ -64,7 +64,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """What the server gave for a submission."""
+    """The ids of a submitted item on its server."""
 
     batch_id: str
     item_id: str
@@ -180,9 +180,10 @@ def deletes_images(server: object) -> TypeGuard[DeletesImages]:
 
 
 class Gallery(Protocol):
-    """What people keep on a server. Names are untrusted: data for requests, never parts of a path.
+    """The boards, images and workflows that people keep on a server.
 
-    Every method raises ServerUnsupportedError where the server is too old for it.
+    Names are untrusted: data for requests, never parts of a path. Every method raises
+    ServerUnsupportedError where the server is too old for it.
     """
 
     async def boards(self) -> Mapping[str, str]:
@@ -202,7 +203,7 @@ class Gallery(Protocol):
 
 
 class HasGallery(Protocol):
-    """A server that answers what it keeps for people."""
+    """A server that has a gallery."""
 
     def gallery(self) -> Gallery:
         """Return the server's gallery. Raises ServerUnsupportedError where its family has none."""
@@ -224,7 +225,7 @@ class Server(Protocol):
         """Find out who answers, log in, start to listen for events. Raises ServerError. Call once."""
 
     async def aclose(self) -> None:
-        """Let go of everything; never raises. Items submitted stay on the server."""
+        """Close all connections; never raises. Items submitted stay on the server."""
 
     async def schemas(self) -> NodeSchemas:
         """Return the node types it has. Read once, then remembered."""

@@ -17,7 +17,7 @@ from sweep.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """`origin` is scheme, host and port; `prefix` a proxy's path, empty or `/like/this`."""
+    """The address of a server: `origin` is scheme, host and port, `prefix` a proxy's path (empty or `/like/this`)."""
 
     origin: str
     prefix: str = ""
@@ -68,7 +68,7 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
-    """A token goes before e-mail and password. None of them is in the repr."""
+    """A token, which goes before e-mail and password, and a proxy's headers. None of them is in the repr."""
 
     token: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -50,10 +50,11 @@ Form: TypeAlias = Callable[[], aiohttp.FormData]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """How long to wait, in seconds. A worker collecting garbage keeps its whole server from answering, so `read` is
-    long; a whole answer may take that long and as much longer as its bytes need at `SLOWEST`, so that one that trickles
-    ends, too; `patience` is how long a server may be silent before those who wait for an item are told, `gone` how long
-    it may refuse connections: then nothing listens there, and that is not for being busy.
+    """Time limits and pauses in seconds.
+
+    A worker collecting garbage keeps its whole server from answering, so `read` is long; a whole answer may take that
+    long and as much longer as its bytes need at `SLOWEST`, so that one that trickles ends, too. A server may be silent
+    for `patience` before those who wait for an item are told, and refuse connections for `gone`: a busy one does not.
     """
 
     connect: float = 10.0
@@ -67,6 +68,18 @@ class Timings:
     gone: float = 4.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """Options of a connection. All but `credentials` and `uploads` is commonly the same for every server of a run."""
+
+    credentials: Credentials | None = None
+    ca_file: Path | None = None
+    queue_id: str = "default"
+    timings: Timings = field(default_factory=Timings)
+    uploads: MutableMapping[str, str] | None = None  # SHA-256 → name on this server, kept by the caller
+    name: str = ""  # what it is called instead of its address
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A whole answer of a status that was expected, its body parsed (None where there is none)."""
@@ -78,22 +91,14 @@ class Response:
 class Http:
     """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
 
-    def __init__(
-        self,
-        address: ServerAddress,
-        *,
-        credentials: Credentials | None,
-        ca_file: Path | None,
-        timings: Timings,
-        has_login: bool = True,
-    ) -> None:
+    def __init__(self, address: ServerAddress, options: ConnectOptions, *, has_login: bool = True) -> None:
         self.address = address
+        self.timings = options.timings
         self._base = URL(address.url)
-        self._credentials = credentials or Credentials()
+        self._credentials = options.credentials or Credentials()
         self._token = self._credentials.token
         self._has_login = has_login  # else e-mail and password go to a proxy before the server, as basic auth
-        self._ca_file = ca_file
-        self.timings = timings
+        self._ca_file = options.ca_file
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
 
@@ -146,7 +151,9 @@ class Http:
         except BaseException as fault:
             await self.aclose()
             if isinstance(fault, NoAnswerError):
-                raise unreachable_error(self.address.url, fault.reason) from None
+                message = f"{self.address.url} does not answer ({fault.reason})."
+                hint = "Is a server running there? sweep run without --server uses the sandbox."
+                raise ServerUnreachableError(message, hint=hint) from None
             if isinstance(fault, OverloadedError):
                 raise ServerUnreachableError(fault.message, hint="Try again later.") from None
             if isinstance(fault, AttemptError):
@@ -264,8 +271,9 @@ class Http:
         raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
 
     async def _send_as_us(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
-        """Log in again where the token has run out: a refused request was not carried out. More than once, as a late
-        answer to another request may bring a token that has run out, too.
+        """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
+
+        More than once, as a late answer to another request may bring an expired token.
         """
         for _ in range(MOST_LOGINS):
             token = self._token
@@ -446,16 +454,8 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def unreachable_error(url: str, reason: str) -> ServerUnreachableError:
-    """Return the error for a server that does not answer at the start."""
-    return ServerUnreachableError(
-        f"{url} does not answer ({reason}).",
-        hint="Is a server running there? sweep run without --server uses the sandbox.",
-    )
-
-
 class NoAnswerError(TransientError):
-    """A call that got no whole answer: whether the server did what was asked is not known."""
+    """A call got no whole answer: nobody knows whether the server carried it out."""
 
     def __init__(self, url: str, reason: str, what: str) -> None:
         super().__init__(f"{url} did not answer while {what} ({reason}).", kind="NoAnswer")

@@ -1,4 +1,4 @@
-"""Tracks the items that somebody waits for: by events, and by asking the server where events may be missing.
+"""Tracks submitted items until they end: by events, and by asking the server where events may be missing.
 
 Events are a hint and the server's own answer is the truth: an event that was lost costs a delay, never a result.
 """
@@ -38,7 +38,7 @@ ENDED_STATES: Final = frozenset({"completed", "failed", "canceled"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemState:
-    """How far an item is, as a server's answer or event says."""
+    """An item's status and times, as a server's answer or event says."""
 
     status: str
     batch_id: str | None = None
@@ -49,7 +49,7 @@ class ItemState:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """The item has reached a terminal state; whoever waits asks for its outcome unless events told all of it."""
+    """A signal that the item has reached a terminal state; its outcome is asked for unless events told all of it."""
 
     state: ItemState
 
@@ -120,7 +120,6 @@ class ItemTracker:
         self._items: OrderedDict[str, TrackedItem] = OrderedDict()
         self._wake = asyncio.Event()
         self._is_due = False  # the server is to be asked now, not at the next beat
-        self._is_stopped = False
         self._is_idle = False  # nobody listens, so `run` sleeps until somebody does
         self._silent_since: float | None = None
         self._is_hearing_events = False
@@ -232,13 +231,9 @@ class ItemTracker:
         for item in list(self.heard_items()):
             item.send(told)
 
-    def stop(self) -> None:
-        self._is_stopped = True
-        self._wake.set()
-
     async def run(self, read_states: StateReader) -> None:
-        """Ask the server for states until `stop`: at once where something was missed, else where it tells nothing."""
-        while not self._is_stopped:
+        """Ask the server for states as long as this runs: at once where something was missed, else after silence."""
+        while True:
             wait = self._seconds_to_question()
             self._is_idle = wait is None
             if wait is None or wait > 0:
@@ -248,7 +243,7 @@ class ItemTracker:
                 except TimeoutError:
                     continue  # the server may have told something meanwhile
             self._wake.clear()
-            if (self._is_due or (wait is not None and wait <= 0)) and not self._is_stopped:
+            if self._is_due or (wait is not None and wait <= 0):
                 self._is_due = False
                 await self._reconcile(read_states)
                 for item in self.heard_items():
@@ -303,43 +298,9 @@ StateReader: TypeAlias = Callable[[Sequence[TrackedItem]], Awaitable[Mapping[str
 """Asks the server for the states of items by item id: those missing in its answer are unknown there."""
 
 
-RESTART = 0.5  # seconds before work that failed begins anew
-GRACE = 1.5  # seconds to end by oneself, before being cancelled
-GOODBYE: Final = 1.0  # seconds for closing a connection politely
-
-
-async def _keep_alive(work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
-    while True:
-        try:
-            await work()
-        except Exception as error:  # noqa: BLE001  reported, whatever an untrusted server brought about
-            report(error)
-            await asyncio.sleep(RESTART)
-        else:
-            return
-
-
-class BackgroundTasks:
-    """Tasks beside the calls of a client; at the end those that do not stop by themselves are cancelled."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def start(self, work: Callable[[], Coroutine[Any, Any, None]], report: Callable[[Exception], None]) -> None:
-        """Start this work now, and again whenever it fails: each failure is reported, none ends it unseen."""
-        self._tasks.append(asyncio.create_task(_keep_alive(work, report)))
-
-    async def end(self) -> None:
-        """Wait for all a little, then cancel what is left. Never raises what they raised; safe to call twice."""
-        if not self._tasks:
-            return
-        try:
-            _, late = await asyncio.wait(self._tasks, timeout=GRACE)
-        finally:
-            for task in self._tasks:
-                task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        self._tasks.clear()
+RESTART: Final = 0.5  # seconds before work that failed begins anew
+GRACE: Final = 1.5  # seconds for closing connections politely
+CHECKS_AT_ONCE: Final = 4  # graphs that a server is asked to validate at a time
 
 
 class EventConnection(ABC):
@@ -347,30 +308,13 @@ class EventConnection(ABC):
 
     def __init__(self, http: Http) -> None:
         self._http = http
-        self._stopped = asyncio.Event()
 
     @abstractmethod
     async def connect_once(self) -> bool:
         """Hold one connection from handshake to its end; return whether there was one."""
 
     async def run(self) -> None:
-        """Keep the connection up until `stop`; raises what an event that cannot be handled raised."""
-        listening = asyncio.create_task(self._keep_up())
-        stopping = asyncio.create_task(self._stopped.wait())
-        try:
-            await asyncio.wait([listening, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            is_failed = listening.done()
-            for task in (listening, stopping):
-                task.cancel()
-            await asyncio.wait([listening], timeout=GOODBYE)
-        if is_failed:
-            listening.result()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    async def _keep_up(self) -> None:
+        """Keep the connection up until this is cancelled; raises what an event that cannot be handled raised."""
         timings = self._http.timings
         pause = timings.reconnect
         while True:
@@ -380,18 +324,14 @@ class EventConnection(ABC):
             pause = min(pause * 2, timings.reconnect_most)
 
 
-CHECKS_AT_ONCE = 4  # graphs that a server is asked to validate at a time
-
-
 class TrackedServer(ABC):
-    """What the clients of all families do alike: events and questions in the background, checks, hearing of items."""
+    """Base class of the clients of all families: events and questions in the background, checks, hearing of items."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self._timings = http.timings
         self._tracker = ItemTracker(self.url, self._timings)
-        self._events: EventConnection | None = None
-        self._background = BackgroundTasks()
+        self._tasks: list[asyncio.Task[None]] = []
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
 
     @abstractmethod
@@ -412,15 +352,23 @@ class TrackedServer(ABC):
 
     def start_tracking(self, events: EventConnection, read_states: StateReader) -> None:
         """Listen for events from now on, and ask the server where it tells too little."""
-        self._events = events
-        self._background.start(events.run, self._tracker.report_failure)
-        self._background.start(lambda: self._tracker.run(read_states), self._tracker.report_failure)
+        works = (events.run, lambda: self._tracker.run(read_states))
+        self._tasks = [asyncio.create_task(self._repeat(work)) for work in works]
+
+    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do work in the background, and anew whenever it fails: each failure is reported, none ends it unseen."""
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001  reported, whatever an untrusted server brought about
+                self._tracker.report_failure(error)
+            await asyncio.sleep(RESTART)
 
     async def aclose(self) -> None:
-        if self._events is not None:
-            self._events.stop()
-        self._tracker.stop()
-        await self._background.end()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE)
         await self._http.aclose()
 
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:

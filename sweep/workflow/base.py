@@ -1,4 +1,4 @@
-"""Node types of a server, and how one family of servers writes graphs: all that knows its nodes lies behind `Dialect`.
+"""`Dialect`, the protocol that all knowledge of a family's nodes implements, and the node schemas of a server.
 
 A dialect is made of pure functions and a few facts. `NodeSchemas`, the node types of one server, carries the dialect of
 its family and goes wherever a graph goes, so nothing else has to know which family a graph is for. A new family is a
@@ -180,10 +180,11 @@ Candidate: TypeAlias = Address | Mapping[Address, Encoding]
 
 
 class Dialect(Protocol):
-    """How one family of servers writes graphs. Implementations are stateless, and their methods pure functions.
+    """The rules by which one family of servers writes graphs.
 
-    Methods that take `schemas` accept graphs with unknown node types and never raise for them. Example: the fields
-    that a role means in a graph are `schemas.dialect.find_candidates(graph, schemas)["seed"]`.
+    Implementations are stateless, and their methods pure functions. Methods that take `schemas` accept graphs
+    with unknown node types and never raise for them. Example: the fields that a role means in a graph are
+    `schemas.dialect.find_candidates(graph, schemas)["seed"]`.
     """
 
     name: str  # as people write it
@@ -238,7 +239,7 @@ class Dialect(Protocol):
         """Return a workflow that renders from a prompt, and from an image where it `has_image`; see `template`."""
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
-        """Return, for each of `sweep.role_table.FOUND_ROLES`, what it could mean in this graph."""
+        """Return the fields that each of `sweep.role_table.FOUND_ROLES` could mean in this graph."""
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
         """Return how a denoise strength is written into this field."""

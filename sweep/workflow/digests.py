@@ -1,4 +1,4 @@
-"""What makes two graphs give the same image: a digest of every node, and the key of what is wanted from a graph.
+"""Digests of a graph's nodes, and the key of its outputs: equal keys mean equal images.
 
 A node's digest covers its type, its fields that decide an image, and the digests of what feeds it (a Merkle DAG).
 Node ids, labels and the order of nodes therefore do not matter, and two nodes with equal digests compute the same
@@ -97,7 +97,7 @@ class Digests:
 
 
 class _Shape:
-    """What of a graph stays when only values change: its edges, the order of computation and who feeds whom."""
+    """The part of a graph that stays when values change: its edges, the order of computation, and who feeds whom."""
 
     __slots__ = ("_downstream", "_left_out", "edges", "feeds", "order")
 

@@ -1,4 +1,4 @@
-"""A graph of nodes and edges, the names people give its nodes, and the workflow it came from, as its file holds it.
+"""A graph of nodes and edges, the names of its nodes, and `Workflow`: the graph with all else that its file holds.
 
 A graph is an immutable value that names no server: a model is a `ModelRef` and an input image an `ImageRef` until a
 client puts one server's own identifiers in their place. So the same graph, and the same key, serves every server of a
@@ -43,7 +43,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ModelRef:
-    """A model by what it is called, not by a server's key for it. `base` is the family of models, as sd-1 or sdxl."""
+    """A model by name, not by a server's key for it. `base` is the kind of model it is built on, as sd-1 or sdxl."""
 
     name: str
     base: str
@@ -100,7 +100,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """From an output field to an input field."""
+    """A connection from an output field to an input field."""
 
     source: Address
     destination: Address
@@ -120,7 +120,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)})  # classes of val
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes by id, in the order of their definition, and edges. Making one does not check it: see `check_graph`."""
+    """Nodes by id in the order of their definition, and edges. Nothing is checked here: see `check_graph`."""
 
     nodes: Mapping[str, Node]
     edges: tuple[Edge, ...] = ()
@@ -304,7 +304,7 @@ def _words(node: Node) -> tuple[str, str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchAxis:
-    """A list of values that the workflow itself asks to be run over, at every one of `addresses`."""
+    """A list of values over which the workflow itself is to be run; each is written to all `addresses`."""
 
     name: str  # the batch node's label or id
     addresses: tuple[Address, ...]
@@ -315,7 +315,7 @@ class BatchAxis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """A workflow as a graph, and what its file says besides.
+    """A workflow: its graph, and all else that its file says.
 
     `files` are image files that the workflow names by path, for fields that then hold nothing yet. `notes` are
     sentences about what was completed, translated or left out.

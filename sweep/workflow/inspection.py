@@ -1,4 +1,4 @@
-"""Describes a workflow to a person: nodes, fields, values, ranges, the roles found, and what is wrong with it."""
+"""Describes a workflow for `sweep inspect`: nodes, fields, values, ranges, the roles found, and its problems."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class InspectionRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """A workflow laid out: `rows` in the graph's order, `problems` what keeps it from being rendered in any case."""
+    """A described workflow: `rows` in the graph's order; with any of `problems` it cannot be rendered."""
 
     name: str
     kind: str

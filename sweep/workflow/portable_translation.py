@@ -1,4 +1,4 @@
-"""The portable format: a workflow in words that every family translates to its own nodes, by rules.
+"""Translation of portable workflows: a base class that a family gives its rules from portable to its own nodes.
 
 A document may leave out edges where only one output fits; they are completed, with a note.
 """
@@ -20,7 +20,7 @@ from sweep.workflow.validation import clean_graph, raise_for
 
 @dataclass(frozen=True, slots=True)
 class PortableRule:
-    """What one portable node type becomes. Field names map to real ones; None is left out, with a note."""
+    """The node type that a portable one becomes. Field names map to real ones; None is left out, with a note."""
 
     becomes: str
     fields: Mapping[str, str | None] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class PortableRule:
 
 
 class PortableTranslation(ABC):
-    """One document on its way to a family's nodes. A family says what is special of its own."""
+    """Translates one document to a family's nodes; a family overrides the steps that are its own."""
 
     any_output: ClassVar[str] = ""  # the output of a name that a rule does not tell; empty: that of this name
     collecting: ClassVar[frozenset[str]] = frozenset()  # see `Dialect.collecting_nodes`

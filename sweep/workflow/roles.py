@@ -1,4 +1,4 @@
-"""Finds in any graph which fields a person means by prompt, seed, denoise strength …, by following its edges."""
+"""The roles of a graph (prompt, seed, denoise strength …): the target fields of each, also where it is ambiguous."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STACKED = frozenset({"lora", "lora_weight", *CONTROL_ROLES})
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One field to write: where, how the value is encoded, and the edges that must go so that it takes effect."""
+    """One field that a role sets: its address, the value's encoding, and the edges to cut so that it takes effect."""
 
     address: Address
     encode: Encoding = IDENTITY

@@ -69,7 +69,7 @@ _OFFERED = ("cfg_scale", "steps", "scheduler", *_WEIGHTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScaffoldContext:
-    """Where a workflow lies, and what there is for it: `path` of its file and `image` of its image as the experiment
+    """A workflow's place and the material for it: `path` of its file and `image` of its image as the experiment
     is to name them, and the server's models where they are known.
     """
 

@@ -1,4 +1,4 @@
-"""Walks a graph's edges: upstream through inputs of some types, and to all that lies before or after a node."""
+"""Traversal of a graph's edges: upstream through inputs of some types, and to all nodes before or after others."""
 
 from __future__ import annotations
 

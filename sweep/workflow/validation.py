@@ -1,4 +1,4 @@
-"""Values against fields; graphs against node types."""
+"""Validation: checks values against the schemas of fields, and graphs against the node types of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads a workflow from JSON or PNG in any format of any family."""
+"""Loads a workflow file, JSON or PNG, in any format of any family."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sweep.servers.http import Timings
+from sweep.servers.http import ConnectOptions, Timings
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.fake import Fake, fake_server
 
@@ -23,7 +23,7 @@ async def fake() -> AsyncIterator[Fake]:
 @pytest.fixture
 async def client(fake: Fake) -> AsyncIterator[InvokeAI]:
     """A client of the fake, open."""
-    server = InvokeAI(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
     await server.open()
     yield server
     await server.aclose()

@@ -12,6 +12,7 @@ import pytest
 
 from sweep.errors import ItemLostError, ServerRefusedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, ItemStarted, Rendered, StepDone, Ticket
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Graph, Node
 from tests.servers.building import BATCH, PLAIN, Q, submission, summary, takes_items
@@ -30,7 +31,7 @@ async def listening(fake: Fake) -> AsyncIterator[InvokeAI]:
     takes_items(fake, ITEM_ID)
     fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_completed_6_14"))
     fake.on(*SUMMARIES, [summary(ITEM_ID, "pending")])
-    server = InvokeAI(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
     await server.open()
     await fake.connected.wait()
     await asyncio.sleep(0)
@@ -143,7 +144,7 @@ async def test_slow_polling_is_the_net_under_a_lost_event(fake: Fake) -> None:
         *SUMMARIES,
         replies([summary(ITEM_ID, "pending")], [summary(ITEM_ID, "in_progress")], [summary(ITEM_ID, "completed")]),
     )
-    server = InvokeAI(fake.url, timings=replace(QUICK, poll_listening=0.02))
+    server = InvokeAI(fake.url, ConnectOptions(timings=replace(QUICK, poll_listening=0.02)))
     await server.open()
     await fake.connected.wait()
 
@@ -259,7 +260,7 @@ async def test_without_a_socket_polling_is_enough(fake: Fake) -> None:
             raise ConnectionRefusedError("no sockets here")
 
         deaf.sio.on("connect", refuse)
-        server = InvokeAI(deaf.url, timings=QUICK)
+        server = InvokeAI(deaf.url, ConnectOptions(timings=QUICK))
         await server.open()
         events = await _told(server, await server.submit(submission()))
         await server.aclose()
@@ -283,7 +284,7 @@ async def test_models_loaded_are_forgotten_when_the_line_goes_down(fake: Fake, l
 
 async def test_closing_at_any_moment_ends_in_time(fake: Fake) -> None:
     for moments in range(80):
-        server = InvokeAI(fake.url, timings=QUICK)
+        server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
         await server.open()
         for _ in range(moments):
             await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import Http, HttpMethod, NoAnswerError
+from sweep.servers.http import ConnectOptions, Http, HttpMethod, NoAnswerError
 from tests.servers.conftest import QUICK
 
 URL = "http://gpu1:9090"
@@ -35,7 +35,7 @@ FAULTS: list[tuple[BaseException, str]] = [
 
 @pytest.fixture
 async def http() -> AsyncIterator[Http]:
-    opened = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
+    opened = Http(ServerAddress.parse(URL), ConnectOptions(timings=QUICK))
     await opened.open()
     yield opened
     await opened.aclose()
@@ -61,7 +61,7 @@ async def test_every_fault_is_ours_and_says_why(http: Http, wire: aioresponses, 
 @pytest.mark.parametrize(("fault", "words"), FAULTS)
 async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, fault: Any, words: str) -> None:
     wire.get(f"{URL}/x", exception=fault, repeat=True)
-    http = Http(ServerAddress.parse(URL), credentials=None, ca_file=None, timings=QUICK)
+    http = Http(ServerAddress.parse(URL), ConnectOptions(timings=QUICK))
 
     with pytest.raises(ServerUnreachableError, match=words):
         await http.introduce(lambda: http.get("/x", "asking"))

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
@@ -50,7 +51,7 @@ async def test_a_remembered_image_is_used_where_it_is_still_there(
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
     graph, files = _imaged(tmp_path)
     remembered = dict.fromkeys(files, "old.png")
-    server = InvokeAI(fake.url, timings=QUICK, uploads=remembered)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK, uploads=remembered))
     await server.open()
 
     for n in range(2):
@@ -66,7 +67,7 @@ async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tm
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
     graph, files = _imaged(tmp_path)
-    server = InvokeAI(fake.url, timings=QUICK, uploads=dict.fromkeys(files, "../../etc"))
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK, uploads=dict.fromkeys(files, "../../etc")))
     await server.open()
 
     await server.submit(submission(graph, images=files))

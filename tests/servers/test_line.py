@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from sweep.servers.base import ItemEnded, ItemEvent, Ticket
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.servers.invokeai.socketio import ConnectionLostError, open_socket, receive_events
 from tests.servers.building import Q, submission, summary, takes_items
@@ -142,7 +143,7 @@ async def listening(fake: Fake) -> AsyncIterator[InvokeAI]:
     takes_items(fake, ITEM_ID)
     fake.on(*ITEM, WHOLE)
     fake.on("POST", f"{Q}/item_summaries_by_ids", [summary(ITEM_ID, "pending")])
-    server = InvokeAI(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
     await server.open()
     await fake.connected.wait()
     await asyncio.sleep(0)

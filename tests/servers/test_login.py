@@ -16,7 +16,8 @@ from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
 from sweep.servers.credentials import Credentials
-from sweep.servers.discovery import ConnectOptions, connect
+from sweep.servers.discovery import connect
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
@@ -40,7 +41,7 @@ def _bearer(fake: Fake, path: str) -> list[str | None]:
 
 async def test_a_token_goes_with_every_call_and_the_socket(fake: Fake) -> None:
     _multiuser(fake)
-    server = InvokeAI(fake.url, credentials=Credentials(token=CANARY), timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token=CANARY), timings=QUICK))
     await server.open()
     await fake.connected.wait()
     await server.aclose()
@@ -52,7 +53,7 @@ async def test_a_token_goes_with_every_call_and_the_socket(fake: Fake) -> None:
 
 async def test_email_and_password_become_a_token(fake: Fake) -> None:
     _multiuser(fake)
-    server = InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK), api="queue")
     await server.open()
     await fake.connected.wait()
     await server.aclose()
@@ -82,7 +83,7 @@ async def test_without_credentials_one_sentence_says_what_to_set(fake: Fake) -> 
     _multiuser(fake)
 
     with pytest.raises(ServerRefusedError, match=r"wants a login\. Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD"):
-        await InvokeAI(fake.url, timings=QUICK).open()
+        await InvokeAI(fake.url, ConnectOptions(timings=QUICK)).open()
 
 
 @pytest.mark.parametrize("code", [401, 422])
@@ -91,7 +92,7 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
     fake.on(*LOGIN, status(code, {"detail": [{"msg": "bad", "input": CANARY}]}))
 
     with pytest.raises(ServerRefusedError) as caught:
-        await InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK).open()
+        await InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK), api="queue").open()
 
     assert CANARY not in f"{caught.value}{caught.value!r}"
 
@@ -99,7 +100,7 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
 async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> None:
     _multiuser(fake)
     fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="second"))
-    server = InvokeAI(fake.url, api="queue", credentials=Credentials(token="first"), timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token="first"), timings=QUICK), api="queue")
     await server.open()
     await server.others_waiting("run")
     await server.aclose()
@@ -109,7 +110,7 @@ async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> No
 
 async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) -> None:
     _multiuser(fake)
-    server = InvokeAI(fake.url, api="queue", credentials=ME, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK), api="queue")
     await server.open()
     fake.on(*LOGIN, {"token": "second"})
     takes_items(fake)
@@ -133,7 +134,7 @@ async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path
     sha256 = hashlib.sha256(await asyncio.to_thread(image.read_bytes)).hexdigest()
     graph = Graph.of([Node("i", "image", {"image": ImageRef(sha256)})])
     async with sandbox_server(SandboxOptions(users={"me@example.org": CANARY})) as sandbox:
-        server = InvokeAI(sandbox.url, credentials=ME, timings=QUICK)
+        server = InvokeAI(sandbox.url, ConnectOptions(credentials=ME, timings=QUICK))
         await server.open()
         sandbox.accounts.expire()
         assert await server.check([graph], {sha256: image}) == [None]
@@ -147,7 +148,7 @@ async def test_credentials_do_not_follow_a_redirect(fake: Fake) -> None:
     async with fake_server() as stranger:
         fake.on("GET", "/api/v1/app/version", status(307, None, Location=f"{stranger.url}/api/v1/app/version"))
         with pytest.raises(Exception, match="redirects elsewhere"):
-            await InvokeAI(fake.url, credentials=Credentials(token=CANARY), timings=QUICK).open()
+            await InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token=CANARY), timings=QUICK)).open()
         assert stranger.asked == []
 
 
@@ -173,17 +174,17 @@ async def test_a_server_behind_a_private_ca_and_a_prefix() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
     async with fake_server(prefix="/invoke", tls=context) as fake:
-        server = InvokeAI(fake.url, ca_file=TLS / "ca.pem", timings=QUICK)
+        server = InvokeAI(fake.url, ConnectOptions(ca_file=TLS / "ca.pem", timings=QUICK))
         info = await server.open()
         await fake.connected.wait()
         await server.aclose()
         assert info.url == fake.url
 
         with pytest.raises(ServerUnreachableError, match="--ca-file"):
-            await InvokeAI(fake.url, timings=QUICK).open()
+            await InvokeAI(fake.url, ConnectOptions(timings=QUICK)).open()
 
 
 async def test_a_ca_file_that_is_none_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", TLS / "server.key"):
         with pytest.raises(UsageError, match="CA certificates"):
-            await InvokeAI("http://localhost", ca_file=path, timings=QUICK).open()
+            await InvokeAI("http://localhost", ConnectOptions(ca_file=path, timings=QUICK)).open()

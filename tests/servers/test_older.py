@@ -11,6 +11,7 @@ import pytest
 
 from sweep.errors import ItemLostError, OverloadedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, Rendered, Ticket
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.building import Q, submission
 from tests.servers.conftest import QUICK
@@ -70,7 +71,7 @@ async def test_an_item_nobody_finds_is_transient(fake: Fake, client: InvokeAI) -
 
 async def test_the_counts_of_a_batch_tell_its_items_state(fake: Fake) -> None:
     _old(fake, "pending", "pending", "in_progress", "completed")
-    client = InvokeAI(fake.url, timings=replace(QUICK, poll_listening=0.02))
+    client = InvokeAI(fake.url, ConnectOptions(timings=replace(QUICK, poll_listening=0.02)))
     await client.open()
 
     events = await _told(client, await client.submit(submission(batch_id=BATCH)))

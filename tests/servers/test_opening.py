@@ -8,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
-from sweep.servers.discovery import ConnectOptions, connect
+from sweep.servers.discovery import connect
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, status
@@ -16,7 +17,7 @@ from tests.support.ports import free_port
 
 
 async def _open(fake: Fake) -> Any:
-    server = InvokeAI(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
     try:
         return await server.open()
     finally:

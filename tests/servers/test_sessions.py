@@ -14,7 +14,8 @@ import pytest
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
-from sweep.servers.discovery import ConnectOptions, connect
+from sweep.servers.discovery import connect
+from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.servers.invokeai.sessions_api import session_status as status_of
 from sweep.workflow import Node
@@ -49,7 +50,7 @@ def _serves_sessions(fake: Fake, created: Any = BARE, *states: Any) -> None:
 
 
 async def _open(fake: Fake) -> InvokeAI:
-    server = InvokeAI(fake.url, timings=replace(QUICK, poll_listening=0.02))
+    server = InvokeAI(fake.url, ConnectOptions(timings=replace(QUICK, poll_listening=0.02)))
     await server.open()
     return server
 
@@ -134,7 +135,7 @@ async def test_events_of_the_session_are_subscribed_to_and_heard(fake: Fake) -> 
     _serves_sessions(fake, BARE, BARE)
     subscribed: asyncio.Queue[Any] = asyncio.Queue()
     fake.sio.on("subscribe", lambda _sid, data: subscribed.put_nowait(data))
-    server = InvokeAI(fake.url, timings=QUICK)
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
     await server.open()
     ticket = await server.submit(submission())
     hearing = asyncio.create_task(_told(server, ticket))

@@ -77,7 +77,7 @@ def client(order: dict[str, Any], tell: Any) -> int:
         experiment = await anyio.to_thread.run_sync(Experiment.from_dict, order["definition"], root)
         timings = replace(QUICK, **({"patience": order["patience"], "read": 2.0} if "patience" in order else {}))
         servers = [
-            SharingInvokeAI(url, timings=timings)
+            SharingInvokeAI(url, ConnectOptions(timings=timings))
             if order.get("sharing")
             else connect(url, ConnectOptions(timings=timings))
             for url in order["servers"]

@@ -42,8 +42,8 @@ from sweep.servers.base import (
     Submission,
     Ticket,
 )
-from sweep.servers.credentials import Credentials, ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, Http, Timings, read_input_image
+from sweep.servers.credentials import ServerAddress
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, read_input_image
 from sweep.servers.tracker import (
     EventConnection,
     ItemState,
@@ -206,7 +206,7 @@ _ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
 class PromptEvents(EventConnection):
-    """Hands what a connection tells to the tracker."""
+    """The websocket on which a ComfyUI tells of prompts; its events go to the tracker."""
 
     def __init__(self, http: Http, tracker: ItemTracker, lost: Callable[[], None]) -> None:
         super().__init__(http)
@@ -271,16 +271,8 @@ _PREVIEW, _SAVE = "PreviewImage", "SaveImage"
 class ComfyUI(TrackedServer):
     """A `Server` that is a ComfyUI."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        credentials: Credentials | None = None,
-        ca_file: Path | None = None,
-        timings: Timings | None = None,
-    ) -> None:
-        address, own = ServerAddress.parse(url), timings or Timings()
-        super().__init__(Http(address, credentials=credentials, ca_file=ca_file, timings=own, has_login=False))
+    def __init__(self, url: str, options: ConnectOptions | None = None) -> None:
+        super().__init__(Http(ServerAddress.parse(url), options or ConnectOptions(), has_login=False))
         self._schemas: NodeSchemas | None = None
         self._models: dict[ModelRef, Model] = {}
         self._reading = asyncio.Lock()

@@ -21,7 +21,7 @@ _LONGEST_NAME: Final = 255
 
 
 def path_part(name: str) -> str:
-    """Quote a server's name for something for use in a URL. Raises VariationError where it cannot be a name."""
+    """Quote a name that a server gave, for use in a URL. Raises VariationError where it cannot be a name."""
     is_plain = name.isprintable() and "/" not in name and "\\" not in name
     if name in ("", ".", "..") or len(name) > _LONGEST_NAME or not is_plain:
         raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -9,17 +10,17 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError
+from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError, WorkflowError
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.credentials import Credentials, ServerAddress
-from sweep.servers.http import Http, Timings
+from sweep.servers.credentials import ServerAddress
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
 from sweep.servers.invokeai.item_results import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
-from sweep.servers.invokeai.resources import RefusedImageError, ServerResources, run_once
+from sweep.servers.invokeai.resources import RefusedImageError, ServerResources
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
 from sweep.servers.untrusted_json import mapping
-from sweep.workflow import Graph, Model, NodeSchemas
+from sweep.workflow import Graph, Model, NodeSchemas, node_schemas, nodes_after
 
 
 class InvokeAI(TrackedServer):
@@ -30,21 +31,15 @@ class InvokeAI(TrackedServer):
     """
 
     def __init__(
-        self,
-        url: str,
-        *,
-        credentials: Credentials | None = None,
-        ca_file: Path | None = None,
-        timings: Timings | None = None,
-        uploads: MutableMapping[str, str] | None = None,
-        queue_id: str = "default",
-        api: Literal["queue", "sessions"] | None = None,
+        self, url: str, options: ConnectOptions | None = None, *, api: Literal["queue", "sessions"] | None = None
     ) -> None:
-        address = ServerAddress.parse(url)
-        super().__init__(Http(address, credentials=credentials, ca_file=ca_file, timings=timings or Timings()))
-        self._queue_id = queue_id
+        given = options or ConnectOptions()
+        super().__init__(Http(ServerAddress.parse(url), given))
+        self._queue_id = given.queue_id
         self._api_name = api
-        self._resources = ServerResources(self._http, {} if uploads is None else uploads)
+        self._resources = ServerResources(self._http, {} if given.uploads is None else given.uploads)
+        self._schemas: NodeSchemas | None = None
+        self._reading = asyncio.Lock()
         self._found: QueueApi | SessionsApi | None = None
 
     @property
@@ -74,7 +69,14 @@ class InvokeAI(TrackedServer):
         return await self._found.introduce()
 
     async def schemas(self) -> NodeSchemas:
-        return await self._resources.schemas()
+        async with self._reading:
+            if self._schemas is None:
+                answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
+                try:
+                    self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
+                except WorkflowError as fault:
+                    raise ServerUnsupportedError(f"{self.url}: {fault.message}") from None
+            return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
         return await self._resources.models.read()
@@ -98,7 +100,9 @@ class InvokeAI(TrackedServer):
     async def submit(self, submission: Submission) -> Ticket:
         graph = await self._resources.prepare(submission)
         batch_id, outputs = submission.batch_id, submission.outputs
-        item = self._tracker.expect(batch_id, run_once(submission.graph, outputs), tells_steps=submission.tells_steps)
+        iterators = [node.id for node in submission.graph.nodes.values() if node.type == "iterate"]
+        single = frozenset(outputs) - nodes_after(submission.graph, iterators)  # their first image is their only one
+        item = self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps)
         try:
             item_id = await self._api.submit(submission, graph)
         except VariationError:

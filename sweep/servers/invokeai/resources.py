@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ import aiohttp
 
 from sweep.errors import (
     OverloadedError,
-    ServerUnsupportedError,
     TransientError,
     VariationError,
-    WorkflowError,
     did_you_mean,
 )
 from sweep.servers.base import ItemEnded, MissingModelError, Submission
@@ -31,9 +29,7 @@ from sweep.workflow import (
     Json,
     Model,
     ModelRef,
-    NodeSchemas,
     Ref,
-    node_schemas,
     write_graph,
 )
 
@@ -55,7 +51,7 @@ def read_models(answer: Any) -> tuple[Model, ...]:
 
 
 class ServerModels:
-    """The installed models. They are read again where one is asked for that was not there before."""
+    """The installed models by reference. They are read again where one is asked for that was not there before."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
@@ -114,8 +110,9 @@ KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".g
 
 
 class Uploads:
-    """`remembered` maps an image's SHA-256 to its name on this server; what earlier processes left in it is checked
-    against the server before it is used (somebody may have deleted the image there).
+    """Uploads input images, each once. `remembered` maps an image's SHA-256 to its name on this server.
+
+    What earlier processes left in it is checked with the server: somebody may have deleted the image there.
     """
 
     def __init__(self, http: Http, gallery: InvokeAIGallery, remembered: MutableMapping[str, str]) -> None:
@@ -195,7 +192,7 @@ class RefusedImageError(VariationError):
 
 
 def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str | None, intermediate: bool) -> None:
-    """Mark each node with whether its images are kept, and where.
+    """Mark on each node whether the server keeps its images, and on which board.
 
     An output is never taken from the server's cache: two items would share one image, which names only the first.
     Other nodes' images are kept out of the gallery, unless the graph says otherwise.
@@ -209,21 +206,6 @@ def mark_outputs(api: dict[str, Any], outputs: Iterable[str], *, board_id: str |
         node["use_cache"] = False
         if board_id is not None:
             node["board"] = {"board_id": board_id}
-
-
-def run_once(graph: Graph, outputs: Sequence[str]) -> frozenset[str]:
-    """Return the outputs that no iterate node multiplies: their first image is their only one."""
-    multiplied = [node.id for node in graph.nodes.values() if node.type == "iterate"]
-    targets: dict[str, set[str]] = {}
-    for edge in graph.edges:
-        targets.setdefault(edge.source.node, set()).add(edge.destination.node)
-    seen: set[str] = set()
-    while multiplied:
-        node = multiplied.pop()
-        if node not in seen:
-            seen.add(node)
-            multiplied.extend(targets.get(node, ()))
-    return frozenset(outputs) - seen
 
 
 MODELS_HELD = 8  # how many of the models loaded last are taken to be in memory still
@@ -256,19 +238,6 @@ class ServerResources:
         self._http = http
         self._loaded: OrderedDict[str, None] = OrderedDict()
         self._needs_of: OrderedDict[str, frozenset[Ref]] = OrderedDict()  # batch → what its graph needs
-        self._schemas: NodeSchemas | None = None
-        self._schemas_lock = asyncio.Lock()
-
-    async def schemas(self) -> NodeSchemas:
-        """Return the node types, read once. Raises ServerUnsupportedError where the server does not describe them."""
-        async with self._schemas_lock:
-            if self._schemas is None:
-                answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
-                try:
-                    self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
-                except WorkflowError as fault:
-                    raise ServerUnsupportedError(f"{self._http.address.url}: {fault.message}") from None
-            return self._schemas
 
     async def resolve(self, graph: Graph, files: Mapping[str, Path]) -> tuple[dict[str, Any], frozenset[Ref]]:
         """Return the graph's JSON for this server, and what it needs there.

@@ -40,7 +40,7 @@ IDLE_EVENTS: Final = frozenset({"generator_progress", "batch_enqueued", "model_l
 
 
 class EventListener(Protocol):
-    """Who takes the events of a connection."""
+    """The methods that a connection calls with its events."""
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
         """Return the events to send whenever the connection is up: subscriptions end with it."""
@@ -52,7 +52,7 @@ class EventListener(Protocol):
         """Take one event."""
 
     def note_connection(self, is_up: bool) -> None:
-        """Take notice that the connection came up or went down: events in between are lost."""
+        """Note that the connection came up or went down: events in between are lost."""
 
 
 class SocketIOConnection(EventConnection):

@@ -36,8 +36,8 @@ from sweep.servers.base import (
     Ticket,
 )
 from sweep.servers.credentials import find_credentials
-from sweep.servers.discovery import ConnectOptions, connect
-from sweep.servers.http import Timings
+from sweep.servers.discovery import connect
+from sweep.servers.http import ConnectOptions, Timings
 from sweep.version import VERSION
 from sweep.workflow import Graph
 
@@ -54,7 +54,7 @@ Answer: TypeAlias = "tuple[Any, ErrorData | None]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """What an agent is made from. `lease` is None for one that stays until it is stopped."""
+    """Settings of an agent. `lease` is None for one that stays until it is stopped."""
 
     name: str
     url: str  # of the server, as its host reaches it; "{port}" is replaced by a free port
@@ -84,10 +84,12 @@ class AgentDescription:
 
 
 class Agent:
-    """Runs in a Ray actor; `call` is its only remote method."""
+    """A Ray actor that holds a client of one server; `call` is its only remote method."""
 
     def __init__(self, settings: AgentSettings) -> None:
-        port = free_port() if _PLACEHOLDER in settings.url else 0
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         self._settings = replace(settings, url=settings.url.replace(_PLACEHOLDER, str(port)))
         self._command = settings.command.replace(_PLACEHOLDER, str(port)) if settings.command else None
         self._life = uuid.uuid4().hex
@@ -192,7 +194,7 @@ class Agent:
             return b""
 
     async def do_client(self, method: str, *arguments: Any) -> Any:
-        """Pass on a call that needs nothing here."""
+        """Call a method of the client that needs nothing else."""
         return await self._call_client(method, *arguments)
 
     async def do_listen(self, ticket: Ticket, life: str, seen: int) -> tuple[str, list[ItemEvent], ErrorData | None]:
@@ -346,12 +348,6 @@ class _ItemLog:
             return [], None
         events = self._events[seen:]
         return events, None if events else self._error
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def derive_url(command: str) -> str:

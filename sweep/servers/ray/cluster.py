@@ -1,4 +1,4 @@
-"""The servers of a Ray cluster: joins it, finds its agents, and asks each as a Server."""
+"""Joins a Ray cluster, starts and lists its agents, and makes a `Server` of each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ItemLostError, ServerUnreachableError, SweepError, TransientError, UsageError, VariationError
+from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image
 from sweep.servers.ray.agent import (
@@ -27,7 +27,8 @@ from sweep.servers.ray.agent import (
     has_token_authentication,
     without_token,
 )
-from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
+from sweep.servers.tracker import cancellation_error
+from sweep.workflow import Graph, Model, NodeSchemas
 
 NAMESPACE = "sweep"
 LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
@@ -35,7 +36,7 @@ LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
 
 
 class RayServer:
-    """Asks the agent `name` of the cluster this process has joined. `is_owned`: the run started it and ends it."""
+    """A `Server` that asks the agent `name` of the joined cluster. `is_owned`: the run started it and ends it."""
 
     def __init__(self, name: str, *, is_owned: bool = False) -> None:
         self._name = name
@@ -82,9 +83,6 @@ class RayServer:
         return refusals
 
     async def submit(self, submission: Submission) -> Ticket:
-        for ref in submission.graph.references():
-            if isinstance(ref, ImageRef) and ref.sha256 not in submission.images:
-                raise VariationError(f"no file is known for the input image {ref.sha256[:12]}", kind="MissingFile")
         await self._send_images(submission.images)
         local = replace(submission, images=dict.fromkeys(submission.images, Path()))
         ticket: Ticket = await self._ask("submit", local)
@@ -101,21 +99,13 @@ class RayServer:
             for event in events:
                 if event not in told:
                     told.append(event)
-                    yield self._judge_end(ticket, event) if isinstance(event, ItemEnded) else event
+                    if isinstance(event, ItemEnded) and event.status == "canceled":  # the agent has other users, too
+                        event = replace(event, error=cancellation_error(ticket.batch_id in self._cancelled))
+                    yield event
                 if isinstance(event, ItemEnded):
                     return
             if error is not None:
                 raise restore_error(error)
-
-    def _judge_end(self, ticket: Ticket, end: ItemEnded) -> ItemEnded:
-        """Tell a cancellation of ours from one by another user of the same agent."""
-        if end.status != "canceled":
-            return end
-        if ticket.batch_id not in self._cancelled:
-            return replace(end, error=ItemLostError("the server cancelled the item; nobody here asked for it"))
-        if isinstance(end.error, ItemLostError):  # the agent was restarted after we asked
-            return replace(end, error=TransientError("the item was cancelled"))
-        return end
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         ticket: Ticket | None = await self._ask("client", "find", batch_id, outputs)
@@ -176,7 +166,7 @@ class RayServer:
 
 
 class SharingRayServer(RayServer):
-    """Has its agent write images into `results`, which lies on a file system that all hosts share."""
+    """A `RayServer` whose agent writes images into `results`, on a file system that all hosts share."""
 
     def __init__(self, name: str, *, results: Path, is_owned: bool = False) -> None:
         super().__init__(name, is_owned=is_owned)

@@ -1,4 +1,4 @@
-"""ComfyUI's dialect: how its servers' graphs are read, cached and described."""
+"""ComfyUI's `Dialect`: rules by which its graphs are read, classified, cached and finished."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BASES: Final = ("any", "sd-1", "sd-2", "sdxl", "sd-3", "flux")
 
 
 class ComfyUIDialect(Dialect):
-    """See `Dialect`. What decides no image is not read at all, and the submission carries metadata."""
+    """See `Dialect`. Fields that decide no image are not read at all, and the submission carries metadata."""
 
     name = "ComfyUI"
     image_texts: Mapping[str, str] = {"prompt": "prompt", "drawing": "workflow"}
@@ -93,7 +93,7 @@ class ComfyUIDialect(Dialect):
         return "makes a video, and sweep keeps images only" if videos else "has no node that saves an image"
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
-        """Primitives hold a value, and a loader of an image that image."""
+        """Return the value of a primitive, and the image of an image loader."""
         if output != "0":
             return None
         if kind.startswith("Primitive") and "value" in schema.fields:

@@ -97,7 +97,7 @@ def write_prompt(graph: Graph, resolve: Callable[[Ref], Json]) -> dict[str, dict
 
 
 def fill_defaults(prompt: Mapping[str, dict[str, Any]], schemas: Mapping[str, NodeSchema]) -> None:
-    """Put the default of every required field into a prompt that says nothing of it: the server applies none."""
+    """Put the default of every field into a prompt that does not set it: the server applies no defaults."""
     for node in prompt.values():
         schema = schemas.get(node["class_type"])
         for known in schema.fields.values() if schema else ():

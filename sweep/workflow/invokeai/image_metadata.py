@@ -1,4 +1,4 @@
-"""Writes into images what made them, and reads it from a graph: InvokeAI's metadata of prompts, models and layers."""
+"""The metadata in InvokeAI's images (prompt, seed, models, LoRAs, layers): read from a graph, written by its nodes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CONTROL_MODES: Final = ("control_mode", "resize_mode")  # they stand on the Con
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """Reads from a graph what its images are to tell of themselves; the fields are found once for all its points."""
+    """Reads the metadata of an image from its graph; the fields are found once for all points."""
 
     plain: Mapping[str, Address]
     strength: tuple[Address, Encoding] | None

@@ -1,4 +1,4 @@
-"""InvokeAI's dialect: how its servers' graphs are read, marked, cached and described."""
+"""InvokeAI's `Dialect`: rules by which its graphs are read, classified, cached, marked and finished."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _data(entry: Any) -> Mapping[str, Any]:
 
 
 class _Drawing:
-    """An export's nodes and edges, indexed."""
+    """An editor export with its nodes and edges indexed."""
 
     def __init__(self, document: Mapping[str, Any], source: str) -> None:
         self.source = source
@@ -362,7 +362,7 @@ def _uniform(settings: Mapping[str, Any], whole: bool) -> list[Any]:
 
 
 def _parse_numbers(settings: Mapping[str, Any], whole: bool) -> list[Any]:
-    """Do as the editor reads them: the number each part begins with, parts without one left out."""
+    """Read numbers as the editor does: each part's leading number; parts without one are left out."""
     pattern = _LEADING_INT if whole else _LEADING_FLOAT
     found = [pattern.match(part) for part in _split(settings)]
     return [int(match[0]) if whole else float(match[0]) for match in found if match]

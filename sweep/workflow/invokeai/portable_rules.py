@@ -110,7 +110,7 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
 
 
 class _Translation(PortableTranslation):
-    """One document on its way to nodes for models of one base."""
+    """Translates one document to nodes for models of one base."""
 
     collecting = COLLECTING
     asked: ClassVar = frozenset({("denoise_latents", "noise")})

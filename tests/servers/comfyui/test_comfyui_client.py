@@ -37,7 +37,7 @@ async def fake() -> AsyncIterator[FakeComfyUI]:
 
 @pytest.fixture
 async def server(fake: FakeComfyUI) -> AsyncIterator[ComfyUI]:
-    found = ComfyUI(fake.url, timings=QUICK)
+    found = ComfyUI(fake.url, ConnectOptions(timings=QUICK))
     await found.open()
     yield found
     await found.aclose()
@@ -200,7 +200,7 @@ async def test_what_is_no_comfyui_says_so() -> None:
     await site.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     with pytest.raises(ServerUnsupportedError, match="no ComfyUI"):
-        await ComfyUI(url, timings=replace(QUICK, patience=0.1)).open()
+        await ComfyUI(url, ConnectOptions(timings=replace(QUICK, patience=0.1))).open()
     with pytest.raises(ServerUnsupportedError, match="InvokeAI or a ComfyUI"):
         await connect(url, ConnectOptions(timings=QUICK)).open()
     await runner.cleanup()
