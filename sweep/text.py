@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 
 def truncate(text: str, length: int) -> str:
     """Return the text in at most `length` characters; "…" stands for what was cut off."""
@@ -23,6 +25,11 @@ def format_value(value: object) -> str:
 def format_count(count: int, noun: str) -> str:
     """Write a count with its noun, as in "1 seed", "2,000 seeds"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def quote_argument(value: object) -> str:
+    """Quote a name or path, so that people can copy the command it stands in."""
+    return shlex.quote(str(value))
 
 
 _CONTROLS = {

@@ -14,7 +14,7 @@ from sweep.cli.console import print_line, print_notice
 from sweep.cli.options import Access, AnswerPrinter, CaFile, ChosenRun, CredentialsOption, QueueOption, output_option
 from sweep.cli.run import Display, ProgressOption, render_open, was_painted
 from sweep.errors import ExperimentError, UsageError
-from sweep.text import format_count
+from sweep.text import format_count, quote_argument
 
 WhereOption = Annotated[
     str | None,
@@ -98,7 +98,7 @@ def rm(
     _confirm(f"Delete the images of {format_count(len(keys), 'point')} of {folder}?", yes)
     deleted = anyio.run(record.delete_points, folder, keys)
     record.write_tables(folder)
-    text = f"Deleted {format_count(deleted, 'image')}. sweep report {folder} updates the report."
+    text = f"Deleted {format_count(deleted, 'image')}. sweep report {quote_argument(folder)} updates the report."
     printer.print(text, {**answer, "images": deleted})
 
 
@@ -118,7 +118,7 @@ def clean(
     """
     folder = chosen.folder()
     if record.in_use(folder):
-        raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {chosen.run} ends it.")
+        raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(chosen.run)} ends it.")
     sent = record.read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
     access = Access(addresses=list(work), ca_file=ca_file, credentials=credentials, queue=queue)
@@ -149,7 +149,8 @@ def _matching(opened: record.RecordedResults, where: str) -> list[str]:
     keys = record.matching_keys(opened.folder, compile_where(opened, where))
     if not keys:
         raise UsageError(
-            f"No point of {opened.folder.name} meets {where}.", hint=f"sweep table {opened.folder} lists all points."
+            f"No point of {opened.folder.name} meets {where}.",
+            hint=f"sweep table {quote_argument(opened.folder)} lists all points.",
         )
     return keys
 
@@ -219,5 +220,5 @@ def rate(
         "rated": len(added.marks),
         "choices": len(added.choices),
     }
-    text = f"{folder.name} has {rated} and {choices}. sweep study {chosen.run} uses them."
+    text = f"{folder.name} has {rated} and {choices}. sweep study {quote_argument(chosen.run)} uses them."
     printer.print(text, answer)

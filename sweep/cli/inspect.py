@@ -29,7 +29,7 @@ from sweep.cli.options import (
     output_option,
 )
 from sweep.errors import DefinitionError, UsageError
-from sweep.text import format_count, truncate
+from sweep.text import format_count, quote_argument, truncate
 
 if TYPE_CHECKING:
     from sweep.servers import Server
@@ -173,7 +173,7 @@ def init(
         first = _name_open_line(text)
     output.write_text(text, encoding="utf-8")
     answer = {"schema": "sweep.init/1", "state": "incomplete" if first else "written", "file": output.as_posix()}
-    printer.print(f"Wrote {output}.{first} sweep plan {output} shows what it would do.", answer)
+    printer.print(f"Wrote {output}.{first} sweep plan {quote_argument(output)} shows what it would do.", answer)
 
 
 def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, has: _ServerContents) -> str:
@@ -227,7 +227,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
         write = partial(write_experiment, chosen, [axis, seeds], inputs, paths_from=here)
         try:
             Experiment.from_text(write(), here)
-            return _HEAD.format(file=output) + write(saved_in=output.parent)
+            return _HEAD.format(file=quote_argument(output)) + write(saved_in=output.parent)
         except DefinitionError as error:
             print_error(error)
             image = ""  # the one that was named may be what is wrong
@@ -249,7 +249,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
     if path.suffix.lower() in EXPERIMENT_ENDINGS:
-        hint = f"If it is an experiment, sweep plan {path} shows what it would do."
+        hint = f"If it is an experiment, sweep plan {quote_argument(path)} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = graphs.load_workflow(path)
     has = anyio.run(_ask, servers[0], loaded) if servers else _list_packaged(family or loaded.family)

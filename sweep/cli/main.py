@@ -46,7 +46,7 @@ def _run_command(arguments: list[str]) -> int:
     except Abort:
         return INTERRUPTED
     except TyperException as error:
-        fault: SweepError = usage_error(error)
+        fault: SweepError = usage_error(error, words)
     except SweepError as error:
         fault = error
     except SystemExit:  # the parser exits like this on a closed pipe

@@ -19,6 +19,7 @@ from sweep import record, servers
 from sweep.cli.console import fill_lines, print_json, print_line, print_notice
 from sweep.engine import events
 from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError, did_you_mean
+from sweep.text import quote_argument
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
@@ -59,21 +60,23 @@ def find_run(run: str, root: Path) -> Path:
     """
     file = Path(run)
     candidates = [file]
-    if run and run == file.name:  # a name, and no path that could lead out of the results
+    if run == file.name:  # a name, and no path that could lead out of the results
         candidates.append(root / run)
     if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
         candidates.append(root / _read_name(file))
-    for candidate in candidates:
+    is_folder = False
+    for candidate in candidates if run else ():
         try:
             if (candidate / record.JOURNAL_FILE).is_file():
                 return candidate
+            is_folder |= candidate.is_dir()
         except (OSError, ValueError):  # a name too long, or with a NUL in it
             continue
     names = list_runs(root)
     hint = did_you_mean(file.name, names).strip()
     if not hint:
         hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
-    raise UsageError(f"There is no run named {run}.", hint=hint)
+    raise UsageError(f"{run} holds no results." if is_folder else f"There is no run named {run}.", hint=hint)
 
 
 def _read_name(file: Path) -> str:
@@ -431,6 +434,6 @@ class ExperimentOptions:
             problems = [replace(problem, line=None, column=None) for problem in error.problems]
             raise ExperimentError.of(problems, "command line") from error
         if self.save is None:
-            return experiment, f"To keep this experiment as a file, add --save {stem}.yaml."
+            return experiment, f"To keep this experiment as a file, add --save {quote_argument(f'{stem}.yaml')}."
         self.save.write_text(write(saved_in=self.save.parent), encoding="utf-8")
         return experiment, f"Wrote {self.save}."

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final, get_origin, get_type_hints
 
 import typer
@@ -132,8 +134,10 @@ def _version(
         raise typer.Exit
 
 
-def usage_error(error: TyperException) -> UsageError:
-    """Turn the parser's error into ours."""
+def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
+    """Turn the parser's error about the typed words into ours."""
+    from sweep.workflow import TEMPLATES
+
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
     said = error.format_message().replace("Value error, ", "")
@@ -141,4 +145,6 @@ def usage_error(error: TyperException) -> UsageError:
     if unknown:
         known = [word for param in context.command.params for word in param.opts] if context is not None else ()
         said = f"There is no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
+    elif said == f"No such command '{words[0]}'." and (words[0] in TEMPLATES or Path(words[0]).is_file()):
+        return UsageError(said, hint=f"Did you mean sweep run {shlex.join(words)}?")
     return UsageError(said, hint=f"See {command} --help.")

@@ -42,7 +42,7 @@ from sweep.cli.options import (
 from sweep.cli.progress import Style, progress
 from sweep.engine import events
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.text import truncate
+from sweep.text import quote_argument, truncate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -466,9 +466,8 @@ def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Lit
         except SweepError as error:
             problem, code = error, error.exit_code
         except KeyboardInterrupt:
-            problem = SweepError(
-                "Interrupted before the report was written.", hint=f"sweep report {summary.folder} writes it."
-            )
+            hint = f"sweep report {quote_argument(summary.folder)} writes it."
+            problem = SweepError("Interrupted before the report was written.", hint=hint)
             code = 130
     seconds = time.monotonic() - began if found else 0.0
     if not quiet:
@@ -518,7 +517,8 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     if summary.former:
         count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
         lines += fill_lines(
-            f"{count} of another definition or model: kept, not shown. sweep table {summary.folder} --all lists them.",
+            f"{count} of another definition or model: kept, not shown. "
+            f"sweep table {quote_argument(summary.folder)} --all lists them.",
             first="  ",
             rest="  ",
         )
@@ -527,7 +527,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
         if path.is_file():
             lines.append(f"  {kind:<7} {path}")
     if stale and (summary.folder / "report.html").is_file():
-        lines.append(f"  The report is older than this run: sweep report {summary.folder} updates it.")
+        lines.append(f"  The report is older than this run: sweep report {quote_argument(summary.folder)} updates it.")
     if summary.hint:
         lines += fill_lines(summary.hint, first="  ", rest="  ")
     return lines

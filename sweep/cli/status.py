@@ -11,6 +11,7 @@ from sweep import engine, record
 from sweep.cli.console import print_error, print_json, print_line
 from sweep.cli.options import NO_RUNS, ChosenRun, ResultsRoot, find_run, list_runs, run_argument
 from sweep.errors import RecordError, UsageError
+from sweep.text import quote_argument
 
 
 def status_command(
@@ -118,5 +119,5 @@ def _request_stop(chosen: ChosenRun, stage: int) -> None:
         engine.request_stop(folder, stage)
         print_line(f"{folder.name}: if {noted} is still running on its machine, it {words}.")
     else:
-        hint = f"sweep status {chosen.run} shows how the last run ended."
+        hint = f"sweep status {quote_argument(chosen.run)} shows how the last run ended."
         raise UsageError(f"Nothing is running in {folder}.", hint=hint)

@@ -21,7 +21,7 @@ from sweep.cli.options import (
     parse_cluster_address,
 )
 from sweep.errors import RecordError
-from sweep.text import format_count
+from sweep.text import format_count, quote_argument
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -211,7 +211,7 @@ def _print_findings(study: StudyJson, name: str, run: str, *, everything: bool) 
     left_out = len(study["words"]) - len(headlines) - len(limits)
     if left_out and not everything:
         print_line()
-        print_line(f"{format_count(left_out, 'more finding')}: sweep study {run} --all")
+        print_line(f"{format_count(left_out, 'more finding')}: sweep study {quote_argument(run)} --all")
 
 
 def _print_all(study: StudyJson) -> None:

@@ -14,7 +14,7 @@ from sweep import record
 from sweep.cli.console import MeasuringBar, print_json, print_line
 from sweep.cli.options import Access, AnswerPrinter, ChosenRun
 from sweep.cli.run import Display, render_open, was_painted
-from sweep.text import format_count
+from sweep.text import format_count, quote_argument
 
 
 def verify(
@@ -43,7 +43,7 @@ def verify(
         tell(f"{folder.name}: all files and rows are intact.")
         return 0
     if not repair:
-        hint = f"sweep verify {chosen.run} --repair renders the damaged images again."
+        hint = f"sweep verify {quote_argument(chosen.run)} --repair renders the damaged images again."
         tell(f"{format_count(len(findings), 'finding')}. {hint}")
         return 4
     return _repair(folder, findings, access, tell)

@@ -352,7 +352,8 @@ class FailureLimit:
         if value >= 1 and value == int(value) and not text.strip().endswith("%"):
             return cls(count=int(value))
         raise UsageError(
-            f"{text!r} is not a limit of failures.", hint="Write a number such as 20 or a share such as 10%."
+            f"--max-failures {text} is not a limit of failures.",
+            hint="Write a number such as 20 or a share such as 10%.",
         )
 
     def is_reached(self, failed: int, finished: int) -> bool:

@@ -15,7 +15,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
     if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
         return int(part), int(parts)
-    raise UsageError(f"{text!r} is not a part of a grid.", hint="Write K/N with K from 1 to N, such as 2/5.")
+    raise UsageError(f"--shard {text} is not a part of a grid.", hint="Write K/N with K from 1 to N, such as 2/5.")
 
 
 def parse_fusion(text: str) -> int | None:
@@ -26,7 +26,9 @@ def parse_fusion(text: str) -> int | None:
         return 1
     if text.isdigit() and int(text) >= 1:
         return int(text)
-    raise UsageError(f"{text!r} is not a number of points per item.", hint="Write off, auto or a number such as 8.")
+    raise UsageError(
+        f"--fuse {text} is not a number of points per item.", hint="Write off, auto or a number such as 8."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

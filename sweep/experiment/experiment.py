@@ -55,6 +55,7 @@ from sweep.role_table import (
     is_target,
     quote,
 )
+from sweep.text import quote_argument
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -241,7 +242,7 @@ def _load_document(
     if not isinstance(document.data, dict):
         raise ExperimentError.of([Problem(message="an experiment is a mapping", line=1, column=1)], shown)
     if "nodes" in document.data and "workflow" not in document.data:
-        hint = f"sweep init {shown} writes an experiment for it."
+        hint = f"sweep init {quote_argument(shown)} writes an experiment for it."
         raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
     document = include_files(document, path, shown)
     apply_overrides(document, overrides)

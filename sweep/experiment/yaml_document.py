@@ -32,7 +32,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from sweep.errors import DefinitionError, ExperimentError, Problem, nearest
-from sweep.text import escape_breaks
+from sweep.text import escape_breaks, quote_argument
 
 DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
 
@@ -272,7 +272,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         raise ExperimentError(
             f"{shown} is an image, not an experiment.",
             source=shown,
-            hint=f"sweep init {shown} writes an experiment for the workflow in it.",
+            hint=f"sweep init {quote_argument(shown)} writes an experiment for the workflow in it.",
         )
     try:
         text = raw.decode("utf-8-sig")

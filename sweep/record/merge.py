@@ -20,6 +20,7 @@ from sweep.record.lock import FolderLock, in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import schema
 from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, sealing
+from sweep.text import quote_argument
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
 
@@ -347,5 +348,6 @@ def _reseal(db: sqlite3.Connection, table: str, column: str, value: object) -> N
 
 def _damaged(source: Path, path: str, why: str) -> RecordError:
     return RecordError(
-        f"{source / path} is damaged ({why}).", hint=f"sweep verify {source} --repair renders it again; then merge."
+        f"{source / path} is damaged ({why}).",
+        hint=f"sweep verify {quote_argument(source)} --repair renders it again; then merge.",
     )

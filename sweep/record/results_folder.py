@@ -18,6 +18,7 @@ from sweep.record.sqlite import journal as queries
 from sweep.record.sqlite.journal import AttemptRecord, OpenPoint, RunRecord
 from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, reading, sealing
 from sweep.record.table_formats import FileFormat
+from sweep.text import quote_argument
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,10 +199,8 @@ def write_tables(folder: Path) -> tuple[list[Path], str | None]:
         except RecordError as error:
             if not (isinstance(error.__cause__, PermissionError) and (results.folder / name).exists()):
                 raise
-            hint = (
-                f"{name} is open in another program and was not replaced. "
-                f"Close it there; sweep table {folder} -o {results.folder / name} writes it."
-            )
+            command = f"sweep table {quote_argument(folder)} -o {quote_argument(results.folder / name)}"
+            hint = f"{name} is open in another program and was not replaced. Close it there; {command} writes it."
     return written, hint
 
 

@@ -26,7 +26,7 @@ from sweep.report.report_data import (
     to_json_value,
 )
 from sweep.report.thumbnails import Thumbnails
-from sweep.text import format_value, truncate
+from sweep.text import format_value, quote_argument, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
 MEASURED: Final = tuple(_IDENTICAL)
@@ -222,7 +222,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
         "sandbox": before.sandbox or after.sandbox,
         "problem": "",
         "failed": "",
-        "commands": [f"sweep compare {folders[0]} {folders[1]}"],
+        "commands": [f"sweep compare {quote_argument(folders[0])} {quote_argument(folders[1])}"],
     }
     write_page(target, payload, facts, thumbs)
     return replace(found, words=tuple(words))

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -47,7 +46,7 @@ from sweep.report.report_data import (
     to_json_value,
 )
 from sweep.report.thumbnails import Thumbnails, make_thumb_id
-from sweep.text import format_count
+from sweep.text import format_count, quote_argument
 from sweep.version import VERSION
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
         "runs": [_describe_run(run) for run in data.runs[-20:]],
         "facts": _describe_provenance(data),
         "failures": _group_failures(data),
-        "commands": [*commands, f"sweep report {shlex.quote(data.name)}"],
+        "commands": [*commands, f"sweep report {quote_argument(data.name)}"],
         "experiment": data.experiment,
         "took": _describe_duration(data.runs[-1]) if data.runs else "",
         "previews": False,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
+from sweep.text import quote_argument
 from sweep.workflow.base import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow, parse_object
 
@@ -61,7 +62,8 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
     raise WorkflowError(
         f"{shown} contains no workflow: it was not made by {families}, or another program removed what was "
         "saved in it.",
-        hint=f"To use it as the source image, give a template: sweep run img2img --image {os.path.relpath(path)}.",
+        hint="To use it as the source image, give a template: "
+        f"sweep run img2img --image {quote_argument(os.path.relpath(path))}.",
     )
 
 

@@ -91,3 +91,35 @@ def test_slips_in_new_commands_name_the_way_out(sweep: Sweep, done: Path, home: 
     assert len(SLIPS) >= 40
     assert sweep("table", "small").out == before
     assert sorted(home.rglob("*.yaml")) == files
+
+
+def test_suggested_commands_quote_names_with_spaces(sweep: Sweep, done: Path, home: Path) -> None:
+    done.rename(done.with_name("my run"))
+    (home / "small.yaml").rename(home / "my file.yaml")
+    (home / "photo.png").rename(home / "my photo.png")
+    for arguments, command in (
+        (("stop", "my run"), "sweep status 'my run' shows"),
+        (("redo", "my run", "--where", "index == 99"), "sweep table 'results/my run' lists"),
+        (("inspect", "my file.yaml"), "sweep plan 'my file.yaml' shows"),
+        (("plan", "my photo.png"), "sweep init 'my photo.png' writes"),
+        (("run", "my photo.png", "--axis", "seed=1,2"), "sweep run img2img --image 'my photo.png'."),
+        (("my file.yaml", "--set", "inputs.steps=3"), "sweep run 'my file.yaml' --set inputs.steps=3"),
+    ):
+        answer = sweep(*arguments)
+        assert answer.code == 2
+        assert command in " ".join(answer.err.split())
+
+
+def test_a_file_or_template_without_a_command_is_answered_with_run(sweep: Sweep, home: Path) -> None:
+    assert "Did you mean sweep run img2img?" in sweep("img2img").err
+    assert "Did you mean sweep run small.yaml?" in sweep("small.yaml").err
+    assert "Did you mean" not in sweep("gone.yaml").err
+    assert "Did you mean 'run'?" in sweep("rnu", "small.yaml").err
+
+
+def test_a_folder_without_results_is_told_from_a_run_that_does_not_exist(sweep: Sweep, done: Path, home: Path) -> None:
+    (home / "empty").mkdir()
+    (done.parent / "begun").mkdir()
+    assert "empty holds no results. Runs: small." in " ".join(sweep("report", "empty").err.split())
+    assert "begun holds no results." in sweep("status", "begun").err
+    assert "There is no run named gone." in sweep("status", "gone").err
