@@ -22,7 +22,7 @@ from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_cl
 from .experiment import Experiment
 from .file_schema import make_experiment_schema
 from .grid import Grid, Space
-from .value_files import FetchedFiles, ImageReader, InputImageError, is_reference, write_fetched
+from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
 from .yaml_document import ProblemCollector, did_you_mean_file, path_kind
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "Grid",
     "ImageReader",
     "InputImage",
-    "InputImageError",
     "LazySequence",
     "Level",
     "LinearLevels",

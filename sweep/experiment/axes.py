@@ -24,7 +24,7 @@ AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.image_conversion`."""
+    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.input_images`."""
 
     path: Path
     shown: str

@@ -1,7 +1,4 @@
-"""Files that hold values of inputs and axes: images, tables, lines, settings, prompt templates, and servers' files.
-
-An input image is decoded whole, to be sure that it is one, and is known by the hash of its content.
-"""
+"""Files that hold values of inputs and axes: images, tables, lines, settings, prompt templates, and servers' files."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.axes import AxisError, InputImage, Setting
 from sweep.experiment.axis_option import suggest_axis
 from sweep.experiment.yaml_document import Document, DocumentPath, did_you_mean_file, expand_path, path_kind, read_text
-from sweep.image_conversion import hash_prepared, is_ready, upright_size
+from sweep.input_images import InputImageError, inspect_input
 from sweep.role_table import find_role, find_value_problem, is_image, quote
 from sweep.types import Scalar
 
@@ -33,13 +30,6 @@ if TYPE_CHECKING:
 
 
 MAX_IMAGE_BYTES: Final = 200_000_000
-MAX_INPUT_PIXELS: Final = 100_000_000
-_READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
-_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-
-
-class InputImageError(ValueError):
-    """A file cannot be an input image. The text is the end of a sentence that begins with the file's name."""
 
 
 REFERENCES: Final = ("gallery:", "board:", "library:")
@@ -123,39 +113,9 @@ def _read_facts(path: Path) -> tuple[str, int, int]:
         if path.stat().st_size > MAX_IMAGE_BYTES:
             raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputImageError):
-            raise
-        raise InputImageError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    ready, (width, height) = _decode(raw, path.suffix.lstrip(".").upper())
-    sha256 = hashlib.sha256(raw).hexdigest()
-    return sha256 if ready else hash_prepared(sha256), width, height
-
-
-def _decode(raw: bytes, kind: str) -> tuple[bool, tuple[int, int]]:
-    """Decode an image whole; tell whether it can be sent as it is, and its size as a viewer shows it."""
-    import io
-
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(raw)) as image:
-                size, ready = upright_size(image), is_ready(image)
-                if size[0] * size[1] <= MAX_INPUT_PIXELS:
-                    image.load()
-    except UnidentifiedImageError as error:
-        if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
-            raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
-        if kind not in _READ_KINDS:
-            raise InputImageError("is not an image that sweep can read; save it as JPEG or PNG") from error
-        raise InputImageError(f"is no {kind}: it does not decode as an image") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputImageError(f"is a broken image ({error})") from error
-    if size[0] * size[1] > MAX_INPUT_PIXELS:
-        raise InputImageError(f"has {size[0]} × {size[1]} pixels; the most is {MAX_INPUT_PIXELS:,}")
-    return ready, size
+    except OSError as error:
+        raise InputImageError(f"cannot be read ({error.strerror or error})") from error
+    return inspect_input(raw, path.suffix.lstrip(".").upper())
 
 
 @dataclass

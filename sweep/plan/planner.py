@@ -19,13 +19,13 @@ from sweep.experiment import (
     Experiment,
     ImageReader,
     InputImage,
-    InputImageError,
     Level,
     MadeLevels,
     ProblemCollector,
     is_reference,
     path_kind,
 )
+from sweep.input_images import InputImageError
 from sweep.plan.field_rules import Assignments, FieldRule, Slot, TargetResolver
 from sweep.plan.fusion import is_fusable
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant

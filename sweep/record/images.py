@@ -22,7 +22,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, TransientError
-from sweep.image_conversion import read_input
+from sweep.input_images import read_input
 from sweep.record.atomic_files import (
     PART,
     Checkpoint,

@@ -28,7 +28,7 @@ from sweep.errors import (
     UsageError,
     VariationError,
 )
-from sweep.image_conversion import read_input
+from sweep.input_images import read_input
 from sweep.servers.credentials import Credentials, ServerAddress
 from sweep.servers.untrusted_json import mapping, parse, shorten, text
 

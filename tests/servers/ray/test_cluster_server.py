@@ -13,7 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 from sweep.errors import OverloadedError, ServerUnreachableError, SweepError, VariationError
-from sweep.image_conversion import hash_prepared
+from sweep.input_images import hash_prepared
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray.agent import AgentSettings

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sweep.experiment import ImageReader
-from sweep.image_conversion import hash_prepared, read_input
+from sweep.input_images import hash_prepared, read_input
 
 
 def marked(mode: str = "RGB") -> Image.Image:

@@ -1,0 +1,108 @@
+"""Input images: decoded whole when an experiment names them, and converted to what servers take.
+
+Servers take images that are upright by EXIF orientation, RGB(A) or grey, with 8 bits a channel. An image that needs
+nothing is sent byte for byte, and its hash is that of its bytes. Any other is converted to PNG where it is sent and
+where it is kept; its hash is made from the original's, so that keys do not depend on an encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_INPUT_PIXELS: Final = 100_000_000
+_READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
+_HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_READY_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
+_ORIENTATION: Final = 0x0112  # the EXIF tag; 1 is upright
+_TURNED: Final = (5, 6, 7, 8)  # by 90 degrees: width and height change places
+
+
+class InputImageError(ValueError):
+    """A file cannot be an input image. The text is the end of a sentence that begins with the file's name."""
+
+
+def inspect_input(raw: bytes, kind: str) -> tuple[str, int, int]:
+    """Decode an image whole, to be sure that it is one; return the hash that names it, and its size as viewers show it.
+
+    Args:
+        raw: The content of its file.
+        kind: The ending of its file, as in "PNG".
+
+    Raises:
+        InputImageError: It cannot be decoded, or is too large.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(raw)) as image:
+                orientation = _read_orientation(image)
+                width, height = reversed(image.size) if orientation in _TURNED else image.size
+                is_ready = image.mode in _READY_MODES and orientation == 1
+                if width * height <= MAX_INPUT_PIXELS:
+                    image.load()
+    except UnidentifiedImageError as error:
+        if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
+            raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
+        if kind not in _READ_KINDS:
+            raise InputImageError("is not an image that sweep can read; save it as JPEG or PNG") from error
+        raise InputImageError(f"is no {kind}: it does not decode as an image") from error
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputImageError(f"is a broken image ({error})") from error
+    if width * height > MAX_INPUT_PIXELS:
+        raise InputImageError(f"has {width} × {height} pixels; the most is {MAX_INPUT_PIXELS:,}")
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return sha256 if is_ready else hash_prepared(sha256), width, height
+
+
+def hash_prepared(sha256: str) -> str:
+    """Make the hash of a prepared image from the hash of its file."""
+    return hashlib.sha256(f"{sha256} upright RGBA 8 bit".encode()).hexdigest()
+
+
+def prepare_image(raw: bytes) -> bytes:
+    """Convert an image to an upright PNG of 8 bits a channel. Raises OSError where it does not decode."""
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(raw)) as opened:
+            image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith(("I", "F")):  # 16 or 32 bits a pixel, grey
+        low, high = image.getextrema()
+        assert isinstance(low, int | float) and isinstance(high, int | float)  # noqa: PT018  one band
+        scale = 1 / 256 if image.mode.startswith("I") and high > 255 else 1 if high > 1 else 255
+        image = image.convert("F").point(lambda value: value * scale).convert("L")
+    elif image.mode not in _READY_MODES:
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def read_input(path: Path, sha256: str, *, is_raw: bool = False) -> tuple[bytes, str]:
+    """Return an input image's bytes and the ending of a file with them (".png"): as they are sent and kept, or raw.
+
+    Raises OSError where it cannot be read, and ValueError where its content no longer has this hash.
+    """
+    raw = path.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    if sha256 not in (found, hash_prepared(found)):
+        raise ValueError("was changed after the experiment was read")
+    return (raw, path.suffix.lower()) if is_raw or found == sha256 else (prepare_image(raw), ".png")
+
+
+def _read_orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError):  # EXIF that is broken turns nothing
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
