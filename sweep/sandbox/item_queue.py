@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, StrictStr, ValidationError
 
-from sweep.sandbox.graph_execution import initial_session
+from sweep.sandbox.graph_expansion import initial_session
 from sweep.sandbox.graph_schemas import GraphTemplate, ImageField, NodeTypes, read_graph
 from sweep.sandbox.requests import RefusedError, collect_faults, read_member, read_value, refuse_value
 

@@ -13,13 +13,13 @@ from typing import Any
 from sweep.errors import UsageError
 from sweep.sandbox.graph_schemas import builtin_types
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
+from sweep.sandbox.item_workers import Workers
 from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.nodes import NodeContext, plain_image
 from sweep.sandbox.options import FaultDice, FaultInjection, SandboxOptions
 from sweep.sandbox.requests import Accounts
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.sandbox.storage import ImageLibrary, Store
-from sweep.sandbox.workers import Workers
 
 
 class Sandbox:

@@ -8,7 +8,7 @@ from typing import Any
 
 import socketio
 
-from sweep.sandbox.graph_execution import Prepared
+from sweep.sandbox.graph_expansion import NodeCopy
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.options import FaultDice
 from sweep.sandbox.requests import Accounts
@@ -88,7 +88,7 @@ class EventEmitter:
             }
             await self.send("queue_item_status_changed", payload)
 
-    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
+    async def invocation(self, name: str, item: QueueItem, prepared: NodeCopy, **more: Any) -> None:
         """Announce that a node was started, made progress, was completed or failed."""
         if self.heard:
             node = {"invocation": prepared.node, "invocation_source_id": prepared.source}

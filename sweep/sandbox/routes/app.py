@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
 from sweep.sandbox.graph_schemas import write_openapi
+from sweep.sandbox.item_workers import NODE_CACHE_SIZE
 from sweep.sandbox.options import FaultInjection, SandboxOptions
 from sweep.sandbox.requests import (
     KEY,
@@ -40,7 +41,6 @@ from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, 
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.sandbox.storage import UnknownImageError
-from sweep.sandbox.workers import NODE_CACHE_SIZE
 
 
 @web.middleware

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import WorkflowError
-from sweep.sandbox.graph_execution import Prepared, initial_session
+from sweep.sandbox.graph_expansion import NodeCopy, initial_session
 from sweep.sandbox.graph_schemas import GraphTemplate, read_graph
 from sweep.sandbox.item_queue import Batch, Frame, QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
@@ -64,7 +64,7 @@ class SessionEvents(EventEmitter):
             about = {"graph_execution_state_id": item.session_id}
             await self.send("graph_execution_state_complete", about, room=item.session_id)
 
-    async def invocation(self, name: str, item: QueueItem, prepared: Prepared, **more: Any) -> None:
+    async def invocation(self, name: str, item: QueueItem, prepared: NodeCopy, **more: Any) -> None:
         """Announce that a node was started, made progress, was completed or failed."""
         about = {"graph_execution_state_id": item.session_id, "source_node_id": prepared.source}
         if name == "progress":

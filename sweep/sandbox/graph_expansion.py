@@ -1,4 +1,4 @@
-"""Execution of one graph: the copies of nodes that run, their order, results and errors."""
+"""Expansion of a graph into the copies of nodes that run, with their order, results and errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ InputPlace = Mapping[str, int]  # iterator's node id → which of its items
 
 
 @dataclass(slots=True, kw_only=True)
-class Prepared:
+class NodeCopy:
     """A copy of a node to run: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str
     node: NodeJson
     place: InputPlace
-    inputs: list[tuple[str, Prepared, str]]
+    inputs: list[tuple[str, NodeCopy, str]]
     output: NodeJson | None = None
 
     def __post_init__(self) -> None:
@@ -38,8 +38,8 @@ class Prepared:
 
 
 @dataclass(slots=True)
-class Execution:
-    """Runs through a graph: `next` gives a node with its inputs filled in, `complete` or `fail` records how it ended.
+class ExpandedGraph:
+    """A graph expanded for one run: `next` gives the node to run, `complete` or `fail` records how it ended.
 
     Nodes become ready when all before them are done. Among ready nodes InvokeAI stays with one class of node until
     no more of it is ready, then takes the alphabetically first.
@@ -50,8 +50,8 @@ class Execution:
     errors: dict[str, str] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     results: dict[str, NodeJson] = field(default_factory=dict)
-    copies: dict[str, list[Prepared]] = field(default_factory=dict)
-    _ready: dict[str, list[Prepared]] = field(default_factory=dict)
+    copies: dict[str, list[NodeCopy]] = field(default_factory=dict)
+    _ready: dict[str, list[NodeCopy]] = field(default_factory=dict)
     _active: str | None = None
     _into: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)  # node → (field, source, output)
     _left: dict[str, set[str]] = field(default_factory=dict)  # node → sources not yet done
@@ -68,7 +68,7 @@ class Execution:
             if not self._into[name]:
                 self._prepare(name)
 
-    def next(self) -> Prepared | None:
+    def next(self) -> NodeCopy | None:
         """Return the node to run now, None when nothing is ready."""
         if not self._ready.get(self._active or ""):
             self._active = min((kind for kind, group in self._ready.items() if group), key=_class_name, default=None)
@@ -78,7 +78,7 @@ class Execution:
         self._fill(prepared)
         return prepared
 
-    def complete(self, prepared: Prepared, output: NodeJson) -> None:
+    def complete(self, prepared: NodeCopy, output: NodeJson) -> None:
         """Record a node's output, and make the nodes ready that waited for it."""
         prepared.output = self.results[prepared.id] = output
         if prepared.node["type"] in {"iterate", "collect"}:
@@ -86,7 +86,7 @@ class Execution:
         if all(copy.output is not None for copy in self.copies[prepared.source]):
             self._source_done(prepared.source)
 
-    def fail(self, prepared: Prepared, kind: str, message: str) -> None:
+    def fail(self, prepared: NodeCopy, kind: str, message: str) -> None:
         """Record that a node failed."""
         self.errors[prepared.id] = f"{kind}: {message}"
 
@@ -110,9 +110,9 @@ class Execution:
         if not made:
             self._source_done(name)
 
-    def _join(self, name: str) -> Iterator[Prepared]:
+    def _join(self, name: str) -> Iterator[NodeCopy]:
         """Make one copy for each way in which copies of the sources stand at the same place."""
-        partial: list[tuple[dict[str, int], dict[str, Prepared]]] = [({}, {})]
+        partial: list[tuple[dict[str, int], dict[str, NodeCopy]]] = [({}, {})]
         for source in dict.fromkeys(source for _, source, _ in self._into[name]):
             partial = [
                 ({**place, **copy.place}, {**chosen, source: copy})
@@ -122,18 +122,18 @@ class Execution:
             ]
         for place, chosen in partial:
             inputs = [(to, chosen[source], out) for to, source, out in self._into[name]]
-            yield Prepared(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
+            yield NodeCopy(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
 
-    def _gather(self, name: str) -> Iterator[Prepared]:
+    def _gather(self, name: str) -> Iterator[NodeCopy]:
         """Make one copy for all copies of the sources, as `collect` takes them together."""
         inputs = [
             (to, copy, out)
             for to, source, out in self._into[name]
             for copy in sorted(self.copies[source], key=lambda copy: copy.path)
         ]
-        yield Prepared(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
+        yield NodeCopy(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
 
-    def _fill(self, prepared: Prepared) -> None:
+    def _fill(self, prepared: NodeCopy) -> None:
         """Put the outputs that edges bring into the node's fields; of two edges into one field the last wins."""
         node = prepared.node
         if node["type"] == "collect":
@@ -182,14 +182,14 @@ def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
     }
 
 
-def _iterate(parent: Prepared) -> Iterator[Prepared]:
+def _iterate(parent: NodeCopy) -> Iterator[NodeCopy]:
     collection = parent.node.get("collection") or []
     for to, copy, out in parent.inputs:
         if to == "collection":
             collection = copy.get(out)
     for index in range(len(collection)):
         place = {**parent.place, parent.source: index}
-        yield Prepared(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
+        yield NodeCopy(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
 
 
 _CLASS_NAMES = {  # where the class's name sorts elsewhere than the type

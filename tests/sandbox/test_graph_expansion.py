@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.sandbox.graph_execution import Execution
+from sweep.sandbox.graph_expansion import ExpandedGraph
 from sweep.sandbox.graph_schemas import GraphTemplate
 from sweep.sandbox.nodes import NodeContext, run_value_node
 from sweep.sandbox.options import FaultDice, FaultInjection
@@ -13,23 +13,23 @@ from sweep.sandbox.storage import ImageLibrary, Store
 from tests.support.wire import graph, node
 
 
-def run(posted: dict[str, Any]) -> Execution:
+def run(posted: dict[str, Any]) -> ExpandedGraph:
     template = GraphTemplate(id="g", nodes=posted["nodes"], edges=tuple(posted["edges"]))
-    execution = Execution("session", template)
-    while (prepared := execution.next()) is not None:
-        execution.complete(prepared, run_value_node(prepared.node))
-    return execution
+    expanded = ExpandedGraph("session", template)
+    while (prepared := expanded.next()) is not None:
+        expanded.complete(prepared, run_value_node(prepared.node))
+    return expanded
 
 
-def values(execution: Execution, source: str) -> list[Any]:
-    return [copy.output["value"] for copy in execution.copies[source] if copy.output]
+def values(expanded: ExpandedGraph, source: str) -> list[Any]:
+    return [copy.output["value"] for copy in expanded.copies[source] if copy.output]
 
 
 def numbers(id_: str, stop: int) -> dict[str, Any]:
     return node(id_, "range", start=0, stop=stop, step=1)
 
 
-def test_graph_execution_takes_the_last_edge_into_a_field() -> None:
+def test_graph_expansion_takes_the_last_edge_into_a_field() -> None:
     posted = graph(
         *(node(name, "integer", value=value) for name, value in (("x", 5), ("y", 50))),
         node("a", "add", a=1, b=0),
@@ -46,10 +46,10 @@ def test_iterate_copies_nodes_and_collect_joins_them() -> None:
         node("c", "collect", collection=[]),
         edges=["r.collection > it.collection", "it.item > m.a", "m.value > c.item"],
     )
-    execution = run(posted)
-    assert values(execution, "m") == [0, 10, 20]
-    assert [copy.path for copy in execution.copies["m"]] == [(0,), (1,), (2,)]
-    (collected,) = execution.copies["c"]
+    expanded = run(posted)
+    assert values(expanded, "m") == [0, 10, 20]
+    assert [copy.path for copy in expanded.copies["m"]] == [(0,), (1,), (2,)]
+    (collected,) = expanded.copies["c"]
     assert collected.output is not None
     assert collected.output["collection"] == [0, 10, 20]
 
@@ -68,9 +68,9 @@ def test_iterations_multiply_unless_they_are_the_same() -> None:
             *("i.item > both.a", "j.item > both.b", "i.item > twice.a", "i.item > twice.b"),
         ],
     )
-    execution = run(posted)
-    assert sorted(values(execution, "both")) == [0, 1, 1, 2, 2, 3]
-    assert values(execution, "twice") == [0, 1]
+    expanded = run(posted)
+    assert sorted(values(expanded, "both")) == [0, 1, 1, 2, 2, 3]
+    assert values(expanded, "twice") == [0, 1]
 
 
 def test_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
@@ -81,10 +81,10 @@ def test_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
         node("c", "collect", collection=[]),
         edges=["r.collection > it.collection", "it.item > m.a", "m.value > c.item"],
     )
-    execution = run(posted)
-    assert execution.copies["m"] == []
-    assert len(execution.copies["c"]) == 1
-    assert set(execution.history) == set(posted["nodes"])
+    expanded = run(posted)
+    assert expanded.copies["m"] == []
+    assert len(expanded.copies["c"]) == 1
+    assert set(expanded.history) == set(posted["nodes"])
 
 
 def test_nodes_of_one_type_run_before_the_next_type() -> None:

@@ -1,4 +1,4 @@
-"""Workers: each takes an item, runs its nodes in order, and sends the events of its progress."""
+"""Workers: each takes an item from the queue, runs its nodes one after the other, and sends events of its progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.sandbox.graph_execution import Execution, Prepared
+from sweep.sandbox.graph_expansion import ExpandedGraph, NodeCopy
 from sweep.sandbox.graph_schemas import GraphTemplate, NodeTypes
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
 from sweep.sandbox.model_catalogue import ModelRecord
@@ -147,9 +147,9 @@ class Workers:
             finally:
                 self.stalled.set()
         await self._rest(self.options.latency, job)
-        execution = Execution(item.session_id, job.graph)
-        failed = await self._run(job, execution)
-        item.keep_session(execution.to_api())
+        expanded = ExpandedGraph(item.session_id, job.graph)
+        failed = await self._run(job, expanded)
+        item.keep_session(expanded.to_api())
         if item.status == "in_progress":
             item.error = (failed[1].kind, failed[1].message, _write_traceback(failed[1])) if failed else None
             self.queue.move(item, "failed" if failed else "completed")
@@ -159,24 +159,24 @@ class Workers:
         if failed and item.error:
             await self.events.invocation("error", item, failed[0], **item.describe_error())
 
-    async def _run(self, job: WorkerJob, execution: Execution) -> tuple[Prepared, NodeError] | None:
+    async def _run(self, job: WorkerJob, expanded: ExpandedGraph) -> tuple[NodeCopy, NodeError] | None:
         """Run all nodes; return the one that failed and its failure, or None."""
         graph = json.dumps(job.graph.to_api())
-        while not job.stopped.is_set() and (prepared := execution.next()) is not None:
+        while not job.stopped.is_set() and (prepared := expanded.next()) is not None:
             await self.events.invocation("started", job.item, prepared)
             try:
                 output = await self._node(job, prepared, graph)
             except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
                 failure = _describe_failure(error)
-                execution.fail(prepared, failure.kind, failure.message)
+                expanded.fail(prepared, failure.kind, failure.message)
                 return prepared, failure
             if output is None:
                 return None
-            execution.complete(prepared, output)
+            expanded.complete(prepared, output)
             await self.events.invocation("complete", job.item, prepared, result={"output_meta": None, **output})
         return None
 
-    async def _node(self, job: WorkerJob, prepared: Prepared, graph: str) -> NodeFields | None:
+    async def _node(self, job: WorkerJob, prepared: NodeCopy, graph: str) -> NodeFields | None:
         """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
         node = self._check_inputs(prepared)
         key = None
@@ -192,7 +192,7 @@ class Workers:
             self.cache.put(key, output)
         return output
 
-    def _check_inputs(self, prepared: Prepared) -> NodeFields:
+    def _check_inputs(self, prepared: NodeCopy) -> NodeFields:
         """Check a node's inputs. Raises NodeError, as InvokeAI does, for a missing or unfitting one."""
         kind = prepared.node["type"]
         if prepared.inputs:  # a node without edges was checked when it was posted
@@ -212,7 +212,7 @@ class Workers:
     async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
         return await run_node(node, self.context, item, graph)
 
-    async def _sample(self, job: WorkerJob, prepared: Prepared) -> bool:
+    async def _sample(self, job: WorkerJob, prepared: NodeCopy) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = prepared.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
@@ -231,7 +231,7 @@ class Workers:
                 await self._rest(self.options.step_latency, job)
         return not job.stopped.is_set()
 
-    async def _load(self, model: ModelRecord, job: WorkerJob, prepared: Prepared) -> None:
+    async def _load(self, model: ModelRecord, job: WorkerJob, prepared: NodeCopy) -> None:
         if self._loaded.get(job.worker) == model["key"]:
             return
         self._loaded[job.worker] = model["key"]
@@ -241,7 +241,7 @@ class Workers:
         await self._report(job, prepared, f"Loading model {model['name']} ({part})", None)
         await self.events.model_load("complete", model, part)
 
-    async def _report(self, job: WorkerJob, prepared: Prepared, message: str, share_done: float | None) -> None:
+    async def _report(self, job: WorkerJob, prepared: NodeCopy, message: str, share_done: float | None) -> None:
         told = {"message": message, "percentage": share_done, "image": None, "device": None}
         await self.events.invocation("progress", job.item, prepared, **told)
 
