@@ -47,7 +47,7 @@ def compile_condition(condition: str, columns: Sequence[NamedAxis], option: str)
 
 
 class Results(RecordedResults):
-    """What a results folder holds. Nothing is kept open: each call reads what the journal says now.
+    """The results of a folder. Nothing is kept open: each call reads what the journal says now.
 
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
     """

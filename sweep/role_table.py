@@ -1,4 +1,4 @@
-"""The roles of a workflow: the names by which an experiment sets its inputs, what each means, and which values fit.
+"""The table of roles: the names by which an experiment sets a workflow's inputs, their meanings, and values that fit.
 
 One table for the experiment, which checks what is set by name, and for the workflow, which finds the fields. Values are
 checked only for what holds on every server, as a strength from 0 to 1; the rest is the server's to say.
@@ -22,7 +22,7 @@ SettingKind: TypeAlias = Literal["integer", "number", "text", "name", "image", "
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a role means, in words for people, and which values make sense for it on any server."""
+    """The meaning of a role in words for people, and the values that make sense for it on any server."""
 
     kind: SettingKind
     means: str

@@ -59,7 +59,7 @@ def disk_error(error: OSError, path: Path) -> RecordError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free space for this user on the device that holds `folder`, which need not exist yet."""
+    """Return the free space for this user on the device that holds `folder`, which need not exist yet."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

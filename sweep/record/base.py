@@ -1,4 +1,4 @@
-"""What the record is made of: points, attempts, images, the facts of an experiment, and the Journal protocol.
+"""The parts of the record: points, attempts, images, the facts of an experiment, and the Journal protocol.
 
 Study and report may not import the experiment layer, and reading its YAML a second time in each of them read it in
 three ways. So the engine, which has the experiment loaded, writes these facts as JSON when a run begins. A journal of
@@ -111,7 +111,7 @@ JournalState: TypeAlias = Literal["intended", "submitted", "rendered", "complete
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalPoint:
-    """What the record keeps of a variation besides its outcome."""
+    """A variation as the record keeps it, besides its outcome."""
 
     key: str
     index: int
@@ -139,7 +139,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyStatus:
-    """How far a key is: its state (None: to be rendered, nothing under way) and the attempts counted so far."""
+    """The progress of a key: its state (None: to be rendered, nothing under way) and the attempts counted so far."""
 
     state: JournalState | None = None
     attempts: int = 0
@@ -161,7 +161,7 @@ class Rendering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """When the server had the item; aware, UTC."""
+    """The times at which a server queued, started and finished an item; aware, UTC."""
 
     queued_at: datetime | None = None
     started_at: datetime | None = None
@@ -170,7 +170,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt brought no image: the class, as VariationError.kind, and a sentence."""
+    """The reason why an attempt brought no image: the class, as VariationError.kind, and a sentence."""
 
     kind: str
     message: str
@@ -178,7 +178,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a run was, for the record: written when it begins."""
+    """Facts about a run, written to the record when it begins."""
 
     experiment: str  # the YAML, as run
     fingerprint: str  # of everything that decides index → key
@@ -192,7 +192,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many points of the current definition are in which state, and how many rows belong to earlier ones."""
+    """Numbers of points of the current definition by state, and of rows that belong to earlier ones."""
 
     points: int = 0
     completed: int = 0
@@ -257,7 +257,7 @@ class Journal(Protocol):
         ...
 
     async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
-        """State and attempts of each of these keys that is on record; the others are missing in the answer.
+        """Return state and attempts of each of these keys that is on record; the others are missing in the answer.
 
         Attempts are counted over all runs, since the key was last asked to be tried again.
         """
@@ -334,5 +334,5 @@ class Journal(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Flush and let go."""
+        """Write what is queued and close the journal."""
         ...

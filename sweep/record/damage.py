@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from sweep.errors import CorruptRecordError, TransientError
 from sweep.record.atomic_files import PART
-from sweep.record.images import IMAGES_FOLDER, is_whole_input, verify_image
+from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_input, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
@@ -23,7 +22,7 @@ REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One thing that is wrong. `path` is relative to the folder; `key` names the variation whose image it is."""
+    """One damaged file or row. `path` is relative to the folder; `key` names the variation whose image it is."""
 
     fault: Fault
     path: str
@@ -32,7 +31,7 @@ class Damage:
 
 
 def verify_folder(folder: Path) -> list[Damage]:
-    """See `Results.verify`. Reads every file once; a journal that cannot be read is a finding, too."""
+    """List all damage, for `Results.verify`. Reads every file once; a journal that cannot be read is damage, too."""
     try:
         return list(_findings(folder))
     except CorruptRecordError as error:
@@ -57,9 +56,9 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
         return list(dict.fromkeys(lost))
 
 
-def _is_as_written(file: str, size: int, sha256: str, hash_file: bool) -> bool:
+def _is_as_written(file: str, size: int, sha256: str, is_hashed: bool) -> bool:
     try:
-        return os.stat(file).st_size == size and (not hash_file or _hash(Path(file)) == sha256)  # noqa: PTH116
+        return os.stat(file).st_size == size and (not is_hashed or hash_file(Path(file)) == sha256)  # noqa: PTH116
     except OSError:
         return False
 
@@ -83,7 +82,7 @@ def _check_image(folder: Path, key: str, path: str, size: int, sha256: str) -> I
     file = folder / path
     try:
         found = file.stat().st_size
-        whole = found == size and _hash(file) == sha256
+        whole = found == size and hash_file(file) == sha256
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         message = f"{path} is missing." if missing else f"{path} could not be read ({error.strerror})."
@@ -119,11 +118,6 @@ def _undecodable(file: Path) -> str | None:
     except TransientError as error:
         return str(error).replace("The image received ", "The image ")
     return None
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _journal(fault: str) -> Damage:

@@ -18,7 +18,7 @@ _SAMPLE = 500  # latest renderings that estimates are made from
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """All empty for a folder that is not there."""
+    """Facts of a folder's earlier runs; all empty where there is no such folder."""
 
     folder: Path | None = None
     fingerprint: str | None = None
@@ -75,7 +75,7 @@ def read_painted(folder: Path) -> frozenset[bool]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmittedWork:
-    """What a run sent to one server: its items, and the input images that it uploaded."""
+    """Work that a run sent to one server: its items, and the input images that it uploaded."""
 
     name: str  # of the server
     items: Mapping[str, str]  # item id → batch id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import re
 import struct
@@ -13,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -157,7 +158,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
-    """What was found; `format` is also the file's extension."""
+    """Format and size of an image; `format` is also the file's extension."""
 
     format: ImageFormat
     width: int
@@ -180,16 +181,7 @@ def verify_image(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
         size = _decode(found, data)
     except struct.error as error:
         raise _bad("is truncated") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zlib.error,
-    ) as error:
+    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, zlib.error) as error:
         raise _bad(f"does not decode ({error})") from error
     if size != (width, height):
         raise _bad(f"says {width}×{height} but decodes to {size[0]}×{size[1]}")
@@ -226,11 +218,9 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    from PIL.JpegImagePlugin import JpegImageFile
-
     if b"\xff\xd9" not in data[-4096:]:
         raise ValueError("its end is missing")
-    with JpegImageFile(io.BytesIO(data)) as image:  # reads headers only
+    with _plugin("jpg")(io.BytesIO(data)) as image:  # reads headers only
         return image.size
 
 
@@ -306,17 +296,9 @@ def _plain_text(body: memoryview) -> bool:
 
 def _plugin(found: ImageFormat) -> type[ImageFile]:
     """Return Pillow's class for the format: Image.open warns of large images through a process-wide switch."""
-    if found == "png":
-        from PIL.PngImagePlugin import PngImageFile
-
-        return PngImageFile
-    if found == "jpg":
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return JpegImageFile
-    from PIL.WebPImagePlugin import WebPImageFile
-
-    return WebPImageFile
+    name = {"png": "Png", "jpg": "Jpeg", "webp": "WebP"}[found]
+    plugin: type[ImageFile] = getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+    return plugin
 
 
 _CLAIMS = 8192  # names remembered until the journal surely knows them: far more than can be in flight
@@ -325,27 +307,26 @@ _AT_ONCE = 4  # images verified and written at the same time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SavedImage:
-    """An image that is on the disk: `path` relative to the results folder with "/", `size` in bytes."""
+class SavedImage(ImageFacts):
+    """A verified image that is on the disk: `path` relative to the results folder with "/", `size` in bytes."""
 
     path: str
-    width: int
-    height: int
     sha256: str
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePart:
-    """A verified image that is on the disk under a temporary name: `path` relative to the results folder."""
+def _describe(path: str, facts: ImageFacts, data: bytes) -> SavedImage:
+    return SavedImage(
+        path=path,
+        format=facts.format,
+        width=facts.width,
+        height=facts.height,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data),
+    )
 
-    path: str
-    image: ImageFacts
-    sha256: str
-    size: int
 
-
-def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> ImagePart:
+def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> SavedImage:
     """Verify an image and write it durably under a temporary name, for `ImageStore.place`; on any host of the folder.
 
     Only the process that holds the folder's lock gives it its name, so what the agent of a killed run still writes
@@ -363,7 +344,7 @@ def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> Imag
         with suppress(OSError):
             (folder / path).unlink(missing_ok=True)
         raise disk_error(error, folder / path) from error
-    return ImagePart(path=path, image=facts, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+    return _describe(path, facts, data)
 
 
 class ImageStore:
@@ -395,11 +376,11 @@ class ImageStore:
         return await run_sync(self._save, data, stem, key, ordinal, limiter=self._threads)
 
     @property
-    def part_writer(self) -> Callable[[bytes], ImagePart]:
+    def part_writer(self) -> Callable[[bytes], SavedImage]:
         """Return `write_part` for this folder, to be sent to another host of its file system."""
         return partial(write_part, self._folder.absolute(), most_pixels=self._most_pixels)
 
-    async def place(self, part: ImagePart, stem: str, key: str, ordinal: int = 0) -> SavedImage:
+    async def place(self, part: SavedImage, stem: str, key: str, ordinal: int = 0) -> SavedImage:
         """Give an image that `part_writer` wrote the name that `save` would have given it. Raises RecordError."""
         return await run_sync(self._place, part, stem, key, ordinal, limiter=self._threads)
 
@@ -415,7 +396,7 @@ class ImageStore:
         return await run_sync(remove_parts, self._folder)
 
     async def free_bytes(self) -> int:
-        """Space left for images on the folder's device."""
+        """Return the space left for images on the folder's device."""
         return await run_sync(free_bytes, self._folder)
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
@@ -423,16 +404,10 @@ class ImageStore:
         path = self._claim(stem, facts, key, ordinal)
         with replace_atomically(self._folder / path, self._checkpoint) as file:
             file.write(data)
-        return SavedImage(
-            path=path,
-            width=facts.width,
-            height=facts.height,
-            sha256=hashlib.sha256(data).hexdigest(),
-            size=len(data),
-        )
+        return _describe(path, facts, data)
 
-    def _place(self, part: ImagePart, stem: str, key: str, ordinal: int) -> SavedImage:
-        path = self._claim(stem, part.image, key, ordinal)
+    def _place(self, part: SavedImage, stem: str, key: str, ordinal: int) -> SavedImage:
+        path = self._claim(stem, part, key, ordinal)
         target = self._folder / path
         try:
             make_folder(target.parent)
@@ -442,9 +417,7 @@ class ImageStore:
         except OSError as error:
             raise disk_error(error, target) from error
         self._checkpoint("image.folder-synced")
-        return SavedImage(
-            path=path, width=part.image.width, height=part.image.height, sha256=part.sha256, size=part.size
-        )
+        return replace(part, path=path)
 
     def _verify(self, data: bytes) -> ImageFacts:
         """Decode the image; one that is large, or whose size is not known before, alone: it takes much memory."""
@@ -494,7 +467,7 @@ def is_whole_input(file: Path, sha256: str) -> bool:
     from the original's, and the name of the file has the hash of its own content.
     """
     try:
-        found = _hash(file)
+        found = hash_file(file)
     except OSError:
         return False
     return found == sha256 or file.stem.endswith(f"_{found[:_OWN_HASH]}")
@@ -511,12 +484,13 @@ def _copy_input(folder: Path, source: Path, sha256: str) -> str:
     found = hashlib.sha256(content).hexdigest()
     converted = f"_{found[:_OWN_HASH]}" if found != sha256 else ""
     path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{converted}{extension}"
-    if not (folder / path).exists() or _hash(folder / path) != found:
+    if not (folder / path).exists() or hash_file(folder / path) != found:
         with replace_atomically(folder / path) as copy:
             copy.write(content)
     return path
 
 
-def _hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,11 @@
-"""One writer a results folder: a lock the operating system drops with its process, and a note of who holds it.
+"""The lock of a results folder, which has one writer, and a note of who holds it.
 
-Lock and note are one file, so that `status` can say who writes without taking anything, and so that a sweep of another
-version sees the lock. `filelock` was tried and not taken: it opens a file of its own, so the note would lie beside it;
-where a file system has no locks it falls back to a file that stays after a kill; and what it would replace is twenty
-lines. On network folders flock is a lock of bytes: an exclusive one needs a file opened for writing, so who only looks
-asks for a shared one; a file system without locks is an error, never a folder with two writers.
+The operating system drops the lock with its process. Lock and note are one file, so that `status` can say who writes
+without taking anything, and so that a sweep of another version sees the lock. `filelock` was tried and not taken: it
+opens a file of its own, so the note would lie beside it; where a file system has no locks it falls back to a file that
+stays after a kill; and what it would replace is twenty lines. On network folders flock is a lock of bytes: an exclusive
+one needs a file opened for writing, so who only looks asks for a shared one; a file system without locks is an error,
+never a folder with two writers.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ _LOCKED_BYTE = 2**30  # Windows forbids others to read what is locked, so the lo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who writes to a folder. `machine` names the running system (changes with each boot), empty where unknown."""
+    """The process that writes to a folder. `machine` names the running system (changes with each boot), empty where
+    unknown.
+    """
 
     pid: int
     host: str
@@ -49,7 +52,8 @@ class Holder:
 
 
 class FolderLock:
-    """`with FolderLock(folder):` or `async with`; raises FolderInUseError where another process writes there.
+    """The lock of a folder: `with FolderLock(folder):` or `async with`; raises FolderInUseError where another process
+    writes there.
 
     `took_over` is the process that held it before and died without letting go, None after an orderly end.
     """

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.atomic_files import Checkpoint, no_checkpoint, replace_atomically
-from sweep.record.images import is_whole_input
+from sweep.record.images import hash_file, is_whole_input
 from sweep.record.lock import FolderLock, in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import schema
@@ -248,7 +248,7 @@ class _Merge:
     def _copy_file(self, source: Path, path: str, copy: str, sha256: str) -> None:
         """Copy a file, checked by its hash, unless it is here whole. Raises RecordError where it is damaged."""
         place = self._folder / copy
-        if place.is_file() and hashlib.sha256(place.read_bytes()).hexdigest() == sha256:
+        if place.is_file() and hash_file(place) == sha256:
             return
         try:
             data = (source / path).read_bytes()

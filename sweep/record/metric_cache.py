@@ -1,4 +1,4 @@
-"""Measured values beside the renderings, each measured once: `MetricCache`, usable while a run writes the journal."""
+"""A cache of measured values in the journal of a folder, usable while a run writes there."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricKey:
-    """What decides a value: the images by SHA-256, the metric and its version, the size it was worked out at."""
+    """Everything that decides a value: the images by SHA-256, the metric and its version, the size it was worked out
+    at.
+    """
 
     image: str
     metric: str
@@ -42,7 +44,9 @@ class MetricKey:
 
 
 class MetricCache:
-    """`with MetricCache.open(folder) as cache:`; from any thread or process. Raises RecordError and its kinds."""
+    """The cache: `with MetricCache.open(folder) as cache:`; from any thread or process. Raises RecordError and its
+    kinds.
+    """
 
     def __init__(self, db: sqlite3.Connection, place: Path) -> None:
         self._db = db

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 from sweep.errors import RecordError
 from sweep.record import table_formats as export
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_Answer = TypeVar("_Answer")
 CSV = "results.csv"
 PARQUET = "results.parquet"
 _ROWS_A_FRAME = 50_000
@@ -37,7 +39,7 @@ _DTYPES = {
 
 
 class RecordedResults:
-    """What a results folder holds. Nothing is kept open: each call reads what the journal says now.
+    """The results of a folder. Nothing is kept open: each call reads what the journal says now.
 
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
     """
@@ -52,6 +54,10 @@ class RecordedResults:
             check_journal(db, Path(folder) / JOURNAL_FILE)
         return cls(Path(folder))
 
+    def _read(self, query: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
+        with reading(self.folder) as db:
+            return query(db)
+
     @property
     def axes(self) -> tuple[tuple[str, str], ...]:
         """(name, kind) of the last run's axes, the slowest first; empty before the first run."""
@@ -65,13 +71,12 @@ class RecordedResults:
 
     @property
     def facts(self) -> ExperimentFacts:
-        """What the experiment says, as last run: its description, inputs, axes and study section."""
-        with reading(self.folder) as db:
-            return queries.experiment_facts(db)
+        """The experiment as last run: its description, inputs, axes and study section."""
+        return self._read(queries.experiment_facts)
 
     @property
     def sources(self) -> Mapping[str, Path]:
-        """By key: the image a variation started from, as it was copied into the folder. Text-to-image has none."""
+        """The image each variation started from, by key, as it was copied into the folder. Text-to-image has none."""
         with reading(self.folder) as db:
             kept = _inputs(db, self.folder)
             rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")
@@ -79,23 +84,19 @@ class RecordedResults:
 
     def counts(self) -> Counts:
         """Return how many points are in which state."""
-        with reading(self.folder) as db:
-            return queries.counts(db)
+        return self._read(queries.counts)
 
     def open_points(self) -> list[OpenPoint]:
         """List every point that was begun and has no outcome yet, by index."""
-        with reading(self.folder) as db:
-            return queries.open_points(db)
+        return self._read(queries.open_points)
 
     def runs(self) -> list[RunRecord]:
         """List every run of the folder, oldest first."""
-        with reading(self.folder) as db:
-            return queries.runs(db)
+        return self._read(queries.runs)
 
     def attempts(self, key: str) -> list[AttemptRecord]:
         """List every attempt at a variation, oldest first."""
-        with reading(self.folder) as db:
-            return queries.history(db, key)
+        return self._read(lambda db: queries.history(db, key))
 
     def verify(self) -> list[Damage]:
         """List every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
@@ -150,8 +151,7 @@ class RecordedResults:
         if form == "parquet":
             export.write_parquet_file(path, self._frames(former=all, where=where, columns=columns))
             return path
-        with reading(self.folder) as db:
-            chosen, rows = choose_columns(db, former=all, where=where, columns=columns, folder=self.folder)
+        with self._open_table(former=all, where=where, columns=columns) as (chosen, rows):
             names = [column.name for column in chosen]
             if form == "xlsx":
                 export.write_xlsx_file(path, names, rows)
@@ -169,22 +169,23 @@ class RecordedResults:
         columns: Sequence[str] | None = None,
     ) -> None:
         """Write the table as text, row by row: csv, json or md."""
-        with reading(self.folder) as db:
-            chosen, rows = choose_columns(db, former=all, where=where, columns=columns, folder=self.folder)
+        with self._open_table(former=all, where=where, columns=columns) as (chosen, rows):
             export.WRITERS[form](out, [column.name for column in chosen], rows)
 
-    def _frames(
-        self, *, former: bool, where: Where | None, columns: Sequence[str] | None = None
-    ) -> Iterator[pd.DataFrame]:
-        """Yield at least one frame, empty where there are no rows."""
+    @contextmanager
+    def _open_table(
+        self, *, former: bool, where: Where | None, columns: Sequence[str] | None
+    ) -> Iterator[tuple[tuple[Column, ...], Iterator[TableRow]]]:
         with reading(self.folder) as db:
-            chosen, found = choose_columns(db, former=former, where=where, columns=columns, folder=self.folder)
-            empty = True
-            for rows in chunks(found, _ROWS_A_FRAME):
-                empty = False
+            yield choose_columns(db, former=former, where=where, columns=columns, folder=self.folder)
+
+    def _frames(self, *, former: bool, where: Where | None, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+        """Yield at least one frame, empty where there are no rows."""
+        with self._open_table(former=former, where=where, columns=columns) as (chosen, found):
+            lists = chunks(found, _ROWS_A_FRAME)
+            yield _frame(chosen, next(lists, []))
+            for rows in lists:
                 yield _frame(chosen, rows)
-            if empty:
-                yield _frame(chosen, [])
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
@@ -226,7 +227,9 @@ def _inputs(db: Any, folder: Path) -> dict[str, Path]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderStatus:
-    """Counts are of the points of the last run's definition, but for `former`, which it no longer has."""
+    """The status of a folder. Counts are of the points of the last run's definition, but for `former`, which it no
+    longer has.
+    """
 
     folder: str
     points: int
@@ -251,7 +254,8 @@ class FolderStatus:
 def folder_status(folder: Path) -> FolderStatus:
     """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
     results = RecordedResults.open(folder)
-    counts, runs = results.counts(), results.runs()
+    counts, last = results.counts(), next(reversed(results.runs()), None)
+    state, run = _describe_run(folder, last)
     return FolderStatus(
         folder=folder.as_posix(),
         points=counts.points,
@@ -261,35 +265,26 @@ def folder_status(folder: Path) -> FolderStatus:
         open=counts.open,
         pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
         former=counts.former,
-        run=_run(folder, runs),
-        state=_state(folder, runs),
-        began_at=_iso(runs[-1].begun_at if runs else None),
-        ended_at=_iso(runs[-1].ended_at if runs else None),
+        run=run,
+        state=state,
+        began_at=last.begun_at.isoformat() if last else None,
+        ended_at=last.ended_at.isoformat() if last and last.ended_at else None,
         table=_path(folder / CSV),
         report=_path(folder / "report.html"),
     )
 
 
-def _state(folder: Path, runs: list[RunRecord]) -> str:
+def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
+    """Return the state of the folder, and the same in words."""
     if in_use(folder):
-        return "running"
-    return (runs[-1].ending or "killed") if runs else "none"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+        return "running", f"going on: {holder(folder) or 'another process'}"
+    if last is None:
+        return "none", "none"
+    if last.ending is None:
+        return "killed", "was killed; run the same command again"
+    at = f" at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else ""
+    return last.ending, f"{last.ending}{at}"
 
 
 def _path(file: Path) -> str | None:
     return file.as_posix() if file.is_file() else None
-
-
-def _run(folder: Path, runs: list[RunRecord]) -> str:
-    if in_use(folder):
-        return f"going on: {holder(folder) or 'another process'}"
-    if not runs:
-        return "none"
-    last = runs[-1]
-    if last.ending is None:
-        return "was killed; run the same command again"
-    return f"{last.ending} at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else last.ending

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record.base import ExperimentFacts
@@ -26,6 +25,7 @@ TableRow: TypeAlias = "tuple[Cell, ...]"
 Where: TypeAlias = "Callable[[Mapping[str, Cell]], bool]"
 """Whether a row counts, told from its cells by column."""
 
+_Row = TypeVar("_Row")
 _CHUNK = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # times are stored in microseconds since then
 _OF_AXIS: Mapping[str, ColumnKind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
@@ -143,11 +143,10 @@ def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None
 
     Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
     """
-    rows = _stored_rows(db, table)
-    names, rate = table.names, partial(_with_marks, table, {})
-    while chunk := list(islice(rows, _CHUNK)):
+    names, numbers = table.names, Counter[tuple[Cell, Cell]]()
+    for chunk in chunks(_stored_rows(db, table), _CHUNK):
         measured = _with_metrics(db, table, chunk) if table.metrics else (row for row, _, _ in chunk)
-        for row in rate(measured) if table.marks else measured:
+        for row in _with_marks(measured, table, numbers) if table.marks else measured:
             if where is None or where(dict(zip(names, row, strict=True))):
                 yield row
 
@@ -196,10 +195,10 @@ def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]],
 
 def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
     """Read rows without metrics, each with the hashes of its image and of the image it started from."""
-    cells = _Cells(table)
     for definition in table.definitions:
+        former = (definition != table.definitions[0],) if table.with_former else ()
         for stored in db.execute(_SELECT, (definition,)):
-            yield cells.row(stored, former=definition != table.definitions[0]), stored[17], stored[10]
+            yield (*_show_row(stored, table.axes), *former), stored[17], stored[10]
 
 
 _SELECT = f"""
@@ -212,29 +211,32 @@ ORDER BY p.idx, p.id, i.ordinal
 """  # noqa: S608  column names only
 
 
-class _Cells:
-    """Turns what is stored into what is shown."""
+def _show_row(stored: Sequence[object], axes: Sequence[Column]) -> TableRow:
+    """Turn a stored row into cells, without metrics."""
+    index, key, axis_values, prompt, state, kind, message, attempts, server, model, _, _, path, *rest = stored
+    image_name, width, height, _, sha256, queued, started, finished, whole, image_whole = rest
+    if not (whole and image_whole):
+        raise BrokenSealError(f"the row of point {index} is not as it was written")
+    if state == "completed" and path is None:
+        raise BrokenSealError(f"point {index} is completed without an image")
+    values = json.loads(str(axis_values))
+    error = None if kind is None else f"{kind}: {message}"
+    seconds = (finished - started) / 1e6 if isinstance(finished, int) and isinstance(started, int) else None
+    cells: tuple[Any, ...] = (
+        *(index, key, *[_show_level(values.get(axis.name), axis.kind) for axis in axes], prompt, state, error),
+        *(attempts, server, model, path, image_name, width, height, sha256, _time(queued), _time(started)),
+        *(_time(finished), seconds),
+    )
+    return cells
 
-    def __init__(self, table: TableColumns) -> None:
-        self._axes = [(axis.name, _SHOWN[axis.kind]) for axis in table.axes]
-        self._with_former = table.with_former
 
-    def row(self, stored: Sequence[object], *, former: bool) -> TableRow:
-        index, key, axis_values, prompt, state, kind, message, attempts, server, model, _, _, path, *rest = stored
-        image_name, width, height, _, sha256, queued, started, finished, whole, image_whole = rest
-        if not (whole and image_whole):
-            raise BrokenSealError(f"the row of point {index} is not as it was written")
-        if state == "completed" and path is None:
-            raise BrokenSealError(f"point {index} is completed without an image")
-        values = json.loads(str(axis_values))
-        error = None if kind is None else f"{kind}: {message}"
-        seconds = (finished - started) / 1e6 if isinstance(finished, int) and isinstance(started, int) else None
-        cells: tuple[Any, ...] = (
-            *(index, key, *[shown(values.get(name)) for name, shown in self._axes], prompt, state, error, attempts),
-            *(server, model, path, image_name, width, height, sha256, _time(queued), _time(started), _time(finished)),
-            seconds,
-        )
-        return (*cells, former) if self._with_former else cells
+def _show_level(value: Scalar, kind: ColumnKind) -> Scalar:
+    """Turn a level into a cell of its column, in which definitions of several kinds may stand."""
+    if value is None:
+        return None
+    if kind == "number":
+        return float(value)
+    return json.dumps(value) if kind == "text" and not isinstance(value, str) else value
 
 
 def _with_metrics(
@@ -257,14 +259,13 @@ def _with_metrics(
 
 
 def _with_marks(
-    table: TableColumns, numbers: dict[tuple[Cell, Cell], int], rows: Iterable[TableRow]
+    rows: Iterable[TableRow], table: TableColumns, numbers: Counter[tuple[Cell, Cell]]
 ) -> Iterator[TableRow]:
     """Add a person's marks; `numbers` counts the images of each point."""
-    path = next(at for at, column in enumerate(table.columns) if column.name == "image_path")
+    path = table.names.index("image_path")
     for row in rows:
-        point = (row[0], row[1])
-        numbers[point] = numbers.get(point, 0) + 1
-        names = name_image(str(row[1]), numbers[point]) if row[path] is not None else ()
+        numbers[row[0], row[1]] += 1
+        names = name_image(str(row[1]), numbers[row[0], row[1]]) if row[path] is not None else ()
         mark = next((table.marks[name] for name in names if name in table.marks), None)
         if mark is None:
             yield (*row, None, None, None)
@@ -290,27 +291,7 @@ def _time(stored: object) -> datetime | None:
     return _EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
 
 
-def _as_text(value: Scalar) -> Scalar:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
-def _as_float(value: Scalar) -> Scalar:
-    return None if value is None else float(value)
-
-
-def _unchanged(value: Scalar) -> Scalar:
-    return value
-
-
-_SHOWN: Mapping[ColumnKind, Callable[[Scalar], Scalar]] = {
-    "integer": _unchanged,
-    "number": _as_float,
-    "text": _as_text,
-    "boolean": _unchanged,
-}
-
-
-def chunks(rows: Iterable[TableRow], size: int) -> Iterator[list[TableRow]]:
+def chunks(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
     """Yield `rows` in lists of `size`, the last one shorter."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
@@ -337,7 +318,7 @@ class Mean:
 
     @property
     def value(self) -> float | None:
-        """None where there was no value."""
+        """The mean; None where there was no value."""
         return self.total / self.count if self.count else None
 
 

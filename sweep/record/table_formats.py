@@ -7,8 +7,9 @@ import importlib
 import importlib.util
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
@@ -44,14 +45,9 @@ def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> N
 
 def write_markdown(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:
     """Write a pipe table, as GitHub shows it."""
-    out.writelines(f"| {' | '.join(cells)} |\n" for cells in _markdown(names, rows))
-
-
-def _markdown(names: Sequence[str], rows: Iterable[TableRow]) -> Iterator[list[str]]:
-    yield list(names)
-    yield ["---"] * len(names)
-    for row in rows:
-        yield [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
+    for row in chain([names, ["---"] * len(names)], rows):
+        cells = [" ".join(str(_text(cell)).replace("\\", "\\\\").replace("|", "\\|").split()) for cell in row]
+        out.write(f"| {' | '.join(cells)} |\n")
 
 
 def write_excel_csv(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> None:

@@ -1,4 +1,4 @@
-"""Adaptive designs: which point to render next, decided by what is on record and by nothing else.
+"""Adaptive designs: the points to render next are chosen from the recorded values alone.
 
 For each seed and group (prompt, model), bisection finds between which two levels the image misses the threshold; these
 two values are interpolated. The crossing of a single image is the unit. How many seeds follow the first four is decided
@@ -40,7 +40,7 @@ IMAGES_LOST: Final = "some images failed"
 
 
 class SearchPoint(NamedTuple):
-    """Numbers of a group, a seed and a level."""
+    """A point of the search, by the numbers of its group, seed and level."""
 
     group: int
     seed: int
@@ -51,7 +51,9 @@ RecordedValues: TypeAlias = Mapping[SearchPoint, float]  # NaN for a point that 
 
 
 class SingleCrossing(NamedTuple):
-    """Where one image misses the threshold. `held`: the last level that holds; −1 and the last level mean never."""
+    """The place at which one image misses the threshold. `held`: the last level that holds; −1 and the last level mean
+    never.
+    """
 
     at: float  # NaN where a value is missing
     held: int
@@ -60,7 +62,7 @@ class SingleCrossing(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTask:
-    """What is looked for, on which lattice. `levels` ascend."""
+    """The levels, groups and seeds that are searched for a threshold, and the precision asked for. `levels` ascend."""
 
     levels: tuple[float, ...]
     groups: tuple[Group, ...]
@@ -74,7 +76,7 @@ class SearchTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What to render next (nothing at the end), and what is known."""
+    """The points to render next (none at the end), and the crossings known so far."""
 
     wanted: tuple[SearchPoint, ...]
     is_short: bool  # whether budget or seeds end before the rule does
@@ -255,7 +257,7 @@ class _Decider:
         return self._holds(final) and not self._holds(first)
 
     def _predict(self, group: int, seeds: Iterable[int]) -> float | None:
-        """Expect the place at which a further seed's search begins; None where curves turn: it then starts cold."""
+        """Predict the place at which a further seed's search begins; None where curves turn: it then starts cold."""
         chosen = tuple(seeds)
         known = [self._crossings[group, seed] for seed in chosen]
         if any(not each.inside for each in known) or self._turns(group, chosen):
@@ -402,7 +404,7 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
 
 
 def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
-    """Say what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
+    """Summarise what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
     if not results.facts.design:
         return None
     task, values = _read_search(results)

@@ -1,4 +1,4 @@
-"""Observations: what a table measured, laid out by axes, units of replication (seeds) and cells."""
+"""Observations: the measured rows of a table, laid out by axes, units of replication (seeds) and cells."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class StudyDesign:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Of all axes, in order."""
+        """Names of all axes, in order."""
         return tuple(axis.name for axis in self.axes)
 
     @cached_property
     def unit_count(self) -> int:
-        """How many units of replication there are; 0 where there is no seed axis."""
+        """Number of units of replication; 0 where there is no seed axis."""
         return int(self.units.max(initial=-1)) + 1
 
     @cached_property
@@ -93,15 +93,15 @@ class StudyDesign:
 
     @cached_property
     def repeats(self) -> Codes:
-        """Which rendering of its point a row is, from 0, in the order of the table. Several images of one rendering
-        (with one key) have the same number.
+        """The number of each row's rendering among those of its point, from 0, in the order of the table. Several
+        images of one rendering (with one key) have the same number.
         """
         keys = pd.factorize(self.frame["key"])[0] if "key" in self.frame else np.arange(len(self.frame))
         return _rank_within(self.points, keys.astype(np.intp))
 
     @cached_property
     def replicates(self) -> int:
-        """How often the most repeated point was rendered; 0 in an empty table."""
+        """Number of renderings of the most repeated point; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
 
     def combined(self, names: Iterable[str]) -> Codes:

@@ -20,12 +20,15 @@ from scipy.special import ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
-from sweep.study.metrics.registry import describe_column
+from sweep.study.metrics.registry import ColumnFacts, describe_metric
 from sweep.study.observations import FloatArray, StudyDesign
 from sweep.study.stats.intervals import CONFIDENCE
-from sweep.study.study_json import ChoiceRank, Choices, Direction, MetricFacts
+from sweep.study.study_json import ChoiceRank, Choices, MetricFacts
 
 SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."
+_RATED: Any = {"summary": SUMMARY, "source": "ratings.json", "version": "1"}
+RATING = ColumnFacts(name="rating", label="rating", direction="higher", range=(0.0, 5.0), **_RATED)
+REJECTION = ColumnFacts(name="rejected", label="rejection", direction="lower", range=(0.0, 1.0), **_RATED)
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
 IMAGE_AXIS = "image"
@@ -88,27 +91,12 @@ def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, lis
     rejected = [float(bool(mark.get("rejected"))) if mark else np.nan for mark in marks]
     columns: dict[str, FloatArray] = {}
     facts = []
-    kinds: Sequence[tuple[str, str, list[float], Direction, float]] = (
-        ("rating", "rating", stars, "higher", 5.0),
-        ("rejected", "rejection", rejected, "lower", 1.0),
-    )
-    for name, label, given, direction, highest in kinds:
+    for column, given in ((RATING, stars), (REJECTION, rejected)):
         values = np.where(design.images, given, np.nan)
         measured = int(np.isfinite(values).sum())
-        if name not in design.names and measured:
-            columns[name] = values
-            facts.append(
-                describe_column(
-                    name,
-                    label,
-                    SUMMARY,
-                    "ratings.json",
-                    measured,
-                    version="1",
-                    direction=direction,
-                    bounds=(0.0, highest),
-                )
-            )
+        if column.name not in design.names and measured:
+            columns[column.name] = values
+            facts.append(describe_metric(column, measured=measured))
     if not columns:
         return design, []
     notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)

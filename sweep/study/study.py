@@ -65,15 +65,7 @@ if TYPE_CHECKING:
     from sweep.study.metrics.base import Metric
 
 
-STUDY_FILE = (
-    "metrics",
-    "recommendations",
-    "holds",
-    "curves",
-    "effects",
-    "differences",
-    "seeds",
-)  # tables of a study that are written as CSV
+SAVED_TABLES = ("metrics", "recommendations", "holds", "curves", "effects", "differences", "seeds")  # as CSV
 PANEL_NAMES = frozenset(metric.name for metric in list_standard())
 THRESHOLDS: Mapping[str, Sequence[float]] = {
     "structure_coarse": (0.9,),
@@ -83,6 +75,93 @@ THRESHOLDS: Mapping[str, Sequence[float]] = {
 }
 """What curves are asked to pass where nothing else is said: above 0.9 the composition is the source's; at 0.5 half of
 the structure of that scale is."""
+
+
+LEVEL_COLUMNS = ("x", "mean", "low", "high", "n")
+CURVE_COLUMNS = ["metric", "axis", "group", *LEVEL_COLUMNS, "half", "half_low", "half_high", "falling", "warnings"]
+EFFECT_COLUMNS = ["metric", "term", "order", "share", "low", "high", "n", "method"]
+DIFFERENCE_COLUMNS = ["metric", "axis", "a", "b", "difference", "low", "high", "n", "p", "p_adjusted", "significant"]
+DISTANCE_COLUMNS = ["metric", "axis", "a", "b", "row_a", "row_b", "distance"]
+
+
+def tabulate(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    """Make a table of these columns: an estimate becomes its value, low, high and n, and a group is written as text."""
+    flat = []
+    for row in rows:
+        cells = dict(row)
+        for name, value in row.items():
+            if isinstance(value, dict) and "confidence" in value:
+                cells |= {name: value["value"], "low": value["low"], "high": value["high"], "n": value["n"]}
+            elif isinstance(value, dict):
+                cells[name] = write_group(value)
+        flat.append(cells)
+    return pd.DataFrame(flat, columns=list(columns))
+
+
+def write_group(group: Group) -> str:
+    """Write a group as in "prompt=red, cfg_scale=7"; empty for all rows."""
+    return ", ".join(f"{name}={level}" for name, level in group.items())
+
+
+def list_curve_rows(curves: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """List the levels of all curves."""
+    for curve in curves:
+        half = curve["half"]
+        whole = {
+            **{name: curve[name] for name in ("metric", "axis", "group", "falling")},
+            "half": half["value"],
+            "half_low": half["low"],
+            "half_high": half["high"],
+            "warnings": "; ".join(warning["message"] for warning in curve["warnings"]),
+        }
+        for level in zip(*(curve[name] for name in LEVEL_COLUMNS), strict=True):
+            yield {**whole, **dict(zip(LEVEL_COLUMNS, level, strict=True))}
+
+
+def list_effect_rows(effects: Sequence[Effects]) -> Iterator[dict[str, Any]]:
+    """List the terms of all metrics; order 1 is a main effect, the term "rest" what no term explains."""
+    for effect in effects:
+        named = {"metric": effect["metric"], "method": effect["method"]}
+        for share in effect["shares"]:
+            term, order = " × ".join(share["axes"]), len(share["axes"])
+            yield {**named, "term": term, "order": order, "share": share["share"]}
+        if effect["rest"] is not None:
+            yield {**named, "term": "rest", "order": 0, "share": effect["rest"]}
+
+
+def list_distance_rows(data: StudyJson) -> Iterator[dict[str, Any]]:
+    """List the pairs of images that differ in one axis alone."""
+    for each in data["distances"]:
+        levels = data["rows"]["axes"][each["axis"]]
+        for a, b, distance in zip(each["a"], each["b"], each["distance"], strict=True):
+            pair = {"a": levels[a], "b": levels[b], "row_a": a, "row_b": b}
+            yield {"metric": each["metric"], "axis": each["axis"], **pair, "distance": distance}
+
+
+def _list_html(texts: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in dict.fromkeys(texts))}</ul>"
+
+
+class Chart(dict[str, Any]):
+    """A Vega-Lite specification that Jupyter draws by itself, without another package."""
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        text = f"Vega-Lite chart: {self['description']}"
+        return {"application/vnd.vegalite.v5+json": dict(self), "text/plain": text}
+
+
+def _select_curves(data: StudyJson, metric: str, axis: str | None) -> list[Curve]:
+    """Select curves of the metric by the first axis that splits them, or the one over all rows."""
+    known = sorted({curve["metric"] for curve in data["curves"]})
+    axes = list(dict.fromkeys(curve["axis"] for curve in data["curves"] if curve["metric"] == metric))
+    chosen = axis or next(iter(axes), "")
+    for name, names, what in ((metric, known, "of"), (chosen, axes, "along")):
+        if name not in names:
+            hint = f"Known: {', '.join(names)}." if names else "No axis of this study is numeric."
+            raise UsageError(f"There is no curve {what} {name}.{did_you_mean(name, names)}", hint=hint)
+    found = [c for c in data["curves"] if c["metric"] == metric and c["axis"] == chosen]
+    split = next((next(iter(c["group"])) for c in found if c["group"]), None)
+    return [c for c in found if split in c["group"]] if split else found
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,38 +176,38 @@ class Study:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row an image: key, index, axes and metrics."""
+        """One row per image: key, index, axes and metrics."""
         names = [axis["name"] for axis in self.data["design"]["axes"]] + [m["name"] for m in self.data["metrics"]]
         return self.table[["index", "key", *(name for name in names if name in self.table)]]
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row a level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
+        """One row per level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
         return tabulate(list_curve_rows(self.data["curves"]), CURVE_COLUMNS)
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row a term: metric, term, order, share, low, high, n, method."""
+        """One row per term: metric, term, order, share, low, high, n, method."""
         return tabulate(list_effect_rows(self.data["effects"]), EFFECT_COLUMNS)
 
     @property
     def differences(self) -> pd.DataFrame:
-        """One row a pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
+        """One row per pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
         return tabulate(self.data["differences"], DIFFERENCE_COLUMNS)
 
     @property
     def seeds(self) -> pd.DataFrame:
-        """One row a seed and metric: mean, deviation, rank, n."""
+        """One row per seed and metric: mean, deviation, rank, n."""
         return tabulate(self.data["seeds"], SeedRow.__annotations__)
 
     @property
     def outliers(self) -> pd.DataFrame:
-        """One row an image far from what is expected."""
+        """One row per image far from what is expected."""
         return tabulate(self.data["outliers"], Outlier.__annotations__)
 
     @property
     def recommendations(self) -> pd.DataFrame:
-        """One row a metric, axis and threshold: which level to use, and how many images held there.
+        """One row per metric, axis and threshold: which level to use, and how many images held there.
 
         Columns: metric, axis, threshold, wanted, side, use, held, images, weakest_group, bracket_low, bracket_high,
         levels_to_add, mean_crossing, low, high, n.
@@ -137,12 +216,12 @@ class Study:
 
     @property
     def holds(self) -> pd.DataFrame:
-        """One row a level and group: metric, axis, threshold, level, group, held, images."""
+        """One row per level and group: metric, axis, threshold, level, group, held, images."""
         return tabulate(self.data["holds"], Hold.__annotations__)
 
     @property
     def distances(self) -> pd.DataFrame:
-        """One row a pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
+        """One row per pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
         return tabulate(list_distance_rows(self.data), DISTANCE_COLUMNS)
 
     @property
@@ -157,9 +236,34 @@ class Study:
     def to_vega_lite(self, metric: str, axis: str | None = None) -> Chart:
         """Make a Vega-Lite chart (a dict) of the response of a metric to a numeric axis; a notebook draws it.
 
-        Raises UsageError where there is no such curve.
+        Band, mean and its points by group, with the data inside (Vega-Lite 5); `axis` is by default the first with
+        curves. Raises UsageError where there is no such curve.
         """
-        return make_chart(self.data, metric, axis)
+        curves: list[Any] = [*_select_curves(self.data, metric, axis)]
+        fact = next(fact for fact in self.data["metrics"] if fact["name"] == metric)
+        names = LEVEL_COLUMNS[:-1]
+        rows = [
+            {**dict(zip(names, level, strict=True)), "group": write_group(curve["group"]) or "all"}
+            for curve in curves
+            for level in zip(*(curve[name] for name in names), strict=True)
+        ]
+        title = f"{fact['label']} ({fact['unit']})" if fact["unit"] else fact["label"]
+        low, mean = ({"field": name, "type": "quantitative", "title": title} for name in ("low", "mean"))
+        return Chart(
+            {
+                "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+                "description": f"{fact['summary']} {curves[0]['interval']}.",
+                "data": {"values": rows},
+                "encoding": {
+                    "x": {"field": "x", "type": "quantitative", "title": curves[0]["axis"]},
+                    "color": {"field": "group", "type": "nominal", "title": None},
+                },
+                "layer": [
+                    {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": low, "y2": {"field": "high"}}},
+                    {"mark": {"type": "line", "point": True}, "encoding": {"y": mean}},
+                ],
+            }
+        )
 
     def __repr__(self) -> str:
         """Show the name, the size and the first headline."""
@@ -169,13 +273,24 @@ class Study:
         return f"Study({self.data['name'] or 'table'}: {size}; {words[0] if words else 'no findings'})"
 
     def _repr_html_(self) -> str:
-        """Show the findings in a notebook."""
-        return make_html(self.data)
+        """Show the findings in a notebook: headlines and limits, the rest folded away."""
+        words = self.data["words"]
+        seen = [each for each in words if each["headline"]] + [each for each in words if each["kind"] == "limit"]
+        rest = [each["text"] for each in words if each not in seen]
+        folded = f"<details><summary>{len(rest)} more</summary>{_list_html(rest)}</details>" if rest else ""
+        return _list_html([each["text"] for each in seen]) + folded
 
     def save(self, folder: Path) -> tuple[Path, ...]:
-        """Write `study.json` and the tidy tables as CSV files to `folder`, each replaced whole; give their paths."""
-        frames = {name: getattr(self, name) for name in STUDY_FILE}
-        return save_tables(self.data, frames, Path(folder))
+        """Write `study.json` and the tidy tables as CSV files to `folder`, each replaced whole; give their paths.
+
+        Raises RecordError where the folder cannot be written.
+        """
+        texts = {"study.json": json.dumps(self.data, allow_nan=False, ensure_ascii=False)}
+        texts |= {f"{name}.csv": getattr(self, name).to_csv(index=False, lineterminator="\n") for name in SAVED_TABLES}
+        for name, text in texts.items():
+            with replace_atomically(Path(folder) / name) as file:
+                file.write(text.encode())
+        return tuple(Path(folder) / name for name in texts)
 
 
 def make_study(
@@ -322,143 +437,3 @@ def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
         },
         reason=[text if isinstance(text, str) else None for text in reasons],
     )
-
-
-LEVEL_COLUMNS = ("x", "mean", "low", "high", "n")
-CURVE_COLUMNS = ["metric", "axis", "group", *LEVEL_COLUMNS, "half", "half_low", "half_high", "falling", "warnings"]
-EFFECT_COLUMNS = ["metric", "term", "order", "share", "low", "high", "n", "method"]
-DIFFERENCE_COLUMNS = ["metric", "axis", "a", "b", "difference", "low", "high", "n", "p", "p_adjusted", "significant"]
-DISTANCE_COLUMNS = ["metric", "axis", "a", "b", "row_a", "row_b", "distance"]
-
-
-def tabulate(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
-    """Make a table of these columns: an estimate becomes its value, low, high and n, and a group is written as text."""
-    flat = []
-    for row in rows:
-        cells = dict(row)
-        for name, value in row.items():
-            if isinstance(value, dict) and "confidence" in value:
-                cells |= {name: value["value"], "low": value["low"], "high": value["high"], "n": value["n"]}
-            elif isinstance(value, dict):
-                cells[name] = write_group(value)
-        flat.append(cells)
-    return pd.DataFrame(flat, columns=list(columns))
-
-
-def write_group(group: Group) -> str:
-    """Write a group as in "prompt=red, cfg_scale=7"; empty for all rows."""
-    return ", ".join(f"{name}={level}" for name, level in group.items())
-
-
-def list_curve_rows(curves: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """List the levels of all curves."""
-    for curve in curves:
-        half = curve["half"]
-        whole = {
-            **{name: curve[name] for name in ("metric", "axis", "group", "falling")},
-            "half": half["value"],
-            "half_low": half["low"],
-            "half_high": half["high"],
-            "warnings": "; ".join(warning["message"] for warning in curve["warnings"]),
-        }
-        for level in zip(*(curve[name] for name in LEVEL_COLUMNS), strict=True):
-            yield {**whole, **dict(zip(LEVEL_COLUMNS, level, strict=True))}
-
-
-def list_effect_rows(effects: Sequence[Effects]) -> Iterator[dict[str, Any]]:
-    """List the terms of all metrics; order 1 is a main effect, the term "rest" what no term explains."""
-    for effect in effects:
-        named = {"metric": effect["metric"], "method": effect["method"]}
-        for share in effect["shares"]:
-            term, order = " × ".join(share["axes"]), len(share["axes"])
-            yield {**named, "term": term, "order": order, "share": share["share"]}
-        if effect["rest"] is not None:
-            yield {**named, "term": "rest", "order": 0, "share": effect["rest"]}
-
-
-def list_distance_rows(data: StudyJson) -> Iterator[dict[str, Any]]:
-    """List the pairs of images that differ in one axis alone."""
-    for each in data["distances"]:
-        levels = data["rows"]["axes"][each["axis"]]
-        for a, b, distance in zip(each["a"], each["b"], each["distance"], strict=True):
-            pair = {"a": levels[a], "b": levels[b], "row_a": a, "row_b": b}
-            yield {"metric": each["metric"], "axis": each["axis"], **pair, "distance": distance}
-
-
-def save_tables(data: StudyJson, frames: Mapping[str, pd.DataFrame], folder: Path) -> tuple[Path, ...]:
-    """Write `study.json`, and a CSV file of its name for each table, to `folder`.
-
-    Each file is replaced whole or not at all. Raises RecordError where the folder cannot be written.
-    """
-    texts = {"study.json": json.dumps(data, allow_nan=False, ensure_ascii=False)}
-    texts |= {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
-    for name, text in texts.items():
-        with replace_atomically(folder / name) as file:
-            file.write(text.encode())
-    return tuple(folder / name for name in texts)
-
-
-def make_html(data: StudyJson) -> str:
-    """Write the findings as HTML: headlines and limits, the rest folded away."""
-    seen = [s for s in data["words"] if s["headline"]] + [s for s in data["words"] if s["kind"] == "limit"]
-    rest = [s["text"] for s in data["words"] if s not in seen]
-    folded = f"<details><summary>{len(rest)} more</summary>{_list(rest)}</details>" if rest else ""
-    return _list([s["text"] for s in seen]) + folded
-
-
-def _list(texts: list[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(text)}</li>' for text in dict.fromkeys(texts))}</ul>"
-
-
-class Chart(dict[str, Any]):
-    """A Vega-Lite specification that Jupyter draws by itself, without another package."""
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        text = f"Vega-Lite chart: {self['description']}"
-        return {"application/vnd.vegalite.v5+json": dict(self), "text/plain": text}
-
-
-def make_chart(data: StudyJson, metric: str, axis: str | None = None) -> Chart:
-    """Make a Vega-Lite 5 specification: band, mean and its points by group, with the data inside.
-
-    `axis` is by default the first with curves. Raises UsageError where there is no such metric or axis.
-    """
-    curves: list[Any] = [*_select_curves(data, metric, axis)]
-    facts = next(fact for fact in data["metrics"] if fact["name"] == metric)
-    names = LEVEL_COLUMNS[:-1]
-    rows = [
-        {**dict(zip(names, level, strict=True)), "group": write_group(curve["group"]) or "all"}
-        for curve in curves
-        for level in zip(*(curve[name] for name in names), strict=True)
-    ]
-    title = f"{facts['label']} ({facts['unit']})" if facts["unit"] else facts["label"]
-    low, mean = ({"field": name, "type": "quantitative", "title": title} for name in ("low", "mean"))
-    return Chart(
-        {
-            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-            "description": f"{facts['summary']} {curves[0]['interval']}.",
-            "data": {"values": rows},
-            "encoding": {
-                "x": {"field": "x", "type": "quantitative", "title": curves[0]["axis"]},
-                "color": {"field": "group", "type": "nominal", "title": None},
-            },
-            "layer": [
-                {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": low, "y2": {"field": "high"}}},
-                {"mark": {"type": "line", "point": True}, "encoding": {"y": mean}},
-            ],
-        }
-    )
-
-
-def _select_curves(data: StudyJson, metric: str, axis: str | None) -> list[Curve]:
-    """Select curves of the metric by the first axis that splits them, or the one over all rows."""
-    known = sorted({curve["metric"] for curve in data["curves"]})
-    axes = list(dict.fromkeys(curve["axis"] for curve in data["curves"] if curve["metric"] == metric))
-    chosen = axis or next(iter(axes), "")
-    for name, names, what in ((metric, known, "of"), (chosen, axes, "along")):
-        if name not in names:
-            hint = f"Known: {', '.join(names)}." if names else "No axis of this study is numeric."
-            raise UsageError(f"There is no curve {what} {name}.{did_you_mean(name, names)}", hint=hint)
-    found = [c for c in data["curves"] if c["metric"] == metric and c["axis"] == chosen]
-    split = next((next(iter(c["group"])) for c in found if c["group"]), None)
-    return [c for c in found if split in c["group"]] if split else found

@@ -1,4 +1,4 @@
-"""The shape of `Study.to_json()`: what a study says, as plain JSON values, for the report and for anybody's own tools.
+"""The JSON of a study, as `Study.to_json()` gives it, for the report and for anybody's own tools.
 
 Rules that hold everywhere: numbers are finite or null, never NaN; levels keep the type they have in the results table
 (number, text, boolean, null); an interval is always an `Estimate` that names its kind and its n, and where there is
@@ -39,7 +39,7 @@ class AxisFacts(TypedDict):
 
 
 class DesignFacts(TypedDict):
-    """What was compared with what."""
+    """The design of a study: its axes, seeds and holes, and what images are compared with."""
 
     axes: list[AxisFacts]
     rows: int  # of the results table
@@ -57,7 +57,7 @@ class DesignFacts(TypedDict):
 
 
 class MetricFacts(TypedDict):
-    """What a column means. `direction`: whether higher or lower values are nearer to the reference, or neither."""
+    """The meaning of a column. `direction`: whether higher or lower values are nearer to the reference, or neither."""
 
     name: str  # column name
     label: str  # for people: "layout of light and dark"
@@ -113,7 +113,7 @@ class CurveWarning(TypedDict):
 
 
 class Crossing(TypedDict):
-    """Where the fitted curve passes `threshold` (in units of the metric)."""
+    """The level at which the fitted curve passes `threshold` (in units of the metric)."""
 
     threshold: float
     at: Estimate
@@ -180,8 +180,8 @@ class Difference(TypedDict):
 
 
 class SeedRow(TypedDict):
-    """How one seed differs from the others on average, in units of the metric. Rank 1 is nearest to the reference
-    (direction "neutral": the highest value).
+    """The difference of one seed from the others on average, in units of the metric. Rank 1 is nearest to the
+    reference (direction "neutral": the highest value).
     """
 
     metric: str
@@ -204,7 +204,7 @@ class Outlier(TypedDict):
 
 
 class NoiseFacts(TypedDict):
-    """What a metric does when nothing is changed. `replicate`: standard deviation between images of one point.
+    """The noise of a metric when nothing is changed. `replicate`: standard deviation between images of one point.
     `floor`: the value at the lowest level of the strength axis, i.e. what encoding and decoding alone cost.
     """
 
@@ -223,7 +223,7 @@ class Determinism(TypedDict):
 
 
 class Hold(TypedDict):
-    """How many images kept to a threshold at one level of an axis; `group` is empty for all rows."""
+    """The number of images that kept to a threshold at one level of an axis; `group` is empty for all rows."""
 
     metric: str
     axis: str
@@ -265,7 +265,7 @@ class Recommendation(TypedDict):
 
 
 class AxisDistance(TypedDict):
-    """How far images lie apart that differ in one axis alone. `seed` marks the yardstick: a new seed of one point.
+    """The distance between images that differ in one axis alone. `seed` marks the yardstick: a new seed of one point.
 
     `a`, `b` (row numbers) and `distance` are columns with one entry a pair.
     """
@@ -305,7 +305,7 @@ class ChoiceRank(TypedDict):
 
 
 class Choices(TypedDict):
-    """Pairwise blind choices: what was compared and how far to trust it."""
+    """Pairwise blind choices along one axis, and how consistent they are."""
 
     axis: str
     choices: int
@@ -319,7 +319,7 @@ class Choices(TypedDict):
 
 
 class DiversityCell(TypedDict):
-    """How different the images of one cell are across seeds: mean pairwise distance."""
+    """The diversity of one cell: the mean pairwise distance of its images across seeds."""
 
     metric: str
     cell: Group
@@ -327,7 +327,7 @@ class DiversityCell(TypedDict):
 
 
 class AdaptiveGroup(TypedDict):
-    """Where the images of one group miss the threshold, seed by seed."""
+    """The crossings of one group: where its images miss the threshold, seed by seed."""
 
     group: Group
     mean: float | None  # of the crossings of single images
@@ -340,7 +340,7 @@ class AdaptiveGroup(TypedDict):
 
 
 class AdaptiveResult(TypedDict):
-    """What an adaptive design found. `crossing` is the mean of the crossings of single images over groups and seeds,
+    """The result of an adaptive design. `crossing` is the mean of the crossings of single images over groups and seeds,
     which is not the crossing of the mean curve.
     """
 
@@ -363,7 +363,7 @@ class AdaptiveResult(TypedDict):
 
 
 class StudyJson(TypedDict):
-    """Everything. `version` changes when a reader of an older shape would misread it."""
+    """The whole study. `version` changes when a reader of an older shape would misread it."""
 
     version: Literal[1]
     name: str | None  # the experiment's

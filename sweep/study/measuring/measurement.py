@@ -1,7 +1,7 @@
-"""Measures the images of a run: what is missing, distances between images, values kept in the journal.
+"""Measurement of a run's images: plans the tasks, measures what is not measured yet, keeps values in the journal.
 
-For text-to-image, which has no source to compare with. Distances are not kept: they are between two images, and a study
-looks at some hundred pairs of small ones.
+Text-to-image has no source to compare with, so pairs of its images are compared. These distances are not kept: a study
+looks at some hundred pairs of small images.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One measuring task: images in, values and reasons out, also for images that cannot be read."""
+"""One measuring task: decodes its images and measures them; an image that cannot be read gives a reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredImage:
-    """Values of one image in the order of the task's metrics, NaN where there is none; `reason` says why."""
+    """The values of one image in the order of the task's metrics, NaN where there is none; `reason` says why."""
 
     values: tuple[float, ...]
     reason: str | None = None

@@ -8,8 +8,9 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,30 +34,39 @@ class UnreadableImageError(SweepError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Memo:
-    """Keeps what was computed of it, by name."""
+class _Measured:
+    """An image or a pair, with all that was computed of it, by function."""
 
-    kept: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    computed: dict[Any, Any] = field(default_factory=dict, kw_only=True)
 
-    def derived(self, name: str, compute: Callable[[Self], Derived]) -> Derived:
-        """Compute something once, at the first call of this name."""
-        if name not in self.kept:
-            self.kept[name] = compute(self)
-        value: Derived = self.kept[name]
-        return value
+
+_Image = TypeVar("_Image", bound=_Measured)
+
+
+def compute_once(compute: Callable[[_Image], Derived]) -> Callable[[_Image], Derived]:
+    """Make a function of an image, or a pair, compute its result once for each: several metrics share it."""
+
+    @wraps(compute)
+    def get(image: _Image) -> Derived:
+        if compute not in image.computed:
+            image.computed[compute] = compute(image)
+        found: Derived = image.computed[compute]
+        return found
+
+    return get
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage(_Memo):
-    """RGB at a working size; arrays are not to be changed."""
+class DecodedImage(_Measured):
+    """A decoded image: RGB at a working size. Its array must not be changed."""
 
     rgb: RgbArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePair(_Memo):
-    """What a metric measures: an image, and where it asks for one a `reference` of the same size, the `prompt`, or
-    the `others` of its cell.
+class ImagePair(_Measured):
+    """The view that a metric measures: an image, and where it asks for one a `reference` of the same size, the
+    `prompt`, or the `others` of its cell.
     """
 
     image: DecodedImage
@@ -163,23 +173,23 @@ class Metric(Protocol):
 
     @property
     def label(self) -> str:
-        """For people, within a sentence: "layout of light and dark"."""
+        """Label for people, within a sentence: "layout of light and dark"."""
 
     @property
     def summary(self) -> str:
-        """One sentence: what it tells."""
+        """One sentence for people that says what the metric tells."""
 
     @property
     def unit(self) -> str:
-        """Empty where it has none."""
+        """Unit of the values; empty where they have none."""
 
     @property
     def version(self) -> str:
-        """Of the computation."""
+        """Version of the computation."""
 
     @property
     def direction(self) -> Direction:
-        """Whether "higher" or "lower" values are nearer to the reference, or "neutral": neither."""
+        """Direction: "higher" or "lower" values are nearer to the reference, or "neutral": neither."""
 
     @property
     def range(self) -> tuple[float | None, float | None]:
@@ -187,7 +197,7 @@ class Metric(Protocol):
 
     @property
     def reference(self) -> ReferenceKind:
-        """What a view must hold besides the image: "image" (source or baseline), "none", "text" (the prompt), or
+        """Content that a view needs besides the image: "image" (source or baseline), "none", "text" (the prompt), or
         "cell" (the other images of the cell, in `View.others`).
         """
 
@@ -201,7 +211,7 @@ class Metric(Protocol):
 
     @property
     def source(self) -> str:
-        """Where the formula is from."""
+        """Source of the formula: a paper or a page."""
 
     def measure(self, view: ImagePair) -> float:
         """Compute the value for a view of that `working_size`."""
@@ -209,7 +219,7 @@ class Metric(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formula:
-    """A metric made of a function of a view: what the standard panel consists of."""
+    """A metric computed by a function of a view. The standard panel consists of these."""
 
     name: str
     label: str

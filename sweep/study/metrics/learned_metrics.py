@@ -204,7 +204,7 @@ class TextAlignment(LearnedMetric):
 
 
 class _Clip:
-    """Both halves of the model."""
+    """The image half and the text half of a CLIP model."""
 
     def __init__(self, folder: Path) -> None:
         self._vision, self._text = (_open_session(_find(folder, name)) for name in CLIP_FILES)

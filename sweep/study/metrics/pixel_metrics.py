@@ -17,7 +17,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sweep.study.metrics.base import DecodedImage, Formula, ImagePair, Metric, Plane, reduced, working_shape
+from sweep.study.metrics.base import (
+    DecodedImage,
+    Formula,
+    ImagePair,
+    Metric,
+    Plane,
+    compute_once,
+    reduced,
+    working_shape,
+)
 from sweep.study.study_json import Direction, ReferenceKind
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as the papers' rgb2gray
@@ -26,9 +35,11 @@ COARSE_SIDE = 32  # px of the longest side where "coarse" begins
 SMALL_SIDE = 64  # px of the longest side for colour
 
 
+@compute_once
 def luma(image: DecodedImage) -> Plane:
     """Return Y' of BT.601, 0–255, float32."""
-    return image.derived("luma", lambda p: p.rgb @ LUMA)
+    found: Plane = image.rgb @ LUMA
+    return found
 
 
 def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
@@ -65,14 +76,11 @@ def halved(plane: Plane) -> Plane:
     return (even[:, :width:2] + even[:, 1:width:2]) * np.float32(0.25)
 
 
+@compute_once
 def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
     """Return fine, middle and coarse structure of the luma: a Laplacian pyramid's finest band, the one half way down,
     and the smooth rest at 32 px.
     """
-    return image.derived("bands", _bands)
-
-
-def _bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
     level = luma(image)
     depth = max(round(math.log2(max(level.shape) / COARSE_SIDE)), 0)  # halvings to 32 px: 4 at 512 px
     found: dict[int, Plane] = {}
@@ -118,12 +126,9 @@ def oklab_of(linear: Plane) -> Plane:
     return lab
 
 
+@compute_once
 def small_oklab(image: DecodedImage) -> Plane:
     """Return OKLab at 64 px: tone and colour without texture."""
-    return image.derived("oklab", _small_oklab)
-
-
-def _small_oklab(image: DecodedImage) -> Plane:
     from PIL import Image
 
     height, width = image.rgb.shape[:2]
@@ -224,12 +229,9 @@ def ms_ssim(view: ImagePair) -> float:
     return float(np.prod(np.maximum(terms, 0.0) ** weights))
 
 
+@compute_once
 def scales(view: ImagePair) -> list[tuple[float, float]]:
-    """List (SSIM, its contrast-structure part) at each of up to five scales; computed once for both metrics."""
-    return view.derived("ssim scales", _scales)
-
-
-def _scales(view: ImagePair) -> list[tuple[float, float]]:
+    """List (SSIM, its contrast-structure part) at each of up to five scales."""
     a, b = (luma(image) for image in view.pair)
     total, rest = a + b, a - b
     found: list[tuple[float, float]] = []
@@ -290,7 +292,7 @@ def middle(view: ImagePair) -> float:
 
 @_make_metric("structure_coarse", "layout of light and dark", "higher", (-1.0, 1.0), "image", cost=0.5, source=BURT)
 def coarse(view: ImagePair) -> float:
-    """Whether light and dark lie where they did: 1 unchanged, 0 unrelated. It does not see blur or things.
+    """Likeness of where light and dark lie: 1 unchanged, 0 unrelated. It does not see blur or things.
 
     What is left of the luma at 32 px: the composition.
     """
@@ -299,18 +301,19 @@ def coarse(view: ImagePair) -> float:
 
 @_make_metric("gmsd", "gradient deviation (GMSD)", "lower", (0.0, 0.5), "image", cost=1.5, source=XUE)
 def gmsd(view: ImagePair) -> float:
-    """How unevenly edges changed. It does not see colour, nor an even change.
+    """Unevenness of the changes of edges. It does not see colour, nor an even change.
 
     Gradient magnitude similarity deviation: 2 × 2 means, Prewitt gradients, c = 170. At most 0.5 by definition of a
     standard deviation of values in 0–1.
     """
-    a, b = (image.derived("gradient", _gradient) for image in view.pair)
+    a, b = map(_gradient, view.pair)
     if not a.size:
         return math.nan
     similarity = (2 * a * b + GRADIENT_STABLE) / (a * a + b * b + GRADIENT_STABLE)
     return float(similarity.std(dtype=np.float64))
 
 
+@compute_once
 def _gradient(image: DecodedImage) -> Plane:
     plane = halved(luma(image))
     if min(plane.shape) < 3:
@@ -342,12 +345,12 @@ def delta_e(view: ImagePair) -> float:
     "tone_emd", "tonal shift", "lower", (0.0, 1.0), "image", cost=1.0, source=RUBNER, unit="of the tonal range"
 )
 def tone_emd(view: ImagePair) -> float:
-    """How far tones moved. It does not see where in the image, nor colour.
+    """Distance by which tones moved. It does not see where in the image, nor colour.
 
     Earth mover's distance between the luma histograms as a share of the tonal range: 0 equal tones, 1 black against
     white, wherever in the image. In one dimension it is the area between cumulative histograms.
     """
-    a, b = (image.derived("histogram", histogram) for image in view.pair)
+    a, b = map(histogram, view.pair)
     return float(np.abs(np.cumsum(a - b)).sum() / (BINS - 1))
 
 
@@ -357,10 +360,11 @@ def phash_distance(view: ImagePair) -> float:
 
     16 × 16 of the 64 × 64 DCT coefficients against their median. Unrelated images: 0.5.
     """
-    a, b = (image.derived("phash", _phash) for image in view.pair)
+    a, b = map(_phash, view.pair)
     return float((a != b).mean())
 
 
+@compute_once
 def _phash(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     from PIL import Image
 
@@ -370,6 +374,7 @@ def _phash(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_
     return np.asarray(coefficients > np.median(coefficients), dtype=np.bool_)
 
 
+@compute_once
 def histogram(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return the share of pixels of each of 256 luma codes."""
     codes = np.rint(luma(image)).astype(np.uint8)
@@ -397,7 +402,7 @@ def contrast(view: ImagePair) -> float:
 
 @_make_metric("colourfulness", "colourfulness", "neutral", (0.0, None), "none", cost=3.0, source=HASLER)
 def colourfulness(view: ImagePair) -> float:
-    """From 0 (grey) to above 100 (extremely colourful). It does not see which colours, nor where.
+    """Colourfulness from 0 (grey) to above 100 (extremely colourful). It does not see which colours, nor where.
 
     0 is grey, 15 slightly, 33 moderately, 59 quite, 109 extremely colourful.
     """
@@ -410,11 +415,11 @@ def colourfulness(view: ImagePair) -> float:
 
 @_make_metric("entropy", "entropy", "neutral", (0.0, 8.0), "none", cost=0.2, source=SHANNON, unit="bit")
 def entropy(view: ImagePair) -> float:
-    """How evenly all tones are used. It does not see where, nor whether that is detail or noise.
+    """Evenness of the use of all tones. It does not see where, nor whether that is detail or noise.
 
     Shannon entropy of the luma histogram: 0 for one tone, 8 for all 256 equally.
     """
-    shares = view.image.derived("histogram", histogram)
+    shares = histogram(view.image)
     known = shares[shares > 0]
     return abs(float((known * np.log2(known)).sum()))
 

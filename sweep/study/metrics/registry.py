@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.learned_metrics import LEARNED
 from sweep.study.metrics.pixel_metrics import METRICS, PANEL
-from sweep.study.study_json import Direction, MetricFacts
+from sweep.study.study_json import Direction, MetricFacts, ReferenceKind
 
 
 def _make_flip() -> Metric:
@@ -98,21 +99,23 @@ def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
     return found, broken
 
 
-def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
-    """Describe table columns: by the metric that has the name, else by the name. `counts`: measured, failed."""
-    known = {metric.name: metric for metric in list_standard()}
-    found = []
-    for name in names:
-        measured, failed = counts[name]
-        if name in known:
-            found.append(describe_metric(known[name], measured=measured, failed=failed))
-        else:
-            label = name.replace("_", " ")
-            found.append(describe_column(name, label, "A column of the table.", "the table", measured, failed=failed))
-    return found
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnFacts:
+    """A column that no metric measures from images: a person's ratings, or a column of a user's table."""
+
+    name: str
+    label: str
+    summary: str
+    source: str
+    version: str = ""
+    direction: Direction = "neutral"
+    range: tuple[float | None, float | None] = (None, None)
+    unit: str = ""
+    reference: ReferenceKind = "none"
+    working_size: int = 0
 
 
-def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
+def describe_metric(metric: Metric | ColumnFacts, *, measured: int = 0, failed: int = 0) -> MetricFacts:
     """Collect what a report says of a metric."""
     return MetricFacts(
         name=metric.name,
@@ -130,30 +133,13 @@ def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> Me
     )
 
 
-def describe_column(
-    name: str,
-    label: str,
-    summary: str,
-    source: str,
-    measured: int,
-    *,
-    failed: int = 0,
-    version: str = "",
-    direction: Direction = "neutral",
-    bounds: tuple[float | None, float | None] = (None, None),
-) -> MetricFacts:
-    """Collect the same of a column that no metric measures from images."""
-    return MetricFacts(
-        name=name,
-        label=label,
-        summary=summary,
-        unit="",
-        version=version,
-        direction=direction,
-        range=list(bounds),
-        reference="none",
-        working_size=0,
-        source=source,
-        measured=measured,
-        failed=failed,
-    )
+def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
+    """Describe table columns: by the metric that has the name, else by the name. `counts`: measured, failed."""
+    known: dict[str, Metric | ColumnFacts] = {metric.name: metric for metric in list_standard()}
+    found = []
+    for name in names:
+        label = name.replace("_", " ")
+        plain = ColumnFacts(name=name, label=label, summary="A column of the table.", source="the table")
+        measured, failed = counts[name]
+        found.append(describe_metric(known.get(name, plain), measured=measured, failed=failed))
+    return found

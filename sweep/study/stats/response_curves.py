@@ -1,4 +1,4 @@
-"""Response curves: how a metric answers a numeric axis, where it passes a threshold, and when not to believe it."""
+"""Response curves of a metric along a numeric axis: means with intervals, a monotone fit, crossings and warnings."""
 
 from __future__ import annotations
 
@@ -74,10 +74,8 @@ class Fit:
         return float(self.y[0] + self.y[-1]) / 2
 
 
-def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit | None:
-    """Fit the better of a rising and a falling isotonic curve; None below two levels. `x` ascending, all finite."""
-    if len(x) < 2:
-        return None
+def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit:
+    """Fit the better of a rising and a falling isotonic curve to two or more levels; `x` ascends, all are finite."""
     fits = {falling: isotonic_regression(mean, weights=weights, increasing=not falling).x for falling in (False, True)}
     misses = {falling: float((weights * (mean - fit) ** 2).sum()) for falling, fit in fits.items()}
     falling = misses[True] < misses[False]
@@ -132,6 +130,48 @@ def _find_edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
     return float(fine[i] + (fine[j] - fine[i]) * min(max(share, 0.0), 1.0))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveAnalysis:
+    """The analysis of a units × levels matrix. `half` is the level at which half of the fit's range is passed."""
+
+    levels: Band
+    fit: Fit | None
+    half: Estimate
+    crossings: list[Crossing]
+    warnings: list[CurveWarning]
+    p: float | None  # of no change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Locator:
+    """The curves of all units without holes, and their fit: locates where the metric passes a threshold."""
+
+    x: FloatArray
+    curves: FloatArray
+    left_out: Sequence[FloatArray] | None  # mean curves without each unit, of a design with many holes
+    fit: Fit
+    pairwise: bool
+    useless: str | None  # why the fit stands for nothing
+
+    def locate(self, threshold: float | None, unmet: str) -> Estimate:
+        """Locate where the fit passes a threshold, by default half of its range."""
+        value = find_crossing(self.fit, self.fit.middle if threshold is None else threshold)
+        if self.useless or value is None:
+            return make_estimate(reason=self.useless or unmet, n=len(self.curves))
+        if self.left_out is not None:
+            return _jackknife_crossing(self.x, self.left_out, value, threshold)
+        passed = (self.curves[:, :1] + self.curves[:, -1:]) / 2 if threshold is None else threshold
+        return bracket(self.x, invert_band(self.x, self.curves - passed, value, pairwise=self.pairwise))
+
+    def cross(self, threshold: float) -> Crossing:
+        means = self.curves.mean(axis=0)
+        if (means > threshold).all() or (means < threshold).all():
+            side = "above" if means[0] > threshold else "below"
+            reason = f"the mean stays {side} {threshold:g} over the range tested"
+            return Crossing(threshold=threshold, at=make_estimate(reason=reason, n=len(self.curves)))
+        return Crossing(threshold=threshold, at=self.locate(threshold, "single levels pass it and the fit does not"))
+
+
 def analyse_curve(
     x: FloatArray,
     matrix: FloatArray,
@@ -141,8 +181,8 @@ def analyse_curve(
     turns: str | None = None,
     span: float | None = None,
     without: Sequence[FloatArray] | None = None,
-) -> tuple[Band, Fit | None, Estimate, list[Crossing], list[CurveWarning], float | None]:
-    """Analyse one units × levels matrix: band, fit, half-range level, crossings, warnings, p of no change.
+) -> CurveAnalysis:
+    """Analyse one units × levels matrix.
 
     Args:
         x: The levels, ascending.
@@ -158,45 +198,29 @@ def analyse_curve(
     known = np.isfinite(levels.mean)
     if known.sum() < 2:
         reason = "fewer than two levels were measured"
-        return levels, None, make_estimate(reason=reason), [], [_make_warning("missing", reason)], None
-    inner = x[known]
-    curves = fill_holes(matrix[:, known])
-    left_out = None
+        missing = [_make_warning("missing", reason)]
+        half = make_estimate(reason=reason)
+        return CurveAnalysis(levels=levels, fit=None, half=half, crossings=[], warnings=missing, p=None)
+    inner, curves = x[known], fill_holes(matrix[:, known])
+    left_out, tested = None, curves
     if without is not None:
         left_out = [fill_holes(each[:, known]).mean(axis=0) for each in without]
         levels = _jackknife_band(curves.mean(axis=0), left_out, levels, known)
-    fit = fit_monotone(inner, levels.mean[known], levels.n[known].astype(np.float64))
-    if fit is None:
-        raise AssertionError("two levels give a fit")
-    tested = curves if left_out is None else _compute_pseudo_values(curves.mean(axis=0), left_out)
-    change, p = _judge_change(inner, tested, span, pairwise=pairwise)
+        tested = _compute_pseudo_values(curves.mean(axis=0), left_out)
     means = levels.mean[known]
+    fit = fit_monotone(inner, means, levels.n[known].astype(np.float64))
+    change, p = _judge_change(inner, tested, span, pairwise=pairwise)
     is_uneven = float(np.abs(means - fit.at_levels).max()) > TURNED * float(np.ptp(means))  # no monotone curve fits
     useless = change or turns or (UNEVEN if is_uneven else None)
-
-    def locate(threshold: float | None, unmet: str) -> Estimate:
-        """Locate where the fit passes a threshold, by default half of its range."""
-        value = find_crossing(fit, fit.middle if threshold is None else threshold)
-        if useless or value is None:
-            return make_estimate(reason=useless or unmet, n=len(curves))
-        if left_out is not None:
-            return _jackknife_crossing(inner, left_out, value, threshold)
-        passed = (curves[:, :1] + curves[:, -1:]) / 2 if threshold is None else threshold
-        return bracket(inner, invert_band(inner, curves - passed, value, pairwise=pairwise))
-
-    half = locate(None, "the fit does not pass half of its range")
-    passes = []
-    for threshold in thresholds:
-        means = curves.mean(axis=0)
-        if (means > threshold).all() or (means < threshold).all():
-            side = "above" if means[0] > threshold else "below"
-            reason = f"the mean stays {side} {threshold:g} over the range tested"
-            at = make_estimate(reason=reason, n=len(curves))
-        else:
-            at = locate(threshold, "single levels pass it and the fit does not")
-        passes.append(Crossing(threshold=threshold, at=at))
-    warnings = _collect_warnings(x, levels, fit, len(curves), change=change)
-    return levels, fit, half, passes, warnings, p
+    locator = _Locator(x=inner, curves=curves, left_out=left_out, fit=fit, pairwise=pairwise, useless=useless)
+    return CurveAnalysis(
+        levels=levels,
+        fit=fit,
+        half=locator.locate(None, "the fit does not pass half of its range"),
+        crossings=[locator.cross(threshold) for threshold in thresholds],
+        warnings=_collect_warnings(x, levels, fit, len(curves), change=change),
+        p=p,
+    )
 
 
 def _compute_pseudo_values(mean: FloatArray, left_out: Sequence[FloatArray]) -> FloatArray:
@@ -270,7 +294,7 @@ def _jackknife_crossing(
     n = len(left_out)
     if n < LEAST_JACKKNIFE or not all(np.isfinite(mean).all() for mean in left_out):
         return make_estimate(value, n=n, reason=FEW_THERE)
-    fits = [fit for mean in left_out if (fit := fit_monotone(x, mean, np.ones(len(x))))]
+    fits = [fit_monotone(x, mean, np.ones(len(x))) for mean in left_out]
     places = [find_crossing(fit, fit.middle if threshold is None else threshold) for fit in fits]
     known = np.array([place for place in places if place is not None])
     if len(known) < n:
@@ -331,58 +355,72 @@ def compute_curve(
     other images of the cell (diversity) intervals are wider.
     """
     metric, pairwise = fact["name"], fact["reference"] == "cell"
-    x = np.asarray(design.by_name[axis].levels, dtype=np.float64)
     matrix = design.unit_matrix(metric, axis, group)
     if not design.unit_count:
         matrix = matrix[:1]
-    is_compared = fact["reference"] == "image" and design.reference == "baseline"
-    is_within = design.baseline.get(axis) in design.by_name[axis].levels[1:-1]  # with levels on both sides
     lowest, highest = fact["range"]
     is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
     without_each = None
     if is_sparse and not pairwise:
         without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
-    levels, fit, half, passes, warnings, p = analyse_curve(
-        x,
+    found = analyse_curve(
+        np.asarray(design.by_name[axis].levels, dtype=np.float64),
         matrix,
         thresholds=thresholds,
         pairwise=pairwise,
-        turns=TURNED_BY_BASELINE if is_compared and is_within else None,
+        turns=TURNED_BY_BASELINE if _has_baseline_within(design, fact, axis) else None,
         span=None if lowest is None or highest is None else highest - lowest,
         without=without_each,
     )
     if not design.unit_count:
-        half = strip_interval(half)
-        passes = [Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in passes]
-        few = _make_warning("one-seed", explain_few_units(0))
-        warnings = [few if warning["kind"] == "one-seed" else warning for warning in warnings]
-    seeds = int(levels.n.max(initial=0)) if design.unit_count else 0
-    without = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
-    if without is None and group and is_sparse:
+        found = _strip_intervals(found)
+    levels, fit = found.levels, found.fit
+    seeds = int(levels.n.max(initial=0))
+    reason = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
+    if reason is None and group and is_sparse:
         is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
-        without = FEW_THERE if is_few else None
-    elif without is None and _is_too_coarse(design, metric, group, matrix):
-        without = ROUNDED
-    if without in (FEW_THERE, ROUNDED):
-        levels = replace(levels, low=np.full(len(x), np.nan), high=np.full(len(x), np.nan))
+        reason = FEW_THERE if is_few else None
+    elif reason is None and _is_too_coarse(design, metric, group, matrix):
+        reason = ROUNDED
+    has_none = reason in (FEW_THERE, ROUNDED)
+    low, high = (np.full(len(each), np.nan) if has_none else each for each in (levels.low, levels.high))
     return Curve(
         metric=metric,
         axis=axis,
         group=group,
-        x=x.tolist(),
+        x=[float(level or 0) for level in design.by_name[axis].levels],
         mean=list_finite(np.clip(levels.mean, lowest, highest)),  # adjusted for holes it can leave the range
-        low=list_finite(np.clip(levels.low, lowest, None)),
-        high=list_finite(np.clip(levels.high, None, highest)),
-        n=[int(v) if design.unit_count else 0 for v in levels.n],
-        interval=f"no interval: {without}" if without else f"95 % t interval over {seeds} seed means",
+        low=list_finite(np.clip(low, lowest, None)),
+        high=list_finite(np.clip(high, None, highest)),
+        n=levels.n.tolist(),
+        interval=f"no interval: {reason}" if reason else f"95 % t interval over {seeds} seed means",
         fit_x=[round_digits(v) for v in fit.x[::SHOWN].tolist()] if fit else [],
         fit_y=[round_digits(v) for v in fit.y[::SHOWN].tolist()] if fit else [],
         falling=fit.falling if fit else None,
-        half=half,
-        crossings=passes,
-        p=p if design.unit_count else None,
+        half=found.half,
+        crossings=found.crossings,
+        p=found.p,
         p_adjusted=None,
-        warnings=warnings,
+        warnings=found.warnings,
+    )
+
+
+def _has_baseline_within(design: StudyDesign, fact: MetricFacts, axis: str) -> bool:
+    """Tell whether images are compared with a baseline that has levels of this axis on both sides."""
+    is_compared = fact["reference"] == "image" and design.reference == "baseline"
+    return is_compared and design.baseline.get(axis) in design.by_name[axis].levels[1:-1]
+
+
+def _strip_intervals(found: CurveAnalysis) -> CurveAnalysis:
+    """Strip the analysis of a table without a seed axis: no n, no intervals, no test, and the reason."""
+    few = _make_warning("one-seed", explain_few_units(0))
+    return replace(
+        found,
+        levels=replace(found.levels, n=np.zeros_like(found.levels.n)),
+        half=strip_interval(found.half),
+        crossings=[Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in found.crossings],
+        warnings=[few if warning["kind"] == "one-seed" else warning for warning in found.warnings],
+        p=None,
     )
 
 

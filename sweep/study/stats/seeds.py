@@ -1,4 +1,4 @@
-"""What seeds and repeats do: ranking of seeds, outliers, diversity of a cell, equal levels, noise, determinism."""
+"""Statistics of seeds and repeats: their ranking, outliers, diversity of a cell, equal levels, noise, determinism."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ async def test_rows_that_come_later_are_measured_later(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from sweep.study.measuring.measure import measure_now
+from sweep.study import measure_now
 measure_now(sys.argv[1], workers=2, progress=lambda done, total: print(done, flush=True))
 """
 

@@ -42,7 +42,8 @@ def test_intervals_cover_what_was_planted() -> None:
     hits = {"mean": 0, "half": 0, "threshold": 0, "difference": 0}
     for _ in range(STUDIES):
         matrix = population.drawn(rng)
-        levels, _, half, crossings, _, _ = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
+        found = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
+        levels, half, crossings = found.levels, found.half, found.crossings
         at = crossings[0]["at"]
         step = estimate_mean(population.drawn_differences(rng), method="paired")
         hits["mean"] += bool(levels.low[5] <= population.mean[5] <= levels.high[5])

@@ -95,7 +95,8 @@ def test_a_pairwise_interval_covers_the_expected_distance() -> None:
 def test_half_range_has_an_interval_over_seeds() -> None:
     middles = np.array([[0.46], [0.49], [0.52], [0.53]])
 
-    _, _, half, _, _, _ = analyse_curve(X, logistic(X[None, :], middles))
+    found = analyse_curve(X, logistic(X[None, :], middles))
+    half = found.half
 
     assert half["n"] == 4
     assert half["value"] == pytest.approx(0.5, abs=0.02)
@@ -103,7 +104,8 @@ def test_half_range_has_an_interval_over_seeds() -> None:
 
 
 def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
-    levels, fit, half, _, warnings, _ = analyse_curve(X, seeds(0.0))
+    found = analyse_curve(X, seeds(0.0))
+    levels, fit, half, warnings = found.levels, found.fit, found.half, found.warnings
 
     assert fit is not None
     assert half["value"] == pytest.approx(0.5, abs=1e-3)
@@ -113,7 +115,8 @@ def test_one_seed_gives_a_value_without_interval_and_says_so() -> None:
 
 
 def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
-    _, _, _, crossings, _, _ = analyse_curve(X, seeds(0.0, 0.01), thresholds=(-3.0, 3.0))
+    found = analyse_curve(X, seeds(0.0, 0.01), thresholds=(-3.0, 3.0))
+    crossings = found.crossings
 
     assert [c["at"]["value"] for c in crossings] == [None, None]
     assert "stays above -3" in (crossings[0]["at"]["reason"] or "")
@@ -123,7 +126,8 @@ def test_a_threshold_out_of_reach_says_on_which_side_the_curve_stays() -> None:
 def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
     noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.06], [0.0], [0.06]])
 
-    _, _, _, crossings, _, _ = analyse_curve(X, noisy, thresholds=(0.55,))
+    found = analyse_curve(X, noisy, thresholds=(0.55,))
+    crossings = found.crossings
 
     assert crossings[0]["at"]["reason"] == "the interval reaches the end of the range tested"
     assert crossings[0]["at"]["high"] == 1.0
@@ -132,7 +136,8 @@ def test_an_interval_that_runs_out_of_the_axis_says_so() -> None:
 def test_an_interval_as_wide_as_the_axis_is_none() -> None:
     noisy = np.linspace(1, 0.5, len(X))[None, :] + np.array([[-0.5], [0.0], [0.5]])
 
-    _, _, half, crossings, _, _ = analyse_curve(X, noisy, thresholds=(0.75,))
+    found = analyse_curve(X, noisy, thresholds=(0.75,))
+    half, crossings = found.half, found.crossings
 
     assert (crossings[0]["at"]["value"], crossings[0]["at"]["n"]) == (None, 3)
     assert crossings[0]["at"]["reason"] == "its interval is the whole range tested"
@@ -144,9 +149,8 @@ def test_single_levels_beyond_a_threshold_are_no_staying() -> None:
     bent = np.linspace(1.0, 0.6, len(X))
     bent[6] = 0.5
 
-    _, _, _, crossings, _, _ = analyse_curve(
-        X, bent[None, :] + np.array([[-0.001], [0.0], [0.001]]), thresholds=(0.55,)
-    )
+    found = analyse_curve(X, bent[None, :] + np.array([[-0.001], [0.0], [0.001]]), thresholds=(0.55,))
+    crossings = found.crossings
 
     assert crossings[0]["at"]["value"] is None
     assert "stays" not in (crossings[0]["at"]["reason"] or "")
@@ -158,7 +162,8 @@ def test_a_wiggle_in_a_spent_tail_is_saturation_and_no_violation() -> None:
     spent[7:] += np.array([0.0, 0.002, 0.0, 0.002])
     assert (np.diff(spent) > 0).any()
 
-    _, fit, half, _, warnings, _ = analyse_curve(X, spent[None, :] + np.array([[-0.0001], [0.0], [0.0001]]))
+    found = analyse_curve(X, spent[None, :] + np.array([[-0.0001], [0.0], [0.0001]]))
+    fit, half, warnings = found.fit, found.half, found.warnings
 
     assert fit is not None
     assert fit.falling
@@ -210,7 +215,8 @@ def test_a_group_without_a_measured_image_is_an_empty_curve() -> None:
 def test_saturation_is_told_with_its_stretch() -> None:
     spent = np.exp(-12 * X)
 
-    _, _, _, _, warnings, _ = analyse_curve(X, spent[None, :] + np.array([[0.001], [-0.001]]))
+    found = analyse_curve(X, spent[None, :] + np.array([[0.001], [-0.001]]))
+    warnings = found.warnings
 
     saturated = next(w for w in warnings if w["kind"] == "saturated")
     assert saturated["low"] is not None
@@ -221,9 +227,8 @@ def test_saturation_is_told_with_its_stretch() -> None:
 def test_a_curve_that_turns_round_has_no_half() -> None:
     bump = np.sin(np.pi * X)
 
-    _, _, half, crossings, warnings, _ = analyse_curve(
-        X, bump[None, :] + np.array([[0.01], [-0.01]]), thresholds=(0.5,)
-    )
+    found = analyse_curve(X, bump[None, :] + np.array([[0.01], [-0.01]]), thresholds=(0.5,))
+    half, crossings, warnings = found.half, found.crossings, found.warnings
 
     assert half["reason"] == crossings[0]["at"]["reason"] == "the curve is not monotone"
     assert "violated" in [w["kind"] for w in warnings]
@@ -233,7 +238,8 @@ def test_a_small_violation_is_a_warning_only() -> None:
     bent = FALLING.copy()
     bent[2] = bent[1] + 0.07
 
-    _, _, half, _, warnings, _ = analyse_curve(X, bent[None, :] + np.array([[0.001], [0.0], [-0.001]]))
+    found = analyse_curve(X, bent[None, :] + np.array([[0.001], [0.0], [-0.001]]))
+    half, warnings = found.half, found.warnings
 
     assert half["value"] is not None
     assert "violated" in [w["kind"] for w in warnings]
@@ -244,7 +250,7 @@ def test_noise_around_a_constant_is_no_change_found_and_flat_only_where_shown() 
     noise = rng.normal(0, 1, (8, len(X)))
 
     kinds = [
-        [w["kind"] for w in analyse_curve(X, 0.3 + sd * noise, span=span)[4]]
+        [w["kind"] for w in analyse_curve(X, 0.3 + sd * noise, span=span).warnings]
         for sd, span in ((0.02, 1.0), (0.001, 1.0), (0.001, None), (0.0, None))
     ]
 
@@ -255,7 +261,7 @@ def test_a_slope_in_every_seed_is_a_change_whatever_single_levels_say() -> None:
     rng = np.random.default_rng(5)
     matrix = 0.9 - 0.1 * X + rng.normal(0, 0.03, (4, len(X)))
 
-    warnings = analyse_curve(X, matrix, span=1.0)[4]
+    warnings = analyse_curve(X, matrix, span=1.0).warnings
 
     assert not {"flat", "unclear"} & {w["kind"] for w in warnings}
 
@@ -264,7 +270,7 @@ def test_an_interval_between_two_levels_is_the_gap_between_them() -> None:
     x = np.array([0.0, 0.3, 0.6, 1.0])
     steep = np.array([0.9, 0.9, 0.2, 0.2]) + np.array([[-0.001], [0.0], [0.001], [0.002]])
 
-    at = analyse_curve(x, steep, thresholds=(0.5,))[3][0]["at"]
+    at = analyse_curve(x, steep, thresholds=(0.5,)).crossings[0]["at"]
 
     assert (at["low"], at["high"], at["method"]) == (0.3, 0.6, BRACKET)
 
@@ -285,7 +291,8 @@ def test_missing_levels_and_seeds_are_left_out() -> None:
     matrix[:, 3] = np.nan
     matrix[0, 7] = np.nan
 
-    levels, fit, half, _, warnings, _ = analyse_curve(X, matrix)
+    found = analyse_curve(X, matrix)
+    levels, fit, half, warnings = found.levels, found.fit, found.half, found.warnings
 
     assert list(levels.n[[2, 3, 7]]) == [3, 0, 2]
     assert fit is not None
@@ -294,7 +301,8 @@ def test_missing_levels_and_seeds_are_left_out() -> None:
 
 
 def test_nothing_measured_is_no_curve() -> None:
-    _, fit, half, _, warnings, _ = analyse_curve(X, np.full((2, len(X)), np.nan))
+    found = analyse_curve(X, np.full((2, len(X)), np.nan))
+    fit, half, warnings = found.fit, found.half, found.warnings
 
     assert fit is None
     assert half["reason"] == "fewer than two levels were measured"
