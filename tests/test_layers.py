@@ -111,7 +111,7 @@ def test_pure_layers_know_no_network_and_no_event_loop(layer: str) -> None:
 
 def test_pandas_in_the_record_only_where_the_table_is() -> None:
     users = {p.name for p in modules("record") if any(name.split(".")[0] == "pandas" for name in imports(p))}
-    assert users <= {"results_folder.py", "results_table.py", "table_formats.py"}
+    assert users <= {"results_folder.py", "results_table.py"}
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

@@ -17,12 +17,23 @@ from .base import (
 )
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
 from .damage import REPAIRABLE, Damage, find_lost_images, reopen_damaged
-from .earlier_runs import Past, SubmittedWork, read_painted, read_past, read_sizes, read_submitted
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, holder, in_use
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
-from .results_folder import CSV, FolderStatus, RecordedResults, folder_status, write_tables
+from .results_folder import (
+    CSV,
+    FolderStatus,
+    Past,
+    RecordedResults,
+    SubmittedWork,
+    folder_status,
+    read_painted,
+    read_past,
+    read_sizes,
+    read_submitted,
+    write_tables,
+)
 from .results_table import RATINGS_JSON, Marginal, Mean, Where, failures, marginals, name_image, sum_up
 from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing

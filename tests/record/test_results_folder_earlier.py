@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from sweep.record.base import Failure
-from sweep.record.earlier_runs import read_past
+from sweep.record.results_folder import read_past
 from sweep.record.sqlite.journal import SqliteJournal
 from tests.support.record_writing import a_folder, facts, point
 
