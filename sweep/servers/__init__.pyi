@@ -24,7 +24,7 @@ from .base import (
 from .comfyui.comfyui_client import ComfyUI
 from .credentials import find_credentials
 from .discovery import connect
-from .http import TIMED_OUT, ConnectOptions, NoAnswerError
+from .http import TIMED_OUT, ConnectOptions, NoAnswerError, timestamp
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
@@ -38,7 +38,6 @@ from .ray.cluster import (
     start_servers,
     stop_agent,
 )
-from .untrusted_json import timestamp
 
 __all__ = [
     "TIMED_OUT",

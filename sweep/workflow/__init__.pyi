@@ -19,6 +19,9 @@ from .graph import (
     Workflow,
     find_address,
     map_refs,
+    nodes_after,
+    nodes_before,
+    pruned,
     readable,
 )
 from .inspection import Description, InspectionRow, describe
@@ -26,7 +29,6 @@ from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, node_
 from .invokeai.invokeai_formats import write_graph
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
-from .traversal import nodes_after, nodes_before, pruned
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
 from .workflow_file import load_workflow, packaged_schemas, workflow_from
 

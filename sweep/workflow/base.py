@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
@@ -78,56 +78,35 @@ class NodeSchema:
 
 
 def write_packaged(schemas: Mapping[str, NodeSchema], path: Path) -> None:
-    """Write node types as they are packaged with sweep, one a line so that releases can be compared, without texts."""
-    nodes = [f"{json.dumps(k)}:{json.dumps(v, separators=(',', ':'))}" for k, v in dump(schemas).items()]
-    path.write_text("{\n" + ",\n".join(nodes) + "\n}\n", "utf-8", newline="\n")
+    """Write node types as they are packaged with sweep: facts, no texts, one type a line so that releases compare."""
+    lines = []
+    for kind, node in sorted(schemas.items()):
+        facts = {**_unusual(node), "fields": {name: _unusual(schema) for name, schema in node.fields.items()}}
+        lines.append(f"{json.dumps(kind)}:{json.dumps(facts, separators=(',', ':'))}")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8", newline="\n")
 
 
-def read_packaged(package: str, file: str, common: Mapping[str, FieldSchema]) -> Mapping[str, NodeSchema]:
-    """Read the node types that are packaged in a file beside the modules of `package`."""
-    return load(json.loads(resources.files(package).joinpath(file).read_text("utf-8")), common)
-
-
-def dump(schemas: Mapping[str, NodeSchema]) -> dict[str, Json]:
-    """Return the schemas as JSON without everything that `load` fills in by itself: facts only, no texts."""
-    return {
-        node.type: {
-            "class": node.output_class,
-            "outputs": dict(node.outputs),
-            "fields": {name: dict(_unusual(schema)) for name, schema in node.fields.items()},
-            **({} if node.is_cached else {"is_cached": False}),
-            **({"is_open": True} if node.is_open else {}),
-        }
-        for node in sorted(schemas.values(), key=lambda node: node.type)
-    }
-
-
-def _unusual(schema: FieldSchema) -> Iterator[tuple[str, Json]]:
-    """Yield what differs from the dataclass's own defaults, except the name, which is the key already."""
+def _unusual(schema: NodeSchema | FieldSchema) -> dict[str, Any]:
+    """Return what differs from the dataclass's own defaults, except the name, which is the key already."""
+    found = {}
     for slot in fields(schema)[1:]:
         value = getattr(schema, slot.name)
-        if value is not slot.default and (value != slot.default or type(value) is not type(slot.default)):
-            yield slot.name, list(value) if isinstance(value, tuple) else value
+        if slot.repr and (value != slot.default or type(value) is not type(slot.default)):
+            found[slot.name] = list(value) if isinstance(value, tuple) else value
+    return found
 
 
-def load(document: Mapping[str, Any], common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
-    """Read what `dump` wrote; `common` are the fields that every node of the family has."""
-    return {
-        kind: NodeSchema(
-            type=kind,
-            fields={name: _field(name, facts) for name, facts in node["fields"].items()},
-            outputs=node["outputs"],
-            output_class=node["class"],
-            is_cached=node.get("is_cached", True),
-            is_open=node.get("is_open", False),
-            common=common,
-        )
-        for kind, node in document.items()
-    }
+def read_packaged(file: Traversable, common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
+    """Read what `write_packaged` wrote; `common` are the fields that every node of the family has."""
+    found = {}
+    for kind, facts in json.loads(file.read_text("utf-8")).items():
+        schemas = {name: _read_field(name, given) for name, given in facts["fields"].items()}
+        found[kind] = NodeSchema(type=kind, common=common, **{**facts, "fields": schemas})
+    return found
 
 
-def _field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
-    lists = {key: tuple(facts[key]) for key in ("choices", "model_types", "model_bases") if key in facts}
+def _read_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
+    lists = {key: tuple(value) for key, value in facts.items() if isinstance(value, list) and key != "default"}
     return FieldSchema(name=name, **{**facts, **lists})
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final, Literal, NoReturn, TypeAlias
@@ -200,6 +200,38 @@ class Graph:
                 edges.append(Edge(edge.source, Address(name, way[0])))
             edges.append(Edge(Address(copies[edge.source], way[1]), edge.destination))
         return Graph(nodes, tuple(edges))
+
+
+def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:
+    """Return these nodes and all from which edges lead to them, but for edges into fields of the `ignored` names."""
+    return _reach(
+        nodes, [(e.destination.node, e.source.node) for e in graph.edges if e.destination.field not in ignored]
+    )
+
+
+def nodes_after(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
+    """Return these nodes and all to which edges lead from them."""
+    return _reach(nodes, [(edge.source.node, edge.destination.node) for edge in graph.edges])
+
+
+def _reach(starts: Iterable[str], steps: Iterable[tuple[str, str]]) -> frozenset[str]:
+    onward: dict[str, list[str]] = {}
+    for here, there in steps:
+        onward.setdefault(here, []).append(there)
+    reached = set(starts)
+    waiting = list(reached)
+    while waiting:
+        new = set(onward.get(waiting.pop(), ())) - reached
+        reached |= new
+        waiting.extend(new)
+    return frozenset(reached)
+
+
+def pruned(graph: Graph, outputs: tuple[str, ...]) -> Graph:
+    """Return the graph with only what leads to these nodes: a server runs every node it is sent, and what was cut off
+    may fail there.
+    """
+    return graph.without_nodes(graph.nodes.keys() - nodes_before(graph, outputs))
 
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

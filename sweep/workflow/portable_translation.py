@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
 from sweep.workflow.base import NodeSchema
-from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow
-from sweep.workflow.traversal import nodes_after
+from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after
 from sweep.workflow.validation import clean_graph, raise_for
 
 

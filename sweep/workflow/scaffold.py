@@ -10,8 +10,7 @@ from pathlib import Path
 
 from sweep.workflow.base import FieldSchema, Model, NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
-from sweep.workflow.roles import STACKED, Roles, Target
-from sweep.workflow.traversal import Wiring
+from sweep.workflow.roles import STACKED, Roles, Target, Wiring
 from sweep.workflow.validation import check_value, open_fields
 
 _FEW = 3

@@ -8,8 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
-from sweep.servers.http import LARGEST_SCHEMA, Http
-from sweep.servers.untrusted_json import mapping, sequence, text
+from sweep.servers.http import LARGEST_SCHEMA, Http, mapping, sequence, text
 from sweep.workflow import Json
 
 _BOARDS: Final = "/api/v1/boards/"

@@ -13,13 +13,12 @@ from urllib.parse import quote
 from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError, WorkflowError
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, mapping
 from sweep.servers.invokeai.item_results import intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.servers.untrusted_json import mapping
 from sweep.workflow import Graph, Model, NodeSchemas, node_schemas, nodes_after
 
 

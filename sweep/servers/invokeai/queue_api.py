@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,18 +10,18 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
-from sweep.servers.http import BAD_REQUEST, Http
+from sweep.servers.http import BAD_REQUEST, Http, as_integer, bad_answer, integers, mapping, number, sequence, text
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
-from sweep.servers.untrusted_json import as_integer, bad_answer, integers, mapping, number, sequence, text
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
 SEARCH_ORDER = ("pending", "in_progress", "completed", "failed", "canceled", "pending", "in_progress", "completed")
+STATUS_ORDER = ("completed", "in_progress", "pending", "waiting", "failed", "canceled")
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
 
@@ -44,7 +45,9 @@ class QueueApi:
         if version is None:
             raise ServerUnsupportedError(f"{self._url} answers, but is not an InvokeAI (it reports no version).")
         refuse_unsupported(self._url, version)
-        await self._authenticate()
+        logins = mapping(await self._ask("/api/v1/auth/status"))
+        if logins.get("multiuser_enabled") is True and self._http.token is None:
+            await self._http.log_in()
         status, _ = await self.counts(also=(404,))
         if status == 404:
             raise ServerUnsupportedError(f"{self._url} is InvokeAI {version} but has no queue.")
@@ -60,11 +63,6 @@ class QueueApi:
             capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
             max_pending=number(settings.get("max_queue_size")) or None,
         )
-
-    async def _authenticate(self) -> None:
-        status = mapping(await self._ask("/api/v1/auth/status"))
-        if status.get("multiuser_enabled") is True and self._http.token is None:
-            await self._http.log_in()
 
     async def _ask(self, path: str) -> Any:
         """Return the answer to a question that older servers, or accounts without rights, do not get answered."""
@@ -143,12 +141,8 @@ class QueueApi:
 
     async def counts_of_destination(self, destination: str) -> dict[str, Any] | None:
         """Return the counts of our items; None where the server is too old to tell (before 5.0)."""
-        answer = await self._http.get(
-            f"{self._path}/counts_by_destination",
-            "counting our items",
-            params={"destination": destination},
-            also=NOT_FOUND,
-        )
+        path, params = f"{self._path}/counts_by_destination", {"destination": destination}
+        answer = await self._http.get(path, "counting our items", params=params, also=NOT_FOUND)
         return mapping(answer.body) if answer.status == 200 else None
 
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
@@ -188,28 +182,25 @@ class QueueApi:
         self._tracker.request_states()
 
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
-        await self._http.send(
-            "PUT",
-            f"{self._path}/cancel_by_batch_ids",
-            "cancelling",
-            body={"batch_ids": list(batch_ids)},
-            repeat=True,
-        )
+        path, body = f"{self._path}/cancel_by_batch_ids", {"batch_ids": list(batch_ids)}
+        await self._http.send("PUT", path, "cancelling", body=body, repeat=True)
 
-    async def batch_counts(self, batch_id: str) -> dict[str, Any]:
-        """Return how many items of a batch are in which state. An unknown batch has all zeros, and never existed."""
-        answer = await self._http.get(f"{self._path}/b/{quote(batch_id, safe='')}/status", "asking for a batch")
-        return mapping(answer.body)
+    async def _count_batch(self, batch_id: str) -> dict[str, Any] | None:
+        """Return how many items of a batch are in which state; None where there never was one: all are zero then."""
+        what = "asking for a batch"
+        answer = await self._http.get(f"{self._path}/b/{quote(batch_id, safe='')}/status", what)
+        counts = mapping(answer.body)
+        total = as_integer(counts.get("total"))
+        if total is None:
+            raise bad_answer(self._url, what)
+        return counts if total else None
 
     async def find(self, batch_id: str) -> str | None:
         """Return the newest item of a batch; None where there never was one.
 
         An enqueue of nothing under the same batch id lists the ids of all that is in that batch already (since 6.0).
         """
-        total = as_integer((await self.batch_counts(batch_id)).get("total"))
-        if total is None:
-            raise bad_answer(self._url, "asking for a batch")
-        if total == 0:
+        if await self._count_batch(batch_id) is None:
             return None
         data = [[{"node_path": "n", "field_name": "value", "items": []}]]
         answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
@@ -263,10 +254,10 @@ class QueueApi:
                     await self._report_pause(items)
                 return found
         states = {}
-        for item in items:
-            one = await self._by_batch(item)
-            if one is not None:
-                states[item.item_id or ""] = one
+        for item in items:  # before 6.14 a batch's counts tell its state: ours have one item
+            if (counts := await self._count_batch(item.batch_id)) is not None:
+                status = next((status for status in STATUS_ORDER if number(counts.get(status))), "pending")
+                states[item.item_id or ""] = ItemState(status=status, batch_id=item.batch_id)
         return states
 
     async def _report_pause(self, items: Sequence[TrackedItem]) -> None:
@@ -278,59 +269,35 @@ class QueueApi:
                 item.send(ItemHeld(reason=reason))
 
     async def _summaries(self, ids: Sequence[str]) -> dict[str, ItemState] | None:
+        path, what, also = f"{self._path}/item_summaries_by_ids", "asking how far items are", {*NOT_FOUND, *BAD_REQUEST}
         numbers = [int(item) for item in ids if item.isdecimal()]
         found: dict[str, ItemState] = {}
         for start in range(0, len(numbers), MOST_IDS):
-            answer = await self._http.send(
-                "POST",
-                f"{self._path}/item_summaries_by_ids",
-                "asking how far items are",
-                body={"item_ids": numbers[start : start + MOST_IDS]},
-                also=(*NOT_FOUND, *BAD_REQUEST),
-                repeat=True,
-            )
+            body = {"item_ids": numbers[start : start + MOST_IDS]}
+            answer = await self._http.send("POST", path, what, body=body, also=also, repeat=True)
             if answer.status != 200:
                 self._has_summaries = answer.status not in NOT_FOUND
                 return None
             if not isinstance(answer.body, list):
-                raise bad_answer(self._url, "asking how far items are")
+                raise bad_answer(self._url, what)
             for summary in map(mapping, answer.body):
                 item_id = as_integer(summary.get("item_id"))
                 if item_id is None or text(summary.get("status")) is None:
-                    raise bad_answer(self._url, "asking how far items are")
+                    raise bad_answer(self._url, what)
                 found[str(item_id)] = read_item_state(summary)
         return found
-
-    async def _by_batch(self, item: TrackedItem) -> ItemState | None:
-        """Return the state of a batch before 6.14: a batch of ours is one item, so its counts tell it."""
-        counts = await self.batch_counts(item.batch_id)
-        total = as_integer(counts.get("total"))
-        if total is None:
-            raise bad_answer(self._url, "asking for a batch")
-        if total == 0:
-            return None
-        order: Iterable[str] = ("completed", "in_progress", "pending", "waiting", "failed", "canceled")
-        status = next((name for name in order if number(counts.get(name))), "pending")
-        return ItemState(status=status, batch_id=item.batch_id)
-
-
-def version_numbers(version: str) -> tuple[int, int] | None:
-    """Return major and minor of a release; None where it is not written like one."""
-    parts = version.strip()[:40].removeprefix("v").split(".")
-    if len(parts) < 2 or not (parts[0].isdecimal() and parts[1].isdecimal()):
-        return None
-    return int(parts[0]), int(parts[1])
 
 
 def refuse_unsupported(url: str, version: str) -> None:
     """Raise ServerUnsupportedError for a release whose queue API sweep does not speak."""
-    numbers = version_numbers(version)
-    if numbers is None:
+    found = re.match(r"v?(\d+)\.(\d+)(\.|$)", version.strip()[:40])
+    if found is None:
         raise ServerUnsupportedError(f"{url} says it is version {version[:40]!r}, which sweep does not know.")
-    if not FIRST_RELEASE <= numbers < FIRST_UNKNOWN_RELEASE:
+    major, minor = int(found[1]), int(found[2])
+    if not FIRST_RELEASE <= (major, minor) < FIRST_UNKNOWN_RELEASE:
         raise ServerUnsupportedError(
             f"{url} is InvokeAI {version[:40]}; sweep speaks the queue API of 3.2 to 6.x.",
-            hint="Update sweep." if numbers[0] > 6 else "Update InvokeAI.",
+            hint="Update sweep." if major > 6 else "Update InvokeAI.",
         )
 
 

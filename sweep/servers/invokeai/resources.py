@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,9 @@ from sweep.errors import (
     did_you_mean,
 )
 from sweep.servers.base import ItemEnded, MissingModelError, Submission
-from sweep.servers.http import LARGEST_SCHEMA, Http, Response, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, Http, Response, mapping, read_input_image, sequence, text
 from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.item_results import IMAGE_GONE
-from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -33,7 +33,8 @@ from sweep.workflow import (
     write_graph,
 )
 
-MODEL_PARTS = (("name", "model_name"), ("base", "base_model"), ("type", "model_type"))
+PARTS = ("name", "base", "type")  # that tell a model
+OLD_PARTS = ("model_name", "base_model", "model_type")  # before release 4
 
 
 def read_models(answer: Any) -> tuple[Model, ...]:
@@ -43,7 +44,9 @@ def read_models(answer: Any) -> tuple[Model, ...]:
     """
     found = []
     for entry in map(mapping, sequence(mapping(answer).get("models"))):
-        name, base, kind = (text(entry.get(new)) or text(entry.get(old)) for new, old in MODEL_PARTS)
+        name, base, kind = (
+            text(entry.get(new)) or text(entry.get(old)) for new, old in zip(PARTS, OLD_PARTS, strict=True)
+        )
         if name and base and kind:
             key = text(entry.get("key")) or f"{base}/{kind}/{name}"
             found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
@@ -60,7 +63,7 @@ class ServerModels:
         self._keyed = True
 
     async def read(self) -> tuple[Model, ...]:
-        """Return the models as they are now."""
+        """Return the models as they are now; of several with one reference that of the smallest key is used."""
         answer = await self._http.get("/api/v2/models/", "reading its models", also=(404,), limit=LARGEST_SCHEMA)
         self._keyed = answer.status != 404
         if not self._keyed:
@@ -69,41 +72,30 @@ class ServerModels:
         self._known = {ModelRef(m.name, m.base, m.type): m for m in sorted(found, key=lambda m: m.key, reverse=True)}
         return found
 
-    async def identify(self, refs: Iterable[ModelRef]) -> dict[ModelRef, Model]:
-        """Return the models of these references; of several with one name, base and type the one of the smallest key.
-
-        Raises MissingModelError for the first that is not installed here.
-        """
-        wanted = list(refs)
-        if any(ref not in self._known for ref in wanted):
+    async def require(self, refs: Iterable[ModelRef]) -> None:
+        """Raise MissingModelError for the first of these models that is not installed here."""
+        wanted = sorted(ref for ref in refs if ref not in self._known)
+        if wanted:
             async with self._lock:
                 if any(ref not in self._known for ref in wanted):
                     await self.read()
-            for ref in sorted(ref for ref in wanted if ref not in self._known):
-                raise self._missing(ref)
-        return {ref: self._known[ref] for ref in wanted}
+        for ref in (ref for ref in wanted if ref not in self._known):
+            same_kind = [known.name for known in self._known if known.type == ref.type]
+            near = did_you_mean(ref.name, (name for name in same_kind if name != ref.name))
+            message = f"{self._http.address.url} has no {ref.type} model {ref.name!r} of base {ref.base!r}.{near}"
+            raise MissingModelError(message, ref=ref)
 
-    def find(self, refs: Iterable[Ref]) -> list[Model]:
-        """Return those of the references that are models installed here, as far as that is known."""
-        return [self._known[ref] for ref in refs if isinstance(ref, ModelRef) and ref in self._known]
+    def key(self, ref: Ref) -> str | None:
+        """Return the server's key of a model; None of one that is not known to be here."""
+        return self._known[ref].key if isinstance(ref, ModelRef) and ref in self._known else None
 
-    def describe(self, ref: ModelRef) -> Json:
-        """Return a model that need not be installed here, as metadata names it."""
-        unknown = Model(key="", hash="", name=ref.name, base=ref.base, type=ref.type)
-        return self.name(self._known.get(ref, unknown))
+    def name(self, ref: ModelRef) -> Json:
+        """Return a model as a graph for this server names it: by five keys, or before release 4 by three names.
 
-    def name(self, model: Model) -> Json:
-        """Return a model as a graph for this server names it: by five keys, or before release 4 by three names."""
-        if self._keyed:
-            return {"key": model.key, "hash": model.hash, "name": model.name, "base": model.base, "type": model.type}
-        return {"model_name": model.name, "base_model": model.base, "model_type": model.type}
-
-    def _missing(self, ref: ModelRef) -> MissingModelError:
-        same_kind = [known.name for known in self._known if known.type == ref.type]
-        near = did_you_mean(ref.name, (name for name in same_kind if name != ref.name))
-        return MissingModelError(
-            f"{self._http.address.url} has no {ref.type} model {ref.name!r} of base {ref.base!r}.{near}", ref=ref
-        )
+        One that is not installed has no key: only metadata may name it.
+        """
+        model = self._known.get(ref, Model(key="", hash="", name=ref.name, base=ref.base, type=ref.type))
+        return asdict(model) if self._keyed else dict(zip(OLD_PARTS, (model.name, model.base, model.type), strict=True))
 
 
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif", ".bmp": "image/bmp"}
@@ -247,15 +239,14 @@ class ServerResources:
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
         refs = graph.references(without=DESCRIPTIVE_NODES)
-        models = await self.models.identify(ref for ref in refs if isinstance(ref, ModelRef))
-        names: dict[Ref, Json] = {ref: self.models.name(model) for ref, model in models.items()}
-        names |= {ref: self._describe(ref) for ref in graph.references() - refs}  # what nobody loads
+        await self.models.require(ref for ref in refs if isinstance(ref, ModelRef))
+        names: dict[Ref, Json] = {}
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
             names[board] = {"board_id": await self.gallery.make_board(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
         uploads = await asyncio.gather(*(self.uploads.name(ref.sha256, files.get(ref.sha256)) for ref in images))
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
-        return write_graph(graph, names.__getitem__), refs
+        return write_graph(graph, lambda ref: names.get(ref) or self._describe(ref)), refs
 
     async def check_images(self, graph: Graph) -> None:
         """Ask once for each image that the graph itself names. Raises VariationError for one that is not here."""
@@ -267,9 +258,9 @@ class ServerResources:
                     )
 
     def _describe(self, ref: Ref) -> Json:
-        """Write a reference that only describes: by what is known here, or else by its name alone."""
+        """Return a reference as this server names it; one that metadata alone names need not be here."""
         if isinstance(ref, ModelRef):
-            return self.models.describe(ref)
+            return self.models.name(ref)
         return {"image_name": self.uploads.find_name(ref.sha256) or ""} if isinstance(ref, ImageRef) else None
 
     async def prepare(self, submission: Submission) -> dict[str, Any]:
@@ -283,8 +274,9 @@ class ServerResources:
 
     def note_submitted(self, batch_id: str) -> None:
         """Record that the server took the item, and so will have its models in memory."""
-        for model in self.models.find(self._needs_of.get(batch_id, ())):
-            self._hold(model.key)
+        for ref in self._needs_of.get(batch_id, ()):
+            if key := self.models.key(ref):
+                self._hold(key)
 
     def note_ended(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
         """Record an item's end: where the server had lost an input image, the next to ask uploads it anew."""

@@ -15,13 +15,12 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import Http
+from sweep.servers.http import Http, mapping, number, sequence, text
 from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
 from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
-from sweep.servers.untrusted_json import mapping, number, sequence, text
 
 PATH = "/api/v1/sessions/"
 PAGE = 50
@@ -55,7 +54,9 @@ class SessionsApi:
         about = mapping(answer.body)
         version = text(about.get("version")) or "unknown"
         self._resources.gallery.is_before_3_1 = version.startswith("3.0")
-        await self.find_shape()
+        body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}  # never started
+        answer = await self._http.send("POST", PATH, "asking which sessions it has", body=body, also=(422,))
+        self.portable = "is_complete" in mapping(answer.body)  # only this shape says that it is not complete
         return ServerInfo(
             name=self._http.address.name,
             url=self._url,
@@ -157,12 +158,6 @@ class SessionsApi:
         if session is not None:
             self._remember(str(session["id"]), batch_id)
         return session
-
-    async def find_shape(self) -> None:
-        """Post an empty graph, which is never started: only the portable shape says that it is not complete."""
-        body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}
-        answer = await self._http.send("POST", PATH, "asking which sessions it has", body=body, also=(422,))
-        self.portable = "is_complete" in mapping(answer.body)
 
     async def create(self, graph: Mapping[str, Any], what: str = "submitting an item") -> str:
         """Create a session for the graph without starting it; return its id. Raises VariationError with the reasons."""

@@ -349,9 +349,18 @@ def list_agents() -> list[AgentDescription]:
     """Describe every agent of the cluster, sorted by name; one that does not answer says so."""
     import ray
 
-    names = sorted(ray.util.list_named_actors())
-    asked = [(name, _ask_description(name)) for name in names]
-    return [_await_description(name, reference) for name, reference in asked]
+    asked: dict[str, Any] = {}
+    for name in sorted(ray.util.list_named_actors()):
+        asked[name] = None
+        with contextlib.suppress(ValueError):  # it has ended meanwhile
+            asked[name] = ray.get_actor(name, NAMESPACE).call.remote("describe")
+    found: list[AgentDescription] = []
+    for name, reference in asked.items():
+        try:
+            found.append(ray.get(reference, timeout=_ANSWER_SECONDS)[0])
+        except (ray.exceptions.RayError, ValueError, TypeError):
+            found.append(AgentDescription(name=name, host="", url="", state="no answer"))
+    return found
 
 
 def find_servers(agents: Sequence[AgentDescription], *, insecure: bool, shared: Path | None = None) -> list[RayServer]:
@@ -400,25 +409,6 @@ def stop_agent(name: str) -> None:
     until = time.monotonic() + _ANSWER_SECONDS
     while name in ray.util.list_named_actors() and time.monotonic() < until:
         time.sleep(0.05)
-
-
-def _ask_description(name: str) -> Any:
-    import ray
-
-    try:
-        return ray.get_actor(name, NAMESPACE).call.remote("describe")
-    except ValueError:
-        return None
-
-
-def _await_description(name: str, reference: Any) -> AgentDescription:
-    import ray
-
-    try:
-        description: AgentDescription = ray.get(reference, timeout=_ANSWER_SECONDS)[0]
-    except (ray.exceptions.RayError, ValueError, TypeError):
-        return AgentDescription(name=name, host="", url="", state="no answer")
-    return description
 
 
 def explain_join_failure(address: str, error: Exception) -> SweepError:

@@ -20,7 +20,7 @@ from sweep.workflow.comfyui.comfyui_roles import (
 from sweep.workflow.comfyui.comfyui_templates import build_checkpoint_graph
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.graph import Address, Graph, Node, Workflow, parse_object
-from sweep.workflow.traversal import Wiring
+from sweep.workflow.roles import Wiring
 
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached
 _FULL: Final = 0.9999  # a strength above is 1

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError
 @functools.cache
 def core_nodes() -> Mapping[str, NodeSchema]:
     """Return the core node types of ComfyUI 0.3.75, as packaged with sweep."""
-    return read_packaged(__package__, CORE_NODES_FILE, {})
+    return read_packaged(resources.files(__package__) / CORE_NODES_FILE, {})
 
 
 def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:

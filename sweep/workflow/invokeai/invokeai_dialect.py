@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sweep.workflow.base import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
-from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, parse_object
+from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, nodes_before, parse_object, pruned
 from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, Recall, write_metadata
 from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, is_editor
 from sweep.workflow.invokeai.invokeai_roles import (
@@ -25,7 +25,7 @@ from sweep.workflow.invokeai.invokeai_roles import (
 from sweep.workflow.invokeai.invokeai_templates import HINT, build_base_graph
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
 from sweep.workflow.invokeai.portable_rules import from_portable
-from sweep.workflow.traversal import Wiring, nodes_before, pruned
+from sweep.workflow.roles import Wiring
 
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Final, Literal
 
 from sweep.workflow.base import IDENTITY, Candidate, Encoding, NodeSchemas
-from sweep.workflow.graph import Address, Graph, Value
-from sweep.workflow.traversal import ANYTHING, Wiring, nodes_before
+from sweep.workflow.graph import Address, Graph, Value, nodes_before
+from sweep.workflow.roles import ANYTHING, Wiring
 
 UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
 _IMAGES = frozenset({"ImageField", "LatentsField"}) | ANYTHING

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,7 +55,7 @@ _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, Recur
 @functools.cache
 def packaged_nodes() -> Mapping[str, NodeSchema]:
     """Return the node types of InvokeAI 6.14.2, as packaged with sweep."""
-    return read_packaged(__package__, PACKAGED, COMMON)
+    return read_packaged(resources.files(__package__) / PACKAGED, COMMON)
 
 
 def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:

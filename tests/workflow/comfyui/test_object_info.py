@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
-from sweep.workflow.base import dump, load
+from sweep.workflow.base import read_packaged
 from sweep.workflow.comfyui import object_info
 
 
@@ -69,11 +70,11 @@ def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
         json.dumps({"Thing": {**node, "python_module": "nodes"}, "Other": {**node, "python_module": "custom"}})
     )
     object_info.write_core(source, target)
-    assert set(load(json.loads(target.read_text()), {})) == {"Thing"}
+    assert set(read_packaged(target, {})) == {"Thing"}
     assert "A text" not in target.read_text()
 
 
 def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
-    text = json.dumps(dump(core_schemas()))
+    text = (resources.files("sweep.workflow.comfyui") / object_info.CORE_NODES_FILE).read_text("utf-8")
     assert len(core_schemas()) > 380
     assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.workflow.graph import Graph, Node
+from sweep.workflow.graph import Graph, Node, pruned
 from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas
-from sweep.workflow.traversal import pruned
 from tests.support.graphs import output_nodes
 
 HIDDEN = {"is_intermediate": True}
