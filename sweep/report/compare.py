@@ -195,8 +195,8 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
     Points are paired by the values of the axes that both runs have.
 
     Raises:
-        UsageError: A folder holds nothing, or the runs have no axis in common.
-        RecordError: The page cannot be written.
+        UsageError: Nothing has been rendered in a folder, or the runs have no axis in common.
+        RecordError: A folder cannot be read, or the page cannot be written.
     """
     before, after = read_rendered(Path(a)), read_rendered(Path(b))
     pairs = pair_rows(before, after)

@@ -159,10 +159,8 @@ def read_report_data(folder: Path) -> ReportData:
 
 
 def read_rendered(folder: Path) -> ReportData:
-    """Read the results in `folder`. Raises UsageError where there is nothing to show."""
-    data = read_report_data(Path(folder))
-    if data.problem is not None:
-        raise UsageError(data.problem)
+    """Read the results in `folder`. Raises RecordError if they cannot be read, UsageError if there are none yet."""
+    data = _collect(RecordedResults.open(folder))
     if data.frame.empty:
         raise UsageError(f"Nothing has been rendered in {folder} yet.")
     return data

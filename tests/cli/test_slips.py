@@ -123,3 +123,11 @@ def test_a_folder_without_results_is_told_from_a_run_that_does_not_exist(sweep: 
     assert "empty holds no results. Runs: small." in " ".join(sweep("report", "empty").err.split())
     assert "begun holds no results." in sweep("status", "begun").err
     assert "There is no run named gone." in sweep("status", "gone").err
+
+
+def test_sheet_and_compare_say_of_a_damaged_run_what_table_says(sweep: Sweep, done: Path) -> None:
+    (done / "journal.sqlite").write_bytes(b"garbage")
+    table = sweep("table", "small")
+    assert table.code == 4
+    assert "is damaged" in table.err
+    assert sweep("sheet", "small") == sweep("compare", "small", "small") == table

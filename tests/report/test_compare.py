@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync
 
-from sweep.errors import UsageError
+from sweep.errors import RecordError, UsageError
 from sweep.report.compare import Comparison, compare_runs
 from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
@@ -96,5 +96,5 @@ async def test_compare_rejects_runs_without_a_common_axis(tmp_path: Path) -> Non
 
 
 async def test_compare_rejects_a_folder_without_results(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(RecordError):
         await run_sync(compare_runs, folder, tmp_path / "nothing")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweep.errors import UsageError
+from sweep.errors import RecordError, UsageError
 from sweep.report.contact_sheet import RED, SheetRequest, load_font, measure_width, wrap_text, write_sheet
 from tests.report.painted import Plan, paint_folder
 
@@ -101,7 +101,7 @@ async def test_sheet_rejects_what_it_cannot_draw(folder: Path, request_: SheetRe
 
 
 def test_sheet_rejects_a_folder_without_results(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"journal\.sqlite is missing"):
+    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
         write_sheet(tmp_path, SheetRequest(x="seed"))
 
 
