@@ -513,6 +513,8 @@ class AxisBuilder:
                 return make_replace_axis(draft, spec.replace, spec.with_)
             case file_schema.Images():
                 patterns = [self.reader.find_path((*place, "images"), pattern)[0] for pattern in spec.images]
+                if len(patterns) > 1 and (*place, "images") in self.reader.rewritten:
+                    self.reader.rewritten[*place, "images"] = patterns
                 return make_image_axis(draft, find_files(self.document.folder, patterns))
             case file_schema.BoardImages():
                 return make_image_axis(draft, self.reader.list_board(spec.board))

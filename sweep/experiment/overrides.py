@@ -62,7 +62,8 @@ def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: 
     if isinstance(own, str):
         layer.folder = expand_path(layer.folder, own)
     layer = include_files(layer, path, str(path.name), chain)
-    layer.folders = {(key,): layer.folder for key in layer.data} | layer.folders
+    folders: dict[DocumentPath, Path | None] = {(key,): layer.folder for key in layer.data}
+    layer.folders = folders | {place: folder or layer.folder for place, folder in layer.folders.items()}
     return layer
 
 
@@ -94,7 +95,7 @@ def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     result.keys |= {p: m for p, m in top.keys.items() if p[:depth] == place}
     result.values |= {p: m for p, m in top.values.items() if p[:depth] == place}
     result.folders = {p: folder for p, folder in result.folders.items() if p[:depth] != place}
-    result.folders[place] = top.folders.get(place, top.folders.get(place[:1], top.folder))
+    result.folders[place] = top.folders.get(place, top.folders.get(place[:1]))
 
 
 def apply_overrides(document: Document, texts: Sequence[str]) -> None:
@@ -125,6 +126,7 @@ def apply_overrides(document: Document, texts: Sequence[str]) -> None:
             raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
         document.forget(place)
         document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
+        document.folders[place] = None
         document.texts[place] = "" if isinstance(value, str) else written.strip()
         _assign(document.data, place, value, path)
 

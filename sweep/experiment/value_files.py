@@ -127,7 +127,7 @@ class ValueReader:
 
     document: Document
     fetched: FetchedFiles
-    rewritten: dict[DocumentPath, str] = field(default_factory=dict)  # paths of included files, as seen from its folder
+    rewritten: dict[DocumentPath, str | list[str]] = field(default_factory=dict)  # paths of included files
     _images: ImageReader = field(default_factory=ImageReader)
 
     def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:

@@ -59,13 +59,16 @@ class Document:
     keys: dict[DocumentPath, Mark] = field(default_factory=dict)
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
     texts: dict[DocumentPath, str] = field(default_factory=dict)  # of plain scalars that are no text: 007, 1e3
-    folders: dict[DocumentPath, Path] = field(default_factory=dict)  # of values that came from a file in another folder
+    folders: dict[DocumentPath, Path | None] = field(default_factory=dict)  # of included files; None: its own
 
     def find_folder(self, place: DocumentPath) -> Path:
-        """Find the folder that a relative path at `place` starts from."""
-        while place:
+        """Find the folder that a relative path at `place` starts from.
+
+        A value that stands in no document is from a file that the experiment names; paths there start from `folder`.
+        """
+        while place in self.values and place:
             if place in self.folders:
-                return self.folders[place]
+                return self.folders[place] or self.folder
             place = place[:-1]
         return self.folder
 
@@ -472,11 +475,14 @@ def quote_source(document: Document, place: DocumentPath, message: str) -> str:
     return re.sub(r'needs quotes: "[^"]*"', lambda _: f'needs quotes: "{text}"', message) if text else message
 
 
-def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, str]) -> str:
+def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, Any]) -> str:
     """Write an experiment so that it loads again from any place: named, `folder` absolute, included paths rewritten."""
     result = deepcopy(dict(data))
     for place, path in rewritten.items():
-        _put(result, place, path)
+        holder: Any = result
+        for part in place[:-1]:
+            holder = holder[part]
+        holder[place[-1]] = path
     body = {key: value for key, value in result.items() if key not in ("name", "folder", "include")}
     return dump_yaml({"name": name, "folder": folder.as_posix(), **body})
 
@@ -491,10 +497,3 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     yaml.width = 10_000
     yaml.dump(dict(data), stream)
     return stream.getvalue()
-
-
-def _put(data: Any, place: DocumentPath, value: str) -> None:
-    for part in place[:-1]:
-        data = data[part]
-    if isinstance(data, dict | list) and not isinstance(data[place[-1]], list):  # type: ignore[index]
-        data[place[-1]] = value  # type: ignore[index]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sweep.errors import ExperimentError, UsageError
 from sweep.experiment.axes import InputImage
+from sweep.experiment.experiment import Experiment
 from tests.experiment.conftest import Fail, Load, values_of
 
 PLAIN = "workflow: txt2img\ninputs: {prompt: a, steps: 3}\naxes: {seed: {start: 1, count: 3}, a.b: [1, 2]}"
@@ -125,6 +127,45 @@ def test_folder_says_where_paths_start(load: Load, folder: Path) -> None:
     experiment = load("workflow: img2img\nfolder: shots\ninputs: {image: a.png}")
     assert experiment.folder == folder / "shots"
     assert (folder / "shots").as_posix() in experiment.text
+
+
+@pytest.mark.parametrize(
+    ("axis", "overrides", "names"),
+    [
+        ("{images: shots/*.png}", [], ["../../base/shots/a.png", "../../base/shots/b.png"]),
+        ("{images: [shots/a*, shots/b*]}", [], ["../../base/shots/a.png", "../../base/shots/b.png"]),
+        ("[shots/a.png, c.png]", ["axes.image.1=c.png"], ["../../base/shots/a.png", "c.png"]),
+        ("[shots/a.png]", ["axes.image=[c.png]"], ["c.png"]),
+        ("{csv: rows.csv, column: image}", [], ["c.png", "../../base/shots/b.png"]),
+        ("{settings: looks.json}", [], ["c.png"]),
+    ],
+)
+def test_paths_start_from_the_file_that_holds_them(
+    tmp_path: Path, axis: str, overrides: list[str], names: list[str]
+) -> None:
+    """In a base file from its folder; given by --set, or in a table that it names, from that of the experiment."""
+    base, own = tmp_path / "base", tmp_path / "own" / "deep"
+    own.mkdir(parents=True)
+    for path in (base / "shots" / "a.png", base / "shots" / "b.png", own / "c.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (ord(path.stem), 0, 0)).save(path)
+    (base / "rows.csv").write_text("image\nc.png\n../../base/shots/b.png\n")
+    (base / "looks.json").write_text('{"c": {"image": "c.png"}}')
+    (base / "base.yaml").write_text(f"workflow: img2img\naxes: {{image: {axis}}}")
+    (own / "x.yaml").write_text("include: ../../base/base.yaml")
+
+    experiment = Experiment.load(own / "x.yaml", overrides)
+
+    assert [image.shown for image in experiment.images().values()] == names
+    assert Experiment.from_text(experiment.text).images() == experiment.images()
+
+
+def test_folder_holds_for_the_experiment_and_not_for_its_base(load: Load, folder: Path) -> None:
+    (folder / "base.yaml").write_text("workflow: img2img\ninputs: {image: shots/a.png, control_image: shots/a.png}")
+
+    experiment = load("include: base.yaml\nfolder: shots\ninputs: {control_image: a.png}")
+
+    assert [image.shown for image in experiment.inputs.values() if isinstance(image, InputImage)] == ["a.png", "a.png"]
 
 
 @pytest.mark.parametrize(
