@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweep.sandbox.painter.filters import PaintedImage
 from sweep.sandbox.painter.painting import Control, Painting, paint
-from sweep.sandbox.painter.prompt_words import mood
+from sweep.sandbox.painter.prompt_words import read_mood
+from sweep.sandbox.painter.scenes import PaintedImage
 
 PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
 SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)
@@ -108,7 +108,7 @@ def test_prompt_words_change_the_look() -> None:
     assert bright("a valley, night") < bright("a valley")
     assert bright("a cup, dramatic shadows") < bright("a cup") < bright("a cup, white background")
     assert colourful("a valley, vibrant colors") > colourful("a valley") > colourful("a valley, noir")
-    assert mood("a valley", "blurry", "m").look.sharp > mood("a valley", "", "m").look.sharp
+    assert read_mood("a valley", "blurry", "m").look.sharp > read_mood("a valley", "", "m").look.sharp
 
 
 @given(st.integers(8, 90), st.integers(8, 90), st.text(max_size=20), st.integers(0, 2**32 - 1), st.floats(0, 1))

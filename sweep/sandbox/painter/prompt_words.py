@@ -156,7 +156,7 @@ def chance(*parts: object) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def mood(prompt: str, negative: str, model: str) -> Mood:
+def read_mood(prompt: str, negative: str, model: str) -> Mood:
     """Compute the mood of a prompt with this model, at full adherence."""
     words = _split(prompt)
     look = Look()

@@ -1,23 +1,103 @@
-"""The two scenes: a landscape of hills before a lake, and a still life of vessels and fruit on a table."""
+"""The two scenes: a landscape of hills before a lake, and a still life of vessels and fruit; and the noise and blends
+that they are made of.
+
+Images in the making are 3 × height × width, so that a plane times a colour runs along memory.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
-from sweep.sandbox.painter.filters import (
-    PaintPlane,
-    Rng,
-    clouds,
-    colour,
-    grain,
-    grid,
-    line,
-    mix,
-    smooth_paint,
-)
-from sweep.sandbox.painter.prompt_words import Palette
+from sweep.sandbox.painter.prompt_words import Colour, Palette
+
+PaintPlane = NDArray[np.float32]
+PaintedImage = NDArray[np.uint8]
+Rng = np.random.Generator
+
+
+def colour(value: Colour) -> PaintPlane:
+    """Convert a colour to an array of 3 × 1 × 1."""
+    return np.array(value, np.float32).reshape(3, 1, 1)
+
+
+def smooth_paint(values: Any) -> Any:
+    """Rise softly from 0 at 0 to 1 at 1, and stay there."""
+    t = np.clip(values, 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def mix(a: Any, b: Any, t: Any) -> Any:
+    """Interpolate from `a` at t = 0 to `b` at t = 1."""
+    return a + (b - a) * t
+
+
+def resize(values: PaintPlane, height: int, width: int) -> PaintPlane:
+    """Resize a plane smoothly."""
+    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> PaintPlane:
+    """Make smooth noise around 0 of about unit spread; the coarsest octave has `rows` × `columns` cells."""
+    total = np.zeros((1, 1), np.float32)
+    for octave in range(octaves):
+        cells = (min(height, rows * 2**octave + 2), min(width, columns * 2**octave + 2))
+        total = resize(total, *cells) + rng.standard_normal(cells, np.float32) * np.float32(0.55**octave)
+    return resize(total, height, width)
+
+
+def grain(rng: Rng, height: int, width: int) -> PaintPlane:
+    """Make white noise of unit spread; large planes repeat a tile, which nobody sees."""
+    tile = rng.standard_normal((min(height, 160), min(width, 160)), np.float32)
+    again = (-(-height // tile.shape[0]), -(-width // tile.shape[1]))
+    return np.tile(tile, again)[:height, :width]
+
+
+def line(rng: Rng, width: int, cells: int, octaves: int = 5, roughness: float = 0.5) -> PaintPlane:
+    """Draw a ragged line from about −1 to 1, one value a column."""
+    x = np.linspace(0, 1, width, dtype=np.float32)
+    total = np.zeros(width, np.float32)
+    for octave in range(octaves):
+        count = cells * 2**octave + 2
+        points = rng.uniform(-1, 1, count).astype(np.float32)
+        place = x * (count - 1)
+        left = np.minimum(place.astype(int), count - 2)
+        total += mix(points[left], points[left + 1], smooth_paint(place - left)) * np.float32(roughness**octave)
+    return total
+
+
+@lru_cache(maxsize=8)
+def grid(height: int, width: int) -> tuple[PaintPlane, PaintPlane]:
+    """Return row and column of each pixel, from 0 to 1. Shared: do not write to them."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return y / np.float32(height), x / np.float32(width)
+
+
+def to_pixels(values: PaintPlane) -> PaintedImage:
+    """Return 3 × height × width floats from 0 to 1 as height × width × 3 bytes."""
+    scaled = np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
+
+
+def to_floats(pixels: PaintedImage) -> PaintPlane:
+    """Return height × width × 3 bytes as 3 × height × width floats from 0 to 1."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32) * np.float32(1 / 255)
+
+
+def blur_paint(values: PaintPlane, radius: float) -> PaintPlane:
+    """Blur an image by `radius` pixels; computed small, as blur needs no detail."""
+    factor = max(1, int(radius / 2))
+    image = Image.fromarray(to_pixels(values))
+    height, width = values.shape[1:]
+    small = image.reduce(factor) if factor > 1 else image
+    soft = small.filter(ImageFilter.BoxBlur(max(1, round(radius / factor))))
+    return to_floats(np.asarray(soft.resize((width, height), Image.Resampling.BICUBIC)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +112,7 @@ class ScenePlan:
     cover: float  # of the sky by clouds
 
 
-def landscape(rng: Rng, height: int, width: int, palette: Palette) -> PaintPlane:
+def paint_landscape(rng: Rng, height: int, width: int, palette: Palette) -> PaintPlane:
     """Paint a landscape of `height` × `width`: ranges of hills under a sky, before a lake."""
     plan = ScenePlan(
         sun=(rng.uniform(0.16, 0.46), rng.uniform(0.15, 0.85)),
@@ -42,14 +122,14 @@ def landscape(rng: Rng, height: int, width: int, palette: Palette) -> PaintPlane
         peaked=rng.uniform(0.15, 0.9),
         cover=rng.uniform(-0.5, 0.6),
     )
-    out = _sky(rng, height, width, palette, plan)
+    out = _paint_sky(rng, height, width, palette, plan)
     for layer in range(plan.ridges):
-        _ridge(out, rng, palette, plan, (layer + 1) / plan.ridges)
-    _water(out, rng, palette, plan, min(0.86, plan.horizon + 0.13))
+        _paint_ridge(out, rng, palette, plan, (layer + 1) / plan.ridges)
+    _paint_water(out, rng, palette, plan, min(0.86, plan.horizon + 0.13))
     return out
 
 
-def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -> PaintPlane:
+def _paint_sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -> PaintPlane:
     y, x = grid(height, width)
     high, low, light = colour(palette.zenith), colour(palette.horizon), colour(palette.light)
     out = mix(high, low, smooth_paint(y / plan.horizon * 0.95) ** np.float32(0.85))
@@ -69,7 +149,7 @@ def _sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -
     return np.asarray(mix(out, np.float32(0.25) * light + np.float32(0.75), disc), np.float32)
 
 
-def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
+def _paint_ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: float) -> None:
     """Paint one range of hills over those behind it. `near` goes from 0 to 1."""
     height, width = out.shape[1:]
     crest = line(rng, width, 2 + int(3 * near), 7, 0.5)
@@ -94,7 +174,7 @@ def _ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, near: f
     out[:, rows] = mix(out[:, rows], body, mask)
 
 
-def _water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: float) -> None:
+def _paint_water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, shore: float) -> None:
     """Paint the water: the part above the shore mirrored, rippled and darkened, with the light's path."""
     height, width = out.shape[1:]
     first = int(shore * height)
@@ -156,18 +236,18 @@ _FRUIT = (  # orange, lemon, apple, lime, plum, peach
 _VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
 
 
-def still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
+def paint_still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
     """Paint a still life of `height` × `width`; `accent` is the main object's hue, `white` the backdrop's whiteness."""
     edge = rng.uniform(0.60, 0.70)
     light = -1.0 if rng.random() < 0.6 else 1.0
-    out = _stage(rng, height, width, palette, edge, light, white)
-    for thing in _arrangement(rng, width / height, edge, palette, accent):
-        _shadow(out, thing, light)
-        _draw(out, rng, thing, light, palette)
+    out = _paint_table(rng, height, width, palette, edge, light, white)
+    for thing in _arrange_things(rng, width / height, edge, palette, accent):
+        _paint_shadow(out, thing, light)
+        _paint_thing(out, rng, thing, light, palette)
     return out
 
 
-def _arrangement(rng: Rng, ratio: float, edge: float, palette: Palette, accent: float) -> list[Thing]:
+def _arrange_things(rng: Rng, ratio: float, edge: float, palette: Palette, accent: float) -> list[Thing]:
     """Arrange from back to front: a tall vessel, one or two more, and fruit."""
     first = int(accent * len(_GLAZES))
     main, other = _GLAZES[first], _GLAZES[(first + int(rng.integers(2, len(_GLAZES) - 1))) % len(_GLAZES)]
@@ -209,7 +289,9 @@ def _arrangement(rng: Rng, ratio: float, edge: float, palette: Palette, accent: 
     return sorted(things, key=lambda thing: thing.foot)
 
 
-def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float) -> PaintPlane:
+def _paint_table(
+    rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float
+) -> PaintPlane:
     y, x = grid(height, width)
     wall = mix(colour(palette.far), colour(palette.horizon), np.float32(0.45))
     table = mix(colour(palette.near), colour(palette.horizon), np.float32(0.42))
@@ -227,18 +309,18 @@ def _stage(rng: Rng, height: int, width: int, palette: Palette, edge: float, lig
     return np.asarray(mix(back, front, seam), np.float32)
 
 
-def _box(out: PaintPlane, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
+def _crop(out: PaintPlane, top: float, bottom: float, left: float, right: float) -> tuple[slice, slice]:
     height, width = out.shape[1:]
     rows = slice(max(0, int(top * height)), min(height, int(bottom * height) + 2))
     columns = slice(max(0, int(left * height)), min(width, int(right * height) + 2))
     return rows, columns
 
 
-def _shadow(out: PaintPlane, thing: Thing, light: float) -> None:
+def _paint_shadow(out: PaintPlane, thing: Thing, light: float) -> None:
     """Paint a long soft shadow away from the light, and the dark line where the object stands."""
     wide = max(thing.profile)
     reach = wide + thing.tall * 0.9
-    rows, columns = _box(out, thing.foot - 0.1, thing.foot + 0.09, thing.middle - reach, thing.middle + reach)
+    rows, columns = _crop(out, thing.foot - 0.1, thing.foot + 0.09, thing.middle - reach, thing.middle + reach)
     height, width = out.shape[1:]
     y, x = grid(height, width)
     across = x[rows, columns] * (width / height) - thing.middle
@@ -250,11 +332,11 @@ def _shadow(out: PaintPlane, thing: Thing, light: float) -> None:
     out[:, rows, columns] *= (1 - 0.5 * cast) * (1 - 0.5 * stand)
 
 
-def _draw(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette: Palette) -> None:
+def _paint_thing(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette: Palette) -> None:
     height, width = out.shape[1:]
     wide = max(thing.profile)
     top = thing.foot - thing.tall
-    rows, columns = _box(out, top - 0.01, thing.foot + 0.012, thing.middle - wide - 0.01, thing.middle + wide + 0.01)
+    rows, columns = _crop(out, top - 0.01, thing.foot + 0.012, thing.middle - wide - 0.01, thing.middle + wide + 0.01)
     y, x = (plane[rows, columns] for plane in grid(height, width))
     if not y.size:
         return
