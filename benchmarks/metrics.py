@@ -28,11 +28,11 @@ from sweep.study import (
     Metric,
     Task,
     decode,
-    list_optional,
     list_standard,
     measure_all,
     measure_task,
     reduced,
+    resolve_metrics,
     working_shape,
 )
 
@@ -66,11 +66,10 @@ def paint_image(path: Path, side: int, seed: int) -> Path:
 def metrics_to_time() -> list[Metric]:
     """List the standard metrics and those of the installed extras."""
     found = [metric for metric in list_standard() if metric.reference != "cell"]
-    for make in list_optional().values():
-        try:
-            found.append(make())
-        except UsageError as missing:
-            print(f"left out: {missing.message}")
+    try:
+        found += resolve_metrics(["flip"])
+    except UsageError as missing:
+        print(f"left out: {missing.message}")
     return found
 
 

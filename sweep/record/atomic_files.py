@@ -15,31 +15,7 @@ from typing import BinaryIO, TypeAlias
 from sweep.errors import DiskFullError, RecordError
 
 Checkpoint: TypeAlias = Callable[[str], None]
-
-IMAGE_POINTS = ("image.part-written", "image.part-synced", "image.renamed", "image.folder-synced")
-"""In this order, for every image saved."""
-
-JOURNAL_OPERATIONS = (
-    "begin_run",
-    "end_run",
-    "rebase",
-    "seeds",
-    "intend",
-    "submitted",
-    "rendered",
-    "complete",
-    "attempt_failed",
-    "withdraw",
-    "fail",
-    "cancel",
-    "reopen",
-    "forget",
-    "keep_input",
-    "keep_uploads",
-)
-
-JOURNAL_POINTS = tuple(f"{name}.{step}" for name in JOURNAL_OPERATIONS for step in ("before-commit", "after-commit"))
-"""`complete.before-commit`: executed, not committed; `complete.after-commit`: durable, its caller not told yet."""
+"""Called at each step of a write by its name, such as `image.renamed`: fault tests end the process there."""
 
 
 def no_checkpoint(_name: str) -> None:

@@ -299,14 +299,10 @@ class _Merge:
 @contextmanager
 def _commit(db: sqlite3.Connection, checkpoint: Checkpoint) -> Iterator[None]:
     """Commit the block's writes together, between two checkpoints; undo them on an exception."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
+    with db:
+        db.execute("BEGIN IMMEDIATE")
         yield
         checkpoint("merge.before-commit")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
     checkpoint("merge.after-commit")
 
 

@@ -100,13 +100,11 @@ class MetricCache:
         while chunk := list(islice(rows, _CHUNK)):
             with self._using():
                 try:
-                    self._db.execute("BEGIN IMMEDIATE")
-                    self._put(chunk)
-                    self._db.execute("COMMIT")
-                except BaseException as error:
-                    if self._db.in_transaction:
-                        self._db.execute("ROLLBACK")
-                    if isinstance(error, sqlite3.OperationalError) and _is_read_only(error):
+                    with self._db:  # commits, or rolls back
+                        self._db.execute("BEGIN IMMEDIATE")
+                        self._put(chunk)
+                except sqlite3.OperationalError as error:
+                    if (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_READONLY:
                         return
                     raise
 
@@ -131,10 +129,6 @@ class MetricCache:
                 yield
             except sqlite3.Error as error:
                 raise record_error(error, self._place) from error
-
-
-def _is_read_only(error: sqlite3.OperationalError) -> bool:
-    return (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_READONLY
 
 
 _WHICH = "image = ? AND reference = ? AND metric = ? AND version = ? AND working_size = ?"

@@ -5,7 +5,7 @@ from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower
 from .metrics.base import DecodedImage, Formula, ImagePair, Metric, UnreadableImageError, decode, reduced, working_shape
 from .metrics.pixel_metrics import luma
-from .metrics.registry import describe_columns, estimate_seconds, list_optional, list_standard, resolve_metrics
+from .metrics.registry import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .observations import read_design
 from .ratings import add_ratings
 from .stats.level_differences import compare_levels, correct_claims
@@ -45,7 +45,6 @@ __all__ = [
     "describe_columns",
     "estimate_crossing",
     "estimate_seconds",
-    "list_optional",
     "list_standard",
     "luma",
     "make_study",

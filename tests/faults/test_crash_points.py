@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sweep.engine.attempt import ENGINE_POINTS
-from sweep.record.atomic_files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
+from tests.support.crash_points import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess
 

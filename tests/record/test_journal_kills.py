@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record.atomic_files import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from sweep.record.damage import damaged_keys
 from sweep.record.lock import FolderLock
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
+from tests.support.crash_points import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
 from tests.support.left_out import mark_rest_slow
 
 CHILD = textwrap.dedent("""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -15,7 +15,7 @@ from sweep.study.metrics.pixel_metrics import METRICS, PANEL
 from sweep.study.study_json import Direction, MetricFacts, ReferenceKind
 
 
-def _make_flip() -> Metric:
+def _find_flip() -> Metric:
     if importlib.util.find_spec("flip_evaluator") is None:
         hint = "Install it with: pip install 'sweep-engine[flip]'"
         raise UsageError("The metric flip needs the package flip_evaluator.", hint=hint)
@@ -29,11 +29,6 @@ GROUP = "sweep.metrics"  # entry points of other packages
 def list_standard() -> tuple[Metric, ...]:
     """List the metrics that are measured when none are named."""
     return PANEL
-
-
-def list_optional() -> Mapping[str, Callable[[], Metric]]:
-    """List the metrics that need an extra, by name: functions that make one or raise UsageError with a hint."""
-    return {"flip": _make_flip}
 
 
 def estimate_seconds(names: Sequence[str | Metric], images: int, pixels: int) -> float:
@@ -65,8 +60,8 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     known = {metric.name: metric for metric in list_standard()}
     if name in known:
         return (known[name],)
-    if name in list_optional():
-        return (list_optional()[name](),)
+    if name == "flip":
+        return (_find_flip(),)
     if name.lower() in SETS:
         raise UsageError(
             f"{name.upper()} compares two sets of thousands of images. A combination of levels has a few, and with so "
@@ -76,7 +71,7 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     foreign, broken = _load_foreign()
     if name in foreign:
         return (foreign[name],)
-    candidates = [*known, *list_optional(), *foreign, "panel"]
+    candidates = [*known, "flip", *foreign, "panel"]
     raise UsageError(
         " ".join([f"There is no metric {name}.{did_you_mean(name, candidates)}", *broken]),
         hint=f"Known: {', '.join(candidates)}.",
