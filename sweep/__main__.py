@@ -1,4 +1,4 @@
-"""`python -m sweep`, and what the console script calls. First it imports next to nothing, so that Ctrl-C is quiet."""
+"""The entry point of `python -m sweep` and of the command `sweep`: it handles Ctrl-C before the slow imports begin."""
 
 import os
 import signal
@@ -10,26 +10,26 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line and end the process with the documented exit code.
 
-    Until the modules are loaded, and again once all is done, there is nothing to put in order: Ctrl-C just ends it.
+    While modules are loaded, and again after the command has ended, nothing has to be saved: Ctrl-C ends the process.
     """
     _open_closed_streams()
-    usual = signal.getsignal(signal.SIGINT)
-    heeded = usual is not signal.SIG_IGN  # a shell's background job: its terminal's Ctrl-C is not meant for it
-    if heeded:
+    previous = signal.getsignal(signal.SIGINT)
+    is_handled = previous is not signal.SIG_IGN  # else a background job of a shell: Ctrl-C is not meant for it
+    if is_handled:
         signal.signal(signal.SIGINT, _leave)
     from sweep.cli import main as app
     from sweep.cli import parser as line  # noqa: F401  the parser too, which is most of it
 
-    if heeded:
-        signal.signal(signal.SIGINT, usual)
+    if is_handled:
+        signal.signal(signal.SIGINT, previous)
     code = app.run_cli(sys.argv[1:])
-    if heeded:
+    if is_handled:
         signal.signal(signal.SIGINT, _leave)
     sys.exit(code)
 
 
 def _open_closed_streams() -> None:
-    """Open what the caller closed (>&-), before a file of ours gets its number: what is printed goes nowhere."""
+    """Open streams that the caller closed (>&-) on the null device, before another file gets their numbers."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -22,7 +22,7 @@
     └── RecordError                  4  the results folder could not be written or read
         ├── DiskFullError            4
         ├── FolderInUseError         4  another process writes there
-        └── CorruptRecordError       4  what is on disk is not what was written
+        └── CorruptRecordError       4  a file or a row was changed after it was written
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class FolderInUseError(RecordError):
 
 
 class CorruptRecordError(RecordError):
-    """What is on disk is not what was written."""
+    """A file or a row of the record was changed after it was written."""
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:

@@ -20,14 +20,7 @@ from sweep.sandbox.graph_expansion import initial_session
 from sweep.sandbox.graph_schemas import GraphTemplate, ImageField, NodeTypes, read_graph
 from sweep.sandbox.requests import RefusedError, collect_faults, read_member, read_value, refuse_value
 
-
-class VideoField(BaseModel):
-    """A video by its name."""
-
-    video_name: str
-
-
-_Scalar = StrictStr | float | int | ImageField | VideoField
+_Scalar = StrictStr | float | int | ImageField
 
 
 class Datum(BaseModel):

@@ -105,21 +105,14 @@ class FaultDice:
     """Decides by dice which faults one server commits; `committed` counts them by name."""
 
     def __init__(self, faults: FaultInjection, seed: int) -> None:
-        self._faults = faults
         self.committed: Counter[str] = Counter()
         self._seed = seed
         self._chances: Counter[tuple[object, ...]] = Counter()
-        self._requests = 0
-        self._http = 0
+        self.inject(faults)
 
-    @property
-    def faults(self) -> FaultInjection:
-        """Get the faults that are injected; new ones begin to count requests anew."""
-        return self._faults
-
-    @faults.setter
-    def faults(self, faults: FaultInjection) -> None:
-        self._faults = faults
+    def inject(self, faults: FaultInjection) -> None:
+        """Commit these faults from now on, and count requests anew."""
+        self.faults = faults
         self._requests = self._http = 0
 
     def happens(self, name: str, *about: object) -> bool:

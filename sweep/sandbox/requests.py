@@ -139,9 +139,23 @@ async def body_of(request: web.Request) -> Any:
         raise RefusedError(400, "There was an error parsing the body") from error
 
 
-def read_page(request: web.Request, **defaults: int) -> list[int]:
-    """Read the whole numbers of a query that choose a page of a list. Raises RefusedError with 422."""
+def _read_numbers(request: web.Request, **defaults: int) -> list[int]:
+    """Read whole numbers of a query. Raises RefusedError with 422."""
     return [read_value(int, request.query.get(name, default), "query", name) for name, default in defaults.items()]
+
+
+def cut_window(request: web.Request, items: Sequence[Any]) -> dict[str, Any]:
+    """Answer with the items from `offset` on, at most `limit`, as the request asks."""
+    offset, limit = _read_numbers(request, offset=0, limit=10)
+    return {"limit": limit, "offset": offset, "total": len(items), "items": items[offset : offset + limit]}
+
+
+def cut_page(request: web.Request, items: Sequence[Any]) -> dict[str, Any]:
+    """Answer with the items of one `page` of `per_page` items, as the request asks."""
+    page, size = _read_numbers(request, page=0, per_page=10)
+    found = items[page * size : (page + 1) * size]
+    pages = -(-len(items) // max(size, 1))
+    return {"page": page, "pages": pages, "per_page": size, "total": len(items), "items": found}
 
 
 TOKEN_SECONDS = 86_400.0  # a token lasts, as InvokeAI's do without remember_me

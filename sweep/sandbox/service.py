@@ -93,7 +93,7 @@ class Sandbox:
 
     @faults.setter
     def faults(self, faults: FaultInjection) -> None:
-        self.dice.faults = faults
+        self.dice.inject(faults)
 
     def stats(self) -> dict[str, Any]:
         """Return all counters, as /sandbox/stats answers them."""

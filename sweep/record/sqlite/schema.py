@@ -93,7 +93,7 @@ CREATE TABLE IF NOT EXISTS experiments (run INTEGER PRIMARY KEY, facts TEXT NOT 
 
 
 class BrokenSealError(Exception):
-    """A row is not what was written; the message says which. Leaves this layer as CorruptRecordError."""
+    """A row was changed after it was written; the message says which. Callers get a CorruptRecordError."""
 
 
 def seal(*values: object) -> int:

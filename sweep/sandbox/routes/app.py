@@ -28,7 +28,7 @@ from sweep.sandbox.requests import (
     RefusedError,
     bearer,
     body_of,
-    read_page,
+    cut_page,
     read_required,
     refuse,
     refuse_choice,
@@ -199,11 +199,8 @@ async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
 
 def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
     """List the workflow library, which a sandbox keeps in memory only."""
-    kept = list(sandbox.workflows.values())
-    page, size = read_page(request, page=0, per_page=10)
-    items = [{key: value for key, value in record.items() if key != "workflow"} for record in kept]
-    found = items[page * size : (page + 1) * size]
-    return {"page": page, "pages": -(-len(kept) // max(size, 1)), "per_page": size, "total": len(kept), "items": found}
+    kept = sandbox.workflows.values()
+    return cut_page(request, [{key: record[key] for key in record if key != "workflow"} for record in kept])
 
 
 async def _create_workflow(sandbox: Sandbox, request: web.Request) -> Any:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from sweep.sandbox.requests import (
     RefusedError,
-    read_page,
+    cut_window,
     read_required,
     refuse,
     refuse_choice,
@@ -62,10 +62,8 @@ def _list_names(sandbox: Sandbox, request: web.Request) -> list[str]:
 
 
 def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
-    names = _list_names(sandbox, request)
-    offset, limit = read_page(request, offset=0, limit=10)
-    items = [sandbox.images.dto(name) for name in names[offset : offset + limit]]
-    return {"limit": limit, "offset": offset, "total": len(names), "items": items}
+    found = cut_window(request, _list_names(sandbox, request))
+    return {**found, "items": [sandbox.images.dto(name) for name in found["items"]]}
 
 
 def _list_image_names(sandbox: Sandbox, request: web.Request) -> Any:
@@ -105,10 +103,7 @@ async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
 
 def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
     found = [_describe_board(sandbox, board_id) for board_id in sandbox.images.boards]
-    if _is_true(request.query.get("all", "")):
-        return found
-    offset, limit = read_page(request, offset=0, limit=10)
-    return {"limit": limit, "offset": offset, "total": len(found), "items": found[offset : offset + limit]}
+    return found if _is_true(request.query.get("all", "")) else cut_window(request, found)
 
 
 def _describe_board(sandbox: Sandbox, board_id: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sweep.sandbox.graph_schemas import GraphTemplate, read_graph
 from sweep.sandbox.item_queue import Batch, Frame, QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.requests import RefusedError, body_of, read_page, refuse_value, route
+from sweep.sandbox.requests import RefusedError, body_of, cut_page, refuse_value, route
 from sweep.sandbox.service import Sandbox
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
@@ -93,10 +93,7 @@ async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
 
 
 def _list_sessions(sandbox: Sandbox, request: web.Request) -> Any:
-    page, size = read_page(request, page=0, per_page=10)
-    every = [session.to_api(sandbox) for session in sandbox.sessions.values()]
-    found = every[page * size : (page + 1) * size]
-    return {"items": found, "page": page, "pages": -(-len(every) // size), "per_page": size, "total": len(every)}
+    return cut_page(request, [session.to_api(sandbox) for session in sandbox.sessions.values()])
 
 
 def _find_session(sandbox: Sandbox, session_id: str) -> Session:
