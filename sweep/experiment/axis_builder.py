@@ -7,8 +7,6 @@ import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from glob import glob
-from pathlib import Path
 from typing import Any, Final, cast
 
 from sweep.experiment import file_schema
@@ -38,6 +36,7 @@ from sweep.experiment.value_files import (
     ValueReader,
     count_seeds,
     expand_prompts,
+    find_files,
     parse_column,
     read_columns,
     read_lines,
@@ -248,20 +247,6 @@ def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
     """Make one level an image, in the order given; the value is its path as shown."""
     levels = [draft.make_level(shown, {"image": shown}, "images") for shown in paths]
     return Axis(draft.name, "image", MadeLevels(draft.targets, tuple(levels)))
-
-
-def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Find files that match, each once, sorted by name within a pattern, written relative to `folder` with "/". Raises
-    SourceError where a pattern matches nothing.
-    """
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
-        hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
-        if not hits:
-            raise SourceError(f"no file matches {pattern}")
-        found |= dict.fromkeys(hits)
-    return list(found)
 
 
 def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -198,6 +199,22 @@ MAX_COUNT: Final = 10_000  # images of one row of a table
 
 class SourceError(ValueError):
     """A file of values is wrong. The text is the end of a sentence that begins with the place that names the file."""
+
+
+def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
+    """Find the files that match, each once, sorted by name within a pattern, written relative to `folder` with "/".
+
+    Raises:
+        SourceError: A pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
+        hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
+        if not hits:
+            raise SourceError(f"no file matches {pattern}")
+        found |= dict.fromkeys(hits)
+    return list(found)
 
 
 def read_text_file(path: Path, shown: str) -> str:

@@ -395,16 +395,7 @@ class _Planner:
             return None
         written = {address for rule in moved for address in rule.write(example.levels)}
         graph = self._fit_models(graph, written, example.main, notes)
-        notes += [
-            f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
-            for node in pruned(graph, outputs).nodes.values()
-            if node.type in self.dialect.random_nodes
-        ]
-        notes += [
-            f"{address} is {image}, an image of the server; inputs.image names a file instead."
-            for address, image in list_own_images(graph, self.dialect)
-            if address not in written
-        ]
+        notes += self._note_nodes(graph, outputs, written)
         notes += note_strengths(graph, roles, self.uses, self.dialect)
         graph = self.dialect.finish(graph, outputs)
         return BoundGraph(
@@ -421,6 +412,15 @@ class _Planner:
             recall=self.dialect.make_recall(graph, self.schemas, _list_fields(roles)),
             notes=tuple(readable(whole, note) for note in notes),
         )
+
+    def _note_nodes(self, graph: Graph, outputs: tuple[str, ...], written: Collection[Address]) -> Iterator[str]:
+        """Note nodes that give another value at each render, and images that only the server has."""
+        for node in pruned(graph, outputs).nodes.values():
+            if node.type in self.dialect.random_nodes:
+                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
+        for address, image in list_own_images(graph, self.dialect):
+            if address not in written:
+                yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
 
     def _cut(self, graph: Graph, outputs: tuple[str, ...], slots: Sequence[Slot], notes: list[str]) -> Graph:
         """Remove the edges that would win over fields that are set, and all that does not lead to the outputs.

@@ -48,9 +48,10 @@ def compose(prompt: str, variation: str) -> str:
 _CONTROL_PARTS: Final = ("model", "image", "weight", "begin", "end")  # of an entry of controls
 _LATENT: Final = 8  # pixels a side of a latent: sizes are multiples of it in every family, of more in some
 _RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it makes an image another size
-_GROUPED: Final = frozenset(
-    {"prompt", "variation", "width", "height", "lora", "lora_weight", "controls", *CONTROL_ROLES, "vae", "board"}
-)
+_PROMPTS: Final = ("prompt", "variation")
+_LORAS: Final = ("lora", "lora_weight")
+_CONTROLS: Final = ("controls", *CONTROL_ROLES)
+_GROUPED: Final = frozenset({*_PROMPTS, *_LORAS, *_CONTROLS, "width", "height", "vae", "board"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,20 @@ class RuleBuilder:
 
     def rules(self) -> list[FieldRule]:
         """Build the rules for everything that is set. What cannot be set becomes a problem."""
-        plain = [rule for target in self._uses if target not in _GROUPED for rule in self._build_plain(target)]
+        used = list(self._uses)
+        plain = [rule for target in used if target not in _GROUPED for rule in self._build_plain(target)]
         taken = {slot.address for rule in plain for slot in rule.slots}
         self._single.update(slot.address for rule in plain if parse_numbered(rule.targets[0]) for slot in rule.slots)
-        found = [
-            *self._build_prompt(),
-            *plain,
-            *self._build_size(taken),
-            *self._build_loras(),
-            *self._build_controls(),
-            *self._build_vae(),
-            *self._build_board(),
-        ]
+        prompt = self._build_prompt() if any(target in used for target in _PROMPTS) else ()
+        found = [*prompt, *plain, *self._build_size(taken)]
+        if loras := [target for target in _LORAS if target in used]:
+            found += self._build_loras(loras)
+        if controls := [target for target in _CONTROLS if target in used]:
+            found += self._build_controls(controls)
+        if "vae" in used:
+            found += self._build_vae()
+        if "board" in used:
+            found += self._build_board()
         self._refuse_conflicts(found)
         return found
 
@@ -102,8 +105,6 @@ class RuleBuilder:
         return next((calls[kind] for kind in types if kind in calls), ())
 
     def _build_prompt(self) -> Iterator[FieldRule]:
-        if "prompt" not in self._uses and "variation" not in self._uses:
-            return
         slots = self.resolver.resolve("prompt", "prompt" if "prompt" in self._uses else "variation")
         if not slots:
             return
@@ -121,7 +122,7 @@ class RuleBuilder:
 
         yield FieldRule(
             self._uses,
-            ("prompt", "variation"),
+            _PROMPTS,
             slots,
             write,
             defaults={"prompt": original},
@@ -186,15 +187,14 @@ class RuleBuilder:
         kinds = [node.type.lower() for node in self.resolver.graph.nodes.values()]
         return self.resolver.is_template or not any(word in kind for kind in kinds for word in _RESIZING)
 
-    def _build_loras(self) -> Iterator[FieldRule]:
+    def _build_loras(self, used: Sequence[str]) -> Iterator[FieldRule]:
         """Build the rule for a stack of LoRAs, the first of it in the node nearest the model.
 
         Nodes that are left over weigh nothing. Those that name no weight themselves take `lora_weight`.
         """
-        used = [target for target in ("lora", "lora_weight") if target in self._uses]
-        nodes = self.resolver.resolve_all("lora", "lora") if used else ()
+        nodes = self.resolver.resolve_all("lora", "lora")
         if not nodes:
-            if used and not (self.resolver.is_template and "lora" in used):
+            if not (self.resolver.is_template and "lora" in used):
                 self.resolver.report_missing(used[0])
             return
         weighted = self.resolver.resolve_all("lora_weight", "lora_weight") if "lora_weight" in used else ()
@@ -222,7 +222,7 @@ class RuleBuilder:
             return written
 
         slots = _merge_slots(common, *(slots for place in places for slots in place))
-        yield FieldRule(self._uses, ("lora", "lora_weight"), slots, write, shown=_join_addresses(slots))
+        yield FieldRule(self._uses, _LORAS, slots, write, shown=_join_addresses(slots))
 
     def _find_lora_slots(self, place: int, lora: Slot, by: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
         """Find the field of a LoRA's name (none where its number or address sets it) and those of its own weight."""
@@ -234,11 +234,8 @@ class RuleBuilder:
             weights = [self.resolver.resolve_field(address, by) for address in addresses]
         return self._skip_single([lora]), self._skip_single(weights)
 
-    def _build_controls(self) -> Iterator[FieldRule]:
+    def _build_controls(self, used: Sequence[str]) -> Iterator[FieldRule]:
         """Build the rule for a list of ControlNets, and by role for what is set of all of them."""
-        used = [target for target in ("controls", *CONTROL_ROLES) if target in self._uses]
-        if not used:
-            return
         nodes = self.resolver.schemas.dialect.find_controls(self.resolver.graph, self.resolver.schemas)
         if not nodes:
             if not (self.resolver.is_template and "controls" in used):
@@ -258,7 +255,7 @@ class RuleBuilder:
             return {slot.address: self.resolver.encode(slot, setting) for slot, setting in given if setting is not None}
 
         slots = _merge_slots(*common.values(), *(parts.values() for parts in places))
-        yield FieldRule(self._uses, ("controls", *CONTROL_ROLES), slots, write, shown=_join_addresses(slots))
+        yield FieldRule(self._uses, _CONTROLS, slots, write, shown=_join_addresses(slots))
 
     def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
         """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""
@@ -278,8 +275,6 @@ class RuleBuilder:
         return tuple(slot for slot in slots if slot.address not in self._single)
 
     def _build_vae(self) -> Iterator[FieldRule]:
-        if "vae" not in self._uses:
-            return
         fields = list_model_fields(self.resolver.graph, self.resolver.schemas)
         slots = [self.resolver.make_slot(Target(address), "vae") for address, types in fields if "vae" in types]
         if slots:
@@ -288,19 +283,20 @@ class RuleBuilder:
             self.resolver.report_missing("vae")
 
     def _build_board(self) -> Iterator[FieldRule]:
-        if "board" in self._uses:
-            nodes = [node for node in self.outputs if "board" in self.resolver.fields_of(node)]
-            slots = [self.resolver.make_slot(Target(Address(node, "board")), "board") for node in nodes]
-            if slots:
-                yield self.resolver.make_value_rule("board", slots)
+        nodes = [node for node in self.outputs if "board" in self.resolver.fields_of(node)]
+        slots = [self.resolver.make_slot(Target(Address(node, "board")), "board") for node in nodes]
+        if slots:
+            yield self.resolver.make_value_rule("board", slots)
 
     def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
         """Refuse two settings that write one field, and two axes of one target, unless they replace words in it."""
         problems = self.resolver.problems
         owners: dict[Address, str] = {}
         for slot in (slot for rule in found for slot in rule.slots):
-            place = self._uses.locate(slot.target)
-            other = owners.setdefault(slot.address, place)
+            first = owners.setdefault(slot.address, slot.target)
+            if first == slot.target:
+                continue
+            other, place = self._uses.locate(first), self._uses.locate(slot.target)
             if other != place:
                 problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
         for target, axes in self._uses.axes.items():
