@@ -35,8 +35,9 @@ from .results_folder import (
     write_tables,
 )
 from .results_table import RATINGS_JSON, Marginal, Mean, Where, failures, marginals, name_image, sum_up
-from .sqlite.journal import OpenPoint, RunRecord, SqliteJournal
+from .sqlite.journal import SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
+from .sqlite.statements import OpenPoint, RunRecord
 
 __all__ = [
     "CSV",

@@ -13,7 +13,7 @@ method that writes returns after the write is durable; many callers at once shar
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Protocol, Self, TypeAlias
@@ -242,7 +242,7 @@ class Journal(Protocol):
         """Return hex that tells this folder's work from everybody else's on a shared server; its first run makes it."""
         ...
 
-    async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
+    async def rebase(self, points: Iterable[JournalPoint]) -> None:
         """Note that these keys, already on record, belong to the current definition, at these indices and values.
 
         What a point leaves out (prompt, model, source) stays as it is on record: a key decides it.

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sweep.record.sqlite.journal import metric_names
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,
     BrokenSealError,
@@ -26,6 +25,7 @@ from sweep.record.sqlite.schema import (
     sealing,
     telling,
 )
+from sweep.record.sqlite.statements import metric_names
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 

@@ -33,9 +33,9 @@ from sweep.record.results_table import (
     write_text_file,
     write_xlsx_file,
 )
-from sweep.record.sqlite import journal as queries
-from sweep.record.sqlite.journal import AttemptRecord, OpenPoint, RunRecord
+from sweep.record.sqlite import statements as queries
 from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, has_table, reading, sealing
+from sweep.record.sqlite.statements import AttemptRecord, OpenPoint, RunRecord
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:

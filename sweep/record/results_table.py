@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, TypeVa
 from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.atomic_files import replace_atomically
 from sweep.record.base import ExperimentFacts
-from sweep.record.sqlite import journal as queries
+from sweep.record.sqlite import statements as queries
 from sweep.record.sqlite.schema import BrokenSealError, sealing
 from sweep.text import format_value
 from sweep.types import Scalar

@@ -265,11 +265,7 @@ async def an_edited_definition_keeps_what_it_shares(open_again: OpenAgain) -> No
         assert (await journal.counts()).former == 3
         assert await _states(journal, points) == ["completed"] * 3
         await journal.rebase([replace(points[2], index=0)])
-
-        async def later() -> AsyncIterator[JournalPoint]:
-            yield replace(points[1], index=5)
-
-        await journal.rebase(later())
+        await journal.rebase(replace(point, index=5) for point in points[1:2])
         assert list(await journal.indices("completed")) == [0, 5]
         counts = await journal.counts()
         assert (counts.completed, counts.former) == (2, 1)

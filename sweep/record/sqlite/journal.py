@@ -1,316 +1,223 @@
-"""The journal as a SQLite file: opens it, and reads what is on record."""
+"""The journal as a SQLite file: opens it, answers from one connection and writes through one thread, in group commits.
+
+An operation once queued is carried out whatever becomes of the task that waits for it: a cancelled caller never halves
+a write. After an error of the disk or of SQLite itself, every later operation is refused with that error, because what
+is in the file is then unknown.
+
+Operations that nobody's next request waits for linger a moment, so that they share the commit of one that is urgent:
+a variation then costs one commit, not four.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
+import queue
 import random
 import sqlite3
+import threading
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
 from sweep.record.atomic_files import Checkpoint, no_checkpoint
-from sweep.record.base import (
-    Counts,
-    ExperimentFacts,
-    Failure,
-    Intent,
-    JournalPoint,
-    JournalState,
-    KeyStatus,
-    Rendering,
-    RunFacts,
-    Times,
-)
-from sweep.record.sqlite import writer as operations
+from sweep.record.base import Counts, Failure, Intent, JournalPoint, JournalState, KeyStatus, Rendering, RunFacts, Times
+from sweep.record.sqlite import statements
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,
     RUN_CACHE,
-    BrokenSealError,
     connect_reader,
     connect_writer,
-    has_table,
-    sealing,
+    corrupt,
+    record_error,
     telling,
 )
-from sweep.record.sqlite.writer import OPEN, OUTCOMES, Writer, moment
-from sweep.types import Scalar
-
-# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
-
-
-_CURRENT = "(SELECT definition FROM runs ORDER BY number DESC LIMIT 1)"
-_COUNTED = (*OUTCOMES, *OPEN)
-_NUMBERS = "SELECT definition, {} FROM points GROUP BY definition".format(
-    ", ".join(f"count(*) FILTER (WHERE state = '{state}')" for state in _COUNTED)
-)
-"""Grouped by what the index is sorted by, in one pass: by state as well, all rows would be sorted first."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRecord:
-    """One run of the folder. `ended_at` and `ending` are None while it is going on, or where it was killed."""
-
-    number: int
-    facts: RunFacts
-    begun_at: datetime
-    ended_at: datetime | None
-    ending: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
-    """One attempt at a variation, ended or not. `error` names class and reason."""
-
-    number: int
-    run: int
-    server: str
-    batch_id: str
-    item_id: str | None
-    state: str
-    begun_at: datetime
-    ended_at: datetime | None
-    error: str | None
-
-
-def read_fingerprint(db: sqlite3.Connection) -> str | None:
-    row = db.execute("SELECT fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
-    return row[0] if row else None
-
-
-def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
-    slots = ", ".join("?" * len(states))
-    rows = db.execute(
-        f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx", tuple(states)
-    )
-    return array("q", [index for (index,) in rows])
-
-
-def keys(db: sqlite3.Connection, states: Sequence[JournalState]) -> list[str]:
-    slots = ", ".join("?" * len(states))
-    rows = db.execute(
-        f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})", tuple(states)
-    )
-    return [key for (key,) in rows]
-
-
-def identity(db: sqlite3.Connection) -> str:
-    row = db.execute("SELECT begun_at, fingerprint FROM runs ORDER BY number LIMIT 1").fetchone()
-    if row is None:
-        raise RecordError("No run has begun in this folder.")
-    return hashlib.blake2b(f"{row[0]} {row[1]}".encode(), digest_size=8).hexdigest()
-
-
-def read_key_status(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
-    found = {}
-    for key in keys:
-        row = db.execute("SELECT state, attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
-        if row:
-            found[key] = KeyStatus(state=None if row[0] == "pending" else row[0], attempts=row[1])
-    return found
-
-
-def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
-    rows = db.execute(
-        "SELECT batch_id FROM attempts WHERE kind = ? AND url = ? GROUP BY batch_id ORDER BY max(id) DESC LIMIT 1000",
-        (kind, url),
-    )
-    return [batch for (batch,) in rows]
-
-
-def open_intents(db: sqlite3.Connection) -> list[Intent]:
-    rows = db.execute(
-        "SELECT key, number, server, url, batch_id, item_id, outputs, state,"
-        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT}),"
-        " (SELECT ending = 'cancelled' FROM runs WHERE number = attempts.run)"
-        " FROM attempts WHERE ended_at IS NULL ORDER BY id"
-    )
-    return [
-        Intent(
-            key=key,
-            number=number,
-            server=server,
-            url=url,
-            batch_id=batch_id,
-            item_id=item_id,
-            outputs=tuple(json.loads(outputs)),
-            state=state,
-            index=index,
-            is_cancel_requested=bool(cancelled),
-        )
-        for key, number, server, url, batch_id, item_id, outputs, state, index, cancelled in rows
-    ]
-
-
-def uploads(db: sqlite3.Connection, url: str) -> dict[str, str]:
-    return dict(db.execute("SELECT sha256, name FROM uploads WHERE url = ?", (url,)).fetchall())
-
-
-def counts(db: sqlite3.Connection) -> Counts:
-    last = db.execute(
-        f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"
-    ).fetchone()
-    if last is None:
-        return Counts()
-    points, axes, definition, whole = last
-    _believe(whole, "the last run")
-    current: dict[str, int] = {}
-    former = 0
-    for of, *numbers in db.execute(_NUMBERS):
-        found = dict(zip(_COUNTED, numbers, strict=True))
-        if of == definition:
-            current = found
-        else:
-            former += sum(found[state] for state in OUTCOMES)
-    return Counts(
-        points=points,
-        completed=current.get("completed", 0),
-        failed=current.get("failed", 0),
-        cancelled=current.get("cancelled", 0),
-        open=sum(current.get(state, 0) for state in OPEN),
-        former=former,
-        axes=_axes(axes),
-    )
-
-
-def runs(db: sqlite3.Connection) -> list[RunRecord]:
-    """List the runs, oldest first."""
-    rows = db.execute(
-        "SELECT number, fingerprint, experiment, axes, points, servers, command, sweep_version, begun_at, ended_at,"
-        f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
-    )
-    return [_run(row) for row in rows]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenPoint:
-    """A point of the current definition without an outcome: at a server, or waiting for its next attempt."""
-
-    key: str
-    index: int
-    values: Mapping[str, Scalar]
-    state: str  # pending: between two attempts; intended, submitted, rendered: at a server
-    attempts: int
-
-
-def open_points(db: sqlite3.Connection) -> list[OpenPoint]:
-    """Read the points that are begun and have no outcome yet, by index."""
-    slots = ", ".join("?" * len(OPEN))
-    rows = db.execute(
-        f"SELECT key, idx, axis_values, state, attempts FROM points WHERE definition = {_CURRENT}"
-        f" AND (state IN ({slots}) OR state = 'pending' AND attempts > 0) ORDER BY idx",
-        tuple(OPEN),
-    )
-    return [
-        OpenPoint(key=key, index=index, values=json.loads(values), state=state, attempts=attempts)
-        for key, index, values, state, attempts in rows
-    ]
-
-
-def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:
-    """Return the facts of the experiment as last run; empty before the first run."""
-    last = runs(db)[-1:]
-    if not last:
-        return ExperimentFacts()
-    row = None
-    if has_table(db, "experiments"):
-        query = f"SELECT facts, seal = {sealing('experiments')} FROM experiments WHERE run = ?"
-        row = db.execute(query, (last[0].number,)).fetchone()
-    if row is None:
-        return ExperimentFacts.from_yaml(last[0].facts.experiment, last[0].facts.axes)
-    _believe(row[1], f"the experiment of run {last[0].number}")
-    return ExperimentFacts.from_json(row[0])
-
-
-def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:
-    """Yield (definition, its axes), the current one first."""
-    rows = db.execute(
-        f"SELECT definition, axes, min(seal = {sealing('runs')}) FROM runs GROUP BY definition ORDER BY definition DESC"
-    )
-    for definition, axes, whole in rows:
-        _believe(whole, f"definition {definition}")
-        yield definition, _axes(axes)
-
-
-def metric_names(db: sqlite3.Connection) -> list[str]:
-    """Return the name of every metric that was ever put, sorted."""
-    names = []
-    for name, whole in db.execute(f"SELECT name, seal = {sealing('metric_names')} FROM metric_names ORDER BY name"):
-        _believe(whole, f"the name of metric {name}")
-        names.append(name)
-    return names
-
-
-def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
-    """List every attempt at `key`, oldest first, those before a reopening too."""
-    rows = db.execute(
-        "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind, message FROM attempts"
-        " WHERE key = ? ORDER BY id",
-        (key,),
-    )
-    return [
-        AttemptRecord(
-            number=number,
-            run=run,
-            server=server,
-            batch_id=batch_id,
-            item_id=item_id,
-            state=state,
-            begun_at=_known(moment(begun)),
-            ended_at=moment(ended),
-            error=None if kind is None else f"{kind}: {message}",
-        )
-        for number, run, server, batch_id, item_id, state, begun, ended, kind, message in rows
-    ]
-
-
-def _run(row: tuple[object, ...]) -> RunRecord:
-    number, fingerprint_, experiment, axes, points, servers, command, version, begun, ended, ending, whole = row
-    _believe(whole, f"run {number}")
-    return RunRecord(
-        number=int(str(number)),
-        facts=RunFacts(
-            experiment=str(experiment),
-            fingerprint=str(fingerprint_),
-            axes=_axes(str(axes)),
-            points=int(str(points)),
-            servers=tuple(json.loads(str(servers))),
-            command=str(command),
-            sweep_version=str(version),
-        ),
-        begun_at=_known(moment(int(str(begun)))),
-        ended_at=None if ended is None else moment(int(str(ended))),
-        ending=None if ending is None else str(ending),
-    )
-
-
-def _believe(whole: object, what: str) -> None:
-    if not whole:
-        raise BrokenSealError(f"{what} is not as it was written")
-
-
-def _axes(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((str(name), str(kind)) for name, kind in json.loads(text))
-
-
-def _known(at: datetime | None) -> datetime:
-    assert at is not None
-    return at
-
 
 _T = TypeVar("_T")
-_CHUNK = 500  # points a commit when very many are written at once
+_P = ParamSpec("_P")
+_MOST_AT_ONCE = 512  # operations in one commit
+_ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
+_LINGERING = frozenset({"submitted", "rendered", "complete"})  # nobody's next request waits for them
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    name: str
+    apply: Callable[[sqlite3.Connection], Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+class Writer:
+    """Owns `db` from now on. `commits` counts the transactions committed so far."""
+
+    def __init__(self, db: sqlite3.Connection, place: Path, checkpoint: Checkpoint, linger: float = 0.0) -> None:
+        self._db = db
+        self._place = place
+        self._checkpoint = checkpoint
+        self._linger = linger
+        self._lingering: list[_Operation] = []
+        self._queue: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
+        self._broken: RecordError | None = None
+        self._closed = False
+        self.commits = 0
+        self._thread = threading.Thread(target=self._serve, name="sweep-journal", daemon=True)
+        self._thread.start()
+
+    async def do(self, name: str, apply: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run `apply` inside a transaction and return its result once that is durable.
+
+        A RecordError raised by `apply` undoes this operation alone and is raised here. One that is not urgent waits
+        up to `linger` seconds for others to share the commit with; it never changes places with them.
+        """
+        if self._closed:
+            raise RecordError(f"{self._place} has been closed.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_T] = loop.create_future()
+        self._lingering.append(_Operation(name, apply, future, loop))
+        if name not in _LINGERING or not self._linger:
+            self._flush()
+        elif len(self._lingering) == 1:
+            loop.call_later(self._linger, self._flush)
+        return await future
+
+    def _flush(self) -> None:
+        """Give the thread what lingers; it is not woken before, which costs more than the operation."""
+        if self._lingering:
+            self._queue.put(self._lingering)
+            self._lingering = []
+
+    async def aclose(self) -> None:
+        """Carry out what is queued, then close the file. May be called again."""
+        if not self._closed:
+            self._closed = True
+            self._flush()
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        open_ = True
+        while open_:
+            batch, open_ = self._take()
+            if batch:
+                _answer(batch, self._results(batch))
+        self._db.close()
+
+    def _take(self) -> tuple[list[_Operation], bool]:
+        """Return the next operations, and whether more may come."""
+        batch: list[_Operation] = []
+        item = self._queue.get()
+        while item is not None:
+            batch += item
+            if len(batch) >= _MOST_AT_ONCE:
+                return batch, True
+            try:
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False
+
+    def _results(self, batch: list[_Operation]) -> list[Any]:
+        """Return one result an operation; an exception where it failed."""
+        if self._broken is None:
+            try:
+                return self._commit(batch)
+            except sqlite3.Error as error:
+                self._broken = record_error(error, self._place)
+            except Exception as error:  # noqa: BLE001  a thread that ended would leave its callers waiting for ever
+                self._broken = RecordError(f"{self._place} could not be written ({error!r}).")
+            self._roll_back()
+        broken = self._broken
+        return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
+
+    def _commit(self, batch: list[_Operation]) -> list[Any]:
+        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each.
+
+        An operation by itself has none: SQLite would copy every page it changes, all of a large journal for an edited
+        definition.
+        """
+        self._db.execute("BEGIN IMMEDIATE")
+        if len(batch) == 1:
+            results = [self._apply(batch[0], "ROLLBACK", "BEGIN IMMEDIATE")]
+        else:
+            results = self._apply_unguarded(batch) or [self._apply_guarded(operation) for operation in batch]
+        for operation in batch:
+            self._checkpoint(f"{operation.name}.before-commit")
+        self._db.execute("COMMIT")
+        self.commits += 1
+        for operation in batch:
+            self._checkpoint(f"{operation.name}.after-commit")
+        return results
+
+    def _apply_unguarded(self, batch: list[_Operation]) -> list[Any] | None:
+        """Return the results, or None where one was refused, and none carried out: a savepoint costs two statements."""
+        if any(operation.name in _ONCE for operation in batch):
+            return None
+        try:
+            return [operation.apply(self._db) for operation in batch]
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._db.execute("ROLLBACK")
+            self._db.execute("BEGIN IMMEDIATE")
+            return None
+
+    def _apply_guarded(self, operation: _Operation) -> Any:
+        self._db.execute("SAVEPOINT operation")
+        result = self._apply(operation, "ROLLBACK TO operation")
+        self._db.execute("RELEASE operation")
+        return result
+
+    def _apply(self, operation: _Operation, *undo: str) -> Any:
+        """Return the result of the operation, or the error it is refused with, undone by these statements."""
+        try:
+            return operation.apply(self._db)
+        except sqlite3.IntegrityError as error:
+            refusal: Exception = record_error(error, self._place)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  handed to the caller: the thread serves the others
+            damaged = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+            refusal = corrupt(self._place, str(error)) if damaged else error
+        for statement in undo:
+            self._db.execute(statement)
+        return refusal
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._broken = record_error(error, self._place)
+
+
+def _answer(batch: list[_Operation], results: list[Any]) -> None:
+    """Tell the callers, all of one loop at once; a loop that was closed meanwhile has nobody left to tell."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for operation, result in zip(batch, results, strict=True):
+        loops.setdefault(operation.loop, []).append((operation.future, result))
+    for loop, answers in loops.items():
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(_settle, answers)
+
+
+def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in answers:
+        if future.done():  # its task was cancelled
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
 
 
 def _now() -> datetime:
@@ -382,88 +289,79 @@ class SqliteJournal:
         return self._writer.commits
 
     async def begin_run(self, facts: RunFacts, points: Iterable[JournalPoint] = ()) -> int:
-        write = partial(operations.begin_run, facts=facts, now=self._now(), points=points)
-        return await self._writer.do("begin_run", write)
+        return await self._write("begin_run", statements.begin_run, facts, self._now(), points)
 
     async def end_run(self, run: int, ending: str, points: int | None = None) -> None:
-        ended = partial(operations.end_run, run=run, ending=ending, now=self._now(), points=points)
-        await self._writer.do("end_run", ended)
+        await self._write("end_run", statements.end_run, run, ending, self._now(), points)
 
     async def fingerprint(self) -> str | None:
-        return await self._read(read_fingerprint)
+        return await self._read(statements.read_fingerprint)
 
     async def indices(self, *states: JournalState) -> array[int]:
-        return await self._read(partial(read_indices, states=states))
+        return await self._read(statements.read_indices, states)
 
     async def keys(self, *states: JournalState) -> list[str]:
-        return await self._read(partial(keys, states=states))
+        return await self._read(statements.keys, states)
 
     async def identity(self) -> str:
-        return await self._read(identity)
+        return await self._read(statements.identity)
 
-    async def rebase(self, points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> None:
-        async for chunk in _chunks(points):
-            await self._writer.do("rebase", partial(operations.rebase, points=chunk))
+    async def rebase(self, points: Iterable[JournalPoint]) -> None:
+        await self._write("rebase", statements.rebase, tuple(points))
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        draw = partial(self._draw, axis)
-        return await self._writer.do("seeds", partial(operations.seeds, axis=axis, count=count, draw=draw))
+        return await self._write("seeds", statements.seeds, axis, count, partial(self._draw, axis))
 
     async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
-        return await self._read(partial(read_key_status, keys=keys))
+        return await self._read(statements.read_key_status, keys)
 
     async def ended_with(self, kind: str, url: str) -> list[str]:
-        return await self._read(partial(ended_with, kind=kind, url=url))
+        return await self._read(statements.ended_with, kind, url)
 
     async def intend(self, point: JournalPoint, intent: Intent) -> None:
-        await self._writer.do("intend", partial(operations.intend, point=point, intent=intent, now=self._now()))
+        await self._write("intend", statements.intend, point, intent, self._now())
 
     async def submitted(self, batch_id: str, item_id: str) -> None:
-        write = partial(operations.submitted, batch_id=batch_id, item_id=item_id)
-        await self._writer.do("submitted", write, urgent=False)
+        await self._write("submitted", statements.submitted, batch_id, item_id)
 
     async def rendered(self, key: str, times: Times) -> None:
-        write = partial(operations.write_rendered, key=key, times=times)
-        await self._writer.do("rendered", write, urgent=False)
+        await self._write("rendered", statements.write_rendered, key, times)
 
     async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
-        write = partial(operations.write_completed, key=key, renderings=tuple(renderings), times=times, now=self._now())
-        await self._writer.do("complete", write, urgent=False)
+        await self._write("complete", statements.write_completed, key, tuple(renderings), times, self._now())
 
     async def attempt_failed(self, key: str, failure: Failure) -> None:
-        write = partial(operations.attempt_failed, key=key, failure=failure, now=self._now())
-        await self._writer.do("attempt_failed", write)
+        await self._write("attempt_failed", statements.attempt_failed, key, failure, self._now())
 
     async def withdraw(self, key: str) -> None:
-        await self._writer.do("withdraw", partial(operations.withdraw, key=key))
+        await self._write("withdraw", statements.withdraw, key)
 
     async def fail(self, point: JournalPoint, failure: Failure) -> None:
-        await self._writer.do("fail", partial(operations.fail, point=point, failure=failure, now=self._now()))
+        await self._write("fail", statements.fail, point, failure, self._now())
 
     async def cancel(self, key: str) -> None:
-        await self._writer.do("cancel", partial(operations.write_cancelled, key=key, now=self._now()))
+        await self._write("cancel", statements.write_cancelled, key, self._now())
 
     async def reopen(self, keys: Iterable[str]) -> int:
-        return await self._writer.do("reopen", partial(operations.reopen, keys=tuple(keys)))
+        return await self._write("reopen", statements.reopen, tuple(keys))
 
     async def forget(self, keys: Iterable[str]) -> int:
-        return await self._writer.do("forget", partial(operations.forget, keys=tuple(keys)))
+        return await self._write("forget", statements.forget, tuple(keys))
 
     async def open_intents(self) -> list[Intent]:
-        return await self._read(open_intents)
+        return await self._read(statements.open_intents)
 
     async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
-        write = partial(operations.keep_input, sha256=sha256, path=path, name=name, width=width, height=height)
-        await self._writer.do("keep_input", write)
+        await self._write("keep_input", statements.keep_input, sha256, path, name, width, height)
 
     async def keep_uploads(self, url: str, names: Mapping[str, str]) -> None:
-        await self._writer.do("keep_uploads", partial(operations.keep_uploads, url=url, names=dict(names)))
+        await self._write("keep_uploads", statements.keep_uploads, url, dict(names))
 
     async def uploads(self, url: str) -> dict[str, str]:
-        return await self._read(partial(uploads, url=url))
+        return await self._read(statements.uploads, url)
 
     async def counts(self) -> Counts:
-        return await self._read(counts)
+        return await self._read(statements.counts)
 
     async def require_in_place(self) -> None:
         """Raise RecordError where the file is no longer the one that was opened: what is written to it is lost."""
@@ -476,12 +374,26 @@ class SqliteJournal:
             await run_sync(self._reader.close, limiter=self._reading)
             await self._writer.aclose()
 
-    async def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await run_sync(self._query, query, limiter=self._reading)
+    async def _write(
+        self,
+        name: str,
+        step: Callable[Concatenate[sqlite3.Connection, _P], _T],
+        *arguments: _P.args,
+        **named: _P.kwargs,
+    ) -> _T:
+        return await self._writer.do(name, lambda db: step(db, *arguments, **named))
 
-    def _query(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
-        with telling(self._place):
-            return query(self._reader)
+    async def _read(
+        self,
+        question: Callable[Concatenate[sqlite3.Connection, _P], _T],
+        *arguments: _P.args,
+        **named: _P.kwargs,
+    ) -> _T:
+        def ask() -> _T:
+            with telling(self._place):
+                return question(self._reader, *arguments, **named)
+
+        return await run_sync(ask, limiter=self._reading)
 
 
 def _identity(place: Path) -> tuple[int, int] | None:
@@ -501,20 +413,3 @@ def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3
     except BaseException:
         db.close()
         raise
-
-
-async def _chunks(points: Iterable[JournalPoint] | AsyncIterator[JournalPoint]) -> AsyncIterator[list[JournalPoint]]:
-    if isinstance(points, AsyncIterator):
-        chunk: list[JournalPoint] = []
-        async for point in points:
-            chunk.append(point)
-            if len(chunk) == _CHUNK:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
-        return
-    iterator = iter(points)
-    while several := list(islice(iterator, _CHUNK)):
-        yield several
-        await asyncio.sleep(0)  # where the points are computed as they are asked for, others get their turn

@@ -1,215 +1,37 @@
-"""Writes to the journal: one thread, group commits, one method for each step of a variation.
+"""The SQL of the journal: each question that is asked of it, and each step of a variation that is written to it.
 
-An operation once queued is carried out whatever becomes of the task that waits for it: a cancelled caller never halves
-a write. After an error of the disk or of SQLite itself, every later operation is refused with that error, because what
-is in the file is then unknown.
-
-Operations that nobody's next request waits for linger a moment, so that they share the commit of one that is urgent:
-a variation then costs one commit, not four.
-
-Each checks that the step is legal before it changes anything, and raises RecordError where it is not.
+A step checks that it is legal before it changes anything, and raises RecordError where it is not.
 """
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 import json
-import queue
 import sqlite3
-import threading
-from collections import Counter
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
 
 from sweep.errors import RecordError
-from sweep.record.atomic_files import Checkpoint
-from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, corrupt, record_error, seal, sealing
-
-_T = TypeVar("_T")
-_MOST_AT_ONCE = 512  # operations in one commit
-_ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
-
-
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    name: str
-    apply: Callable[[sqlite3.Connection], Any]
-    future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
-
-
-class Writer:
-    """Owns `db` from now on. `commits` counts the transactions committed so far."""
-
-    def __init__(self, db: sqlite3.Connection, place: Path, checkpoint: Checkpoint, linger: float = 0.0) -> None:
-        self._db = db
-        self._place = place
-        self._checkpoint = checkpoint
-        self._linger = linger
-        self._lingering: list[_Operation] = []
-        self._queue: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
-        self._broken: RecordError | None = None
-        self._closed = False
-        self.commits = 0
-        self._thread = threading.Thread(target=self._serve, name="sweep-journal", daemon=True)
-        self._thread.start()
-
-    async def do(self, name: str, apply: Callable[[sqlite3.Connection], _T], *, urgent: bool = True) -> _T:
-        """Run `apply` inside a transaction and return its result once that is durable.
-
-        A RecordError raised by `apply` undoes this operation alone and is raised here. One that is not `urgent` waits
-        up to `linger` seconds for others to share the commit with; it never changes places with them.
-        """
-        if self._closed:
-            raise RecordError(f"{self._place} has been closed.")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[_T] = loop.create_future()
-        self._lingering.append(_Operation(name, apply, future, loop))
-        if urgent or not self._linger:
-            self._flush()
-        elif len(self._lingering) == 1:
-            loop.call_later(self._linger, self._flush)
-        return await future
-
-    def _flush(self) -> None:
-        """Give the thread what lingers; it is not woken before, which costs more than the operation."""
-        if self._lingering:
-            self._queue.put(self._lingering)
-            self._lingering = []
-
-    async def aclose(self) -> None:
-        """Carry out what is queued, then close the file. May be called again."""
-        if not self._closed:
-            self._closed = True
-            self._flush()
-            self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-
-    def _serve(self) -> None:
-        open_ = True
-        while open_:
-            batch, open_ = self._take()
-            if batch:
-                _answer(batch, self._results(batch))
-        self._db.close()
-
-    def _take(self) -> tuple[list[_Operation], bool]:
-        """Return the next operations, and whether more may come."""
-        batch: list[_Operation] = []
-        item = self._queue.get()
-        while item is not None:
-            batch += item
-            if len(batch) >= _MOST_AT_ONCE:
-                return batch, True
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, True
-        return batch, False
-
-    def _results(self, batch: list[_Operation]) -> list[Any]:
-        """Return one result an operation; an exception where it failed."""
-        if self._broken is None:
-            try:
-                return self._commit(batch)
-            except sqlite3.Error as error:
-                self._broken = record_error(error, self._place)
-            except Exception as error:  # noqa: BLE001  a thread that ended would leave its callers waiting for ever
-                self._broken = RecordError(f"{self._place} could not be written ({error!r}).")
-            self._roll_back()
-        broken = self._broken
-        return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
-
-    def _commit(self, batch: list[_Operation]) -> list[Any]:
-        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each.
-
-        An operation by itself has none: SQLite would copy every page it changes, all of a large journal for an edited
-        definition.
-        """
-        self._db.execute("BEGIN IMMEDIATE")
-        if len(batch) == 1:
-            results = [self._apply(batch[0], "ROLLBACK", "BEGIN IMMEDIATE")]
-        else:
-            results = self._apply_unguarded(batch) or [self._apply_guarded(operation) for operation in batch]
-        for operation in batch:
-            self._checkpoint(f"{operation.name}.before-commit")
-        self._db.execute("COMMIT")
-        self.commits += 1
-        for operation in batch:
-            self._checkpoint(f"{operation.name}.after-commit")
-        return results
-
-    def _apply_unguarded(self, batch: list[_Operation]) -> list[Any] | None:
-        """Return the results, or None where one was refused, and none carried out: a savepoint costs two statements."""
-        if any(operation.name in _ONCE for operation in batch):
-            return None
-        try:
-            return [operation.apply(self._db) for operation in batch]
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
-                raise
-            self._db.execute("ROLLBACK")
-            self._db.execute("BEGIN IMMEDIATE")
-            return None
-
-    def _apply_guarded(self, operation: _Operation) -> Any:
-        self._db.execute("SAVEPOINT operation")
-        result = self._apply(operation, "ROLLBACK TO operation")
-        self._db.execute("RELEASE operation")
-        return result
-
-    def _apply(self, operation: _Operation, *undo: str) -> Any:
-        """Return the result of the operation, or the error it is refused with, undone by these statements."""
-        try:
-            return operation.apply(self._db)
-        except sqlite3.IntegrityError as error:
-            refusal: Exception = record_error(error, self._place)
-        except sqlite3.Error:
-            raise
-        except Exception as error:  # noqa: BLE001  handed to the caller: the thread serves the others
-            damaged = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-            refusal = corrupt(self._place, str(error)) if damaged else error
-        for statement in undo:
-            self._db.execute(statement)
-        return refusal
-
-    def _roll_back(self) -> None:
-        try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            self._broken = record_error(error, self._place)
-
-
-def _answer(batch: list[_Operation], results: list[Any]) -> None:
-    """Tell the callers, all of one loop at once; a loop that was closed meanwhile has nobody left to tell."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for operation, result in zip(batch, results, strict=True):
-        loops.setdefault(operation.loop, []).append((operation.future, result))
-    for loop, answers in loops.items():
-        with suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(_settle, answers)
-
-
-def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in answers:
-        if future.done():  # its task was cancelled
-            continue
-        if isinstance(result, BaseException):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
-
+from sweep.record.base import (
+    Counts,
+    ExperimentFacts,
+    Failure,
+    Intent,
+    JournalPoint,
+    JournalState,
+    KeyStatus,
+    Rendering,
+    RunFacts,
+    Times,
+)
+from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, BrokenSealError, has_table, seal, sealing
+from sweep.types import Scalar
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
-
 
 OPEN = ("intended", "submitted", "rendered")
 OUTCOMES = ("completed", "failed", "cancelled")
@@ -238,6 +60,265 @@ def moment(microseconds_since_1970: int | None) -> datetime | None:
     return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
 
 
+_CURRENT = "(SELECT definition FROM runs ORDER BY number DESC LIMIT 1)"
+_COUNTED = (*OUTCOMES, *OPEN)
+_NUMBERS = "SELECT definition, {} FROM points GROUP BY definition".format(
+    ", ".join(f"count(*) FILTER (WHERE state = '{state}')" for state in _COUNTED)
+)
+"""Grouped by what the index is sorted by, in one pass: by state as well, all rows would be sorted first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run of the folder. `ended_at` and `ending` are None while it is going on, or where it was killed."""
+
+    number: int
+    facts: RunFacts
+    begun_at: datetime
+    ended_at: datetime | None
+    ending: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt at a variation, ended or not. `error` names class and reason."""
+
+    number: int
+    run: int
+    server: str
+    batch_id: str
+    item_id: str | None
+    state: str
+    begun_at: datetime
+    ended_at: datetime | None
+    error: str | None
+
+
+def read_fingerprint(db: sqlite3.Connection) -> str | None:
+    row = db.execute("SELECT fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    return row[0] if row else None
+
+
+def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
+    slots = ", ".join("?" * len(states))
+    rows = db.execute(
+        f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx", tuple(states)
+    )
+    return array("q", [index for (index,) in rows])
+
+
+def keys(db: sqlite3.Connection, states: Sequence[JournalState]) -> list[str]:
+    slots = ", ".join("?" * len(states))
+    rows = db.execute(
+        f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})", tuple(states)
+    )
+    return [key for (key,) in rows]
+
+
+def identity(db: sqlite3.Connection) -> str:
+    row = db.execute("SELECT begun_at, fingerprint FROM runs ORDER BY number LIMIT 1").fetchone()
+    if row is None:
+        raise RecordError("No run has begun in this folder.")
+    return hashlib.blake2b(f"{row[0]} {row[1]}".encode(), digest_size=8).hexdigest()
+
+
+def read_key_status(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
+    found = {}
+    for key in keys:
+        row = db.execute("SELECT state, attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
+        if row:
+            found[key] = KeyStatus(state=None if row[0] == "pending" else row[0], attempts=row[1])
+    return found
+
+
+def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
+    rows = db.execute(
+        "SELECT batch_id FROM attempts WHERE kind = ? AND url = ? GROUP BY batch_id ORDER BY max(id) DESC LIMIT 1000",
+        (kind, url),
+    )
+    return [batch for (batch,) in rows]
+
+
+def open_intents(db: sqlite3.Connection) -> list[Intent]:
+    rows = db.execute(
+        "SELECT key, number, server, url, batch_id, item_id, outputs, state,"
+        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT}),"
+        " (SELECT ending = 'cancelled' FROM runs WHERE number = attempts.run)"
+        " FROM attempts WHERE ended_at IS NULL ORDER BY id"
+    )
+    return [
+        Intent(
+            key=key,
+            number=number,
+            server=server,
+            url=url,
+            batch_id=batch_id,
+            item_id=item_id,
+            outputs=tuple(json.loads(outputs)),
+            state=state,
+            index=index,
+            is_cancel_requested=bool(cancelled),
+        )
+        for key, number, server, url, batch_id, item_id, outputs, state, index, cancelled in rows
+    ]
+
+
+def uploads(db: sqlite3.Connection, url: str) -> dict[str, str]:
+    return dict(db.execute("SELECT sha256, name FROM uploads WHERE url = ?", (url,)).fetchall())
+
+
+def counts(db: sqlite3.Connection) -> Counts:
+    last = db.execute(
+        f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    if last is None:
+        return Counts()
+    points, axes, definition, whole = last
+    _believe(whole, "the last run")
+    current: dict[str, int] = {}
+    former = 0
+    for of, *numbers in db.execute(_NUMBERS):
+        found = dict(zip(_COUNTED, numbers, strict=True))
+        if of == definition:
+            current = found
+        else:
+            former += sum(found[state] for state in OUTCOMES)
+    return Counts(
+        points=points,
+        completed=current.get("completed", 0),
+        failed=current.get("failed", 0),
+        cancelled=current.get("cancelled", 0),
+        open=sum(current.get(state, 0) for state in OPEN),
+        former=former,
+        axes=_axes(axes),
+    )
+
+
+def runs(db: sqlite3.Connection) -> list[RunRecord]:
+    """List the runs, oldest first."""
+    rows = db.execute(
+        "SELECT number, fingerprint, experiment, axes, points, servers, command, sweep_version, begun_at, ended_at,"
+        f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
+    )
+    return [_run(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPoint:
+    """A point of the current definition without an outcome: at a server, or waiting for its next attempt."""
+
+    key: str
+    index: int
+    values: Mapping[str, Scalar]
+    state: str  # pending: between two attempts; intended, submitted, rendered: at a server
+    attempts: int
+
+
+def open_points(db: sqlite3.Connection) -> list[OpenPoint]:
+    """Read the points that are begun and have no outcome yet, by index."""
+    slots = ", ".join("?" * len(OPEN))
+    rows = db.execute(
+        f"SELECT key, idx, axis_values, state, attempts FROM points WHERE definition = {_CURRENT}"
+        f" AND (state IN ({slots}) OR state = 'pending' AND attempts > 0) ORDER BY idx",
+        tuple(OPEN),
+    )
+    return [
+        OpenPoint(key=key, index=index, values=json.loads(values), state=state, attempts=attempts)
+        for key, index, values, state, attempts in rows
+    ]
+
+
+def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:
+    """Return the facts of the experiment as last run; empty before the first run."""
+    last = runs(db)[-1:]
+    if not last:
+        return ExperimentFacts()
+    row = None
+    if has_table(db, "experiments"):
+        query = f"SELECT facts, seal = {sealing('experiments')} FROM experiments WHERE run = ?"
+        row = db.execute(query, (last[0].number,)).fetchone()
+    if row is None:
+        return ExperimentFacts.from_yaml(last[0].facts.experiment, last[0].facts.axes)
+    _believe(row[1], f"the experiment of run {last[0].number}")
+    return ExperimentFacts.from_json(row[0])
+
+
+def axes_of_definitions(db: sqlite3.Connection) -> Iterator[tuple[int, tuple[tuple[str, str], ...]]]:
+    """Yield (definition, its axes), the current one first."""
+    rows = db.execute(
+        f"SELECT definition, axes, min(seal = {sealing('runs')}) FROM runs GROUP BY definition ORDER BY definition DESC"
+    )
+    for definition, axes, whole in rows:
+        _believe(whole, f"definition {definition}")
+        yield definition, _axes(axes)
+
+
+def metric_names(db: sqlite3.Connection) -> list[str]:
+    """Return the name of every metric that was ever put, sorted."""
+    names = []
+    for name, whole in db.execute(f"SELECT name, seal = {sealing('metric_names')} FROM metric_names ORDER BY name"):
+        _believe(whole, f"the name of metric {name}")
+        names.append(name)
+    return names
+
+
+def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
+    """List every attempt at `key`, oldest first, those before a reopening too."""
+    rows = db.execute(
+        "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind, message FROM attempts"
+        " WHERE key = ? ORDER BY id",
+        (key,),
+    )
+    return [
+        AttemptRecord(
+            number=number,
+            run=run,
+            server=server,
+            batch_id=batch_id,
+            item_id=item_id,
+            state=state,
+            begun_at=_known(moment(begun)),
+            ended_at=moment(ended),
+            error=None if kind is None else f"{kind}: {message}",
+        )
+        for number, run, server, batch_id, item_id, state, begun, ended, kind, message in rows
+    ]
+
+
+def _run(row: tuple[object, ...]) -> RunRecord:
+    number, fingerprint_, experiment, axes, points, servers, command, version, begun, ended, ending, whole = row
+    _believe(whole, f"run {number}")
+    return RunRecord(
+        number=int(str(number)),
+        facts=RunFacts(
+            experiment=str(experiment),
+            fingerprint=str(fingerprint_),
+            axes=_axes(str(axes)),
+            points=int(str(points)),
+            servers=tuple(json.loads(str(servers))),
+            command=str(command),
+            sweep_version=str(version),
+        ),
+        begun_at=_known(moment(int(str(begun)))),
+        ended_at=None if ended is None else moment(int(str(ended))),
+        ending=None if ending is None else str(ending),
+    )
+
+
+def _believe(whole: object, what: str) -> None:
+    if not whole:
+        raise BrokenSealError(f"{what} is not as it was written")
+
+
+def _axes(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(kind)) for name, kind in json.loads(text))
+
+
+def _known(at: datetime | None) -> datetime:
+    assert at is not None
+    return at
+
+
 def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, points: Iterable[JournalPoint] = ()) -> int:
     last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
@@ -256,8 +337,9 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, points: It
         _reseal(db, "experiments", "run", number)
     if db.execute("SELECT 1 FROM points LIMIT 1").fetchone():  # else computing their keys would be in vain
         db.execute(f"PRAGMA cache_size = -{FULL_CACHE}")
-        for chunk in _split(points):
-            _rebase_chunk(db, chunk, definition)
+        coming = iter(points)
+        while chunk := list(islice(coming, _TOGETHER)):
+            _move_to(db, definition, chunk)
         db.execute(f"PRAGMA cache_size = -{RUN_CACHE}")
     assert number is not None
     return number
@@ -272,51 +354,23 @@ def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime, points
         _reseal(db, "runs", "number", run)
 
 
+def _move_to(db: sqlite3.Connection, definition: int, chunk: Sequence[JournalPoint]) -> None:
+    """Give points of a new definition the rows of earlier ones, where their keys are on record."""
+    query = f"SELECT key FROM points WHERE key IN ({', '.join('?' * len(chunk))})"
+    known = {key for (key,) in db.execute(query, [point.key for point in chunk])}
+    there = [point for point in chunk if point.key in known]
+    rows = [(point.key, definition, point.index, _write_values(point)) for point in there]
+    if db.executemany(_MOVE, rows).rowcount < len(there):  # some have one key: they need a row each
+        for point in there:
+            _reseal(db, "points", "id", _place(db, point, definition))
+
+
 def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
     _, definition = _current(db)
-    for chunk in _split(points):
-        if unknown := _rebase_chunk(db, chunk, definition):
-            raise RecordError(f"Key {unknown[0]} is not on record.")
-
-
-def _split(points: Iterable[JournalPoint]) -> Iterator[list[JournalPoint]]:
-    coming = iter(points)
-    while chunk := list(islice(coming, _TOGETHER)):
-        yield chunk
-
-
-def _rebase_chunk(db: sqlite3.Connection, chunk: Sequence[JournalPoint], definition: int) -> list[str]:
-    """Rebase up to `_TOGETHER` points: with two statements where each has one row, of an earlier definition.
-
-    Returns:
-        The keys that are not on record.
-    """
-    query = f"SELECT id, {', '.join(SEALED['points'])} FROM points WHERE key IN ({', '.join('?' * len(chunk))})"
-    rows: dict[str, tuple[Any, ...]] = {}
-    several = {key for key, times in Counter([point.key for point in chunk]).items() if times > 1}
-    for row in db.execute(query, [point.key for point in chunk]):
-        if rows.setdefault(row[1], row) is not row:
-            several.add(row[1])
-    changes: list[tuple[Any, ...]] = []
-    for point in chunk:
-        key = point.key
-        if key not in rows:
-            continue
-        rowid, _, former, _, _, prompt, model, source, *outcome = rows[key]
-        if key in several or former == definition:
-            _reseal(db, "points", "id", _place(db, point, definition))
-            continue
-        prompt = prompt if point.prompt is None else point.prompt
-        model = model if point.model is None else point.model
-        source = source if point.source is None else point.source
-        new = (definition, point.index, _write_values(point), prompt, model, source)
-        changes.append((*new, seal(key, *new, *outcome), rowid))
-    db.executemany(
-        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = ?, model = ?, source = ?, seal = ?"
-        " WHERE id = ?",
-        changes,
-    )
-    return [point.key for point in chunk if point.key not in rows]
+    for point in points:
+        if _state(db, point.key) is None:
+            raise RecordError(f"Key {point.key} is not on record.")
+        _reseal(db, "points", "id", _place(db, point, definition))
 
 
 def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
@@ -522,12 +576,18 @@ def _update(assignments: tuple[tuple[str, str], ...], where: str) -> str:
     new = dict(assignments)
     sealed = ", ".join(new.get(column, column) for column in SEALED["points"])
     sets = ", ".join(f"{column} = {expression}" for column, expression in assignments)
-    return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE key = :key{where}"
+    return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE {where}"
+
+
+_MOVE = _update(
+    (("definition", "?2"), ("idx", "?3"), ("axis_values", "?4")),
+    "id = (SELECT id FROM points WHERE key = ?1 AND definition < ?2 LIMIT 1)",
+)
 
 
 def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
     """Set columns of the rows of `key` to SQL expressions over `values`; return how many rows those are."""
-    return db.execute(_update(tuple(new.items()), where), {"key": key, **values}).rowcount
+    return db.execute(_update(tuple(new.items()), f"key = :key{where}"), {"key": key, **values}).rowcount
 
 
 def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values: object) -> None:
