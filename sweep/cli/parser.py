@@ -15,15 +15,15 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from sweep.cli.change import clean, merge, rate, redo, rename, rm
 from sweep.cli.console import print_line
+from sweep.cli.housekeeping import clean, merge, redo, rename, rm
 from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
 from sweep.cli.sandbox import sandbox
 from sweep.cli.status import cancel, status_command, stop
-from sweep.cli.study import study_command
+from sweep.cli.study import rate, study_command
 from sweep.cli.table import table
 from sweep.cli.verify import check, verify
 from sweep.cli.workers import worker, workers

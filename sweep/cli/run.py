@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -204,19 +203,18 @@ ProgressOption: TypeAlias = Annotated[
 ]
 
 
-PageOf: TypeAlias = "Callable[[Path], AbstractAsyncContextManager[report.LiveView]]"
+OpenPage: TypeAlias = "Callable[[], AbstractAsyncContextManager[report.LiveView]]"
 
 
 @asynccontextmanager
-async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncIterator[events.Listener]:
-    """Yield a listener that passes events to `display` and, with `page_of`, serves and opens the live page.
+async def serve_page(display: events.Listener, open_page: OpenPage | None) -> AsyncIterator[events.Listener]:
+    """Yield a listener that passes events to `display` and, with `open_page`, serves and shows the live page.
 
     The page is served from the moment the run has a folder. When the run has ended, it becomes the report.
     """
-    if page_of is None:
+    if open_page is None:
         yield display
         return
-    begun: list[Path] = []
     endings: list[str] = []
     pages: list[report.LiveView] = []
     started = anyio.Event()
@@ -228,7 +226,6 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
             return
         display(event)
         if isinstance(event, events.RunStarted):
-            begun.append(Path(event.folder))
             started.set()
         elif isinstance(event, events.RunEnded):
             endings.append(event.ending)
@@ -237,7 +234,7 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
 
     async def serve() -> None:
         await started.wait()
-        async with page_of(begun[0]) as page:
+        async with open_page() as page:
             pages.append(page)
             display(events.Notice(message=f"live page: {page.url}"))
             await anyio.to_thread.run_sync(typer.launch, page.url)
@@ -249,7 +246,7 @@ async def serve_page(display: events.Listener, page_of: PageOf | None) -> AsyncI
         try:
             yield listen
             for page in pages:
-                await page.finish(measure=endings[-1:] not in (["interrupted"], ["cancelled"]))
+                await page.finish(measure=not {"interrupted", "cancelled"}.intersection(endings))
         except (SweepError, OSError, KeyboardInterrupt) as error:  # as it is, not in a group
             failure = error
         serving.cancel_scope.cancel()
@@ -261,36 +258,33 @@ FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter r
 
 
 @contextmanager
-def measure_meanwhile(*, wanted: bool) -> Iterator[events.Listener]:
-    """Yield a listener of a run, during which one process of low priority measures finished images.
+def measure_meanwhile(folder: Path) -> Iterator[events.Listener]:
+    """Yield a listener of the run in `folder`; while it runs, one process of low priority measures finished images.
 
     These take no time at the end.
     """
-    folders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    ended = threading.Event()
+    started, ended = threading.Event(), threading.Event()
 
     def follow() -> None:
-        folder = folders.get()
-        if folder is not None and not ended.wait(FIRST_LOOK):
-            process = study.start_follower(Path(folder))
+        started.wait()
+        if not ended.wait(FIRST_LOOK):
+            process = study.start_follower(folder)
             ended.wait()
             process.kill()
             process.communicate()
 
     def listen(event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
-            folders.put(event.folder)
+            started.set()
 
     thread = threading.Thread(target=follow, daemon=True)
-    if wanted:
-        thread.start()
+    thread.start()
     try:
         yield listen
     finally:
-        folders.put(None)
         ended.set()
-        if wanted:
-            thread.join()
+        started.set()
+        thread.join()
 
 
 def check_metrics(experiment: Experiment) -> None:
@@ -380,12 +374,18 @@ def run_experiment(
     raise_open_file_limit()
     in_cluster = access.start_or_find_servers(results) if isinstance(access, RunAccess) else ()
     clients = (*access.clients(() if in_cluster else experiment.servers), *in_cluster)
-    page_of = partial(report.open_view, studies=False) if display.view else None  # imported before the event loop runs
-    with measure_meanwhile(wanted=display.report and not in_cluster) as also:
-        summary = anyio.run(
-            partial(_render, experiment, clients, options, results, page_of=page_of, also=also, style=display.progress),
-            backend_options=backend_options(),
-        )
+    folder = results / experiment.name
+    open_page = partial(report.open_view, folder, studies=False) if display.view else None  # imported before the loop
+    measuring = measure_meanwhile(folder) if display.report and not in_cluster else nullcontext()
+    with measuring as also, progress(display.progress) as shown:
+
+        def heard(event: events.Event) -> None:
+            if also is not None:
+                also(event)
+            shown(event)
+
+        render = partial(_render, experiment, clients, options, results, heard, open_page)
+        summary = anyio.run(render, backend_options=backend_options())
     return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if in_cluster else None)
 
 
@@ -416,38 +416,20 @@ async def _or_start_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence
         yield [servers.connect(sandbox.url, servers.ConnectOptions(name="sandbox"))]
 
 
-_fileless_option = partial(
-    typer.Option, rich_help_panel="When FILE is a template, a workflow or an image with a workflow"
-)
-
-
 async def _render(
     experiment: Experiment,
     clients: Sequence[Server],
     options: engine.RunOptions,
     results: Path,
-    *,
-    page_of: PageOf | None,
-    also: events.Listener,
-    style: Style,
+    display: events.Listener,
+    open_page: OpenPage | None,
 ) -> engine.RunSummary:
     choose = study.choose_next_points if experiment.design.kind == "adaptive" else None
     stop = engine.Stop()
-    with engine.handle_signals(stop), progress(style) as display:
-
-        def heard(event: events.Event) -> None:
-            also(event)
-            display(event)
-
-        async with _or_start_sandbox(clients) as opened, serve_page(heard, page_of) as listener:
+    with engine.handle_signals(stop):
+        async with _or_start_sandbox(clients) as opened, serve_page(display, open_page) as listener:
             return await engine.run(
-                experiment,
-                opened,
-                options=options,
-                results=results,
-                listener=listener,
-                stop=stop,
-                choose=choose,
+                experiment, opened, options=options, results=results, listener=listener, stop=stop, choose=choose
             )
 
 

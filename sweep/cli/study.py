@@ -1,4 +1,4 @@
-"""`sweep study`: measure the images and print what each axis changes."""
+"""`sweep study` and `sweep rate`: measure the images, print what each axis changes, and add ratings of a person."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from sweep import record, servers
 from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
 from sweep.cli.options import (
+    AnswerPrinter,
     ChosenRun,
     InsecureRay,
     OnOption,
@@ -230,3 +231,29 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
     for each in said:
         for line in fill_lines(f"{each['text']} {each['detail']}".rstrip(), first=first, rest=first + "  "):
             print_line(line)
+
+
+def rate(
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
+    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", metavar="FILE")],
+) -> None:
+    """Add ratings and blind choices to a run.
+
+    They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
+    keeps them in the run by itself.
+    """
+    from sweep.study import add_ratings
+
+    folder = chosen.folder()
+    added = add_ratings(folder, ratings)
+    rated, choices = format_count(len(added.marks), "rated image"), format_count(len(added.choices), "blind choice")
+    answer = {
+        "schema": "sweep.rate/1",
+        "state": "rated",
+        "folder": folder.as_posix(),
+        "rated": len(added.marks),
+        "choices": len(added.choices),
+    }
+    text = f"{folder.name} has {rated} and {choices}. sweep study {quote_argument(chosen.run)} uses them."
+    printer.print(text, answer)

@@ -1,4 +1,4 @@
-"""Commands that change a results folder, or delete files of a run on servers: redo, rename, rm, clean, merge, rate."""
+"""Housekeeping of runs: `sweep redo`, `rename`, `rm`, `clean` (what a run left on its servers) and `merge`."""
 
 from __future__ import annotations
 
@@ -196,29 +196,3 @@ def merge(
     }
     printer.print(lines, answer)
     return 1 if summary.conflicts else 0
-
-
-def rate(
-    chosen: ChosenRun,
-    printer: AnswerPrinter,
-    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", metavar="FILE")],
-) -> None:
-    """Add ratings and blind choices to a run.
-
-    They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
-    keeps them in the run by itself.
-    """
-    from sweep.study import add_ratings
-
-    folder = chosen.folder()
-    added = add_ratings(folder, ratings)
-    rated, choices = format_count(len(added.marks), "rated image"), format_count(len(added.choices), "blind choice")
-    answer = {
-        "schema": "sweep.rate/1",
-        "state": "rated",
-        "folder": folder.as_posix(),
-        "rated": len(added.marks),
-        "choices": len(added.choices),
-    }
-    text = f"{folder.name} has {rated} and {choices}. sweep study {quote_argument(chosen.run)} uses them."
-    printer.print(text, answer)
