@@ -125,18 +125,18 @@ _PYTHON: dict[str, Any] = {
 }
 
 
-class BatchPoint(BaseModel):
+class EdgeEnd(BaseModel):
     """One end of an edge."""
 
     node_id: str
     field: str
 
 
-class BatchEdge(BaseModel):
+class PostedEdge(BaseModel):
     """An edge from an output to an input."""
 
-    source: BatchPoint
-    destination: BatchPoint
+    source: EdgeEnd
+    destination: EdgeEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ def read_graph(posted: Any, types: NodeTypes, loc: tuple[str, ...]) -> GraphTemp
         name: collect_faults(faults, _read_node, node, types, (*loc, "nodes", name)) for name, node in named.items()
     }
     posted_edges = posted.get("edges") or []
-    edges = collect_faults(faults, read_value, list[BatchEdge], posted_edges, *loc, "edges")
+    edges = collect_faults(faults, read_value, list[PostedEdge], posted_edges, *loc, "edges")
     if faults:
         raise RefusedError(422, faults)
     kept = tuple(edge.model_dump() for edge in edges)

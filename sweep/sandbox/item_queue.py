@@ -31,7 +31,7 @@ class Datum(BaseModel):
     items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
 
 
-class Frame(BaseModel):
+class BatchSettings(BaseModel):
     """A posted batch without its graph, which the node schemas check."""
 
     batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
@@ -46,24 +46,24 @@ class Frame(BaseModel):
 class Batch:
     """An accepted batch."""
 
-    frame: Frame
+    settings: BatchSettings
     graph: GraphTemplate
     poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
 
     def _sizes(self) -> list[int]:
-        return [len(group[0].items) if group else 0 for group in self.frame.data or ()]
+        return [len(group[0].items) if group else 0 for group in self.settings.data or ()]
 
-    def requested(self) -> int:
+    def count_items(self) -> int:
         """Count the items that it asks for."""
-        return math.prod(self._sizes()) * self.frame.runs
+        return math.prod(self._sizes()) * self.settings.runs
 
     def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
         """Yield the values that each item puts into the graph, with the error where the server cannot read them later.
 
         Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
         """
-        groups = self.frame.data or []
-        for _ in range(self.frame.runs):
+        groups = self.settings.data or []
+        for _ in range(self.settings.runs):
             for places in itertools.product(*map(range, self._sizes())):
                 chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
                 poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
@@ -71,7 +71,7 @@ class Batch:
 
     def to_api(self) -> dict[str, Any]:
         """Return the batch as the answer to an enqueue repeats it."""
-        kept = self.frame.model_dump()
+        kept = self.settings.model_dump()
         last = {"graph": self.graph.to_api(), "workflow": kept.pop("workflow"), "runs": kept.pop("runs")}
         return {**kept, **last}
 
@@ -90,17 +90,17 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
     posted = read_member(body, "batch", dict[str, Any])
     faults: list[dict[str, Any]] = []
-    frame = collect_faults(faults, _read_frame, posted)
+    settings = collect_faults(faults, _read_settings, posted)
     graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
     if faults:
         raise RefusedError(422, faults)
-    _check_targets(frame, graph, types, posted)
-    return Batch(frame=frame, graph=graph, poisons=dict(_find_poisons(frame, graph, types)))
+    _check_targets(settings, graph, types, posted)
+    return Batch(settings=settings, graph=graph, poisons=dict(_find_poisons(settings, graph, types)))
 
 
-def _read_frame(posted: dict[str, Any]) -> Frame:
-    frame: Frame = read_value(Frame, posted, "body", "batch")
-    data = frame.data or []
+def _read_settings(posted: dict[str, Any]) -> BatchSettings:
+    settings: BatchSettings = read_value(BatchSettings, posted, "body", "batch")
+    data = settings.data or []
     every = [datum for group in data for datum in group]
     kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
     message = None
@@ -112,11 +112,11 @@ def _read_frame(posted: dict[str, Any]) -> Frame:
         message = "Each batch data must have unique node_id and field_name"
     if message:
         raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
-    return frame
+    return settings
 
 
-def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
-    for datum in itertools.chain.from_iterable(frame.data or ()):
+def _check_targets(settings: BatchSettings, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
+    for datum in itertools.chain.from_iterable(settings.data or ()):
         node = graph.nodes.get(datum.node_path)
         if node is None:
             message = f"Node {datum.node_path} not found in graph"
@@ -127,9 +127,11 @@ def _check_targets(frame: Frame, graph: GraphTemplate, types: NodeTypes, posted:
         raise refuse_value(("body", "batch"), message, posted)
 
 
-def _find_poisons(frame: Frame, graph: GraphTemplate, types: NodeTypes) -> Iterator[tuple[tuple[int, int, int], str]]:
+def _find_poisons(
+    settings: BatchSettings, graph: GraphTemplate, types: NodeTypes
+) -> Iterator[tuple[tuple[int, int, int], str]]:
     """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
-    for g, group in enumerate(frame.data or ()):
+    for g, group in enumerate(settings.data or ()):
         for d, datum in enumerate(group):
             for i in range(len(datum.items)):
                 try:
@@ -189,7 +191,7 @@ class QueueItem:
         """Tell whether the item has completed, failed or been canceled."""
         return self.status in TERMINAL_STATUSES
 
-    def bound(self, types: NodeTypes) -> GraphTemplate:
+    def bind(self, types: NodeTypes) -> GraphTemplate:
         """Return the graph with this item's values in it. The item must not be poisonous."""
         nodes = dict(self.graph.nodes)
         for entry in self.field_values:
@@ -204,7 +206,7 @@ class QueueItem:
     def load_session(self, types: NodeTypes) -> dict[str, Any]:
         """Return the session as it ended, or as it begins."""
         if self.session is None:
-            return initial_session(self.session_id, self.bound(types))
+            return initial_session(self.session_id, self.bind(types))
         session: dict[str, Any] = json.loads(zlib.decompress(self.session))
         return session
 
@@ -213,7 +215,7 @@ class QueueItem:
         names = ("error_type", "error_message", "error_traceback")
         return dict(zip(names, self.error or (None, None, None), strict=True))
 
-    def facts(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Describe the item without session and workflow, as `i/{id}` does."""
         return {
             **{name: getattr(self, name) for name in _TOLD},
@@ -224,7 +226,7 @@ class QueueItem:
             **dict.fromkeys(_CALLS),
         }
 
-    def summary(self) -> dict[str, Any]:
+    def summarise(self) -> dict[str, Any]:
         """Summarise the item as item_summaries_by_ids does."""
         summary = {name: getattr(self, name) for name in _SUMMARY}
         return {**summary, **_OWNER, "field_values": list(self.field_values), "parent_item_id": None}
@@ -257,7 +259,7 @@ class SandboxQueue:
         room = self.limit - self.counts("queue", queue_id)["pending"]
         first = self.peek(queue_id) if prepend else None
         priority = (first.priority if first else 0) + 1 if prepend else 0
-        shared = {name: getattr(batch.frame, name) for name in ("batch_id", "origin", "destination", "workflow")}
+        shared = {name: getattr(batch.settings, name) for name in ("batch_id", "origin", "destination", "workflow")}
         shared |= {"queue_id": queue_id, "graph": batch.graph, "priority": priority}
         expanded = islice(batch.expand(), max(room, 0))
         return [self._make(**shared, field_values=values, poison=poison) for values, poison in expanded]

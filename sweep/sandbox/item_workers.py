@@ -102,7 +102,7 @@ class Workers:
         if item.item_id in self._cancels:
             self._cancels[item.item_id].set()
 
-    def device(self, worker: int) -> str:
+    def name_device(self, worker: int) -> str:
         """Name a worker's device."""
         return "cpu" if self.options.workers == 1 else f"cuda:{worker}"
 
@@ -110,7 +110,7 @@ class Workers:
         """Render one item after the other, until cancelled."""
         while True:
             self._changed.clear()
-            item = None if self.paused else self.queue.take(self._preference(worker))
+            item = None if self.paused else self.queue.take(self._prefer_loaded(worker))
             if item is None:
                 await self._changed.wait()
                 continue
@@ -122,7 +122,7 @@ class Workers:
                 self._cancels.pop(item.item_id, None)
             await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
 
-    def _preference(self, worker: int) -> Callable[[QueueItem], bool] | None:
+    def _prefer_loaded(self, worker: int) -> Callable[[QueueItem], bool] | None:
         """Build the test whether an item names the model that this worker has loaded: InvokeAI prefers such items."""
         loaded = self._loaded.get(worker)
         if loaded is None:
@@ -136,10 +136,10 @@ class Workers:
     async def _process(self, item: QueueItem, worker: int) -> None:
         stopped = self._cancels[item.item_id] = asyncio.Event()
         self.queue.move(item, "in_progress")
-        item.device = self.device(worker)
+        item.device = self.name_device(worker)
         await self.store.save([item])
         await self.events.status_changed(item)
-        job = WorkerJob(item=item, worker=worker, stopped=stopped, graph=item.bound(self.types))
+        job = WorkerJob(item=item, worker=worker, stopped=stopped, graph=item.bind(self.types))
         if self.options.gc_pause:  # as InvokeAI collects garbage: nobody is answered meanwhile
             self.stalled.clear()
             try:

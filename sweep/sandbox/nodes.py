@@ -236,7 +236,7 @@ class NodeContext:
 
     def image(self, node: NodeFields) -> ImageRecord:
         """Get the record of a node's input image. Raises UnknownImageError."""
-        return self.images.record(node["image"]["image_name"])
+        return self.images.get_record(node["image"]["image_name"])
 
 
 _MODEL_PARTS = {
@@ -475,7 +475,7 @@ async def _make_image(node: NodeFields, context: NodeContext, item: QueueItem, g
         latents = context.get_latents(node["latents"])
         assert latents is not None
         rendered = str((metadata or {}).get("sweep_key") or latents.content)
-        bad = context.dice.bad_image()
+        bad = context.dice.choose_bad_image()
     if not (images.plain and rendered):
         run = asyncio.get_running_loop().run_in_executor
         content = await run(context.threads, _draw, node, latents, images)
@@ -508,7 +508,7 @@ def _draw(node: NodeFields, latents: Latents | None, images: ImageLibrary) -> by
     if node["type"] == "blank_image":
         color = tuple(node["color"][name] for name in "rgba")
         return encode(Image.new(node["mode"], (node["width"], node["height"]), color))
-    return encode(_EDITS[node["type"]](node, Image.fromarray(images.pixels(node["image"]["image_name"]))))
+    return encode(_EDITS[node["type"]](node, Image.fromarray(images.decode(node["image"]["image_name"]))))
 
 
 def _decode(latents: Latents, images: ImageLibrary) -> PixelArray:
@@ -516,9 +516,9 @@ def _decode(latents: Latents, images: ImageLibrary) -> PixelArray:
     if latents.painting is None:
         if latents.image is None:
             raise ValueError("These latents hold no image.")
-        return _fit(images.pixels(latents.image), size)
+        return _fit(images.decode(latents.image), size)
     source = _decode(latents.below, images) if latents.below else None
-    controls = [_fit(images.pixels(name), size) for name in latents.controls]
+    controls = [_fit(images.decode(name), size) for name in latents.controls]
     return paint(latents.painting, source, controls)
 
 

@@ -126,7 +126,7 @@ class FaultDice:
         self.committed[name] += hit
         return hit
 
-    def http_fault(self, path: str) -> str | None:
+    def draw_http_fault(self, path: str) -> str | None:
         """Draw the HTTP fault of this request, if any."""
         faults = self.faults
         if faults.only not in path or (faults.most is not None and self._http >= faults.most):
@@ -138,7 +138,7 @@ class FaultDice:
         self._http += met is not None
         return met
 
-    def bad_image(self) -> BadImage | None:
+    def choose_bad_image(self) -> BadImage | None:
         """Choose how this rendering is spoiled; None where it is not."""
         kinds = self.faults.bad_images
         if not kinds or not self.happens("bad_image"):

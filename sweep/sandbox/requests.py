@@ -182,28 +182,28 @@ class Accounts:
         self._tokens[token] = (email, self._clock() + TOKEN_SECONDS)
         return token
 
-    def who(self, token: str) -> str | None:
+    def find_user(self, token: str) -> str | None:
         """Return the e-mail of a token's user; None for a token that is unknown or has run out."""
         email, until = self._tokens.get(token, ("", 0.0))
         return email if email and self._clock() < until else None
 
-    def fresh(self, token: str) -> str | None:
+    def renew(self, token: str) -> str | None:
         """Issue another token for the same user, the old one staying valid; None for an invalid token."""
-        email = self.who(token)
+        email = self.find_user(token)
         return self._issue(email) if email else None
 
     def expire(self) -> None:
         """Let every token run out now."""
         self._tokens.clear()
 
-    def refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:
+    def explain_refusal(self, headers: Mapping[str, str], auth: Any = None) -> str | None:
         """Say why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
         if not self.users:
             return None
         token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
         if not token:
             return "Authentication required"
-        return None if self.who(token) else "Invalid or expired token"
+        return None if self.find_user(token) else "Invalid or expired token"
 
 
 def bearer(headers: Mapping[str, str]) -> str:

@@ -66,7 +66,7 @@ class Sandbox:
             await self.store.aclose()
             raise
         await self.images.load()
-        self.renders.update(await self.store.renders())
+        self.renders.update(await self.store.load_renders())
         self._tasks = [asyncio.create_task(self.workers.work(n)) for n in range(options.workers)]
 
     def _make_root(self) -> Path:

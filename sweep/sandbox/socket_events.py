@@ -38,7 +38,7 @@ class EventEmitter:
         self.sio.on("subscribe", self._subscribe)
 
     async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
-        refusal = self._accounts.refusal({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, auth)
+        refusal = self._accounts.explain_refusal({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, auth)
         if refusal:
             raise socketio.exceptions.ConnectionRefusedError(refusal)
         self._sids.add(sid)

@@ -107,12 +107,12 @@ class Store:
         gone = [(item_id,) for item_id in item_ids]
         await self._do(lambda db: db.executemany("DELETE FROM items WHERE item_id = ?", gone) and None, None)
 
-    async def records(self, kind: str) -> list[dict[str, Any]]:
+    async def load_records(self, kind: str) -> list[dict[str, Any]]:
         """List the records of a kind (`image`, `board`), in the order they were made."""
         query = "SELECT body FROM records WHERE kind = ? ORDER BY rowid"
         return await self._do(lambda db: [json.loads(row[0]) for row in db.execute(query, (kind,))], [])
 
-    async def record(self, kind: str, name: str, body: dict[str, Any] | None, rendered: str | None = None) -> None:
+    async def save_record(self, kind: str, name: str, body: dict[str, Any] | None, rendered: str | None = None) -> None:
         """Write one record, None deletes it; in the same transaction count a render of the key `rendered`."""
 
         def work(db: sqlite3.Connection) -> None:
@@ -126,7 +126,7 @@ class Store:
 
         await self._do(work, None)
 
-    async def renders(self) -> dict[str, int]:
+    async def load_renders(self) -> dict[str, int]:
         """Count renders by key so far."""
         return await self._do(lambda db: dict(db.execute("SELECT key, count FROM renders").fetchall()), {})
 
@@ -238,8 +238,8 @@ class ImageLibrary:
     async def load(self) -> None:
         """Load the records of an earlier process, without those whose file is missing."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-        self.boards = {record["board_id"]: record for record in await self._store.records("board")}
-        records = await self._store.records("image")
+        self.boards = {record["board_id"]: record for record in await self._store.load_records("board")}
+        records = await self._store.load_records("image")
         there = await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
         kept = [record for record in records if record["image_name"] in there or self._is_plain(record)]
         self.images = {record["image_name"]: record for record in kept}
@@ -268,11 +268,11 @@ class ImageLibrary:
         record = {**_make_record(name, width, height), **facts, "has_workflow": bool(texts)}
         if record["board_id"] not in self.boards:
             record["board_id"] = None
-        await self._store.record("image", name, record, rendered)
+        await self._store.save_record("image", name, record, rendered)
         self.images[name] = record
         return record
 
-    def record(self, name: str) -> ImageRecord:
+    def get_record(self, name: str) -> ImageRecord:
         """Get the record of an image. Raises UnknownImageError."""
         try:
             return self.images[self.aliases.get(name, name)]
@@ -287,38 +287,38 @@ class ImageLibrary:
 
     async def content(self, name: str) -> bytes:
         """Read an image's file. Raises UnknownImageError."""
-        record = self.record(name)
+        record = self.get_record(name)
         return self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
 
-    def thumbnail(self, name: str) -> bytes:
+    def shrink(self, name: str) -> bytes:
         """Shrink an image to at most 256 pixels a side, as WebP; call it in a thread. Raises UnknownImageError."""
-        image = Image.fromarray(self.pixels(name))
+        image = Image.fromarray(self.decode(name))
         image.thumbnail((256, 256))
         return encode(image, "WEBP")
 
-    def pixels(self, name: str) -> NDArray[np.uint8]:
+    def decode(self, name: str) -> NDArray[np.uint8]:
         """Decode an image to height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
-        with Image.open(io.BytesIO(self._read(self.record(name)))) as image:
+        with Image.open(io.BytesIO(self._read(self.get_record(name)))) as image:
             return np.asarray(image.convert("RGB"))
 
     async def delete(self, name: str) -> None:
         """Delete an image and its file. Raises UnknownImageError."""
-        self.record(name)
+        self.get_record(name)
         del self.images[name]
-        await self._store.record("image", name, None)
+        await self._store.save_record("image", name, None)
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
-    def uploaded_as(self, path: str) -> str | None:
+    def find_upload(self, path: str) -> str | None:
         """Find the newest image that was uploaded from a file of that name; None where there is none."""
         wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
         named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
         return next(named, None)
 
-    def dto(self, name: str) -> ImageRecord:
+    def describe(self, name: str) -> ImageRecord:
         """Describe an image as the API does. Raises UnknownImageError."""
-        return {key: value for key, value in self.record(name).items() if key not in _PRIVATE}
+        return {key: value for key, value in self.get_record(name).items() if key not in _PRIVATE}
 
-    def listed(self, query: Mapping[str, str], categories: Sequence[str]) -> list[ImageRecord]:
+    def select(self, query: Mapping[str, str], categories: Sequence[str]) -> list[ImageRecord]:
         """Return the images that a listing asks for, newest first."""
         wanted = list(reversed(self.images.values()))
         if "is_intermediate" in query:
@@ -345,20 +345,20 @@ class ImageLibrary:
             **dict.fromkeys(("image_count", "video_count", "asset_count"), 0),
         }
         self.boards[board["board_id"]] = board
-        await self._store.record("board", board["board_id"], board)
+        await self._store.save_record("board", board["board_id"], board)
         return board
 
     async def delete_board(self, board_id: str, *, with_images: bool) -> ImageRecord:
         """Delete a board, with its images or without. Raises KeyError."""
         del self.boards[board_id]
-        await self._store.record("board", board_id, None)
+        await self._store.save_record("board", board_id, None)
         names = [name for name, record in self.images.items() if record["board_id"] == board_id]
         for name in names:
             if with_images:
                 await self.delete(name)
             else:
                 self.images[name]["board_id"] = None
-                await self._store.record("image", name, self.images[name])
+                await self._store.save_record("image", name, self.images[name])
         kept, gone = ([], names) if with_images else (names, [])
         answer = {"board_id": board_id, "deleted_board_images": kept, "deleted_images": gone}
         videos = ("deleted_board_videos", "deleted_videos", "failed_videos")

@@ -106,7 +106,7 @@ async def test_faults_can_be_set_from_another_process() -> None:
 def test_faults_are_the_same_for_the_same_seed() -> None:
     def rolls(seed: int) -> list[str | None]:
         dice = FaultDice(FaultInjection(error_500=0.2, reset=0.1), seed)
-        return [dice.http_fault("/x") for _ in range(200)]
+        return [dice.draw_http_fault("/x") for _ in range(200)]
 
     assert rolls(3) == rolls(3) != rolls(4)
     assert 20 < Counter(rolls(3))["error_500"] < 60

@@ -39,7 +39,7 @@ def test_batch_expands_to_the_product_of_its_groups_per_run(first: list[int], se
     )
     found = [tuple(entry["value"] for entry in values) for values, _ in made.expand()]
     assert found == [(a, b, str(b)) for _ in range(runs) for a, b in itertools.product(first, second)]
-    assert made.requested() == len(found)
+    assert made.count_items() == len(found)
 
 
 @given(st.lists(st.sampled_from(["enqueue", "prepend", "start", "end", "cancel", "remove", "retry"]), max_size=40))

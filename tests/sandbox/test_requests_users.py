@@ -43,13 +43,13 @@ def test_accounts_tokens_expire() -> None:
     accounts = Accounts(USERS, lambda: now[0])
     token = accounts.log_in(EMAIL, PASSWORD)
     assert token is not None
-    assert accounts.refusal({"Authorization": f"Bearer {token}"}) is None
+    assert accounts.explain_refusal({"Authorization": f"Bearer {token}"}) is None
     now[0] = TOKEN_SECONDS - 1
-    fresh = accounts.fresh(token)
+    fresh = accounts.renew(token)
     now[0] = TOKEN_SECONDS
-    assert accounts.refusal({"Authorization": f"Bearer {token}"}) == "Invalid or expired token"
-    assert accounts.refusal({}, {"token": fresh}) is None
-    assert accounts.fresh(token) is None
+    assert accounts.explain_refusal({"Authorization": f"Bearer {token}"}) == "Invalid or expired token"
+    assert accounts.explain_refusal({}, {"token": fresh}) is None
+    assert accounts.renew(token) is None
 
 
 @pytest.mark.parametrize(("path", "status"), [("app/version", 200), ("auth/status", 200), ("queue/q/status", 401)])
@@ -75,7 +75,7 @@ async def test_accounts_renew_tokens_on_changes() -> None:
         async with session.post(f"{API}/boards/?board_name=x", headers=headers) as answer:
             fresh = answer.headers["X-Refreshed-Token"]
         assert fresh != old
-        assert sandbox.accounts.who(fresh) == EMAIL
+        assert sandbox.accounts.find_user(fresh) == EMAIL
 
 
 async def test_accounts_hold_for_sockets() -> None:

@@ -80,7 +80,7 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
     await sandbox.workers.stalled.wait()
-    met = sandbox.dice.http_fault(request.path)
+    met = sandbox.dice.draw_http_fault(request.path)
     if met in _REFUSALS:
         return _refuse(met, sandbox)
     if met == "reset":
@@ -100,11 +100,11 @@ async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     accounts: Accounts = request.app[KEY].accounts
     if request.path in _OPEN_TO_ALL:
         return await _handle(request, handler)
-    refusal = accounts.refusal(request.headers)
+    refusal = accounts.explain_refusal(request.headers)
     if refusal:
         return reply({"detail": refusal}, 401)
     response = await _handle(request, handler)
-    fresh = accounts.fresh(bearer(request.headers)) if request.method != "GET" else None
+    fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
     if fresh:
         response.headers[_FRESH_TOKEN] = fresh
     return response
@@ -173,7 +173,7 @@ def _config(sandbox: Sandbox, _: web.Request) -> Any:
 
 
 def _devices(sandbox: Sandbox, _: web.Request) -> Any:
-    names = [sandbox.workers.device(n) for n in range(sandbox.options.workers)]
+    names = [sandbox.workers.name_device(n) for n in range(sandbox.options.workers)]
     return [{"device": name, "name": "CPU" if name == "cpu" else "Sandbox"} for name in names]
 
 

@@ -51,19 +51,19 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
         raise RefusedError(415, "Failed to read image") from error
     except UnsavableImageError as error:
         raise RefusedError(500, "Failed to create image") from error
-    response = reply(sandbox.images.dto(record["image_name"]), 201)
+    response = reply(sandbox.images.describe(record["image_name"]), 201)
     response.headers["Location"] = record["image_url"]
     return response
 
 
 def _list_names(sandbox: Sandbox, request: web.Request) -> list[str]:
-    found = sandbox.images.listed(request.query, request.query.getall("categories", []))
+    found = sandbox.images.select(request.query, request.query.getall("categories", []))
     return [record["image_name"] for record in found]
 
 
 def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
     found = cut_window(request, _list_names(sandbox, request))
-    return {**found, "items": [sandbox.images.dto(name) for name in found["items"]]}
+    return {**found, "items": [sandbox.images.describe(name) for name in found["items"]]}
 
 
 def _list_image_names(sandbox: Sandbox, request: web.Request) -> Any:
@@ -81,19 +81,19 @@ async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
 
 
 async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    record = sandbox.images.record(name)
+    record = sandbox.images.get_record(name)
     content = spoil_image(await sandbox.images.content(record["image_name"]), record.get("bad"))
     headers = {**_KEEP, "Content-Disposition": f'inline; filename="{record["image_name"]}"'}
     return web.Response(body=content, content_type="image/png", headers=headers)
 
 
 async def _serve_thumbnail(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    content = await asyncio.to_thread(sandbox.images.thumbnail, name)
+    content = await asyncio.to_thread(sandbox.images.shrink, name)
     return web.Response(body=content, content_type="image/webp", headers=_KEEP)
 
 
 def _read_metadata(sandbox: Sandbox, _: web.Request, name: str) -> Any:
-    text = sandbox.images.record(name).get("metadata")
+    text = sandbox.images.get_record(name).get("metadata")
     return json.loads(text) if text else None
 
 
@@ -129,7 +129,7 @@ IMAGE_ROUTES = (
     route("POST", f"{_IMAGES}/upload", _upload),
     route("GET", f"{_IMAGES}/", _list_images),
     route("GET", f"{_IMAGES}/names", _list_image_names),
-    route("GET", f"{_IMAGES}/i/{{name}}", lambda sandbox, _, name: sandbox.images.dto(name)),
+    route("GET", f"{_IMAGES}/i/{{name}}", lambda sandbox, _, name: sandbox.images.describe(name)),
     route("DELETE", f"{_IMAGES}/i/{{name}}", _delete_image),
     route("GET", f"{_IMAGES}/i/{{name}}/full", _serve_image),
     route("GET", f"{_IMAGES}/i/{{name}}/thumbnail", _serve_thumbnail),

@@ -20,11 +20,11 @@ async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any
     batch = read_batch(body, sandbox.types)
     made = sandbox.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
     await sandbox.store.save(made)
-    of_batch = sandbox.queue.of_batch(queue_id, batch.frame.batch_id)
+    of_batch = sandbox.queue.of_batch(queue_id, batch.settings.batch_id)
     answer = {
         "queue_id": queue_id,
         "enqueued": len(made),
-        "requested": batch.requested(),
+        "requested": batch.count_items(),
         "batch": batch.to_api(),
         "priority": made[0].priority if made else 0,
         "item_ids": sorted((item.item_id for item in of_batch), reverse=True),
@@ -49,7 +49,7 @@ def _describe_item(sandbox: Sandbox, item: QueueItem, doing: str = "fetching que
     """Describe an item with its session. Raises RefusedError with 500 for a poisonous one, as InvokeAI does."""
     if item.poison:
         raise RefusedError(500, f"Unexpected error while {doing}: {item.poison}")
-    return {**item.facts(), "session": item.load_session(sandbox.types), "workflow": item.workflow}
+    return {**item.describe(), "session": item.load_session(sandbox.types), "workflow": item.workflow}
 
 
 async def _remove(sandbox: Sandbox, items: Iterable[QueueItem]) -> dict[str, int]:
@@ -104,7 +104,7 @@ async def _find_asked(sandbox: Sandbox, request: web.Request, queue_id: str) -> 
 
 
 async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return [item.summary() for item in await _find_asked(sandbox, request, queue_id)]
+    return [item.summarise() for item in await _find_asked(sandbox, request, queue_id)]
 
 
 async def _items_by_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:

@@ -12,7 +12,7 @@ from aiohttp import web
 from sweep.errors import WorkflowError
 from sweep.sandbox.graph_expansion import NodeCopy, initial_session
 from sweep.sandbox.graph_schemas import GraphTemplate, read_graph
-from sweep.sandbox.item_queue import Batch, Frame, QueueItem
+from sweep.sandbox.item_queue import Batch, BatchSettings, QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
 from sweep.sandbox.requests import RefusedError, body_of, cut_page, refuse_value, route
@@ -115,7 +115,7 @@ async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> 
     """Start a session. Raises RefusedError with 400 where it has run already."""
     session = _find_session(sandbox, session_id)
     if session.item is None:
-        batch = Batch(frame=Frame(batch_id=session.id), graph=session.graph)
+        batch = Batch(settings=BatchSettings(batch_id=session.id), graph=session.graph)
         made = sandbox.queue.enqueue(_QUEUE, batch, prepend=False)
         if not made:
             raise RefusedError(503, "The queue is full")
@@ -141,7 +141,7 @@ def _list_session_images(sandbox: Sandbox, _: web.Request, session_id: str) -> A
         for prepared, result in session["results"].items()
         if nodes[prepared]["type"] in IMAGE_NODES and not nodes[prepared]["is_intermediate"]
     )
-    return [sandbox.images.dto(name) for name in kept if name in sandbox.images.images]
+    return [sandbox.images.describe(name) for name in kept if name in sandbox.images.images]
 
 
 _S = "/api/v1/sessions"
@@ -190,7 +190,7 @@ def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]
         return {"key": reference.name, "hash": "", "name": reference.name, "base": base, "type": reference.type}
 
     files: dict[Address, Any] = {
-        address: {"image_name": sandbox.images.uploaded_as(path) or path} for address, path in workflow.files.items()
+        address: {"image_name": sandbox.images.find_upload(path) or path} for address, path in workflow.files.items()
     }
     return write_graph(workflow.graph.set(files), resolve)
 
