@@ -112,7 +112,7 @@ def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
 
 
 def describe_no_target(text: str, names: Sequence[str] = ROLE_NAMES) -> str:
-    """Describe what is no target, as the end of a sentence that begins with where it stands."""
+    """Say that a text is no target, as the end of a sentence that begins with its place."""
     return f"is no input: neither a role nor NODE.FIELD.{did_you_mean(text, names)}"
 
 
@@ -122,7 +122,7 @@ def is_image(target: str) -> bool:
 
 
 def find_role(target: str) -> Role | None:
-    """Find what is known of `target`; None for a node.field address, which only a workflow can judge.
+    """Find the role of `target`; None for a node.field address, which only a workflow can judge.
 
     One LoRA of several is a model, and leaving it out is a weight of 0.
     """

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sweep.study.recommendations import describe_recommendation
 from sweep.study.sentences import (
     CHOSEN,
     describe_choices,
-    describe_curve,
-    describe_differences,
     describe_distances,
     describe_diversity,
     describe_equal,
-    describe_noise,
-    describe_outliers,
+    describe_metric_findings,
     describe_scales,
     describe_search,
-    describe_shares,
-    is_shown,
-    join_words,
+    describe_unshown,
     list_assumptions,
     list_design_limits,
     list_measuring_limits,
     make_sentence,
-    name_axis,
 )
 from sweep.study.stats.seeds import STRENGTHS
-from sweep.study.study_json import (
-    MetricFacts,
-    Sentence,
-    StudyJson,
-)
+from sweep.study.study_json import MetricFacts, Sentence, StudyJson
 
 MOST_HEADLINES = 5
 PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # what headlines speak of
@@ -78,6 +68,8 @@ def write_findings(
     ]
     said += describe_scales(data, axis) if axis else []
     for fact in measured:
+        mine = [advice for advice in data["recommendations"] if advice["metric"] == fact["name"]]
+        said += [describe_recommendation(advice, fact, data) for advice in mine]
         said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
     said += describe_unshown(data, {fact["name"]: fact for fact in measured}, main)
     said += describe_diversity(data["diversity"], facts)
@@ -152,39 +144,3 @@ def write_decision(study: StudyJson) -> str:
         return ""
     weakest = top["detail"].partition(". ")[0] if top["detail"].startswith(("First ", "Weakest ")) else ""
     return f"{top['text']} {weakest.rstrip('.')}." if weakest else top["text"]
-
-
-def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:
-    """Write all sentences about one metric; of others than the main one only advice and what is shown."""
-    name = fact["name"]
-    yield from (describe_recommendation(r, fact, data) for r in data["recommendations"] if r["metric"] == name)
-    for curve in data["curves"]:
-        if curve["metric"] == name and not curve["group"] and (is_main or is_shown(curve["p_adjusted"])):
-            yield from describe_curve(curve, fact)
-    if is_main:
-        for each in data["effects"]:
-            yield from describe_shares(each, fact) if each["metric"] == name else ()
-    numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
-    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
-    yield from (s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference")
-    yield from describe_outliers(data, fact)
-    if is_main:
-        yield from describe_noise(data, fact)
-
-
-def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> Iterator[Sentence]:
-    """Write, once for each axis, on which metrics but the main one no effect of it is shown."""
-    seeds = data["design"]["seeds"]
-    if 0 < seeds < 3:
-        if seeds == 2 and facts:
-            yield make_sentence("limit", "Two seeds are too few to tell small effects from chance: four are useful.")
-        return
-    tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
-    numeric = {curve["axis"] for curve in data["curves"]}
-    tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
-    for axis in dict.fromkeys(test["axis"] for test in tests):
-        tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
-        shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}
-        if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
-            text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
-            yield make_sentence("limit", text, "More seeds could still show one.", axis=axis)

@@ -465,6 +465,41 @@ def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
     return f"{capitalise(found['ending'])}{why} with {images}{place}.", detail
 
 
+def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:
+    """Write all sentences about one metric but advice; of others than the main one only shown effects."""
+    name = fact["name"]
+    for curve in data["curves"]:
+        if curve["metric"] == name and not curve["group"] and (is_main or is_shown(curve["p_adjusted"])):
+            yield from describe_curve(curve, fact)
+    if is_main:
+        for each in data["effects"]:
+            yield from describe_shares(each, fact) if each["metric"] == name else ()
+    numeric = {axis["name"] for axis in data["design"]["axes"] if axis["numeric"]}
+    pairs = [d for d in data["differences"] if d["metric"] == name and d["axis"] not in numeric]
+    yield from (s for s in describe_differences(pairs, fact, data) if is_main or s["kind"] == "difference")
+    yield from describe_outliers(data, fact)
+    if is_main:
+        yield from describe_noise(data, fact)
+
+
+def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: str | None) -> Iterator[Sentence]:
+    """Write, once for each axis, on which metrics but the main one no effect of it is shown."""
+    seeds = data["design"]["seeds"]
+    if 0 < seeds < 3:
+        if seeds == 2 and facts:
+            yield make_sentence("limit", "Two seeds are too few to tell small effects from chance: four are useful.")
+        return
+    tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
+    numeric = {curve["axis"] for curve in data["curves"]}
+    tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
+    for axis in dict.fromkeys(test["axis"] for test in tests):
+        tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
+        shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}
+        if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
+            text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
+            yield make_sentence("limit", text, "More seeds could still show one.", axis=axis)
+
+
 def join_words(words: Sequence[str]) -> str:
     """Join words for a sentence."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -217,7 +217,7 @@ def analyse_curve(
         levels=levels,
         fit=fit,
         half=locator.locate(None, "the fit does not pass half of its range"),
-        crossings=[locator.cross(threshold) for threshold in thresholds],
+        crossings=list(map(locator.cross, thresholds)),
         warnings=_collect_warnings(x, levels, fit, len(curves), change=change),
         p=p,
     )
@@ -355,6 +355,7 @@ def compute_curve(
     other images of the cell (diversity) intervals are wider.
     """
     metric, pairwise = fact["name"], fact["reference"] == "cell"
+    x = np.asarray(design.by_name[axis].levels, dtype=np.float64)
     matrix = design.unit_matrix(metric, axis, group)
     if not design.unit_count:
         matrix = matrix[:1]
@@ -364,7 +365,7 @@ def compute_curve(
     if is_sparse and not pairwise:
         without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
     found = analyse_curve(
-        np.asarray(design.by_name[axis].levels, dtype=np.float64),
+        x,
         matrix,
         thresholds=thresholds,
         pairwise=pairwise,
@@ -382,13 +383,14 @@ def compute_curve(
         reason = FEW_THERE if is_few else None
     elif reason is None and _is_too_coarse(design, metric, group, matrix):
         reason = ROUNDED
-    has_none = reason in (FEW_THERE, ROUNDED)
-    low, high = (np.full(len(each), np.nan) if has_none else each for each in (levels.low, levels.high))
+    low, high = levels.low, levels.high
+    if reason in (FEW_THERE, ROUNDED):
+        low = high = np.full(len(x), np.nan)
     return Curve(
         metric=metric,
         axis=axis,
         group=group,
-        x=[float(level or 0) for level in design.by_name[axis].levels],
+        x=x.tolist(),
         mean=list_finite(np.clip(levels.mean, lowest, highest)),  # adjusted for holes it can leave the range
         low=list_finite(np.clip(low, lowest, None)),
         high=list_finite(np.clip(high, None, highest)),
