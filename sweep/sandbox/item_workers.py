@@ -83,7 +83,7 @@ class Workers:
     events: EventEmitter
     paused: bool = False
     busy: int = 0
-    stalled: asyncio.Event = field(default_factory=asyncio.Event)  # set while the server answers
+    answering: asyncio.Event = field(default_factory=asyncio.Event)  # cleared while garbage is collected
     model_loads: Counter[str] = field(default_factory=Counter)
     cache: NodeCache = field(default_factory=NodeCache)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,7 +91,7 @@ class Workers:
     _loaded: dict[int, str] = field(default_factory=dict)  # worker → key of the main model it has
 
     def __post_init__(self) -> None:
-        self.stalled.set()
+        self.answering.set()
 
     def wake(self) -> None:
         """Have idle workers look at the queue again."""
@@ -120,7 +120,7 @@ class Workers:
             finally:
                 self.busy -= 1
                 self._cancels.pop(item.item_id, None)
-            await asyncio.sleep(0)  # at zero latency nothing else may let the others have a turn
+            await asyncio.sleep(0)  # without latency, nothing else lets other tasks run
 
     def _prefer_loaded(self, worker: int) -> Callable[[QueueItem], bool] | None:
         """Build the test whether an item names the model that this worker has loaded: InvokeAI prefers such items."""
@@ -140,12 +140,12 @@ class Workers:
         await self.store.save([item])
         await self.events.status_changed(item)
         job = WorkerJob(item=item, worker=worker, stopped=stopped, graph=item.bind(self.types))
-        if self.options.gc_pause:  # as InvokeAI collects garbage: nobody is answered meanwhile
-            self.stalled.clear()
+        if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
+            self.answering.clear()
             try:
                 await asyncio.sleep(self.options.gc_pause)
             finally:
-                self.stalled.set()
+                self.answering.set()
         await self._rest(self.options.latency, job)
         expanded = ExpandedGraph(item.session_id, job.graph)
         failed = await self._run(job, expanded)

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 
 from sweep.errors import UsageError
 
-FAMILY: Final = "InvokeAI"  # the servers whose protocol is spoken
+FAMILY: Final = "InvokeAI"  # the family of servers whose protocol the sandbox speaks
 Api = Literal["queue", "sessions", "portable"]
 BadImage = Literal["truncated", "html", "bomb", "hostile-name"]
 BAD_IMAGES: tuple[BadImage, ...] = get_args(BadImage)

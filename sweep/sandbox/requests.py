@@ -158,7 +158,7 @@ def cut_page(request: web.Request, items: Sequence[Any]) -> dict[str, Any]:
     return {"page": page, "pages": pages, "per_page": size, "total": len(items), "items": found}
 
 
-TOKEN_SECONDS = 86_400.0  # a token lasts, as InvokeAI's do without remember_me
+TOKEN_SECONDS = 86_400.0  # a token is valid, as with InvokeAI without remember_me
 
 
 class Accounts:

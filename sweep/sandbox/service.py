@@ -28,10 +28,10 @@ class Sandbox:
     def __init__(self, options: SandboxOptions, events: type[EventEmitter] = EventEmitter) -> None:
         self.options = options
         self.url = ""
-        self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI whose protocol is spoken
-        self.requests: Counter[str] = Counter()  # "GET /api/v1/…" with {names} in it → how many
-        self.sessions: dict[str, Any] = {}  # the sessions API's own, by id
-        self.workflows: dict[str, dict[str, Any]] = {}  # the library, by id
+        self.version = "6.14.2" if options.api == "queue" else "3.1.1"  # of the InvokeAI that it imitates
+        self.requests: Counter[str] = Counter()  # how often each route was asked for, such as "GET /api/v1/…/{name}"
+        self.sessions: dict[str, Any] = {}  # of the sessions API, by id
+        self.workflows: dict[str, dict[str, Any]] = {}  # the workflow library, by id
         self.accounts = Accounts(options.users)
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = SandboxQueue(options.queue_limit)
@@ -50,7 +50,7 @@ class Sandbox:
         self.images = ImageLibrary(root / "images", self.store, plain)
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
         context = NodeContext(models=self.models, images=self.images, dice=self.dice, threads=self._threads)
-        # how often the latents of each key (`sweep_key` of the metadata, or a hash) were decoded, over all lives
+        # how often each image was painted, also by earlier processes: by `sweep_key` of the metadata, or a hash
         self.renders = context.renders
         self.workers = Workers(
             options=options,

@@ -59,7 +59,7 @@ class EventEmitter:
         for _ in range(2 if self._dice.happens("doubled_event") else 1):
             for _sid, engine_sid in list(self.sio.manager.get_participants("/", room)):
                 await self.sio.eio.send(engine_sid, text)
-        await asyncio.sleep(0)  # for the sockets' writers: who asks over HTTP next shall have heard it
+        await asyncio.sleep(0)  # lets the sockets write before the next HTTP answer
         if self._dice.happens("socket_drop"):
             for sid in list(self._sids):
                 await self.sio.disconnect(sid)

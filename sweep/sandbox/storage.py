@@ -26,7 +26,7 @@ from sweep.sandbox.item_queue import QueueItem, SandboxQueue, now
 from sweep.sandbox.options import BadImage
 
 _T = TypeVar("_T")
-_PATIENCE = 2.0  # seconds that a sandbox before may take to end
+_PATIENCE = 2.0  # seconds to wait for another sandbox to end
 _TABLES = """
 CREATE TABLE IF NOT EXISTS items (item_id INTEGER PRIMARY KEY, graph_id INTEGER NOT NULL, facts TEXT NOT NULL,
     status TEXT NOT NULL, session BLOB);
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS renders (key TEXT PRIMARY KEY, count INTEGER NOT NULL
 """
 _PUT_GRAPH = "INSERT INTO graphs (body) VALUES (?) ON CONFLICT DO UPDATE SET body = body RETURNING graph_id"
 _RAISE_LAST_ID = "INSERT INTO records VALUES ('meta', 'last_id', ?1) ON CONFLICT DO UPDATE SET body = max(body + 0, ?1)"
-_APART = {"item_id", "graph", "field_values", "session"}  # not among an item's facts
+_APART = {"item_id", "graph", "field_values", "session"}  # columns of their own
 _FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
 
 
@@ -230,7 +230,7 @@ class ImageLibrary:
     def __init__(self, folder: Path, store: Store, plain: bytes | None) -> None:
         self.images: dict[str, ImageRecord] = {}
         self.boards: dict[str, ImageRecord] = {}
-        self.aliases: dict[str, str] = {}  # other names an image is known by, for the faults
+        self.aliases: dict[str, str] = {}  # hostile names of images, for the faults
         self._folder = folder
         self._store = store
         self.plain = plain
@@ -390,7 +390,7 @@ def _make_record(name: str, width: int, height: int) -> ImageRecord:
     }
 
 
-_UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # an InvokeAI fails at these: it saves them as PNG
+_UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # modes that InvokeAI fails to save as PNG
 
 
 def _convert_to_png(data: bytes) -> bytes:

@@ -79,7 +79,7 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
         return await _handle(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
-    await sandbox.workers.stalled.wait()
+    await sandbox.workers.answering.wait()
     met = sandbox.dice.draw_http_fault(request.path)
     if met in _REFUSALS:
         return _refuse(met, sandbox)
