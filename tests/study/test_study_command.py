@@ -87,7 +87,7 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
         "3 images lack a metric; the first reason: 00000.png is not a complete image (cannot identify image file)."
         in out
     )
-    assert f"more findings: sweep study {results} --all" in out
+    assert f"more findings: sweep study '{results}' --all" in out
 
 
 def test_all_sentences_stand_below_what_they_are_about(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
