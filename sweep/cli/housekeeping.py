@@ -18,10 +18,7 @@ from sweep.text import format_count, quote_argument
 
 WhereOption = Annotated[
     str | None,
-    typer.Option(
-        help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".',
-        metavar="CONDITION",
-    ),
+    typer.Option(help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".', metavar="CONDITION"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
@@ -52,9 +49,7 @@ def redo(
 
 
 def rename(
-    chosen: ChosenRun,
-    printer: AnswerPrinter,
-    name: Annotated[str, typer.Argument(help="The new name.", metavar="NEW")],
+    chosen: ChosenRun, printer: AnswerPrinter, name: Annotated[str, typer.Argument(help="The new name.", metavar="NEW")]
 ) -> None:
     """Give a run another name.
 
@@ -67,7 +62,7 @@ def rename(
         raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
     try:
         Experiment.from_dict({"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}})
-    except ExperimentError as error:  # of a name that not every system can have
+    except ExperimentError as error:  # some systems cannot have this name
         raise UsageError(error.problems[0].message) from error
     target = record.rename_run(folder, name)
     answer = {"schema": "sweep.rename/1", "state": "renamed", "from": folder.as_posix(), "folder": target.as_posix()}
@@ -75,12 +70,7 @@ def rename(
     printer.print(text, answer)
 
 
-def rm(
-    chosen: ChosenRun,
-    printer: AnswerPrinter,
-    where: WhereOption = None,
-    yes: Yes = False,
-) -> None:
+def rm(chosen: ChosenRun, printer: AnswerPrinter, where: WhereOption = None, yes: Yes = False) -> None:
     """Delete a run, or some of its images.
 
     Without --where, deletes the results folder with everything in it. With --where, deletes the images of these points;

@@ -102,8 +102,7 @@ def _wrap_parts(label: str, text: str) -> list[str]:
 
 
 Base: TypeAlias = Annotated[
-    str,
-    typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE"),
+    str, typer.Option(help="Base of the main model, for portable workflows: sd-1, sdxl or flux.", metavar="BASE")
 ]
 
 
@@ -151,10 +150,7 @@ def init(
         ),
     ] = None,
     output: Annotated[Path, output_option("The experiment file to write.")] = Path("experiment.yaml"),
-    image: Annotated[
-        str,
-        typer.Option(help="The source image, if the workflow needs one.", metavar="FILE"),
-    ] = "",
+    image: Annotated[str, typer.Option(help="The source image, if the workflow needs one.", metavar="FILE")] = "",
     base: Base = "sd-1",
     family: FamilyOption = "",
 ) -> None:
@@ -230,7 +226,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
             return _HEAD.format(file=quote_argument(output)) + write(saved_in=output.parent)
         except DefinitionError as error:
             print_error(error)
-            image = ""  # the one that was named may be what is wrong
+            image = ""  # ask for it, too: the image may be what is wrong
 
 
 def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tuple[Workflow, _ServerContents]:
@@ -262,7 +258,7 @@ class _ServerContents:
 
     schemas: NodeSchemas
     models: Sequence[Model] = ()
-    lacking: Sequence[str] = ()  # what the workflow names and the server has not, in words
+    lacking: Sequence[str] = ()  # sentences about images that the workflow names and the server lacks
 
 
 def _list_packaged(family: str) -> _ServerContents:

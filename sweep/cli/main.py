@@ -59,7 +59,7 @@ def _run_command(arguments: list[str]) -> int:
         fault = _from_os_error(error)
     try:
         print_error(fault)
-    except OSError:  # nobody can read it, and the exit code says it too
+    except OSError:  # stderr is closed; the exit code still tells
         _discard_output()
     return fault.exit_code
 

@@ -197,8 +197,7 @@ CaFile: TypeAlias = Annotated[
     ),
 ]
 CredentialsOption: TypeAlias = Annotated[
-    Path | None,
-    server_option(help="File (mode 0600) with a token, or with email and password.", metavar="FILE"),
+    Path | None, server_option(help="File (mode 0600) with a token, or with email and password.", metavar="FILE")
 ]
 QueueOption: TypeAlias = Annotated[
     str,

@@ -91,7 +91,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**given)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {}  # those that wraps copied name the groups
+    call.__annotations__ = {}  # wraps copied them, and they name the groups
     return call
 
 

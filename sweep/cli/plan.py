@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _LABEL: Final = 10  # columns of a label
-_ROOM: Final = _LABEL + 3  # columns before what a label is about
+_ROOM: Final = _LABEL + 3  # columns before the text beside a label
 _MAX_VALUE: Final = 60  # characters of one value of the first or last point
 
 
@@ -164,12 +164,7 @@ def _point(forecast: Forecast, index: int) -> list[str]:
     return [f"{index:,}: {first}", *rest]
 
 
-def plan(
-    typed: ExperimentOptions,
-    access: Access,
-    printer: AnswerPrinter,
-    family: FamilyOption = "",
-) -> None:
+def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, family: FamilyOption = "") -> None:
     """Show what a run would do, and render nothing.
 
     Shows points (done and new), the fields that the axes set, the order, and the estimated time and disk space. With

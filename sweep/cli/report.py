@@ -156,8 +156,7 @@ def sheet(
     ] = None,
     size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
     output: Annotated[
-        Path | None,
-        output_option("The file to write; the ending decides the format: png, jpg, webp, gif."),
+        Path | None, output_option("The file to write; the ending decides the format: png, jpg, webp, gif.")
     ] = None,
 ) -> None:
     """Put images of a run on one sheet.

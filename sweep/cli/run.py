@@ -74,8 +74,7 @@ class RenderingOptions:
         bool, _rendering_option("--retry-failed", help="Render again the points that failed in an earlier run.")
     ] = False
     verify: Annotated[
-        bool,
-        _rendering_option("--verify", help="Check every image file first, and render damaged images again."),
+        bool, _rendering_option("--verify", help="Check every image file first, and render damaged images again.")
     ] = False
     takeover_after: Annotated[
         float,
@@ -109,8 +108,7 @@ class RenderingOptions:
         ),
     ] = None
     priority: Annotated[
-        bool,
-        server_option("--priority", help="Put the items ahead of others that wait in the server's queue."),
+        bool, server_option("--priority", help="Put the items ahead of others that wait in the server's queue.")
     ] = False
     idle_only: Annotated[
         bool, server_option("--idle-only", help="Send nothing while items of other people are in the queue.")
@@ -220,7 +218,7 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
     started = anyio.Event()
 
     def listen(event: events.Event) -> None:
-        if isinstance(event, events.Advanced):  # for the page alone, which asks for them
+        if isinstance(event, events.Advanced):  # only the page asks for these
             for page in pages:
                 page.feed.note_step(event.key, event.share)
             return
@@ -247,7 +245,7 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
             yield listen
             for page in pages:
                 await page.finish(measure=not {"interrupted", "cancelled"}.intersection(endings))
-        except (SweepError, OSError, KeyboardInterrupt) as error:  # as it is, not in a group
+        except (SweepError, OSError, KeyboardInterrupt) as error:  # raised below, outside the task group
             failure = error
         serving.cancel_scope.cancel()
     if failure is not None:
@@ -466,7 +464,7 @@ def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Lit
     return code
 
 
-MAX_LINES: Final = 18  # of the table, so that all of the end fits on a screen
+MAX_LINES: Final = 18  # of the table, so that the whole summary fits on a screen
 MIN_LEVELS_SHOWN: Final = 3  # of one axis in the table, if there are many axes
 MAX_POINTS_SUMMED: Final = 50_000  # of a run that gets this table
 AXIS_WIDTH: Final = 24  # columns of an axis' name at most

@@ -89,8 +89,7 @@ def sandbox(
         typer.Option(help="Require a login and accept this user. Repeat for more users.", metavar="EMAIL:PASSWORD"),
     ] = None,
     root: Annotated[
-        Path | None,
-        typer.Option(help="Keep queue and images in this folder across restarts.", metavar="FOLDER"),
+        Path | None, typer.Option(help="Keep queue and images in this folder across restarts.", metavar="FOLDER")
     ] = None,
 ) -> None:
     """Start a fake InvokeAI server for testing.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 _LABEL: Final = 25  # columns of a metric's name at most
-REST: Final = "else"  # what no axis explains alone
+REST: Final = "else"  # heading of the share that no axis explains alone
 GAP: Final = 2
 
 
@@ -120,8 +120,7 @@ class MeasuringOptions:
         ),
     ] = None
     workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Worker processes (default: one per core).", metavar="N"),
+        int | None, typer.Option(min=0, help="Worker processes (default: one per core).", metavar="N")
     ] = None
     on: OnOption = None
     insecure: InsecureRay = False

@@ -75,10 +75,7 @@ def check(
             metavar="CONDITION",
         ),
     ] = None,
-    junit: Annotated[
-        Path | None,
-        typer.Option(help="Also write a JUnit report to this file.", metavar="FILE"),
-    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Also write a JUnit report to this file.", metavar="FILE")] = None,
 ) -> int:
     """Test whether a run meets requirements.
 

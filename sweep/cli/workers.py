@@ -31,8 +31,7 @@ Join: TypeAlias = Annotated[
 
 def worker(
     server: Annotated[
-        str | None,
-        typer.Option("--server", help="Address of the server, as this host reaches it.", metavar="URL"),
+        str | None, typer.Option("--server", help="Address of the server, as this host reaches it.", metavar="URL")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the worker (default: the host's name).")] = None,
     stop: Annotated[str | None, typer.Option(help="End this worker.", metavar="NAME")] = None,

@@ -339,7 +339,7 @@ def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
     return [column for group in found.values() for column in group]
 
 
-_MOST_PIXEL_PAIRS: Final = 200  # images compared pixel by pixel before the overview says "not compared"
+_MOST_PIXEL_PAIRS: Final = 200  # pairs that the overview compares pixel by pixel at most
 
 
 def count_shared(a: Path, b: Path) -> str:

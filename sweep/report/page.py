@@ -65,7 +65,7 @@ RUN_OUTCOMES: Final = {
     "record-broken": "stopped: the results could not be written",
 }
 """What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
-_UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # an address is nobody's business; the sandbox has a banner
+_UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # addresses are private; the sandbox has a banner
 
 
 def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> dict[str, Any]:

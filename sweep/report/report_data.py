@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LevelJson: TypeAlias = str | int | float | bool | None
 
-FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # where the author's file lies: nobody's business
+FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # the folder of the author's file is private
 STANDARD = (
     *("index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name", "width"),
     *("height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "former"),

@@ -414,7 +414,7 @@ class _Server:
             self._streams[task] = feed
             task.add_done_callback(lambda done: self._streams.pop(done, None))
         since = request.headers.get("Last-Event-ID") or request.query.get("since", "")
-        seen = int(since) if re.fullmatch("[0-9]{1,19}", since) else 0  # longer is none of ours
+        seen = int(since) if re.fullmatch("[0-9]{1,19}", since) else 0  # we never send a longer one
         with contextlib.suppress(ConnectionError):
             while True:
                 news = await feed.news(seen, _PATIENCE)
