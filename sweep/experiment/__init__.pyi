@@ -22,8 +22,9 @@ from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_cl
 from .experiment import Experiment
 from .file_schema import make_experiment_schema
 from .grid import Grid, Space
+from .problems import ProblemCollector, did_you_mean_file
 from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
-from .yaml_document import ProblemCollector, did_you_mean_file, path_kind
+from .yaml_document import path_kind
 
 __all__ = [
     "Axis",

@@ -30,6 +30,7 @@ from sweep.experiment.axes import (
 )
 from sweep.experiment.axis_option import suggest_axis
 from sweep.experiment.file_schema import find_kind_key
+from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
 from sweep.experiment.value_files import (
     SourceError,
     TextColumn,
@@ -43,7 +44,7 @@ from sweep.experiment.value_files import (
     read_settings,
     repeat_rows,
 )
-from sweep.experiment.yaml_document import Document, DocumentPath, ProblemCollector, join_path, quote_source
+from sweep.experiment.yaml_document import Document, quote_source
 from sweep.role_table import (
     SEED_MAX,
     Role,

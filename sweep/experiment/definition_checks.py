@@ -24,7 +24,8 @@ from sweep.experiment.file_schema import (
     list_section_keys,
 )
 from sweep.experiment.grid import make_space
-from sweep.experiment.yaml_document import Document, DocumentPath, ProblemCollector, join_path, quote_source
+from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
+from sweep.experiment.yaml_document import Document, quote_source
 from sweep.role_table import TEMPLATE_NAMES, quote
 
 

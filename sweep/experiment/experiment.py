@@ -30,14 +30,11 @@ from sweep.experiment.definition_checks import GridValidator, validate_shape
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec
 from sweep.experiment.grid import Grid
 from sweep.experiment.overrides import apply_overrides, include_files
+from sweep.experiment.problems import Mark, ProblemCollector, did_you_mean_file, join_path
 from sweep.experiment.value_files import UNFETCHED, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
     Document,
-    Mark,
-    ProblemCollector,
-    did_you_mean_file,
     expand_path,
-    join_path,
     make_plain,
     path_kind,
     quote_source,

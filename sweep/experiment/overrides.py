@@ -9,18 +9,8 @@ from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
 from sweep.experiment.file_schema import AXIS_KEYS, MERGED, list_section_keys
-from sweep.experiment.yaml_document import (
-    Document,
-    DocumentPath,
-    Mark,
-    did_you_mean_file,
-    expand_path,
-    join_path,
-    make_problem,
-    path_kind,
-    read_file,
-    read_text,
-)
+from sweep.experiment.problems import DocumentPath, Mark, did_you_mean_file, join_path, make_problem
+from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_file, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
 
 MAX_INCLUDES: Final = 20

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.axes import AxisError, InputImage, Setting
 from sweep.experiment.axis_option import suggest_axis
-from sweep.experiment.yaml_document import Document, DocumentPath, did_you_mean_file, expand_path, path_kind, read_text
+from sweep.experiment.problems import DocumentPath, did_you_mean_file
+from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import InputImageError, inspect_input
 from sweep.role_table import find_role, find_value_problem, is_image, quote
 from sweep.types import Scalar

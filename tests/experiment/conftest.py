@@ -10,7 +10,7 @@ import pytest
 
 from sweep.errors import DefinitionError
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.yaml_document import Mark
+from sweep.experiment.problems import Mark
 
 Load: TypeAlias = Callable[..., Experiment]
 Fail: TypeAlias = Callable[..., list[str]]
