@@ -29,6 +29,7 @@ from sweep.cli.options import (
     output_option,
 )
 from sweep.errors import DefinitionError, UsageError
+from sweep.role_table import TEMPLATE_NAMES
 from sweep.text import format_count, quote_argument, truncate
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def init(
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")
     check_utf8("--image", [image])
-    if workflow is None or str(workflow) in graphs.TEMPLATES:
+    if workflow is None or str(workflow) in TEMPLATE_NAMES:
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:
         text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.clients()))
@@ -211,7 +212,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
     if not sys.stdin.isatty():
         hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
         raise UsageError("There is no terminal to ask in.", hint=hint)
-    question, here = f"Template ({', '.join(graphs.TEMPLATES)})", Path.cwd()
+    question, here = f"Template ({', '.join(TEMPLATE_NAMES)})", Path.cwd()
     while True:
         chosen = str(template) if template else typer.prompt(question, default="img2img")
         inputs = {"prompt": typer.prompt("Prompt")}
@@ -241,7 +242,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
             raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
         path = anyio.run(engine.fetch_workflow, reference, servers[0], make_scratch_folder())
     if not path.exists():
-        if str(path) in graphs.TEMPLATES:
+        if str(path) in TEMPLATE_NAMES:
             raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
         raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
     if path.suffix.lower() in EXPERIMENT_ENDINGS:

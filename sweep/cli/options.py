@@ -274,7 +274,7 @@ _fileless_option = partial(
 
 def complete_workflow(incomplete: str) -> list[str]:
     """Complete the name of a template, or a path."""
-    from sweep.workflow import TEMPLATES
+    from sweep.role_table import TEMPLATE_NAMES
 
     head = Path(incomplete)
     folder, start = (head, "") if incomplete.endswith("/") else (head.parent, head.name)
@@ -283,7 +283,7 @@ def complete_workflow(incomplete: str) -> list[str]:
     except OSError:
         found = []
     files = [f"{path}/" if path.is_dir() else str(path) for path in found]
-    return [*(name for name in TEMPLATES if name.startswith(incomplete)), *files]
+    return [*(name for name in TEMPLATE_NAMES if name.startswith(incomplete)), *files]
 
 
 def complete_role(incomplete: str) -> list[str]:
@@ -396,10 +396,10 @@ class ExperimentOptions:
             ExperimentError: The experiment is wrong.
         """
         from sweep.experiment import Experiment
-        from sweep.workflow import TEMPLATES
+        from sweep.role_table import TEMPLATE_NAMES
 
         is_fileless = bool(self.axes or self.inputs or self.save) or (self.image, self.prompt) != (None, None)
-        if str(self.file) in TEMPLATES or (is_fileless and self.file.suffix.lower() not in EXPERIMENT_ENDINGS):
+        if str(self.file) in TEMPLATE_NAMES or (is_fileless and self.file.suffix.lower() not in EXPERIMENT_ENDINGS):
             return self._build(access)
         if is_fileless:
             raise UsageError(

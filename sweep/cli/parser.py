@@ -136,7 +136,7 @@ def _version(
 
 def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     """Turn the parser's error about the typed words into ours."""
-    from sweep.workflow import TEMPLATES
+    from sweep.role_table import TEMPLATE_NAMES
 
     context = getattr(error, "ctx", None)
     command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
@@ -145,6 +145,6 @@ def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     if unknown:
         known = [word for param in context.command.params for word in param.opts] if context is not None else ()
         said = f"There is no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
-    elif said == f"No such command '{words[0]}'." and (words[0] in TEMPLATES or Path(words[0]).is_file()):
+    elif said == f"No such command '{words[0]}'." and (words[0] in TEMPLATE_NAMES or Path(words[0]).is_file()):
         return UsageError(said, hint=f"Did you mean sweep run {shlex.join(words)}?")
     return UsageError(said, hint=f"See {command} --help.")

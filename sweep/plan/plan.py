@@ -26,7 +26,8 @@ from sweep.plan.field_rules import Assignments
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.keys import KeyChain, compute_fingerprint, salt_key
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
-from sweep.workflow import TEMPLATES, Dialect, Graph, ImageRef, ModelRef, NodeSchemas, Value, readable
+from sweep.role_table import TEMPLATE_NAMES
+from sweep.workflow import Dialect, Graph, ImageRef, ModelRef, NodeSchemas, Value, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +210,7 @@ class Plan:
         for image in self.images.values():
             if image.width * image.height > _LARGE:
                 way = "nothing resizes it here, so make the file smaller"
-                if self.experiment.workflow in TEMPLATES:
+                if self.experiment.workflow in TEMPLATE_NAMES:
                     way = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024 keeps its shape in less"
                 yield f"{image.shown} is rendered at its own {image.width} × {image.height} pixels; {way}."
 

@@ -33,10 +33,9 @@ from sweep.plan.model_finder import ModelFinder, fit_models, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan, make_probes
 from sweep.plan.rule_builder import RuleBuilder
 from sweep.plan.value_checks import check_distinct_points, check_fixed, check_moved, note_strengths
-from sweep.role_table import is_address, parse_numbered
+from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered
 from sweep.types import Scalar
 from sweep.workflow import (
-    TEMPLATES,
     Address,
     BatchAxis,
     Dialect,
@@ -190,7 +189,7 @@ def make_plan(
         )
     installed = ModelFinder.of(models)
     own = workflow
-    if own is None and experiment.workflow_path is not None and experiment.workflow not in TEMPLATES:
+    if own is None and experiment.workflow_path is not None and experiment.workflow not in TEMPLATE_NAMES:
         own = load_workflow(experiment.workflow_path)
     if own is not None:
         own = schemas.dialect.translate(own, schemas)

@@ -112,10 +112,9 @@ class TrackedItem:
 class ItemTracker:
     """The items of one server by batch id (each batch of ours is one item)."""
 
-    def __init__(self, url: str, timings: Timings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, timings: Timings) -> None:
         self._url = url
         self._timings = timings
-        self._clock = clock
         self._items: OrderedDict[str, TrackedItem] = OrderedDict()
         self._wake = asyncio.Event()
         self._is_due = False  # the server is to be asked now, not at the next beat
@@ -129,7 +128,7 @@ class ItemTracker:
     def expect(self, batch_id: str, single_outputs: frozenset[str], *, tells_steps: bool = False) -> TrackedItem:
         """Begin to keep events about an item, before it is submitted."""
         if tells_steps and self._next_step is None:
-            self._next_step = self._clock()
+            self._next_step = time.monotonic()
         return self._remember(
             TrackedItem(
                 batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events, channel=self.channel
@@ -162,9 +161,9 @@ class ItemTracker:
 
     def takes_step(self) -> bool:
         """Tell whether a step should be told now: somebody watches, and the last one was told a moment ago."""
-        if self._next_step is None or self._clock() < self._next_step:
+        if self._next_step is None or time.monotonic() < self._next_step:
             return False
-        self._next_step = self._clock() + STEP_EVERY
+        self._next_step = time.monotonic() + STEP_EVERY
         return True
 
     def heard_items(self) -> Iterator[TrackedItem]:
@@ -176,7 +175,7 @@ class ItemTracker:
         """Give the item and its signals, including those from before."""
         item = self._items.get(ticket.batch_id) or self._remember(TrackedItem(ticket.batch_id))
         item.item_id = item.item_id or ticket.item_id
-        item.known_at = self._clock()
+        item.known_at = time.monotonic()
         queue: asyncio.Queue[Signal] = asyncio.Queue()
         for signal in item.log:
             queue.put_nowait(signal)
@@ -203,18 +202,18 @@ class ItemTracker:
 
     def note_state(self, item: TrackedItem, state: ItemState) -> None:
         """Record the state that an event told of an item."""
-        item.known_at = self._clock()
+        item.known_at = time.monotonic()
         if state.status != "in_progress":
             self.taken_up.discard(item.batch_id)
         elif item.taken_up is None:
-            item.taken_up = self._clock()
+            item.taken_up = time.monotonic()
             self.taken_up.add(item.batch_id)
         item.send_state(state)
 
     def note_first_node(self, item: TrackedItem) -> None:
         self.taken_up.discard(item.batch_id)
         if item.overhead is None and item.taken_up is not None:
-            item.overhead = self._clock() - item.taken_up
+            item.overhead = time.monotonic() - item.taken_up
 
     def request_states(self) -> None:
         """Ask the server soon: something happened that events do not tell in full, also of items nobody hears yet."""
@@ -246,7 +245,7 @@ class ItemTracker:
                 self._is_due = False
                 await self._reconcile(read_states)
                 for item in self.heard_items():
-                    item.known_at = self._clock()
+                    item.known_at = time.monotonic()
 
     def _seconds_to_question(self) -> float | None:
         """Return the seconds after which nothing was heard of an item for so long that the server is to be asked."""
@@ -257,13 +256,13 @@ class ItemTracker:
         is_well = self._is_hearing_events and self._silent_since is None and not is_cancelling
         is_well = is_well and all(item.channel == self.channel for item in heard)
         pace = self._timings.poll_listening if is_well else self._timings.poll_deaf
-        return min(item.known_at for item in heard) + pace - self._clock()
+        return min(item.known_at for item in heard) + pace - time.monotonic()
 
     async def _reconcile(self, read_states: StateReader) -> None:
         waiting = [item for item in self.heard_items() if item.item_id]
         if not waiting:
             return
-        begun = self._clock()
+        begun = time.monotonic()
         try:
             states = await read_states(waiting)
         except SweepError as error:  # whatever its class: this loop is what everybody waits for
@@ -280,7 +279,7 @@ class ItemTracker:
                 item.send_state(state)
 
     def _report_silence(self, waiting: Sequence[TrackedItem], error: SweepError) -> None:
-        silent = self._clock() - (self._silent_since or 0.0)
+        silent = time.monotonic() - (self._silent_since or 0.0)
         if isinstance(error, ServerError):
             reported: SweepError = error
         elif silent >= (self._timings.gone if is_refusal(error) else self._timings.patience):

@@ -1,4 +1,4 @@
-from .base import IDENTITY, TEMPLATES, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
+from .base import IDENTITY, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
 from .comfyui.comfyui_dialect import core_schemas, read_object_info
 from .comfyui.comfyui_formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
@@ -37,7 +37,6 @@ __all__ = [
     "IDENTITY",
     "PLACEHOLDER",
     "STACKED",
-    "TEMPLATES",
     "Address",
     "BatchAxis",
     "BoardRef",

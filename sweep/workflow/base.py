@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
+from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow.graph import Address, Graph, Json, Node, Value, Workflow
 
 
@@ -110,7 +111,6 @@ def _read_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
     return FieldSchema(name=name, **{**facts, **lists})
 
 
-TEMPLATES: Final = ("txt2img", "img2img", "controlnet", "lora")
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 """What a node costs a server: loading a model or a LoRA, encoding a prompt or an image, or nothing of these."""
 
@@ -178,7 +178,7 @@ class Dialect(Protocol):
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
     common_fields: Mapping[str, FieldSchema] = {}  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
-    templates_hint: str = f"Templates: {', '.join(TEMPLATES)}."
+    templates_hint: str = f"Templates: {', '.join(TEMPLATE_NAMES)}."
     vae_loader: tuple[str, str]  # the node type that loads a VAE, and its output
     main_loader: tuple[re.Pattern[str], str]  # the node types that load a main model, and their output of its VAE
 
@@ -203,13 +203,13 @@ class Dialect(Protocol):
         raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is {server}.", hint=hint)
 
     def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
-        """Return the built-in workflow `name` (one of `TEMPLATES`) for models of `base`, with so many LoRAs and
+        """Return the built-in workflow `name` (one of `TEMPLATE_NAMES`) for models of `base`, with so many LoRAs and
         ControlNets; `lora` and `controlnet` are txt2img with at least one of either.
 
         Raises WorkflowError where there is no such template, or not for this base.
         """
-        if name not in TEMPLATES:
-            near = did_you_mean(name, TEMPLATES)
+        if name not in TEMPLATE_NAMES:
+            near = did_you_mean(name, TEMPLATE_NAMES)
             raise WorkflowError(f"There is no template {name!r}.{near}", hint=self.templates_hint)
         loras, controls = max(loras, int(name == "lora")), max(controls, int(name == "controlnet"))
         return self.build_template(base, loras, controls, has_image=name == "img2img")

@@ -59,8 +59,8 @@ def test_references_are_resolved_at_any_depth() -> None:
 
 def test_the_api_form() -> None:
     graph = GRAPH.set({Address("b", "board"): BoardRef("mine")})
-    assert write_graph(graph, lambda _: {"board_id": "1"}, "g") == {
-        "id": "g",
+    assert write_graph(graph, lambda _: {"board_id": "1"}) == {
+        "id": "sweep",
         "nodes": {
             "a": {"id": "a", "type": "noise", "seed": 1},
             "b": {"id": "b", "type": "l2i", "board": {"board_id": "1"}},

@@ -41,7 +41,7 @@ _PLAIN: Final = (str, int, float, bool)  # types of values that hold no referenc
 COLLECTING: Final = frozenset({"collect"})  # node types of which one input takes several edges
 
 
-def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "sweep") -> dict[str, Json]:
+def write_graph(graph: Graph, resolve: Callable[[Ref], Json]) -> dict[str, Json]:
     """Return the graph as a server's JSON; `resolve` gives this server's identifier of a reference."""
     nodes: dict[str, dict[str, Json]] = {
         node.id: {
@@ -61,7 +61,7 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json], graph_id: str = "s
         }
         for edge in graph.edges
     ]
-    return {"id": graph_id, "nodes": dict(nodes), "edges": edges}
+    return {"id": "sweep", "nodes": dict(nodes), "edges": edges}
 
 
 def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str) -> Workflow:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.base import TEMPLATES, insert_loras, numbered_ids
+from sweep.role_table import TEMPLATE_NAMES
+from sweep.workflow.base import insert_loras, numbered_ids
 from sweep.workflow.graph import Address, Graph, Json, Node
 
 _DENOISING: Mapping[str, Json] = {"scheduler": "euler", "denoising_start": 0, "denoising_end": 1}
@@ -52,7 +53,7 @@ FLUX = ModelBase(
     start=0.1,
 )
 _BASES: Mapping[str, ModelBase] = {"sd-1": SD1, "sd-2": SD2, "sdxl": SDXL, "flux": FLUX}
-HINT: Final = f"Templates: {', '.join(TEMPLATES)} for {', '.join(_BASES)} (no controlnet for flux)."
+HINT: Final = f"Templates: {', '.join(TEMPLATE_NAMES)} for {', '.join(_BASES)} (no controlnet for flux)."
 
 
 def build_base_graph(name: str, loras: int, controls: int, *, has_image: bool) -> Graph:

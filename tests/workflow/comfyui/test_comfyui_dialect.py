@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sweep.errors import WorkflowError
+from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow import (
-    TEMPLATES,
     Address,
     Graph,
     ModelRef,
@@ -86,7 +86,7 @@ def test_roles_are_found_by_the_types_of_what_is_wired() -> None:
     assert (fields_of("width", graph), fields_of("denoise_strength", graph)) == (["5.width"], [])
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", TEMPLATE_NAMES)
 @pytest.mark.parametrize("base", ["any", "sd-1", "sdxl", "sd-3", "flux"])
 def test_templates_are_sound_and_have_their_roles(name: str, base: str) -> None:
     graph = COMFYUI.template(name, base)

@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import TEMPLATES
+from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.roles import find_roles
@@ -17,7 +17,7 @@ template = INVOKEAI.template
 SCHEMAS = builtin_schemas()
 OFFERED = [
     (name, base)
-    for name, base in product(TEMPLATES, ["sd-1", "sd-2", "sdxl", "flux"])
+    for name, base in product(TEMPLATE_NAMES, ["sd-1", "sd-2", "sdxl", "flux"])
     if (name, base) != ("controlnet", "flux")
 ]
 
