@@ -158,16 +158,6 @@ def _find_first_repeats(design: StudyDesign, images: Sequence[ReferenceImage]) -
     ]
 
 
-def _hash_file(path: Path, recorded: object) -> str:
-    """Give the recorded hash of a file, or hash it; empty where neither is there."""
-    if isinstance(recorded, str):
-        return recorded
-    try:
-        return file_sha256(path)
-    except UnreadableImageError:
-        return ""
-
-
 def _hash_together(parts: Sequence[str]) -> ReferenceImage:
     """Hash several images together, whatever their order; or a text."""
     return ReferenceImage(sha256=hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest())
@@ -204,14 +194,13 @@ def _plan_measurement(results: RecordedResults, metrics: Sequence[Metric], basel
     table, axes = results.table(), results.axes
     frame = table.drop(columns=[m.name for m in metrics if m.name in table and m.name not in dict(axes)])
     named = [(f"axis_{name}" if f"axis_{name}" in frame else name, kind) for name, kind in axes]
-    design = read_design(frame, [(name, kind) for name, kind in named if name in frame], baseline=baseline)
+    design = read_design(frame, named, baseline=baseline)
     chosen = (*(metric for metric in metrics if metric.name not in design.names), PIXEL_HASH_METRIC)
     if design.replicates > 1:
         chosen = (*chosen, SAME_POINT_METRIC)
-    hashes = frame["sha256"] if "sha256" in frame else [None] * len(frame)
+    files = zip(frame["image_path"], frame["sha256"], design.images, strict=True)
     images = [
-        ReferenceImage(path := results.folder / str(name), _hash_file(path, recorded)) if has_image else _NOTHING
-        for name, recorded, has_image in zip(frame["image_path"], hashes, design.images, strict=True)
+        ReferenceImage(results.folder / path, sha256) if has_image else _NOTHING for path, sha256, has_image in files
     ]
     compared: Sequence[ReferenceImage] = _find_sources([str(key) for key in frame["key"]], results.sources)
     kind: Literal["source", "baseline", "none"] = "none"
@@ -219,8 +208,7 @@ def _plan_measurement(results: RecordedResults, metrics: Sequence[Metric], basel
         compared, kind = _find_baseline_images(design, baseline, images), "baseline"
     elif any(reference is not _NOTHING for reference in compared):
         kind = "source"
-    name = "rendered_prompt" if "rendered_prompt" in frame else "prompt"
-    texts = frame[name].tolist() if name in frame else [None] * len(frame)
+    texts = frame["rendered_prompt" if "rendered_prompt" in frame else "prompt"].tolist()
     prompts = [text if isinstance(text, str) else None for text in texts]
     cells = design.group_originals(design.cells)
     joint = {cell: _hash_together([images[row].sha256 for row in rows]) for cell, rows in cells.items()}
