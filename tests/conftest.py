@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import inspect
 import os
 import sys
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-settings.register_profile("sweep", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+# Collecting garbage finds nothing while tests are imported, and later looks at all of them again and again.
+gc.disable()
+
+settings.register_profile("sweep", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sweep")
 
 
@@ -76,6 +80,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not (config.getoption("--slow") or config.getoption("--full")):
         slow = [item for item in items if item.get_closest_marker("slow") and not _asks_for_more(item)]
         leave_out(config, items, slow, "tests that take seconds each (pytest --slow -m slow)")
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what the imports made."""
+    gc.freeze()
+    gc.enable()
 
 
 def _asks_for_more(item: pytest.Item) -> bool:

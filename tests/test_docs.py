@@ -110,7 +110,7 @@ def runs(document: Path) -> bool:
     return any(block.language in ("console", "python") and block.mark != "install" for block in blocks(document))
 
 
-BRIEF = ("README.md", "docs/python.md", "docs/comfyui.md", "docs/workflows.md")
+BRIEF = ("docs/comfyui.md", "docs/workflows.md")
 """Documents whose commands and code take little; they run in the default suite."""
 
 
@@ -272,6 +272,7 @@ TOPICS = (
 """What people look for, and find in the recipes."""
 
 
+@pytest.mark.slow
 def test_site_builds_without_warnings_and_its_search_finds_each_recipe(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     for name in ("mkdocs.yml", "CHANGELOG.md"):

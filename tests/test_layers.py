@@ -34,10 +34,24 @@ IMPURE_MODULES = {"asyncio", "anyio", "aiohttp", "socketio", "socket", "pandas",
 
 
 @functools.cache
+def _parse(path: Path) -> ast.Module:
+    """Parse a file once for all tests."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def _walk(path: Path) -> tuple[ast.AST, ...]:
-    """Parse a file once for all tests: every node of it that imports something."""
-    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    """Find every node of a file that imports something."""
+    found: list[ast.AST] = []
+    blocks: list[ast.AST] = [_parse(path)]
+    while blocks:  # statements only: no expression imports anything, and most nodes are expressions
+        inside = [node for node in ast.iter_child_nodes(blocks.pop()) if isinstance(node, _BLOCKS)]
+        found += (node for node in inside if isinstance(node, ast.Import | ast.ImportFrom))
+        blocks += inside
+    return tuple(found)
+
+
+_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -174,7 +188,7 @@ def _is_private(module: str, user: Path) -> bool:
 def test_no_public_name_is_defined_in_two_modules() -> None:
     homes: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
-        for name in _defined(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in _defined(_parse(path)):
             homes.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
 
     assert not {name: sorted(found) for name, found in homes.items() if len(found) > 1}

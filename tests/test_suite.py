@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import re
 import signal
@@ -39,10 +38,8 @@ def _imports() -> tuple[tuple[Path, str], ...]:
 
 def _read_imports() -> Iterator[tuple[Path, str]]:
     for path in TESTS.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            yield from ((path.relative_to(TESTS), name) for name in names if name.split(".")[0] == "tests")
+        names = re.findall(r"^ *(?:from|import) (tests[.\w]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        yield from ((path.relative_to(TESTS), name) for name in names)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import io
 import json
@@ -192,6 +193,7 @@ def spoil_image(content: bytes, bad: BadImage | None) -> bytes:
     return _make_bomb() if bad == "bomb" else content
 
 
+@functools.cache
 def _make_bomb(side: int = 50_000) -> bytes:
     """Make a small file that claims side × side pixels and would unpack to gigabytes."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)

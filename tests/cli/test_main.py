@@ -150,6 +150,7 @@ def test_view_serves_until_control_c(done: Path) -> None:
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_init_asks_in_a_terminal_until_the_answers_make_an_experiment(home: Path, sweep: Sweep) -> None:
     ours, theirs = pty.openpty()
     line = [*ENTRY, "init", "--image", "phot.png", "-o", "first.yaml"]
@@ -171,6 +172,7 @@ def test_init_asks_in_a_terminal_until_the_answers_make_an_experiment(home: Path
     assert "8 = 4 × 2" in sweep("plan", "first.yaml").out
 
 
+@pytest.mark.slow
 def test_init_without_a_terminal_says_what_to_write(home: Path, sweep: Sweep) -> None:
     process = started("init")
     _, err = process.communicate()
@@ -200,6 +202,7 @@ def test_exit_code_says_what_a_full_device_cannot(home: Path) -> None:
     assert run_in_shell("sweep plan none.yaml 2>&-") == 2
 
 
+@pytest.mark.slow
 def test_run_that_may_open_too_few_files_is_refused_with_the_way_out(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sweep.experiment import axes
 from tests.experiment.conftest import Fail, Load, values_of
 
 HEAD = "workflow: txt2img\naxes:\n  prompt: "
@@ -43,13 +44,19 @@ def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
         ("{dynamic: '__loop__', wildcards: wild}", "the wildcard loop leads back to itself"),
         ("{dynamic: 'a', wildcards: none}", "the wildcards folder none does not exist"),
         ("{dynamic: 'a {red|blue'}", "the template 'a {red|blue' cannot be read"),
-        (f"{{dynamic: '{'{a|b|c|d|e|f|g|h|i|j}' * 6}'}}", "the templates make more than 100,000 prompts"),
     ],
 )
 def test_faults(faults: Fail, wildcards: Path, spec: str, message: str) -> None:
     (line,) = faults(HEAD + spec)
     assert message in line
     assert line.startswith("3:21  axes.prompt: ")
+
+
+def test_prompts_have_a_limit(faults: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert axes.MAX_PROMPTS == 100_000
+    monkeypatch.setattr(axes, "MAX_PROMPTS", 1_000)
+    (line,) = faults(HEAD + f"{{dynamic: '{'{a|b|c|d|e|f|g|h|i|j}' * 6}'}}")
+    assert line == "3:21  axes.prompt: the templates make more than 1,000 prompts."
 
 
 def test_without_the_library_it_says_how_to_get_it(faults: Fail, monkeypatch: pytest.MonkeyPatch) -> None:

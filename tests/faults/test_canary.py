@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.processes import Bench
 
+pytestmark = pytest.mark.slow  # each test starts several processes
+
 TOKEN, PASSWORD = "canary-token-8d1f0a", "canary-password-77c2e9"
 SECRET = [TOKEN, PASSWORD, b64encode(PASSWORD.encode()).decode(), urllib.parse.quote(PASSWORD)]
 
@@ -24,7 +26,6 @@ def leaks(bench: Bench, *printed: str) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by", ["environment", "file"])
 def test_no_secret_is_told(bench: Bench, by: str) -> None:
     server = bench.sandbox(faults={"fail_rate": 0.3, "error_401": 0.02, "spare": 40, "most": 2})

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sweep.errors import RecordError
-from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess, Zygote
+
+pytestmark = pytest.mark.slow  # each test starts several processes
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def spoil(file: Path, how: str) -> None:
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("how", mark_rest_slow(["flipped", "gone", "truncated", "torn", "emptied"]))
+@pytest.mark.parametrize("how", ["flipped", "gone", "truncated", "torn", "emptied"])
 def test_a_damaged_image_is_found_told_and_rendered_again_alone(
     finished: tuple[Bench, SandboxProcess], how: str
 ) -> None:
@@ -135,7 +136,6 @@ def same_or_told(bench: Bench, rows: list[dict[str, Any]]) -> None:
     assert found == rows
 
 
-@pytest.mark.slow
 def test_a_folder_in_use_is_said(bench: Bench, forks: Zygote) -> None:
     server = bench.sandbox(latency=60)
     pid, _ = bench.command("run", str(bench.write()), "--server", server.url, "--progress", "none", "--no-report")

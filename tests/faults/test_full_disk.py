@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench
 
+pytestmark = pytest.mark.slow  # each test starts several processes
 
-@pytest.mark.parametrize("kilobytes", mark_rest_slow([64, 4, 20, 48, 90, 120, 160]))
+
+@pytest.mark.parametrize("kilobytes", [64, 4, 20, 48, 90, 120, 160])
 def test_a_write_that_does_not_fit(bench: Bench, kilobytes: int) -> None:
     """No file may grow beyond a limit, which is met by images first, by the journal's log later, or by the tables."""
     server = bench.sandbox()

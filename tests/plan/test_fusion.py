@@ -32,7 +32,7 @@ def count(graph: Graph, kind: str) -> int:
 
 
 @given(st.lists(st.integers(0, 31), min_size=1, max_size=12, unique=True))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: list[int]) -> None:
     instances = some(plans, indices)
     fused = fuse(instances)
@@ -45,7 +45,7 @@ def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: lis
 
 
 @given(st.lists(st.integers(0, 31), min_size=2, max_size=12, unique=True))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 def test_nothing_but_images_and_their_metadata_is_made_twice(plans: Plans, indices: list[int]) -> None:
     fused = fuse(some(plans, indices))
     shared = {

@@ -336,13 +336,13 @@ def test_an_experiment_without_axes_has_one_point(plans: Plans) -> None:
 
 
 def test_long_axes_are_checked_without_looking_at_every_level(plans: Plans, refusal: Refusal) -> None:
-    assert len(plans(axes={"seed": list(range(20_000))})) == 20_000
+    assert len(plans(axes={"seed": list(range(3_000))})) == 3_000
     assert "axes.seed reaches 2.5; the field noise.seed takes whole numbers" in refusal(
-        axes={"a": {"target": "noise.seed", "values": [*range(20_000), 2.5]}}
+        axes={"a": {"target": "noise.seed", "values": [*range(3_000), 2.5]}}
     )[0].replace("axes.a", "axes.seed")
     assert (
         "reaches 1.5; the field denoise.denoising_end takes 0 to 1"
-        in refusal(axes={"denoise.denoising_end": {"start": 0, "stop": 1.5, "num": 3001}})[0]
+        in refusal(axes={"denoise.denoising_end": {"start": 0, "stop": 1.5, "num": 1501}})[0]
     )
 
 

@@ -112,7 +112,7 @@ def test_prompt_words_change_the_look() -> None:
 
 
 @given(st.integers(8, 90), st.integers(8, 90), st.text(max_size=20), st.integers(0, 2**32 - 1), st.floats(0, 1))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_paint_accepts_any_size_and_prompt(width: int, height: int, prompt: str, seed: int, strength: float) -> None:
     source = np.full((height, width, 3), 90, np.uint8)
     painting = Painting(width=width, height=height, seed=seed, prompt=prompt, strength=strength, source="s")

@@ -31,39 +31,39 @@ def write_ratings(path: Path, ratings: Mapping[str, object], choices: Sequence[o
     return path
 
 
-def test_rated_images_are_columns_and_advice(results: Path, tmp_path: Path) -> None:
-    table = RecordedResults.open(results).table()
+def test_rated_images_are_columns_and_advice(measured_results: Path, tmp_path: Path) -> None:
+    table = RecordedResults.open(measured_results).table()
     marks = {
         str(key): {"stars": 5 if strength <= 0.25 else 2, "rejected": bool(strength == 1), "note": ""}
         for key, strength in zip(table["key"], table["denoise_strength"].astype(float), strict=True)
     }
 
-    add_ratings(results, write_ratings(tmp_path / "exported.json", marks))
-    study = make_study(results, metrics=["ssim"], workers=0)
+    add_ratings(measured_results, write_ratings(tmp_path / "exported.json", marks))
+    study = make_study(measured_results, metrics=["ssim"], workers=0)
 
     assert sorted(study.table["rating"].unique()) == [2.0, 5.0]
     assert study.table["rejected"].sum() == 6
     (advice,) = study.data["recommendations"]
     assert (advice["metric"], advice["use"], advice["held"], advice["images"]) == ("rating", 0.25, 6, 6)
     assert study.words[0].startswith("Use denoise strength 0.25 or less: 4 stars or more in 6 of 6 images at 0.25")
-    rated = RecordedResults.open(results).table()
+    rated = RecordedResults.open(measured_results).table()
     assert list(rated.columns[-3:]) == ["rating", "rejected", "note"]
     assert rated["rating"].tolist() == study.table["rating"].tolist()
 
 
-def test_the_table_can_be_filtered_by_ratings(results: Path) -> None:
-    keys = RecordedResults.open(results).table()["key"].astype(str)
+def test_the_table_can_be_filtered_by_ratings(measured_results: Path) -> None:
+    keys = RecordedResults.open(measured_results).table()["key"].astype(str)
     marks = {f"{keys[0]}.1": {"stars": 2, "note": "dull"}, keys[1]: {"stars": 1}, keys[2]: {"rejected": True}}
-    write_ratings(results / RATINGS_JSON, marks)
+    write_ratings(measured_results / RATINGS_JSON, marks)
 
     for condition, expected in (("rating >= 2", 1), ("rating < 3", 2), ("rejected", 1), ('note == "dull"', 1)):
-        assert len(Results.open(results).table(where=condition)) == expected, condition
-    (results / RATINGS_JSON).write_text("{", "utf-8")
-    assert "rating" not in RecordedResults.open(results).table()
+        assert len(Results.open(measured_results).table(where=condition)) == expected, condition
+    (measured_results / RATINGS_JSON).write_text("{", "utf-8")
+    assert "rating" not in RecordedResults.open(measured_results).table()
 
 
-def test_blind_choices_are_a_sentence(results: Path) -> None:
-    table = RecordedResults.open(results).table()
+def test_blind_choices_are_a_sentence(measured_results: Path) -> None:
+    table = RecordedResults.open(measured_results).table()
     points = zip(table["denoise_strength"], table["variation"], table["seed"], table["key"], strict=True)
     keys = {(float(s), str(v), int(k)): f"{key}.1" for s, v, k, key in points}
     choices = [
@@ -72,8 +72,8 @@ def test_blind_choices_are_a_sentence(results: Path) -> None:
         for k in (42, 43, 44)
     ]
 
-    write_ratings(results / RATINGS_JSON, {}, choices)
-    study = make_study(results, metrics=["ssim"], workers=0)
+    write_ratings(measured_results / RATINGS_JSON, {}, choices)
+    study = make_study(measured_results, metrics=["ssim"], workers=0)
 
     assert study.words[0].startswith("You chose variation “dramatic” over the others.")
     assert study.data["choices"][0]["ranking"][0]["rank_high"] == 1

@@ -90,8 +90,10 @@ def test_limits_are_printed_and_the_rest_is_announced(results: Path, capsys: pyt
     assert f"more findings: sweep study '{results}' --all" in out
 
 
-def test_all_sentences_stand_below_what_they_are_about(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command(ChosenRun(run=str(results)), MeasuringOptions(workers=0), everything=True)
+def test_all_sentences_stand_below_what_they_are_about(
+    measured_results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(ChosenRun(run=str(measured_results)), MeasuringOptions(workers=0), everything=True)
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[2] == "layout of light and dark"
