@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweep.experiment import axes
+from sweep.experiment import value_files
 from tests.experiment.conftest import Fail, Load, values_of
 
 HEAD = "workflow: txt2img\naxes:\n  prompt: "
@@ -53,8 +53,8 @@ def test_faults(faults: Fail, wildcards: Path, spec: str, message: str) -> None:
 
 
 def test_prompts_have_a_limit(faults: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert axes.MAX_PROMPTS == 100_000
-    monkeypatch.setattr(axes, "MAX_PROMPTS", 1_000)
+    assert value_files.MAX_PROMPTS == 100_000
+    monkeypatch.setattr(value_files, "MAX_PROMPTS", 1_000)
     (line,) = faults(HEAD + f"{{dynamic: '{'{a|b|c|d|e|f|g|h|i|j}' * 6}'}}")
     assert line == "3:21  axes.prompt: the templates make more than 1,000 prompts."
 
