@@ -71,7 +71,8 @@ class ExpandedGraph:
     def next(self) -> NodeCopy | None:
         """Return the node to run now, None when nothing is ready."""
         if not self._ready.get(self._active or ""):
-            self._active = min((kind for kind, group in self._ready.items() if group), key=_class_name, default=None)
+            kinds = [kind for kind, group in self._ready.items() if group]
+            self._active = min(kinds, key=lambda kind: _CLASS_NAMES.get(kind, kind.replace("_", "")), default=None)
         if self._active is None:
             return None
         prepared = self._ready[self._active].pop(0)
@@ -198,7 +199,3 @@ _CLASS_NAMES = {  # where the class's name sorts elsewhere than the type
     "add": "addinvocation",
     "img_resize": "imageresize",
 }
-
-
-def _class_name(kind: str) -> str:
-    return _CLASS_NAMES.get(kind, kind.replace("_", ""))

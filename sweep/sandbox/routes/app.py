@@ -8,7 +8,6 @@ import ipaddress
 import json
 import math
 import os
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +29,6 @@ from sweep.sandbox.requests import (
     body_of,
     cut_page,
     read_required,
-    refuse,
     refuse_choice,
     reply,
     route,
@@ -203,16 +201,6 @@ def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
     return cut_page(request, [{key: record[key] for key in record if key != "workflow"} for record in kept])
 
 
-async def _create_workflow(sandbox: Sandbox, request: web.Request) -> Any:
-    workflow = (await body_of(request)).get("workflow")
-    if not isinstance(workflow, dict):
-        raise refuse("missing", ("body", "workflow"), "Field required")
-    key = str(uuid.uuid4())
-    record = {"workflow_id": key, "name": str(workflow.get("name")), "category": "user", "workflow": workflow}
-    sandbox.workflows[key] = record
-    return record
-
-
 def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
     if workflow_id not in sandbox.workflows:
         raise RefusedError(404, "Workflow not found")
@@ -293,7 +281,6 @@ _APP_ROUTES = (
     route("POST", "/api/v1/auth/login", _log_in),
     route("GET", "/openapi.json", _openapi),
     route("GET", "/api/v1/workflows/", _list_workflows),
-    route("POST", "/api/v1/workflows/", _create_workflow),
     route("GET", "/api/v1/workflows/i/{workflow_id}", _get_workflow),
     route("GET", "/sandbox/renders", lambda sandbox, _: dict(sandbox.renders)),
     route("GET", "/sandbox/stats", lambda sandbox, _: sandbox.stats()),

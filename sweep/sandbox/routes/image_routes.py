@@ -102,13 +102,11 @@ async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
 
 
 def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
-    found = [_describe_board(sandbox, board_id) for board_id in sandbox.images.boards]
+    found = [
+        {**board, "image_count": len(_list_board_images(sandbox, board_id)), "owner_username": "System"}
+        for board_id, board in sandbox.images.boards.items()
+    ]
     return found if _is_true(request.query.get("all", "")) else cut_window(request, found)
-
-
-def _describe_board(sandbox: Sandbox, board_id: str) -> dict[str, Any]:
-    count = len(_list_board_images(sandbox, board_id))
-    return {**sandbox.images.boards[board_id], "image_count": count, "owner_username": "System"}
 
 
 def _list_board_images(sandbox: Sandbox, board_id: str) -> list[str]:
@@ -136,7 +134,6 @@ IMAGE_ROUTES = (
     route("GET", f"{_IMAGES}/i/{{name}}/metadata", _read_metadata),
     route("POST", f"{_BOARDS}/", _create_board, 201),
     route("GET", f"{_BOARDS}/", _list_boards),
-    route("GET", f"{_BOARDS}/{{board_id}}", lambda sandbox, _, board_id: _describe_board(sandbox, board_id)),
     route(
         "GET", f"{_BOARDS}/{{board_id}}/image_names", lambda sandbox, _, board_id: _list_board_images(sandbox, board_id)
     ),

@@ -81,11 +81,6 @@ def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) ->
     return {"queue_id": queue_id, "destination": destination, **counts}
 
 
-def _current(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    item = sandbox.queue.current(queue_id)
-    return _describe_item(sandbox, item, "getting current queue item") if item else None
-
-
 def _item_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     newest_first = request.query.get("order_dir", "DESC") == "DESC"
     ids = sorted((item.item_id for item in sandbox.queue.of(queue_id)), reverse=newest_first)
@@ -130,18 +125,10 @@ async def _cancel_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id:
 
 
 async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
+    """Cancel the items of batches, with the one event that InvokeAI sends for them."""
     ids = read_member(await body_of(request), "batch_ids", list[str])
     batches = [sandbox.queue.of_batch(queue_id, batch_id) for batch_id in dict.fromkeys(ids)]
-    return await _cancel_many(sandbox, queue_id, (item for batch in batches for item in batch))
-
-
-async def _cancel_pending(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    return await _cancel_many(sandbox, queue_id, (i for i in sandbox.queue.of(queue_id) if i.status == "pending"))
-
-
-async def _cancel_many(sandbox: Sandbox, queue_id: str, items: Iterable[QueueItem]) -> Any:
-    """Cancel in bulk, with the one event InvokeAI sends for it."""
-    stopped = await sandbox.cancel(items)
+    stopped = await sandbox.cancel(item for batch in batches for item in batch)
     if stopped:
         await sandbox.events.items("canceled", queue_id, [item.item_id for item in stopped])
     return {"canceled": len(stopped)}
@@ -167,10 +154,6 @@ async def _delete_destination(sandbox: Sandbox, _: web.Request, queue_id: str, d
     return await _remove(sandbox, sandbox.queue.of(queue_id, destination))
 
 
-async def _prune(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    return await _remove(sandbox, (item for item in sandbox.queue.of(queue_id) if item.is_ended))
-
-
 async def _clear(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
     answer = await _remove(sandbox, sandbox.queue.of(queue_id))
     await sandbox.events.send("queue_cleared", {"queue_id": queue_id, "user_id": None}, room=queue_id)
@@ -184,7 +167,6 @@ QUEUE_ROUTES = (
     route("PUT", f"{_Q}/processor/{{step:pause|resume}}", _pause_or_resume),
     route("GET", f"{_Q}/b/{{batch_id}}/status", lambda sandbox, _, **batch: sandbox.queue.batch_status(**batch)),
     route("GET", f"{_Q}/counts_by_destination", _count_destination),
-    route("GET", f"{_Q}/current", _current),
     route("GET", f"{_Q}/item_ids", _item_ids),
     route("GET", f"{_Q}/list_all", _list_all),
     route("POST", f"{_Q}/item_summaries_by_ids", _summarise),
@@ -193,9 +175,7 @@ QUEUE_ROUTES = (
     route("DELETE", f"{_Q}/i/{{item_id}}", _delete_item),
     route("PUT", f"{_Q}/i/{{item_id}}/cancel", _cancel_item),
     route("PUT", f"{_Q}/cancel_by_batch_ids", _cancel_batches),
-    route("PUT", f"{_Q}/cancel_all_except_current", _cancel_pending),
     route("PUT", f"{_Q}/retry_items_by_id", _retry),
     route("DELETE", f"{_Q}/d/{{destination}}", _delete_destination),
-    route("PUT", f"{_Q}/prune", _prune),
     route("PUT", f"{_Q}/clear", _clear),
 )
