@@ -265,4 +265,4 @@ class Server(Protocol):
         """Return the keys of the models it holds in memory, as far as known: for sending work where its model is."""
 
     async def others_waiting(self, ours: str) -> int:
-        """Return how many items of other people are pending or running: those whose destination is not `ours`."""
+        """Count other people's pending and running items: those whose destination is not `ours`."""

@@ -416,7 +416,7 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
 
 
 def detail(body: Any) -> str:
-    """Return what an error's body says, in one line: the `detail` text, or place and message of each problem."""
+    """Return the text of an error's body in one line: its `detail`, or place and message of each problem."""
     found = body.get("detail") if isinstance(body, dict) else None
     if isinstance(found, str):
         return shorten(found)
@@ -472,7 +472,7 @@ def is_refusal(fault: BaseException) -> bool:
 
 
 def explain_failure(fault: BaseException) -> str:
-    """Say why a connection failed, in a few words without addresses of sockets or memory."""
+    """Return a failed connection's reason in a few words, without addresses of sockets or memory."""
     cause = getattr(fault, "os_error", None) or fault
     if isinstance(fault, TimeoutError):
         return TIMED_OUT

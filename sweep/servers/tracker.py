@@ -191,7 +191,7 @@ class ItemTracker:
                 self.forget(ticket.batch_id)
 
     def note_connection(self, is_up: bool, channel: str | None = None) -> None:
-        """Record that the event connection came up or went down: what happened in between was not heard."""
+        """Record that the event connection came up or went down: events in between are lost."""
         self._is_hearing_events = is_up
         self.channel = channel
         self.taken_up.clear()
@@ -342,7 +342,7 @@ class TrackedServer(ABC):
 
     @abstractmethod
     async def read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:
-        """Read how an item that is over ended. Raises AttemptError where the server does not tell."""
+        """Read the end of an item that is over. Raises AttemptError where the server does not tell."""
 
     @property
     def url(self) -> str:
@@ -393,7 +393,7 @@ class TrackedServer(ABC):
                 yield signal
 
     async def _read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:
-        """Read how an item that is over ended, however long the server takes to answer (within `patience`)."""
+        """Read the end of an item that is over, however long the server takes to answer (within `patience`)."""
         begun = time.monotonic()
         until = begun + self._timings.patience
         while True:
@@ -410,7 +410,7 @@ class TrackedServer(ABC):
 
 
 def cancellation_error(asked: bool) -> AttemptError:
-    """Return why an item ends as canceled: we asked for it, or somebody else did."""
+    """Return the error of a cancelled item: whether we asked for that, or somebody else did."""
     if asked:
         return TransientError("cancelled by sweep", kind="Cancelled")
     return ItemLostError("the server cancelled the item; nobody here asked for it (a restart does that)")

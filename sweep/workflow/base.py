@@ -88,7 +88,7 @@ def write_packaged(schemas: Mapping[str, NodeSchema], path: Path) -> None:
 
 
 def _unusual(schema: NodeSchema | FieldSchema) -> dict[str, Any]:
-    """Return what differs from the dataclass's own defaults, except the name, which is the key already."""
+    """Return the attributes that differ from their defaults, except the name, which is the key already."""
     found = {}
     for slot in fields(schema)[1:]:
         value = getattr(schema, slot.name)
@@ -98,7 +98,7 @@ def _unusual(schema: NodeSchema | FieldSchema) -> dict[str, Any]:
 
 
 def read_packaged(file: Traversable, common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
-    """Read what `write_packaged` wrote; `common` are the fields that every node of the family has."""
+    """Read node types from a file of `write_packaged`; `common` are the fields that every node of the family has."""
     found = {}
     for kind, facts in json.loads(file.read_text("utf-8")).items():
         schemas = {name: _read_field(name, given) for name, given in facts["fields"].items()}
@@ -122,7 +122,7 @@ class Encoding:
     words: ClassVar[str] = "{role}"  # the function in words: `1 − {role}`
 
     def __call__(self, value: Value) -> Value:
-        """Return what is written for `value`. Raises ValueError with a sentence where the value cannot be encoded."""
+        """Return the field's value for the role's `value`. Raises ValueError with a sentence where there is none."""
         return value
 
     def formula(self, role: str) -> str:
@@ -221,7 +221,7 @@ class Dialect(Protocol):
         """Return the fields that each of `sweep.role_table.FOUND_ROLES` could mean in this graph."""
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
-        """Return how a denoise strength is written into this field."""
+        """Return the encoding of a denoise strength in this field."""
         return IDENTITY
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
@@ -238,7 +238,7 @@ class Dialect(Protocol):
         """Return the ids of the nodes whose images are final, in the graph's order; empty where there is none."""
 
     def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
-        """Say why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
+        """Explain why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""
@@ -259,10 +259,10 @@ class Dialect(Protocol):
         return True
 
     def classify(self, schema: NodeSchema | None) -> StageKind:
-        """Return what running a node of this type costs a server."""
+        """Return the kind of work that a node of this type is for a server."""
 
     def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
-        """Return those of the outputs into whose images `write_metadata` can write by the graph."""
+        """Return the outputs into whose images `write_metadata` can write."""
         return ()
 
     def write_metadata(self, graph: Graph, outputs: Sequence[str], metadata: Mapping[str, Value]) -> Graph:
@@ -274,9 +274,9 @@ class Dialect(Protocol):
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
     ) -> Callable[[Graph], Mapping[str, Value]]:
-        """Return what reads, from this graph with a point's values in it, all that its images tell of themselves.
+        """Return a function that reads the metadata of an image from this graph with a point's values in it.
 
-        A family's own pages make the same image from it: prompt, seed, models, LoRAs, ControlNets, source, strength.
+        A family's own pages make the same image again from that (prompt, seed, models, LoRAs, source, …).
         `roles` holds every field of each role that was found, with its encoding.
         """
         return lambda _: {}

@@ -131,7 +131,7 @@ class _Shape:
         return f"{_encode(node.type)},{_encode(deciding)}"
 
     def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
-        """Return these nodes and all downstream in order of computation; cached, as a sweep asks the same often."""
+        """Return the nodes and all downstream of them in order of computation; cached, as the same is asked often."""
         known = self._downstream.get(nodes)
         if known is None:
             reached = set(nodes)

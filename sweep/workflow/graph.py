@@ -203,14 +203,14 @@ class Graph:
 
 
 def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:
-    """Return these nodes and all from which edges lead to them, but for edges into fields of the `ignored` names."""
+    """Return the nodes and all upstream of them, without edges into fields of the `ignored` names."""
     return _reach(
         nodes, [(e.destination.node, e.source.node) for e in graph.edges if e.destination.field not in ignored]
     )
 
 
 def nodes_after(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
-    """Return these nodes and all to which edges lead from them."""
+    """Return the nodes and all downstream of them."""
     return _reach(nodes, [(edge.source.node, edge.destination.node) for edge in graph.edges])
 
 

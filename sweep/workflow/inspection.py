@@ -60,7 +60,7 @@ class Description:
     batches: tuple[tuple[str, int], ...]  # the workflow's own axes: name and number of values
 
     def to_json(self) -> dict[str, Json]:
-        """Make one object with `nodes`, `roles` (role → addresses), `outputs`, and what else there is to say."""
+        """Return the JSON of `sweep inspect --json`: `nodes`, `roles` (role → addresses), `outputs` and the rest."""
         rows = groupby(self.rows, lambda row: {"id": row.address.node, "type": row.node_type, "label": row.node_label})
         nodes: list[Json] = [{**node, "fields": [_field_json(row) for row in fields]} for node, fields in rows]
         targets = self.roles.targets

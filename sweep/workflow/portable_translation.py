@@ -66,7 +66,7 @@ class PortableTranslation(ABC):
 
     @abstractmethod
     def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
-        """Yield what a node of this portable type becomes. Raises WorkflowError or ValueError for a wrong value."""
+        """Yield the nodes that a portable node becomes. Raises WorkflowError or ValueError for a wrong value."""
 
     def wire(self, graph: Graph) -> Graph:
         """Return the graph with what a family wires in another way, before edges are completed."""

@@ -27,7 +27,7 @@ class Target:
     cut: tuple[Edge, ...] = ()
 
     def sets(self, role: str) -> str:
-        """Say what setting the role does here, as a sentence of a plan."""
+        """Describe this target of a role in a plan: its address and the formula of its value."""
         formula = self.encode.formula(role)
         said = str(self.address) if formula == role else f"{self.address} = {formula}"
         given = " and ".join(str(edge.source) for edge in self.cut)
@@ -68,7 +68,7 @@ class Roles:
         return groups[number - 1]
 
     def numbers(self, role: str) -> str:
-        """Return each of several by its number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
+        """List the groups of a role by number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
         groups = (" + ".join(str(target.address) for target in group) for group in self.groups(role))
         return ", ".join(f"{role}_{number} ({group})" for number, group in enumerate(groups, start=1))
 
@@ -76,7 +76,7 @@ class Roles:
         return role in self.targets
 
     def having(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
-        """Return these roles with some settled by a person: each of `chosen` sets exactly these addresses.
+        """Return the roles with those of `chosen` set by a person: each sets exactly these addresses.
 
         Raises WorkflowError for a role nobody knows or an address that is not in the graph.
         """
@@ -114,7 +114,7 @@ def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
 
 
 def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str = "") -> Target:
-    """Return how one field is set: at its source where a node only holds its value, else with what feeds it cut off.
+    """Return the target for one field: its source where a node only holds its value, else itself with its edges cut.
 
     Raises WorkflowError where the graph has no such node, or its type no such field.
     """
@@ -133,7 +133,7 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
 
 
 def _shared(wiring: Wiring, candidates: Mapping[str, Iterable[Iterable[Address]]]) -> frozenset[Address]:
-    """Find what holds one value for fields of different roles (a square's side): there, each role goes its own way."""
+    """Find fields that hold one value for several roles (a square's side): there, each role sets its own field."""
     holders: dict[Address, set[str]] = {}
     for role, found in candidates.items():
         for address in (address for candidate in found for address in candidate):
@@ -216,7 +216,7 @@ class Wiring:
         return self.graph.nodes[node].type
 
     def value(self, address: Address) -> Value:
-        """Return what stands on a field, or would by default; None where neither does."""
+        """Return a field's value, or its default; None where it has neither."""
         node = self.graph.nodes[address.node]
         if address.field in node.fields:
             return node.fields[address.field]
@@ -228,7 +228,7 @@ class Wiring:
         return self.value(self.settle(address)[0])
 
     def settle(self, address: Address) -> tuple[Address, tuple[Edge, ...]]:
-        """Return where to write so that the field gets a value, and which edges must go for it.
+        """Return the address to write so that the field gets a value, and the edges to cut for that.
 
         A field without an edge is written itself. One that is fed by a node that merely holds a value (string,
         integer, image, …) is written there. One that is fed by a computation (rand_int, string_join, …) is written

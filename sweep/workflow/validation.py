@@ -30,7 +30,7 @@ _MANY = 12  # choices up to this number are listed in full
 
 
 def check_value(schema: FieldSchema, value: Value) -> str | None:
-    """Say why a value does not fit the field, as the end of a sentence ("takes 0 to 1, not 1.5"); None where it fits.
+    """Explain why a value does not fit, as the end of a sentence ("takes 0 to 1, not 1.5"); None where it fits.
 
     A whole number fits a field of fractions, a yes or no does not; nothing fits a field that only edges feed.
     """

@@ -105,7 +105,7 @@ def image_query(name: str) -> dict[str, str]:
 
 
 def read_refusal(answer: Mapping[str, Any], models: Mapping[tuple[str, str], ModelRef]) -> AttemptError | None:
-    """Return why a prompt was refused; None where all that is missing are the file names that a check leaves out.
+    """Return the error of a refused prompt; None where it lacks only the file names that a check leaves out.
 
     Args:
         answer: the body of the refusal.
@@ -151,7 +151,7 @@ def saved_files(entry: Mapping[str, Any], outputs: Sequence[str]) -> tuple[Serve
 
 
 def history_status(entry: Mapping[str, Any]) -> Literal["completed", "failed", "canceled"]:
-    """Return how a prompt ended. The status of an interruption is that of a failure: its messages tell it apart."""
+    """Return the final status of a prompt. Only the messages of an interrupted one tell it from a failed one."""
     status = mapping(entry.get("status"))
     if status.get("status_str") == "success":
         return "completed"
@@ -165,7 +165,7 @@ def _messages(entry: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
-    """Read how a prompt ended from its history entry; `asked` says that we requested its cancellation."""
+    """Read the end of a prompt from its history entry; `asked` says that we requested its cancellation."""
     status, messages = history_status(entry), dict(_messages(entry))
     failure = messages.get("execution_error", {})
     error: AttemptError | None = None
@@ -454,7 +454,7 @@ class ComfyUI(TrackedServer):
         return ItemEnded(status="canceled", error=cancellation_error(item.is_cancel_requested))
 
     async def _read_states(self, items: Sequence[TrackedItem]) -> Mapping[str, ItemState]:
-        """Return how far items are: the queue is asked first, as an item moves from there to the history."""
+        """Return the states of items: the queue is asked first, as an item moves from there to the history."""
         queued = {item_id: "in_progress" if is_running else "pending" for item_id, is_running in await self._queued()}
         found: dict[str, ItemState] = {}
         for item in items:

@@ -99,7 +99,7 @@ def failed_node(session: Mapping[str, Any]) -> str | None:
 
 
 def read_end(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
-    """Read how a terminal item ended; `asked` says that we asked for its cancellation."""
+    """Read the end of a terminal item; `asked` says that we asked for its cancellation."""
     session = mapping(item.get("session"))
     if item.get("status") == "completed" and not isinstance(session.get("results"), dict):
         raise TransientError("the server does not say what the item rendered", kind="BadAnswer")

@@ -117,7 +117,7 @@ class QueueApi:
         """Ask for the events of an item; here the whole queue is subscribed to."""
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
-        """Read how an item ended; None where it did not. `asked` says that we requested its cancellation."""
+        """Read an item's end; None where it has not ended. `asked` says that we requested its cancellation."""
         item = await self.item(ticket.item_id)
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
@@ -186,7 +186,7 @@ class QueueApi:
         await self._http.send("PUT", path, "cancelling", body=body, repeat=True)
 
     async def _count_batch(self, batch_id: str) -> dict[str, Any] | None:
-        """Return how many items of a batch are in which state; None where there never was one: all are zero then."""
+        """Count the items of a batch by state; None where the batch never existed: all counts are zero then."""
         what = "asking for a batch"
         answer = await self._http.get(f"{self._path}/b/{quote(batch_id, safe='')}/status", what)
         counts = mapping(answer.body)
@@ -261,7 +261,7 @@ class QueueApi:
         return states
 
     async def _report_pause(self, items: Sequence[TrackedItem]) -> None:
-        """Tell those who wait that nothing will be rendered before somebody resumes the queue."""
+        """Report to listeners that the queue is paused: nothing is rendered before somebody resumes it."""
         answer = await self._http.get(f"{self._path}/status", "reading its queue")
         if mapping(mapping(answer.body).get("processor")).get("is_started") is False:
             reason = f"the queue of {self._http.address.name} is paused (resume it in its Queue tab)"
@@ -302,7 +302,7 @@ def refuse_unsupported(url: str, version: str) -> None:
 
 
 def note_image(item: TrackedItem, data: Mapping[str, Any]) -> None:
-    """Tell those who listen to the item of the one image that its node has made."""
+    """Send the one image that a node has made to the item's listeners."""
     node = data.get("invocation_source_id") or data.get("source_node_id")
     found = list(result_images(data.get("result")))
     if isinstance(node, str) and node in item.single_outputs and len(found) == 1:

@@ -225,7 +225,7 @@ class Agent:
         return self._made
 
     def _remove_images(self) -> None:
-        """Remove what the agent has kept, but for a server's log."""
+        """Remove the input images that the agent has kept; a server's log stays."""
         for path in self._images.values():
             path.unlink(missing_ok=True)
         self._images.clear()
@@ -351,7 +351,7 @@ class _ItemLog:
 
 
 def derive_url(command: str) -> str:
-    """Find where a server will listen from the command that starts it: its --port, on this host."""
+    """Return a server's address on this host, from the --port in the command that starts it; empty without one."""
     words = shlex.split(command)
     for at, word in enumerate(words):
         name, equals, value = word.partition("=")

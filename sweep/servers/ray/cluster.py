@@ -10,14 +10,14 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import read_input_image
+from sweep.servers.http import read_input_image, shorten
 from sweep.servers.ray.agent import (
     Agent,
     AgentDescription,
@@ -158,7 +158,8 @@ class RayServer:
             self._actor = None
             raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
         except ray.exceptions.RayError as failure:
-            reason = _first_line(getattr(failure, "cause", None) or failure)
+            cause = getattr(failure, "cause", None) or failure
+            reason = shorten(str(cause)) or type(cause).__name__
             raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
         if error is not None:
             raise restore_error(error)
@@ -208,11 +209,6 @@ def restore_error(data: ErrorData) -> SweepError:
     error.args = arguments
     vars(error).update(state)
     return error
-
-
-def _first_line(failure: BaseException) -> str:
-    lines: Iterable[str] = str(failure).strip().splitlines()
-    return next(iter(lines), type(failure).__name__)
 
 
 _CALLS_AT_ONCE = 1000
@@ -420,7 +416,7 @@ def explain_join_failure(address: str, error: Exception) -> SweepError:
             f"This process and the cluster have different versions of Ray or Python: {versions}",
             hint="Install the same Ray and the same Python 3.x on all hosts; the image servers may have their own.",
         )
-    reason = next(iter(text.splitlines()), type(error).__name__)
+    reason = shorten(text) or type(error).__name__
     where = f"at {address} ({reason})" if address else "on this host"
     return ServerUnreachableError(
         f"No Ray cluster answers {where}.",

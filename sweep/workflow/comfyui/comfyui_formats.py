@@ -236,12 +236,12 @@ class _Drawing:
         return found
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
-        """Return what comes along a link; None where nothing does."""
+        """Return the source of a link; None where it leads nowhere."""
         found = scope.links.get(str(link))
         return self._output(scope, found[0], found[1], depth + 1) if found else None
 
     def _output(self, scope: _Scope, node: str, slot: int, depth: int) -> _Source:
-        """Return where an output really comes from, through all that exists in the editor alone."""
+        """Return the real source of an output, through nodes that exist in the editor alone."""
         if depth > _LONGEST:
             raise WorkflowError("The workflow's links lead in a circle.")
         if node == _INPUTS:
@@ -268,7 +268,7 @@ class _Drawing:
         return Address(f"{scope.prefix}{node}", str(slot))
 
     def _outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
-        """Return what the instance of a subgraph is given at an input; None where its inner value counts."""
+        """Return the source of a subgraph's input from outside; None where its inner value counts."""
         if scope.parent is None:
             return None
         declared = scope.definition.get("inputs") or []
@@ -280,7 +280,7 @@ class _Drawing:
         return linked or next(shown, None)
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
-        """Return what a bypassed node lets through: its input of the output's type, at the same place if possible."""
+        """Return the source that a bypassed node passes on: its input of the output's type, at the same place if it can."""
         outputs, inputs = entry.get("outputs") or (), entry.get("inputs") or ()
         kind = outputs[slot].get("type") if slot < len(outputs) else None
         order = [*inputs[slot : slot + 1], *inputs]

@@ -227,7 +227,7 @@ def _lora_weights(wiring: SamplingNodes) -> Iterator[Candidate]:
 
 
 def control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
-    """Return where each part of a node that applies a ControlNet is written; the model stands on its loader."""
+    """Return the field of each part of a node that applies a ControlNet; the model's is on its loader."""
     model, image = Address(node, "control_net"), Address(node, "image")
     loaders = wiring.upstream(model, ("CONTROL_NET",))
     models = [address for loader in loaders for address in _model_fields(wiring, loader, "controlnet")]
@@ -265,7 +265,7 @@ def _images(wiring: SamplingNodes) -> Iterator[Address]:
 
 
 def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
-    """Yield where the size of each sampling node's latents is decided: nearest to it."""
+    """Yield the field of the nearest node that decides the size of each sampling node's latents."""
     has = wiring.has
     for node in wiring.nodes:
         sized = (each for each in wiring.latents(node) if has(each, "width") and has(each, "height"))

@@ -79,7 +79,7 @@ def model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return what each input offers, by node type and name."""
+    """Return the choices of each input, by node type and name."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for node, facts in document.items():
         inputs = facts.get("input") if isinstance(facts, Mapping) else None

@@ -93,7 +93,7 @@ class InvokeAIDialect(Dialect):
         return [control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
-        """Find what makes an image that no other image-making node goes on with, and is not marked intermediate.
+        """Find the nodes whose image no other image-making node works on, and that are not marked intermediate.
 
         Where all of them are marked so, the mark is ignored: somebody wants to see something.
         """
@@ -248,7 +248,7 @@ def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> W
 
 
 def _select_branch(graph: Graph, metadata: object) -> Graph:
-    """Return what one image of a fused item was made with: only that, under the ids that its nodes have unfused.
+    """Return the part of a fused item's graph that made one image, with the ids that its nodes have unfused.
 
     The image's metadata holds its own key; a node of the graph writes that key. Any other graph stays as it is.
     """

@@ -66,7 +66,7 @@ ONE_MINUS_FIFTH_ROOT = StartEncoding("one_minus_fifth_root")
 
 
 def steps_run(strength: float, steps: int) -> int:
-    """Return how many of so many steps are run at a strength from 0 to 1: those whose time lies below it, rounded up.
+    """Count the steps that are run at a strength from 0 to 1: those whose time lies below it, rounded up.
 
     InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
     strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps spaced
@@ -118,7 +118,7 @@ def _path_types(wiring: Wiring, node: str) -> list[str]:
 
 
 def _find_texts(wiring: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
-    """Make one candidate a text: encoders that say the same, and the refiner's, are one."""
+    """Yield a candidate for each text: encoders with the same text, and the refiner's, are one."""
     groups: dict[Value, list[Address]] = {}
     for node in wiring.denoising:
         for encoder in _encoders(wiring, node, side):
@@ -173,7 +173,7 @@ def _noise(wiring: Wiring, node: str) -> list[str]:
 
 
 def _find_guidance(wiring: DenoisingNodes) -> Iterator[Address]:
-    """Find what guides: `guidance` of FLUX models; FLUX.2 Klein has that field, but heeds `cfg_scale` only."""
+    """Yield the fields of guidance: `guidance` for FLUX, but FLUX.2 Klein, which has it, heeds `cfg_scale` only."""
     for node in wiring.denoising:
         is_klein = any("klein" in kind for kind in _path_types(wiring, node))
         names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
@@ -181,7 +181,7 @@ def _find_guidance(wiring: DenoisingNodes) -> Iterator[Address]:
 
 
 def _find_strengths(wiring: DenoisingNodes) -> Iterator[Candidate]:
-    """Find where denoising begins, of nodes that begin with an image."""
+    """Yield the start of denoising of each node that begins with an image."""
     for start in wiring.first_fields(wiring.denoising, "denoising_start"):
         filled = wiring.feeding(Address(start.node, "fill_conditioning"))
         if wiring.feeding(Address(start.node, "latents")) and not filled:
@@ -189,7 +189,7 @@ def _find_strengths(wiring: DenoisingNodes) -> Iterator[Candidate]:
 
 
 def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
-    """Tell how strength is written into a `denoising_start`: by the node's family, at most up to where it ends."""
+    """Return the encoding of strength in a `denoising_start`: by the node's models, bounded by where denoising ends."""
     encode = ONE_MINUS_FIFTH_ROOT if wiring.kind(start.node).startswith(_FIFTH_ROOT) else ONE_MINUS
     end = wiring.value(Address(start.node, "denoising_end"))
     return StartEncoding(encode.name, float(end)) if isinstance(end, int | float) and end < 1 else encode
@@ -223,13 +223,13 @@ def _find_control_fields(wiring: DenoisingNodes, *names: str) -> Iterator[Addres
 
 
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
-    """Find where the image comes in that a ControlNet follows: its own field, or before what works on it."""
+    """Find the fields that take in a ControlNet's image: its own, or those upstream of nodes that work on it."""
     image = Address(node, "image")
     return list(_image_sources(wiring, image)) if wiring.feeding(image) else [image]
 
 
 def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
-    """Return where each part of a ControlNet is written, and the one place where the workflow takes in its image."""
+    """Return the field of each part of a ControlNet, and the only field through which its image comes in, if any."""
     fields = {part: Address(node, field) for part, field in _CONTROL_FIELDS.items()}
     sources = _trace_control_images(wiring, node)
     return {**fields, "source": sources[0]} if len(sources) == 1 else fields
@@ -265,7 +265,7 @@ def _open_images(wiring: Wiring, node: str) -> Iterator[Address]:
 
 
 def _find_sizes(wiring: DenoisingNodes, side: str) -> Iterator[Candidate]:
-    """Make one side of the image: where noise is drawn, where the source is resized, and what SDXL is told of it."""
+    """Yield the fields of one side of the image: of its noise, of the resized source, and repetitions for SDXL."""
     for node in wiring.denoising:
         drawn = list(wiring.first_fields(_noise(wiring, node), side)) or wiring.first_fields([node], side)
         sources = [source for address in drawn if (source := _size_source(wiring, address))]
