@@ -280,7 +280,7 @@ class _Drawing:
         return linked or next(shown, None)
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
-        """Return the source that a bypassed node passes on: its input of the output's type, at the same place if it can."""
+        """Return the source that a bypassed node passes on: an input of the output's type, if possible at its place."""
         outputs, inputs = entry.get("outputs") or (), entry.get("inputs") or ()
         kind = outputs[slot].get("type") if slot < len(outputs) else None
         order = [*inputs[slot : slot + 1], *inputs]
