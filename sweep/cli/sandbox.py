@@ -46,7 +46,8 @@ class FaultOptions:
     fault: Annotated[
         list[str] | None,
         typer.Option(
-            help="Inject a fault into this share of requests: error_503=0.05. Repeat for more; a wrong name lists all.",
+            help="Inject a fault into this share of requests: error_503=0.05. Repeat for more. "
+            "An unknown name prints the list of faults.",
             metavar="NAME=SHARE",
         ),
     ] = None
@@ -76,13 +77,21 @@ def sandbox(
     ] = 9091,
     models: Annotated[
         str,
-        typer.Option(help="Models, separated by commas: sd-1, sdxl, flux, lora, … or name:base:type.", metavar="NAMES"),
+        typer.Option(
+            help="Models, separated by commas: sd-1, sdxl, flux, lora, controlnet … or all; "
+            "or NAME:BASE:TYPE to offer a model that another server has.",
+            metavar="NAMES",
+        ),
     ] = "sd-1",
     speed: SpeedOptions,
     faults: FaultOptions,
     api: Annotated[
         Literal["queue", "sessions", "portable"],
-        typer.Option(help="API to serve: queue, sessions or portable.", metavar="API"),
+        typer.Option(
+            help="API to serve: queue (that of InvokeAI 3.2 to 6), sessions (that of 3.0 and 3.1), "
+            "or portable (sessions that also take portable workflows).",
+            metavar="API",
+        ),
     ] = "queue",
     user: Annotated[
         list[str] | None,
