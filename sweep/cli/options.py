@@ -370,9 +370,9 @@ class ExperimentOptions:
             autocompletion=complete_role,
         ),
     ] = None
-    save: Annotated[Path | None, _fileless_option(help="Write the experiment to this file, too.", metavar="FILE")] = (
-        None
-    )
+    save: Annotated[
+        Path | None, _fileless_option("--save", help="Write the experiment to this file, too.", metavar="FILE")
+    ] = None
     overrides: Annotated[
         list[str] | None,
         typer.Option(

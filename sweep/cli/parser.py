@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -134,17 +135,34 @@ def _version(
         raise typer.Exit
 
 
+_VALUE: Final = r"^Invalid value for '([^']+)'.*: Input should be "
+_PLAIN: Final = (  # sentences of the parser, and ours
+    (r"^Got unexpected extra argument.* \((.*)\)$", r"There are too many arguments: \1."),
+    (r"^Option '([^']+)' requires an argument\.$", r"\1 needs a value."),
+    (_VALUE + r"a valid integer.*", r"\1 must be a whole number."),
+    (_VALUE + r"a valid number.*", r"\1 must be a number."),
+    (_VALUE + r"greater than or equal to (\S+)$", r"\1 must be \2 or more."),
+    (_VALUE + r"less than or equal to (\S+)$", r"\1 must be \2 or less."),
+)
+
+
 def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     """Turn the parser's error about the typed words into ours."""
     from sweep.role_table import TEMPLATE_NAMES
 
-    context = getattr(error, "ctx", None)
-    command = "sweep" if context is None or context.parent is None else f"sweep {context.info_name}"
     said = error.format_message().replace("Value error, ", "")
+    for pattern, plain in _PLAIN:
+        said = re.sub(pattern, plain, said)
+    hint = f"See sweep {words[0]} --help." if words[0] in COMMANDS else "See sweep --help."
     unknown = getattr(error, "option_name", "") if said.startswith("No such option") else ""
     if unknown:
+        context = getattr(error, "ctx", None)
         known = [word for param in context.command.params for word in param.opts] if context is not None else ()
         said = f"There is no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
+        if words[0] not in COMMANDS and (command := next((word for word in words if word in COMMANDS), None)):
+            hint = f"Write options after the command: sweep {command} {unknown} …"
+    elif choice := re.search(r": '(.*)' is not one of (.*)\.$", said):
+        said += did_you_mean(choice[1], re.findall("'(.*?)'", choice[2]))
     elif said == f"No such command '{words[0]}'." and (words[0] in TEMPLATE_NAMES or Path(words[0]).is_file()):
-        return UsageError(said, hint=f"Did you mean sweep run {shlex.join(words)}?")
-    return UsageError(said, hint=f"See {command} --help.")
+        hint = f"Did you mean sweep run {shlex.join(words)}?"
+    return UsageError(said, hint=hint)

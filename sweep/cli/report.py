@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -94,9 +95,8 @@ def view(
     try:
         anyio.run(serve)
     except OSError as error:
-        raise UsageError(
-            f"{host}:{port} cannot be used ({os.strerror(error.errno or 0)}).", hint="Choose another --port."
-        ) from error
+        hint = "Choose another --port." if error.errno == errno.EADDRINUSE else "Choose another --host."
+        raise UsageError(f"{host}:{port} cannot be used ({os.strerror(error.errno or 0)}).", hint=hint) from error
 
 
 def compare(

@@ -132,7 +132,7 @@ SLIPS = [
     typed("no such part", "--shard 6/5 is not a part of a grid.", "run", "small.yaml", "--shard", "6/5"),
     typed("no number to fuse", "--fuse many is not a number of points", "run", "small.yaml", "--fuse", "many"),
     typed("no limit", "--max-failures -3 is not a limit of failures.", "run", "small.yaml", "--max-failures", "-3"),
-    typed("no concurrency", "Invalid value for '--concurrency'", "run", "small.yaml", "--concurrency", "0"),
+    typed("no concurrency", "--concurrency must be 1 or more.", "run", "small.yaml", "--concurrency", "0"),
     typed("unknown progress", "'jsn' is not one of 'auto', 'rich'", "run", "small.yaml", "--progress", "jsn"),
     typed("unknown option", "no option --sevrer. Did you mean --server?", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "No such command 'rum'.", "rum"),

@@ -131,3 +131,20 @@ def test_sheet_and_compare_say_of_a_damaged_run_what_table_says(sweep: Sweep, do
     assert table.code == 4
     assert "is damaged" in table.err
     assert sweep("sheet", "small") == sweep("compare", "small", "small") == table
+
+
+def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> None:
+    for arguments, says in (
+        (("run", "small.yaml", "--concurrency", "0"), "--concurrency must be 1 or more. See sweep run --help."),
+        (("view", "small", "--port", "99999"), "--port must be 65535 or less. See sweep view --help."),
+        (("sheet", "small", "--size", "big"), "--size must be a whole number."),
+        (("sandbox", "--latency", "slow"), "--latency must be a number."),
+        (("run", "small.yaml", "other.yaml"), "There are too many arguments: other.yaml. See sweep run --help."),
+        (("run", "small.yaml", "--set"), "--set needs a value. See sweep run --help."),
+        (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),
+        (("--server", "gpu", "run", "small.yaml"), "Write options after the command: sweep run --server …"),
+        (("view", "small", "--host", "192.0.2.1"), "Choose another --host."),
+    ):
+        answer = sweep(*arguments)
+        assert answer.code == 2
+        assert says in " ".join(answer.err.split())
