@@ -151,9 +151,6 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
     return half
 
 
-_LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
-
-
 def _config(sandbox: Sandbox, _: web.Request) -> Any:
     options = sandbox.options
     config = {
@@ -298,6 +295,9 @@ _OF_THE_SESSIONS_API = (
     route("GET", "/api/v1/models/", _list_models_of_version_3),
     route("*", "/{anything:.*}", _find_nothing),
 )
+
+
+_LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 
 def _build_application(sandbox: Sandbox) -> web.Application:
