@@ -66,7 +66,8 @@ def _note_files(folder: Path, keys: Sequence[str]) -> None:
     with reading(folder) as db:
         for key in keys:
             paths += [path for (path,) in db.execute("SELECT path FROM images WHERE key = ?", (key,))]
-    _replace_text(folder / _TO_DELETE, "".join(f"{path}\n" for path in paths))
+    with replace_atomically(folder / _TO_DELETE) as file:
+        file.write("".join(f"{path}\n" for path in paths).encode())
 
 
 def _delete_files(folder: Path) -> int:
@@ -84,11 +85,6 @@ def _delete_files(folder: Path) -> int:
             deleted += 1
     _unlink(note)
     return deleted
-
-
-def _replace_text(path: Path, text: str) -> None:
-    with replace_atomically(path) as file:
-        file.write(text.encode("utf-8"))
 
 
 def _unlink(path: Path) -> None:

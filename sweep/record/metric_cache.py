@@ -25,7 +25,6 @@ from sweep.record.sqlite.schema import (
     sealing,
     telling,
 )
-from sweep.record.sqlite.statements import metric_names
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
@@ -107,11 +106,6 @@ class MetricCache:
                     if (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_READONLY:
                         return
                     raise
-
-    def names(self) -> list[str]:
-        """Return the name of every metric that was put, sorted."""
-        with self._using():
-            return metric_names(self._db)
 
     def _put(self, chunk: list[tuple[MetricKey, float | None]]) -> None:
         names = {(key.metric,) for key, _ in chunk}

@@ -140,7 +140,9 @@ def _rank(
     ranking = []
     for i, code in enumerate(shown):
         left, right = pairs[:, 0] == code, pairs[:, 1] == code
-        low, middle, high = (_to_percent(float(s)) for s in (strength[i] - half[i], strength[i], strength[i] + half[i]))
+        low, middle, high = (
+            float(100 / (1 + np.exp(-s))) for s in (strength[i] - half[i], strength[i], strength[i] + half[i])
+        )
         ranking.append(
             ChoiceRank(
                 level=levels[code],
@@ -204,10 +206,6 @@ def measure_errors(pairs: np.ndarray[Any, Any], strength: FloatArray) -> FloatAr
     information = np.diag(weights.sum(axis=1) + 2 * PRIOR * alone * (1 - alone)) - weights
     centre = np.eye(len(strength)) - 1 / len(strength)
     return np.asarray(centre @ np.linalg.inv(information) @ centre, dtype=np.float64)
-
-
-def _to_percent(strength: float) -> float:
-    return float(100 / (1 + np.exp(-strength)))
 
 
 def _find_repeated(found: Sequence[tuple[int, int, float]]) -> list[tuple[float, float]]:

@@ -22,7 +22,7 @@ from sweep.cli import run as run_module
 from sweep.cli.console import MeasuringBar
 from sweep.cli.parser import command_line
 from sweep.engine.events import RunStarted
-from sweep.record import MetricCache
+from sweep.record import RecordedResults
 from sweep.study import start_follower
 from tests.cli.conftest import Sweep, write_experiment
 from tests.support.workflow_exports import text_to_image
@@ -148,9 +148,8 @@ def test_images_are_measured_while_a_run_renders(sweep: Sweep, home: Path, monke
             )
         )
         assert measured.wait(50)
-    with MetricCache.open(folder) as cache:
-        found = cache.names()
-    assert {"ssim", "structure_coarse"} <= set(found)
+    found = {column.name for column in RecordedResults.open(folder).columns()}
+    assert {"ssim", "structure_coarse"} <= found
     assert "diversity" not in found  # of several seeds, which may not all be there
 
 
