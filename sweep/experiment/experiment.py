@@ -29,7 +29,7 @@ from sweep.experiment.conditions import Clause
 from sweep.experiment.definition_checks import GridValidator, validate_shape
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec
 from sweep.experiment.grid import Grid
-from sweep.experiment.overrides import apply_overrides, include_files
+from sweep.experiment.overrides import apply_override, include_files
 from sweep.experiment.problems import Mark, ProblemCollector, did_you_mean_file, join_path
 from sweep.experiment.value_files import UNFETCHED, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
@@ -241,8 +241,10 @@ def _load_document(
     if "nodes" in document.data and "workflow" not in document.data:
         hint = f"sweep init {quote_argument(shown)} writes an experiment for it."
         raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
-    document = include_files(document, path, shown)
-    apply_overrides(document, overrides)
+    if "include" in document.data:
+        document = include_files(document, path, shown)
+    for text in overrides:
+        apply_override(document, text)
     return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
 
 

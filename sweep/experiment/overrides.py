@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +20,6 @@ def include_files(document: Document, path: Path, shown: str, parents: tuple[Pat
     """Lay `document` over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
     that is missing or wrong.
     """
-    if not isinstance(document.data, dict) or "include" not in document.data:
-        return document
     chain = (*parents, path)
     named = document.data.pop("include")
     mark = document.find_mark(("include",), value=True)
@@ -51,7 +49,8 @@ def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: 
     own = layer.data.pop("folder", None)
     if isinstance(own, str):
         layer.folder = expand_path(layer.folder, own)
-    layer = include_files(layer, path, str(path.name), chain)
+    if "include" in layer.data:
+        layer = include_files(layer, path, str(path.name), chain)
     folders: dict[DocumentPath, Path | None] = {(key,): layer.folder for key in layer.data}
     layer.folders = folders | {place: folder or layer.folder for place, folder in layer.folders.items()}
     return layer
@@ -88,37 +87,34 @@ def _replace(result: Document, top: Document, place: DocumentPath) -> None:
     result.folders[place] = top.folders.get(place, top.folders.get(place[:1]))
 
 
-def apply_overrides(document: Document, texts: Sequence[str]) -> None:
-    """Apply `path=value` texts, as given to --set, in order and in place.
+def apply_override(document: Document, text: str) -> None:
+    """Apply a `path=value` text, as given to --set, in place.
 
     Raises:
-        UsageError: A path leads nowhere, or a value is not YAML.
+        UsageError: The path leads nowhere, or the value is not YAML.
     """
-    for text in texts:
-        path, equals, written = text.partition("=")
-        path = path.strip()
-        if not equals or not path:
-            raise UsageError(
-                f"--set {text} has no value.", hint="It is written --set path=value, as in inputs.steps=20."
-            )
-        literal = json.dumps(written.strip(), ensure_ascii=False)
-        quoted = f"Quote text for the shell and for YAML: --set '{path}={literal}'"
-        try:
-            value = read_text(written, folder=document.folder, shown=f"--set {path}").data
-        except ExperimentError as error:
-            problems = [Problem(message=p.message) for p in error.problems]
-            hint = None if "'" in written or written.strip().startswith(('"', "[")) else quoted
-            raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
-        place = _resolve(document.data, path)
-        if _is_unquoted(place, value, written):
-            nothing = "a comment" if written.strip().startswith("#") else "nothing"
-            kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
-            raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
-        document.forget(place)
-        document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
-        document.folders[place] = None
-        document.texts[place] = "" if isinstance(value, str) else written.strip()
-        _assign(document.data, place, value, path)
+    path, equals, written = text.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise UsageError(f"--set {text} has no value.", hint="It is written --set path=value, as in inputs.steps=20.")
+    literal = json.dumps(written.strip(), ensure_ascii=False)
+    quoted = f"Quote text for the shell and for YAML: --set '{path}={literal}'"
+    try:
+        value = read_text(written, folder=document.folder, shown=f"--set {path}").data
+    except ExperimentError as error:
+        problems = [Problem(message=p.message) for p in error.problems]
+        hint = None if "'" in written or written.strip().startswith(('"', "[")) else quoted
+        raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
+    place = _resolve(document.data, path)
+    if _is_unquoted(place, value, written):
+        nothing = "a comment" if written.strip().startswith("#") else "nothing"
+        kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
+        raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
+    document.forget(place)
+    document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
+    document.folders[place] = None
+    document.texts[place] = "" if isinstance(value, str) else written.strip()
+    _assign(document.data, place, value, path)
 
 
 def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:

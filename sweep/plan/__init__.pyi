@@ -1,6 +1,7 @@
 from .fusion import FusedGraph, find_affected_keys, fuse
+from .graph_binder import list_own_images
 from .plan import Instance, Plan
-from .planner import list_own_images, make_plan
+from .planner import make_plan
 from .rendering_order import list_stages
 
 __all__ = [

@@ -1,0 +1,301 @@
+"""Binds the graph of one variant of an experiment: builds its rules, checks every value, applies the fixed inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from sweep.errors import DefinitionError, WorkflowError
+from sweep.experiment import Experiment, Level, ProblemCollector, is_reference
+from sweep.plan.field_rules import Assignments, FieldRule, Slot, TargetResolver
+from sweep.plan.fusion import is_fusable
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
+from sweep.plan.model_finder import ModelFinder, fit_models
+from sweep.plan.plan import make_probes
+from sweep.plan.rule_builder import RuleBuilder
+from sweep.plan.value_checks import check_fixed, check_moved, note_strengths
+from sweep.workflow import (
+    Address,
+    Dialect,
+    Encoding,
+    Graph,
+    ModelRef,
+    NodeSchemas,
+    Roles,
+    Workflow,
+    check_graph,
+    drop_unknown_fields,
+    find_address,
+    find_roles,
+    pruned,
+    readable,
+    unknown_type,
+)
+
+
+def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, str]]:
+    """List the images that a graph names itself, with the field of each."""
+    for node in graph.nodes.values():
+        for name, value in node.fields.items() if node.type not in dialect.descriptive_nodes else ():
+            if isinstance(value, Mapping) and isinstance(image := value.get("image_name"), str):
+                yield Address(node.id, name), image
+
+
+_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
+
+
+@dataclass(frozen=True, slots=True)
+class VariantExample:
+    """One variant, the main model that decides it, and the first levels that ask for it."""
+
+    variant: GraphVariant
+    main: ModelRef | None
+    levels: Mapping[str, Level]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanContext:
+    """The experiment to plan, the workflow and models it meets, and the problems found so far."""
+
+    experiment: Experiment
+    workflow: str | Workflow  # a template's name, or the user's own
+    schemas: NodeSchemas
+    models: ModelFinder
+    uses: Assignments
+    variants: VariantSelector
+    problems: ProblemCollector[str]
+
+    @property
+    def workflow_name(self) -> str:
+        """The name of the workflow in a sentence."""
+        path, written = self.experiment.workflow_path, self.experiment.workflow
+        return path.name if path and not is_reference(written) else written
+
+    def refuse(self, message: str) -> None:
+        """Add a problem of the workflow."""
+        self.problems.add_at_key("workflow", f"workflow: {message}")
+
+    def check_node_types(self, graph: Graph) -> bool:
+        """Tell whether the server has all node types and one of them makes an image; else a problem is added. Unknown
+        types are told alone, as all else that seems to be missing follows from them.
+        """
+        unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
+        for node in unknown:
+            said = unknown_type(node, self.schemas)
+            self.refuse(f"{said}{'' if said.endswith('?') else '.'}")
+        has_images = bool(self.schemas.dialect.find_outputs(graph, self.schemas))
+        if not unknown and not has_images:
+            self.refuse(f"{self.workflow_name} {self.schemas.dialect.explain_no_output(graph, self.schemas)}.")
+        return has_images and not unknown
+
+
+class GraphBinder:
+    """Binds the graph of one variant: finds the fields that are set, checks each value, and applies the fixed inputs.
+
+    Problems are collected in the context; a graph with any is not bound.
+    """
+
+    graph: Graph
+    roles: Roles
+    outputs: tuple[str, ...]
+    rules: list[FieldRule]
+
+    def __init__(self, context: PlanContext, example: VariantExample) -> None:
+        self.context = context
+        self.example = example
+        self.schemas = context.schemas
+        self.dialect = context.schemas.dialect
+        self.uses = context.uses
+        self.problems = context.problems
+        self.notes: list[str] = []
+
+    def bind(self) -> BoundGraph | None:
+        """Bind the graph; return None, with the problems added, where that cannot be done."""
+        try:
+            graph = build_variant(self.context.workflow, self.example.variant, self.schemas)
+            if "clip_skip" in self.uses and not find_roles(graph, self.schemas).groups("clip_skip"):
+                graph = self.dialect.add_clip_skip(graph)
+        except WorkflowError as error:
+            self.context.refuse(str(error))
+            return None
+        if not self.context.check_node_types(graph):
+            return None
+        self.graph, gone = drop_unknown_fields(graph, self.schemas)
+        self.notes += gone
+        self.roles = self._find_roles()
+        self.outputs = self.dialect.find_outputs(self.graph, self.schemas)
+        self.rules = self._build_rules()
+        self._require_images()
+        self._check_values()
+        if self.problems:
+            return None
+        bound = self._finish()
+        if bound is not None:
+            self._check_graph(bound)
+        return None if self.problems else bound
+
+    def _find_roles(self) -> Roles:
+        roles = find_roles(self.graph, self.schemas)
+        for role, texts in self.context.experiment.roles.items():
+            place = f"roles.{role}"
+            try:
+                chosen = [find_address(self.graph, text) for text in texts]
+                roles = roles.having(self.graph, self.schemas, {role: chosen})
+            except WorkflowError as error:
+                self.problems.add_at_value(place, readable(self.graph, f"{place}: {error}"))
+        return roles
+
+    def _build_rules(self) -> list[FieldRule]:
+        resolver = TargetResolver(
+            graph=self.graph,
+            schemas=self.schemas,
+            roles=self.roles,
+            base=self.example.variant.base,
+            uses=self.uses,
+            problems=self.problems,
+            workflow=self.context.workflow_name,
+            is_template=isinstance(self.context.workflow, str),
+            models=self.context.models,
+        )
+        return RuleBuilder(resolver, self.outputs).rules()
+
+    def _require_images(self) -> None:
+        """Ask for images that the workflow needs and nobody names."""
+        given = {slot.address for rule in self.rules for slot in rule.slots}
+        for role in ("image", "control_image"):
+            if role in self.uses or (role == "control_image" and "controls" in self.uses):
+                continue
+            for target in self.roles.targets.get(role, ()):
+                node = self.graph.nodes[target.address.node]
+                schema = self.schemas[node.type].fields[target.address.field]
+                if schema.required and not node.fields.get(schema.name) and target.address not in given:
+                    option = "--image FILE" if role == "image" else f"--input {role}=FILE"
+                    needed = f"add {option}, or inputs.{role} in an experiment file"
+                    self.problems.add_at_key("inputs", f"{self.context.workflow_name} needs an image: {needed}.")
+
+    def _check_values(self) -> None:
+        is_ours = partial(self.context.variants.is_selected, variant=self.example.variant)
+        for rule in self.rules:
+            if not rule.axes:
+                check_fixed(rule, self.problems)
+            for dimension in self.context.experiment.dimensions:
+                if any(axis.name in rule.axes for axis in dimension.axes):
+                    check_moved(rule, dimension, self.example.levels, is_ours, self.problems)
+
+    def _finish(self) -> BoundGraph | None:
+        """Apply the fixed inputs, and keep what leads to the outputs; None where an axis then sets nothing."""
+        fixed = tuple(rule for rule in self.rules if not rule.axes)
+        moved = tuple(rule for rule in self.rules if rule.axes)
+        whole = self.graph
+        for rule in fixed:
+            whole = whole.set(rule.write({}))
+        graph = self._cut(whole, [slot for rule in self.rules for slot in rule.slots])
+        if not self._check_effect(graph, [slot for rule in moved for slot in rule.slots]):
+            return None
+        written = {address for rule in moved for address in rule.write(self.example.levels)}
+        graph = self._fit_models(graph, written)
+        self.notes += self._note_nodes(graph, written)
+        self.notes += note_strengths(graph, self.roles, self.uses, self.dialect)
+        graph = self.dialect.finish(graph, self.outputs)
+        return BoundGraph(
+            variant=self.example.variant,
+            levels=self.example.levels,
+            graph=graph,
+            outputs=self.outputs,
+            tagged=self.dialect.metadata_outputs(graph, self.outputs, self.schemas),
+            dialect=self.dialect,
+            is_fusable=is_fusable(graph, self.schemas),
+            rules=moved,
+            fixed=fixed,
+            role_fields={role: found[0].address for role, found in self.roles.targets.items() if found},
+            recall=self.dialect.make_recall(graph, self.schemas, _list_fields(self.roles)),
+            notes=tuple(readable(whole, note) for note in self.notes),
+        )
+
+    def _note_nodes(self, graph: Graph, written: Collection[Address]) -> Iterator[str]:
+        """Note nodes that give another value at each render, and images that only the server has."""
+        for node in pruned(graph, self.outputs).nodes.values():
+            if node.type in self.dialect.random_nodes:
+                yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
+        for address, image in list_own_images(graph, self.dialect):
+            if address not in written:
+                yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
+
+    def _cut(self, graph: Graph, slots: Sequence[Slot]) -> Graph:
+        """Remove the edges that would win over fields that are set, and all that does not lead to the outputs.
+
+        A server would render the rest for nothing, or fail at it.
+        """
+        gone = [(slot, edge) for slot in slots for edge in slot.cut]
+        self.notes.extend(
+            f"{slot.address} comes from {slot.target}; the workflow's own {edge.source} is bypassed."
+            for slot, edge in gone
+        )
+        idle = [node for node in graph.nodes if node not in pruned(graph, self.outputs).nodes]
+        if idle:
+            self.notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
+        return pruned(graph.without_edges(edge for _, edge in gone), self.outputs)
+
+    def _check_effect(self, graph: Graph, slots: Sequence[Slot]) -> bool:
+        """Tell whether every field that an axis sets is still part of the graph; else a problem is added."""
+        idle = [slot for slot in slots if slot.address.node not in graph.nodes]
+        for slot in idle:
+            place = self.uses.locate(slot.target)
+            self.problems.add_at_key(place, f"{place}: no image that is kept depends on {slot.address}.")
+        return not idle
+
+    def _fit_models(self, graph: Graph, moving: Collection[Address]) -> Graph:
+        main = self.example.main
+
+        def problem(address: Address, message: str) -> None:
+            if address not in moving:
+                self.context.refuse(readable(graph, f"{address}: {message}"))
+
+        fitted, filled = fit_models(graph, self.schemas, self.context.models, main, problem)
+        for address, model in filled.items():
+            if address not in moving and model != main:
+                self.notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
+        return fitted
+
+    def _check_graph(self, bound: BoundGraph) -> None:
+        """Check the whole graph for fields that stay empty and edges that lead nowhere."""
+        try:
+            graph = bound.graph.set(bound.values(bound.levels))
+        except (DefinitionError, WorkflowError) as error:
+            self.context.refuse(error.message)
+            return
+        self._check_contradictions(bound)
+        told = bool(self.problems)  # a model that could not be found leaves its field empty: that is said already
+        for problem in check_graph(graph, self.schemas):
+            if not (told and _EMPTY in problem.message):
+                end = "" if problem.message.endswith(("?", ".")) else "."
+                self.context.refuse(readable(graph, f"{problem.message}{end}"))
+
+    def _check_contradictions(self, bound: BoundGraph) -> None:
+        """Check fields that exclude each other, at each value of each axis."""
+        moved = {slot.address.node for rule in bound.rules for slot in rule.slots}
+        probes = make_probes(bound, self.context.experiment.dimensions, self.context.variants)
+        for number, (place, graph) in enumerate(probes):
+            for name in graph.nodes if number == 0 else moved:
+                if found := self.dialect.find_contradiction(graph.nodes[name]):
+                    place = place if number else _locate_first(bound, name, found)
+                    where = place.partition(" ")[0]
+                    self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
+
+
+def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
+    """Locate the setting of a field that a message names, at the first levels: an axis, an input, or the workflow."""
+    for rule in (*bound.rules, *bound.fixed):
+        if any(slot.address.node == node and slot.address.field in message for slot in rule.slots):
+            if rule.axes:
+                return f"axes.{rule.axes[0]} {bound.levels[rule.axes[0]].value}"
+            return rule.uses.locate(rule.targets[0])
+    return "workflow"
+
+
+def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
+    """List the fields of every role that means one thing, with their encodings; of LoRAs, those of each."""
+    names = dict.fromkeys((*roles.targets, "lora"))
+    return {role: [(t.address, t.encode) for group in roles.groups(role) for t in group] for role in names}
