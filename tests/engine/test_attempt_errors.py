@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
@@ -14,7 +13,7 @@ from sweep.engine import events
 from sweep.engine.shutdown import Stop
 from sweep.record import RecordedResults, folder_status
 from sweep.sandbox.service import Sandbox
-from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.engine_bench import MOST_OPEN, ONE_BY_ONE, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy
 
 
@@ -78,12 +77,10 @@ async def test_images_that_are_all_gone_end_the_run_after_few_renders(bench: Ben
 
     async with open_proxy(sandbox.url, lose) as proxy:
         experiment = await bench.experiment(axes={"seed": {"start": 1, "count": 40}})
-        options = replace(AT_ONCE, concurrency=1, downloads=1, fuse=1)
-        summary = await bench.run(experiment, proxy.url, options=options)
+        summary = await bench.run(experiment, proxy.url, options=ONE_BY_ONE)
     assert summary.exit_code == 1
     assert summary.ending == "stopped-by-failures"
-    open_at_once = 2 + 4  # two for each slot and four for each download: begun and not yet fetched
-    assert sum(sandbox.renders.values()) <= options.alike + open_at_once
+    assert sum(sandbox.renders.values()) <= ONE_BY_ONE.alike + MOST_OPEN
 
 
 async def test_cancelled_items_of_which_no_event_tells_are_on_record_at_once(

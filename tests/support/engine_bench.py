@@ -18,6 +18,8 @@ from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
 
 AT_ONCE = RunOptions(backoff=Backoff(base=0), takeover_after=0)  # no waiting between attempts, nor for servers
+ONE_BY_ONE = replace(AT_ONCE, concurrency=1, downloads=1, fuse=1)
+MOST_OPEN = 2 + 4  # variations under way at once with it: two for each slot at a server, four for each download
 QUICK = Timings(
     retry=0.01, poll_listening=0.15, poll_deaf=0.05, reconnect=0.05, reconnect_most=0.2, patience=0.3, gone=0.3
 )
