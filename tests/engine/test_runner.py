@@ -16,7 +16,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from sweep.engine import events
+from sweep.engine import events, runner
 from sweep.engine.limits import FailureLimit
 from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
@@ -267,9 +267,10 @@ async def test_seeds_given_by_count_are_drawn_once(bench: Bench, sandbox: Sandbo
 
 @pytest.mark.parametrize("how", ["deleted", "moved"])
 async def test_a_results_folder_that_goes_meanwhile_ends_the_run(
-    bench: Bench, sandbox_with: Callable[..., Any], how: str
+    bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """What is written to a deleted file is lost in silence: better to stop at once than after a night."""
+    monkeypatch.setattr(runner, "LOOK_EVERY", 0.05)
     folder, begun = bench.root / "results" / "small", anyio.Event()
     bench.watch(lambda event: begun.set() if isinstance(event, events.Completed) else None)
 
@@ -282,7 +283,8 @@ async def test_a_results_folder_that_goes_meanwhile_ends_the_run(
 
     async with sandbox_with(latency=0.2) as server, anyio.create_task_group() as group:
         group.start_soon(interfere)
-        summary = await bench.run(await bench.experiment(axes__seed={"start": 1, "count": 100}), server.url)
+        experiment = await bench.experiment(axes__seed={"start": 1, "count": 100})  # a minute's work, one by one
+        summary = await bench.run(experiment, server.url, options=ONE_BY_ONE)
     assert (summary.exit_code, summary.ending) == (4, "record-broken")
     assert "was moved or deleted while the run was writing to it" in summary.reason
     assert 0 < summary.rendered < 300

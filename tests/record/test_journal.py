@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+import threading
 from asyncio import to_thread
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
@@ -24,8 +26,13 @@ async def test_a_burst_of_completions_shares_commits(tmp_path: Path) -> None:
     async with await SqliteJournal.open(tmp_path) as journal:
         await journal.begin_run(facts(64))
         await asyncio.gather(*(journal.intend(each, an_intent(each)) for each in points))
-        before = journal.commits
-        await asyncio.gather(*(journal.complete(each.key, [a_rendering(each)], TIMES) for each in points))
+        before, burst_is_here = journal.commits, threading.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(journal._writer.do("hold", lambda _: burst_is_here.wait()))
+            for each in points:
+                group.create_task(journal.complete(each.key, [a_rendering(each)], TIMES))
+            await anyio.wait_all_tasks_blocked()
+            burst_is_here.set()
         assert 1 <= journal.commits - before <= 3
 
 

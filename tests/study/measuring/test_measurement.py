@@ -139,9 +139,15 @@ async def test_rows_that_come_later_are_measured_later(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys
+import signal, sys
 from sweep.study import measure_now
-measure_now(sys.argv[1], workers=2, progress=lambda done, total: print(done, flush=True))
+
+def report(done, total):
+    print(done, flush=True)
+    if done == 100:
+        signal.pause()  # until it is killed
+
+measure_now(sys.argv[1], workers=2, progress=report)
 """
 
 
