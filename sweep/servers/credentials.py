@@ -133,8 +133,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         mode = path.stat().st_mode
         content = path.read_bytes()
-    except OSError as fault:
-        raise UsageError(f"{path}: the credentials file cannot be read ({fault.strerror}).") from None
+    except OSError as error:
+        raise UsageError(f"{path}: the credentials file cannot be read ({error.strerror}).") from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
     try:

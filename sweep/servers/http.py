@@ -133,8 +133,8 @@ class Http:
         if self._ca_file is not None:
             try:
                 tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(self._ca_file))
-            except OSError as fault:
-                raise UsageError(f"{self._ca_file}: not a file of CA certificates ({fault.strerror}).") from None
+            except OSError as error:
+                raise UsageError(f"{self._ca_file}: not a file of CA certificates ({error.strerror}).") from None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -152,16 +152,16 @@ class Http:
         await self.open()
         try:
             return await introduce()
-        except BaseException as fault:
+        except BaseException as error:
             await self.aclose()
-            if isinstance(fault, NoAnswerError):
-                message = f"{self.address.url} does not answer ({fault.reason})."
+            if isinstance(error, NoAnswerError):
+                message = f"{self.address.url} does not answer ({error.reason})."
                 hint = "Is a server running there? sweep run without --server uses the sandbox."
                 raise ServerUnreachableError(message, hint=hint) from None
-            if isinstance(fault, OverloadedError):
-                raise ServerUnreachableError(fault.message, hint="Try again later.") from None
-            if isinstance(fault, AttemptError):
-                raise ServerUnsupportedError(fault.message) from None
+            if isinstance(error, OverloadedError):
+                raise ServerUnreachableError(error.message, hint="Try again later.") from None
+            if isinstance(error, AttemptError):
+                raise ServerUnsupportedError(error.message) from None
             raise
 
     async def aclose(self) -> None:
@@ -257,8 +257,8 @@ class Http:
     async def _answer(self, request: _Request) -> Response:
         try:
             status, headers, data = await self._send_as_us(request)
-        except NoAnswerError as fault:
-            if not request.can_repeat or fault.reason == TIMED_OUT:
+        except NoAnswerError as error:
+            if not request.can_repeat or error.reason == TIMED_OUT:
                 raise
             await asyncio.sleep(self.timings.retry)
             status, headers, data = await self._send_as_us(request)
@@ -325,7 +325,7 @@ class Http:
     async def _body(self, request: _Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
         """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
 
-        One beyond its limit is an image's own fault, and else the server's.
+        One beyond its limit is an error of the image, and else of the server.
         """
         limit = request.limit if response.ok else LARGEST_ERROR
         is_bare = "Content-Encoding" in response.headers or response.method == "HEAD"
@@ -466,19 +466,19 @@ class NoAnswerError(TransientError):
         self.reason = reason
 
 
-def is_refusal(fault: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Return whether nothing listens there at all: the server is gone, not busy."""
-    return isinstance(fault, NoAnswerError) and fault.reason == REFUSED_CONNECTION
+    return isinstance(error, NoAnswerError) and error.reason == REFUSED_CONNECTION
 
 
-def explain_failure(fault: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Return a failed connection's reason in a few words, without addresses of sockets or memory."""
-    cause = getattr(fault, "os_error", None) or fault
-    if isinstance(fault, TimeoutError):
+    cause = getattr(error, "os_error", None) or error
+    if isinstance(error, TimeoutError):
         return TIMED_OUT
-    if type(fault).__name__ == "ClientConnectorDNSError":
+    if type(error).__name__ == "ClientConnectorDNSError":
         return "no such host"
-    if "Certificate" in type(fault).__name__:
+    if "Certificate" in type(error).__name__:
         return "its TLS certificate is not trusted; --ca-file names a private CA"
     if isinstance(cause, ConnectionRefusedError):
         return REFUSED_CONNECTION
@@ -486,7 +486,7 @@ def explain_failure(fault: BaseException) -> str:
         return "connection reset"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror.lower()
-    return {"ServerDisconnectedError": "it closed the connection"}.get(type(fault).__name__, "connection broken")
+    return {"ServerDisconnectedError": "it closed the connection"}.get(type(error).__name__, "connection broken")
 
 
 async def read_input_image(sha256: str, path: Path | None, *, is_raw: bool = False) -> tuple[bytes, str]:

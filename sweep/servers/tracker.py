@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -125,15 +125,20 @@ class ItemTracker:
         self.taken_up: set[str] = set()  # batch ids of items whose first node has not begun
         self._next_step: float | None = None  # when a step is wanted again; None: nobody watches
 
-    def expect(self, batch_id: str, single_outputs: frozenset[str], *, tells_steps: bool = False) -> TrackedItem:
-        """Begin to keep events about an item, before it is submitted."""
+    @contextmanager
+    def expect(
+        self, batch_id: str, single_outputs: frozenset[str], *, tells_steps: bool = False
+    ) -> Iterator[TrackedItem]:
+        """Keep events about an item that is submitted within the block, unless the server refuses it."""
         if tells_steps and self._next_step is None:
             self._next_step = time.monotonic()
-        return self._remember(
-            TrackedItem(
-                batch_id, single_outputs=single_outputs, is_covered=self._is_hearing_events, channel=self.channel
-            )
-        )
+        item = TrackedItem(batch_id, single_outputs=single_outputs)
+        item.is_covered, item.channel = self._is_hearing_events, self.channel
+        try:
+            yield self._remember(item)
+        except VariationError:
+            self.forget(batch_id)
+            raise
 
     def _remember(self, item: TrackedItem) -> TrackedItem:
         self._items[item.batch_id] = item

@@ -89,8 +89,8 @@ class PortableTranslation(ABC):
         self.kinds[name] = kind
         try:
             yield from self.make_nodes(name, kind, rule, dict(data) if isinstance(data, Mapping) else {})
-        except (WorkflowError, ValueError) as fault:
-            problems.append(Problem(message=f"Node {name}: {fault}"))
+        except (WorkflowError, ValueError) as error:
+            problems.append(Problem(message=f"Node {name}: {error}"))
 
     def rename_fields(self, name: str, rule: PortableRule, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a node's values under their real names."""

@@ -40,7 +40,7 @@ def check_value(schema: FieldSchema, value: Value) -> str | None:
         return None if schema.nullable or schema.type == "any" else "needs a value"
     if isinstance(value, list | tuple) and schema.items:
         single = replace(schema, type=schema.items, items="", nullable=False)
-        return next((fault for item in value if (fault := check_value(single, item))), None)
+        return next((problem for item in value if (problem := check_value(single, item))), None)
     return _check_single(schema, value)
 
 
@@ -136,7 +136,7 @@ _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", 
 
 
 def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
-    """List every fault that makes the graph unrenderable with these nodes; missing models and images are faults."""
+    """List every problem that makes the graph unrenderable with these nodes; missing models and images are problems."""
     wiring = check_wiring(graph, schemas.dialect.collecting_nodes)
     return [Problem(message=said) for said in (*wiring, *_check_nodes(graph, schemas), *_check_edges(graph, schemas))]
 
@@ -153,8 +153,8 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
             if field is None:
                 if not schema.is_open:
                     yield f"{named(node)} has no field {name}.{did_you_mean(name, schema.fields)}"
-            elif Address(node.id, name) not in fed and (fault := check_value(field, value)):
-                yield f"{named(node)}: {name} {fault}"
+            elif Address(node.id, name) not in fed and (problem := check_value(field, value)):
+                yield f"{named(node)}: {name} {problem}"
         for field in _empty(node, schema, fed):
             yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
 

@@ -351,7 +351,6 @@ class ComfyUI(TrackedServer):
         """
         batch_id, outputs = submission.batch_id, submission.outputs
         prompt = await self._write(submission.graph, submission.images, outputs, batch_id)
-        item = self._tracker.expect(batch_id, frozenset(outputs), tells_steps=submission.tells_steps)
         marks = {"destination": submission.destination}
         body: dict[str, Any] = {
             "prompt": prompt,
@@ -362,16 +361,12 @@ class ComfyUI(TrackedServer):
             body["client_id"] = self._tracker.channel
         if submission.priority > 0:
             body["front"] = True
-        try:
+        with self._tracker.expect(batch_id, frozenset(outputs), tells_steps=submission.tells_steps) as item:
             answer = await self._post(submission.graph, body, "submitting an item")
-        except VariationError:
-            self._tracker.forget(batch_id)
-            raise
-        if mapping(answer.get("node_errors")):  # it was queued without the outputs that are wrong
-            await self._cancel([batch_id])
-            self._tracker.forget(batch_id)
-            error = read_refusal(answer, {})
-            raise error or VariationError("the server drops an output of this graph", kind="Refused")
+            if mapping(answer.get("node_errors")):  # it was queued without the outputs that are wrong
+                await self._cancel([batch_id])
+                error = read_refusal(answer, {})
+                raise error or VariationError("the server drops an output of this graph", kind="Refused")
         refs = submission.graph.references()
         self._loaded = frozenset(ref.name for ref in refs if isinstance(ref, ModelRef) and ref.type == "main")
         self._queue = (-COUNTS_KEPT, [])

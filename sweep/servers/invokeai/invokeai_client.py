@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, VariationError, WorkflowError
+from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, WorkflowError
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, mapping
@@ -73,8 +73,8 @@ class InvokeAI(TrackedServer):
                 answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
                 try:
                     self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
-                except WorkflowError as fault:
-                    raise ServerUnsupportedError(f"{self.url}: {fault.message}") from None
+                except WorkflowError as error:
+                    raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
             return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
@@ -101,12 +101,8 @@ class InvokeAI(TrackedServer):
         batch_id, outputs = submission.batch_id, submission.outputs
         iterators = [node.id for node in submission.graph.nodes.values() if node.type == "iterate"]
         single = frozenset(outputs) - nodes_after(submission.graph, iterators)  # their first image is their only one
-        item = self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps)
-        try:
+        with self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps) as item:
             item_id = await self._api.submit(submission, graph)
-        except VariationError:
-            self._tracker.forget(batch_id)
-            raise
         self._resources.note_submitted(batch_id)
         try:
             item_id = item_id or await self._api.find(batch_id)
