@@ -39,6 +39,7 @@ from sweep.cli.options import (
     server_option,
 )
 from sweep.cli.progress import Style, progress
+from sweep.cli.study import check_metrics
 from sweep.engine import events
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.text import quote_argument, truncate
@@ -283,27 +284,6 @@ def measure_meanwhile(folder: Path) -> Iterator[events.Listener]:
         ended.set()
         started.set()
         thread.join()
-
-
-def check_metrics(experiment: Experiment) -> None:
-    """Check the metrics of `study:` and `design:`. Raises ExperimentError with the place in the file of a wrong one."""
-    if not experiment.study.metrics and not experiment.design.metric:
-        return
-    from sweep.experiment import ProblemCollector
-
-    problems = ProblemCollector(experiment, experiment.source or experiment.name)
-    for at, name in enumerate(experiment.study.metrics):
-        try:
-            study.resolve_metrics([name])
-        except UsageError as error:
-            problems.add_at_value(f"study.metrics.{at}", f"study.metrics: {error}")
-    if experiment.design.metric:
-        try:
-            (metric,) = study.resolve_metrics([experiment.design.metric])
-            study.check_direction(metric.name, metric.direction)
-        except UsageError as error:
-            problems.add_at_value("design.metric", f"design.metric: {error}")
-    problems.raise_any()
 
 
 def backend_options() -> dict[str, bool]:

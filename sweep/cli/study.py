@@ -21,12 +21,13 @@ from sweep.cli.options import (
     parse_assignments,
     parse_cluster_address,
 )
-from sweep.errors import RecordError
+from sweep.errors import RecordError, UsageError
 from sweep.text import format_count, quote_argument
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from sweep.experiment import Experiment
     from sweep.study import DesignFacts, Effects, Sentence, Study, StudyJson
 
 
@@ -140,6 +141,28 @@ class MeasuringOptions:
                 progress=count,
                 workers="ray" if self.on else self.workers,
             )
+
+
+def check_metrics(experiment: Experiment) -> None:
+    """Check the metrics of `study:` and `design:`. Raises ExperimentError with the place in the file of a wrong one."""
+    if not experiment.study.metrics and not experiment.design.metric:
+        return
+    from sweep.experiment import ProblemCollector
+    from sweep.study import check_direction, resolve_metrics
+
+    problems = ProblemCollector(experiment, experiment.source or experiment.name)
+    for at, name in enumerate(experiment.study.metrics):
+        try:
+            resolve_metrics([name])
+        except UsageError as error:
+            problems.add_at_value(f"study.metrics.{at}", f"study.metrics: {error}")
+    if experiment.design.metric:
+        try:
+            (metric,) = resolve_metrics([experiment.design.metric])
+            check_direction(metric.name, metric.direction)
+        except UsageError as error:
+            problems.add_at_value("design.metric", f"design.metric: {error}")
+    problems.raise_any()
 
 
 def study_command(

@@ -90,7 +90,7 @@ class ReportData:
         """Whether the sandbox painted any image, instead of a model."""
         names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
         named = any(str(name).startswith("sandbox") for column in names for name in column)
-        return named or any(_is_sandbox(server) for run in self.runs for server in run.facts.servers)
+        return named or any(server.get("sandbox") == "true" for run in self.runs for server in run.facts.servers)
 
     @property
     def is_running(self) -> bool:
@@ -185,12 +185,6 @@ def _collect(results: RecordedResults) -> ReportData:
         facts=facts,
         ratings=_read_ratings(results.folder),
         open_points=tuple(results.open_points()),
-    )
-
-
-def _is_sandbox(server: Mapping[str, str]) -> bool:
-    return any("sandbox" in str(server.get(name, "")) for name in ("name", "version", "kind")) or (
-        str(server.get("sandbox", "")).lower() == "true"
     )
 
 
