@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError, WorkflowError, did_you_mean
@@ -153,7 +154,7 @@ SettingValues: TypeAlias = Mapping[str, Setting]  # by target: a role or a node.
 Written: TypeAlias = dict[Address, Value]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FieldRule:
     """Writes the settings of some targets into the fields of a graph.
 
@@ -168,7 +169,7 @@ class FieldRule:
     defaults: SettingValues = field(default_factory=dict)
     shown: str = ""  # how it reads in the plan, as of `describe_rule`
 
-    @property
+    @cached_property
     def axes(self) -> tuple[str, ...]:
         """The axes by which its targets move; none where only inputs set them."""
         return tuple(dict.fromkeys(axis.name for target in self.targets for axis in self.uses.axes.get(target, ())))
