@@ -72,10 +72,11 @@ def _figure(name: str, value: float, unit: str, goal: float | None = None, more:
 
 
 def render_pinned(asked: dict[str, object], urls: list[str], root: Path, options: dict[str, object]) -> Rendered:
-    """Render on the coordinator's core alone."""
-    from sweep.cli.run import backend_options
+    """Render as the command line does, on the coordinator's core alone."""
+    from sweep.cli.run import backend_options, search_garbage_less_often
 
     prepare_process(COORDINATOR)
+    search_garbage_less_often()
     return render(asked, urls, root, options, "uvloop" if backend_options()["use_uvloop"] else "asyncio")
 
 

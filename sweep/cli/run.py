@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -344,12 +345,18 @@ def raise_open_file_limit() -> None:
         )
 
 
+def search_garbage_less_often() -> None:
+    """Make the interpreter look less often for objects that hold each other: with 200 servers, 6 % of a run's time."""
+    gc.set_threshold(5000, 20, 20)
+
+
 def run_experiment(
     experiment: Experiment, access: Access, options: engine.RunOptions, display: Display, results: Path
 ) -> int:
     """Render the open points of an experiment, print the result and return the exit code."""
     check_metrics(experiment)
     raise_open_file_limit()
+    search_garbage_less_often()
     in_cluster = access.start_or_find_servers(results) if isinstance(access, RunAccess) else ()
     clients = (*access.clients(() if in_cluster else experiment.servers), *in_cluster)
     folder = results / experiment.name
