@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ServerUnreachableError, SweepError, UsageError
+from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image, shorten
 from sweep.servers.ray.agent import (
@@ -28,7 +28,7 @@ from sweep.servers.ray.agent import (
     without_token,
 )
 from sweep.servers.tracker import cancellation_error
-from sweep.workflow import Graph, Model, NodeSchemas
+from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
 NAMESPACE = "sweep"
 LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
@@ -83,6 +83,9 @@ class RayServer:
         return refusals
 
     async def submit(self, submission: Submission) -> Ticket:
+        for ref in submission.graph.references():
+            if isinstance(ref, ImageRef) and ref.sha256 not in submission.images:
+                raise VariationError(f"no file is known for the input image {ref.sha256[:12]}", kind="MissingFile")
         await self._send_images(submission.images)
         local = replace(submission, images=dict.fromkeys(submission.images, Path()))
         ticket: Ticket = await self._ask("submit", local)
