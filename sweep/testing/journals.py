@@ -363,10 +363,10 @@ async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain)
         await expect_refusal(journal.begin_run(edited, _break_after(points[0])))
         assert await journal.fingerprint() == FACTS.fingerprint
         assert list(await journal.indices("completed")) == [0, 1, 2]
-        unknown = a_point(7)
-        moved = (replace(point, index=point.index + 1) for point in (points[0], unknown, points[1]))
+        unknown, twin = a_point(7), replace(points[0], index=4)
+        moved = (replace(point, index=point.index + 1) for point in (points[0], unknown, points[1], twin))
         await journal.begin_run(edited, moved)
-        assert list(await journal.indices("completed")) == [1, 2]
+        assert list(await journal.indices("completed")) == [1, 2, 5]
         assert (await journal.counts()).former == 1
 
 
