@@ -225,15 +225,7 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z"
 def _load_document(
     document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
 ) -> Experiment:
-    """Load the experiment in a document.
-
-    Args:
-        document: What the file holds.
-        path: The file, or where it would be.
-        shown: Its name in errors.
-        overrides: Texts as in "inputs.steps=30".
-        fetched: The folder of what the file names on servers; None is where a run keeps it.
-    """
+    """Load the experiment in a document of the file at `path`, which errors call `shown`."""
     if document.data is None:
         raise ExperimentError(f"{shown} is empty.", source=shown, hint="An experiment has at least a workflow.")
     if not isinstance(document.data, dict):

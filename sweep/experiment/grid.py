@@ -497,11 +497,14 @@ class Grid(LazySequence[Variation]):
         if set(values) != names:
             odd = sorted(set(values) ^ names)
             raise ExperimentError(f"A point of this grid has one value for each of its axes; not so {', '.join(odd)}.")
+        owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
         digits = []
         for dimension in self._dimensions:
             seeds = dimension.axes[0].levels
             if isinstance(seeds, CellSeeds):
-                digit = self._find_cell_seed(seeds, dimension.axes[0].name, values)
+                name = dimension.axes[0].name
+                others = {axis: value for axis, value in values.items() if axis not in owners}
+                digit = next((at for at in range(len(seeds)) if seeds.draw(others, at) == values[name]), None)
             else:
                 digit = dimension.find_position(values)
             if digit is None:
@@ -514,11 +517,6 @@ class Grid(LazySequence[Variation]):
             return self.chosen.index(inner)
         except ValueError:
             raise LookupError("the design does not choose this point") from None
-
-    def _find_cell_seed(self, seeds: CellSeeds, name: str, values: Mapping[str, Scalar]) -> int | None:
-        owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
-        others = {axis: value for axis, value in values.items() if axis not in owners}
-        return next((at for at in range(len(seeds)) if seeds.draw(others, at) == values[name]), None)
 
     def __contains__(self, variation: object) -> bool:
         if not isinstance(variation, Variation) or not 0 <= variation.index < len(self):

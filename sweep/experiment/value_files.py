@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -93,14 +94,11 @@ class ImageReader:
     """Reads each file once, however often an experiment names it."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[str, int, int]] = {}
+        self._read_facts = cache(_read_facts)
 
     def read(self, path: Path, shown: str, server: str = "") -> InputImage:
         """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
-        facts = self._read.get(path)
-        if facts is None:
-            facts = self._read[path] = _read_facts(path)
-        sha256, width, height = facts
+        sha256, width, height = self._read_facts(path)
         if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
             server = ""  # it is not sent as it is there
         return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)

@@ -268,7 +268,10 @@ def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, u
         if not isinstance(said, ModelRef) or _is_installed(models, said, types):
             continue
         if "main" in types:
-            graph, lacking = _clear_field(graph, address), said.name
+            node = graph.nodes[address.node]
+            fields = {name: value for name, value in node.fields.items() if name != address.field}
+            graph = replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=fields)})
+            lacking = said.name
         elif "vae" in types and "vae" not in uses:
             graph = schemas.dialect.remove_vae_loader(graph, address.node)
             notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
@@ -281,9 +284,3 @@ def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -
     except PlanError:
         return False
     return True
-
-
-def _clear_field(graph: Graph, address: Address) -> Graph:
-    node = graph.nodes[address.node]
-    left = {name: value for name, value in node.fields.items() if name != address.field}
-    return replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=left)})

@@ -5,6 +5,7 @@ The planner takes over what the user's own workflow holds: its images become inp
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -111,7 +112,8 @@ def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[s
     groups: dict[str, list[Axis]] = {}
     for number, batch in enumerate(workflow.batch_axes):
         if taken.isdisjoint(batch.addresses):
-            name = _find_free_name(batch.name, names)
+            numbered = (f"{batch.name} {count}" for count in itertools.count(2))
+            name = next(name for name in itertools.chain([batch.name], numbered) if name not in names)
             names.add(name)
             groups.setdefault(batch.group or f" {number}", []).append(_make_axis(batch, name))
     for axes in groups.values():
@@ -136,13 +138,6 @@ def _label_value(value: Any) -> Scalar:
     if isinstance(value, Mapping):
         return str(value.get("image_name") or value)
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
-
-
-def _find_free_name(name: str, names: set[str]) -> str:
-    found, number = name, 2
-    while found in names:
-        found, number = f"{name} {number}", number + 1
-    return found
 
 
 def make_plan(
