@@ -245,7 +245,7 @@ class Journal(Protocol):
     async def rebase(self, points: Iterable[JournalPoint]) -> None:
         """Note that these keys, already on record, belong to the current definition, at these indices and values.
 
-        What a point leaves out (prompt, model, source) stays as it is on record: a key decides it.
+        Prompt, model and source stay as they are on record: a key decides them.
 
         Two points may have one key (two labels, one image): both stand in the table, rendered once. A key that is
         not on record is a RecordError.

@@ -362,7 +362,7 @@ def _move_to(db: sqlite3.Connection, definition: int, chunk: Sequence[JournalPoi
     rows = [(point.key, definition, point.index, _write_values(point)) for point in there]
     if db.executemany(_MOVE, rows).rowcount < len(there):  # some have one key: they need a row each
         for point in there:
-            _reseal(db, "points", "id", _place(db, point, definition))
+            _place(db, point, definition)
 
 
 def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
@@ -370,7 +370,7 @@ def rebase(db: sqlite3.Connection, points: Iterable[JournalPoint]) -> None:
     for point in points:
         if _state(db, point.key) is None:
             raise RecordError(f"Key {point.key} is not on record.")
-        _reseal(db, "points", "id", _place(db, point, definition))
+        _place(db, point, definition)
 
 
 def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]) -> tuple[int, ...]:
@@ -526,37 +526,26 @@ def _state(db: sqlite3.Connection, key: str) -> str | None:
     return row[0] if row else None
 
 
-def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> int | None:
-    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one.
-
-    Returns the row's id. The caller has to seal the row, which every `_set` of its key does.
-    """
-    facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
+def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None:
+    """Put the point into its row: the one at its index, else one of an earlier definition, else a new one."""
     rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
     own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
-    if own:
-        rowid: int | None = own[0][0]
-    elif rows:
-        rowid = _copy(db, rows[0][0])
+    if not rows:
+        _insert(db, point, definition, "pending", 0, None)
     else:
-        return _insert(db, point, definition, "pending", 0, None)
-    db.execute(
-        "UPDATE points SET definition = ?, idx = ?, axis_values = ?, prompt = coalesce(?, prompt),"
-        " model = coalesce(?, model), source = coalesce(?, source) WHERE id = ?",
-        (*facts, rowid),
-    )
-    return rowid
+        rowid = own[0][0] if own else _copy(db, rows[0][0])
+        db.execute(_MOVE_ROW, (rowid, definition, point.index, _write_values(point)))
 
 
 def _insert(
     db: sqlite3.Connection, point: JournalPoint, definition: int, state: str, attempts: int, server: str | None
-) -> int | None:
-    """Put a key that is not on record into a new row; return the row's id."""
+) -> None:
+    """Put a key that is not on record into a new row."""
     columns = SEALED["points"]
     facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
     row = (point.key, *facts, state, None, None, attempts, server, None, None, None)
     slots = ", ".join("?" * (len(columns) + 1))
-    return db.execute(f"INSERT INTO points ({', '.join(columns)}, seal) VALUES ({slots})", (*row, seal(*row))).lastrowid
+    db.execute(f"INSERT INTO points ({', '.join(columns)}, seal) VALUES ({slots})", (*row, seal(*row)))
 
 
 def _write_values(point: JournalPoint) -> str:
@@ -579,10 +568,9 @@ def _update(assignments: tuple[tuple[str, str], ...], where: str) -> str:
     return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE {where}"
 
 
-_MOVE = _update(
-    (("definition", "?2"), ("idx", "?3"), ("axis_values", "?4")),
-    "id = (SELECT id FROM points WHERE key = ?1 AND definition < ?2 LIMIT 1)",
-)
+_MOVED = (("definition", "?2"), ("idx", "?3"), ("axis_values", "?4"))  # a key decides prompt, model and source
+_MOVE = _update(_MOVED, "id = (SELECT id FROM points WHERE key = ?1 AND definition < ?2 LIMIT 1)")
+_MOVE_ROW = _update(_MOVED, "id = ?1")
 
 
 def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
