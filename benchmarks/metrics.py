@@ -27,13 +27,13 @@ from sweep.study import (
     ImagePair,
     Metric,
     Task,
+    compute_working_shape,
     decode,
     list_standard,
     measure_all,
     measure_task,
-    reduced,
+    resize_image,
     resolve_metrics,
-    working_shape,
 )
 
 RUNS = 9
@@ -78,8 +78,8 @@ def one_by_one(image: Path, reference: Path) -> None:
     images = decode(image), decode(reference)
     print(f"{'metric':<20}{'ms':>8}   working size")
     for metric in metrics_to_time():
-        shape = working_shape(*images[0].size, metric.working_size)
-        first, second = (reduced(image, shape).rgb for image in images)
+        shape = compute_working_shape(*images[0].size, metric.working_size)
+        first, second = (resize_image(image, shape).rgb for image in images)
         alone = milliseconds(lambda m=metric, a=first, b=second: m.measure(_fresh(a, b)))  # type: ignore[misc]
         print(f"{metric.name:<20}{alone:>8.1f}   {metric.working_size} px")
 

@@ -107,7 +107,7 @@ def clean(
     again.
     """
     folder = chosen.folder()
-    if record.in_use(folder):
+    if record.is_in_use(folder):
         raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(chosen.run)} ends it.")
     sent = record.read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}

@@ -503,7 +503,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
 def _most_common_error(summary: RunSummary) -> str:
     if summary.points > MAX_POINTS_SUMMED:
         return ""
-    said = record.failures(record.RecordedResults.open(summary.folder).rows())
+    said = record.count_failures(record.RecordedResults.open(summary.folder).rows())
     if not said:
         return ""
     (commonest, _), *others = said.most_common()
@@ -535,7 +535,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     known = {column.name for column in results.columns()}
     shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
     metrics = [metric for metric in shown if metric["name"] in known]
-    groups = record.marginals(results.rows(), axes, [metric["name"] for metric in metrics])
+    groups = record.count_marginals(results.rows(), axes, [metric["name"] for metric in metrics])
     headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
     failed = any(entry.failed for group in groups.values() for entry in group)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -567,7 +567,7 @@ def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Margi
     if len(group) <= lines:
         return list(group)
     if lines == 1:
-        return [record.sum_up(group)]
+        return [record.merge_marginals(group)]
     first = lines // 2
     last = lines - first - 1
     return [*group[:first], len(group) - first - last, *group[len(group) - last :]]

@@ -110,9 +110,9 @@ def cancel(chosen: ChosenRun) -> None:
 
 def _request_stop(chosen: ChosenRun, stage: int) -> None:
     folder = chosen.folder()
-    noted = record.holder(folder)
+    noted = record.read_holder(folder)
     words = "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
-    if record.in_use(folder):
+    if record.is_in_use(folder):
         engine.request_stop(folder, stage)
         print_line(f"{folder.name}: {noted or 'the run'} {words}.")
     elif noted is not None and noted.elsewhere():

@@ -18,7 +18,7 @@ from .base import (
 from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
 from .damage import REPAIRABLE, Damage, find_lost_images, reopen_damaged
 from .images import INPUTS, ImageStore, SavedImage
-from .lock import LOCK, FolderLock, holder, in_use
+from .lock import LOCK, FolderLock, is_in_use, read_holder
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results_folder import (
@@ -34,7 +34,16 @@ from .results_folder import (
     read_submitted,
     write_tables,
 )
-from .results_table import RATINGS_JSON, Marginal, Mean, Where, failures, marginals, name_image, sum_up
+from .results_table import (
+    RATINGS_JSON,
+    Marginal,
+    Mean,
+    Where,
+    count_failures,
+    count_marginals,
+    merge_marginals,
+    name_image,
+)
 from .sqlite.journal import SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from .sqlite.statements import OpenPoint, RunRecord
@@ -81,19 +90,20 @@ __all__ = [
     "SubmittedWork",
     "Times",
     "Where",
+    "count_failures",
+    "count_marginals",
     "delete_points",
     "delete_run",
-    "failures",
     "find_lost_images",
     "folder_status",
     "free_bytes",
-    "holder",
-    "in_use",
-    "marginals",
+    "is_in_use",
     "matching_keys",
+    "merge_marginals",
     "merge_results",
     "name_image",
     "no_checkpoint",
+    "read_holder",
     "read_painted",
     "read_past",
     "read_sizes",
@@ -104,6 +114,5 @@ __all__ = [
     "replace_atomically",
     "seal",
     "sealing",
-    "sum_up",
     "write_tables",
 ]

@@ -27,7 +27,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FULL_HINT = "Free some space and run the same command again: it continues where it stopped."
 
 
-def disk_error(error: OSError, path: Path) -> RecordError:
+def make_disk_error(error: OSError, path: Path) -> RecordError:
     """Return `error`, met while writing `path`, as DiskFullError or RecordError."""
     if error.errno in _FULL:
         return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
@@ -97,7 +97,7 @@ def replace_atomically(
             sync_folder(path.parent)
         checkpoint("image.folder-synced")
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise make_disk_error(error, path) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

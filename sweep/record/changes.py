@@ -14,7 +14,7 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.atomic_files import disk_error, replace_atomically
+from sweep.record.atomic_files import make_disk_error, replace_atomically
 from sweep.record.images import IMAGES_FOLDER
 from sweep.record.lock import FolderLock
 from sweep.record.results_folder import RecordedResults
@@ -91,7 +91,7 @@ def _unlink(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise disk_error(error, path) from error
+        raise make_disk_error(error, path) from error
 
 
 def delete_run(folder: Path) -> None:
@@ -109,11 +109,11 @@ def delete_run(folder: Path) -> None:
             folder.rename(doomed)
             (doomed / JOURNAL_FILE).unlink(missing_ok=True)  # from here on it is no run
         except OSError as error:
-            raise disk_error(error, folder) from error
+            raise make_disk_error(error, folder) from error
     try:
         shutil.rmtree(doomed)
     except OSError as error:
-        raise disk_error(error, doomed) from error
+        raise make_disk_error(error, doomed) from error
 
 
 def rename_run(folder: Path, name: str) -> Path:
@@ -131,7 +131,7 @@ def rename_run(folder: Path, name: str) -> Path:
         try:
             folder.rename(target)
         except OSError as error:
-            raise disk_error(error, folder) from error
+            raise make_disk_error(error, folder) from error
     return target
 
 

@@ -38,7 +38,7 @@ def verify_folder(folder: Path) -> list[Damage]:
         return [_journal(str(error))]
 
 
-def damaged_keys(findings: list[Damage]) -> list[str]:
+def list_damaged_keys(findings: list[Damage]) -> list[str]:
     """Return the variations to `forget` and render again, each once."""
     return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
 
@@ -129,4 +129,4 @@ async def reopen_damaged(folder: Path, findings: Sequence[Damage]) -> int:
     otherwise.
     """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        return await journal.forget(damaged_keys(list(findings)))
+        return await journal.forget(list_damaged_keys(list(findings)))

@@ -27,8 +27,8 @@ from sweep.input_images import read_input
 from sweep.record.atomic_files import (
     PART,
     Checkpoint,
-    disk_error,
     free_bytes,
+    make_disk_error,
     make_folder,
     no_checkpoint,
     remove_parts,
@@ -343,7 +343,7 @@ def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> Save
     except OSError as error:
         with suppress(OSError):
             (folder / path).unlink(missing_ok=True)
-        raise disk_error(error, folder / path) from error
+        raise make_disk_error(error, folder / path) from error
     return _describe(path, facts, data)
 
 
@@ -415,7 +415,7 @@ class ImageStore:
             self._checkpoint("image.renamed")
             sync_folder(target.parent)
         except OSError as error:
-            raise disk_error(error, target) from error
+            raise make_disk_error(error, target) from error
         self._checkpoint("image.folder-synced")
         return replace(part, path=path)
 

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from sweep.errors import FolderInUseError, RecordError
-from sweep.record.atomic_files import disk_error
+from sweep.record.atomic_files import make_disk_error
 
 LOCK = "lock.json"
 _LOOKS, _LOOK_SECONDS = 15, 0.01
@@ -69,7 +69,7 @@ class FolderLock:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise disk_error(error, path) from error
+            raise make_disk_error(error, path) from error
         try:
             self._take(file)
         except BaseException:
@@ -98,7 +98,7 @@ class FolderLock:
         try:
             _write(file, json.dumps(asdict(me)))
         except OSError as error:
-            raise disk_error(error, self._folder / LOCK) from error
+            raise make_disk_error(error, self._folder / LOCK) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -125,7 +125,7 @@ class FolderLock:
             await run_sync(self.__exit__, kind, value, trace)
 
 
-def holder(folder: Path) -> Holder | None:
+def read_holder(folder: Path) -> Holder | None:
     """Return who writes to `folder` now, by the note alone; None where nobody does. For `status` and `stop`.
 
     A process that was killed stands there until the next run: ask the system whether it lives.
@@ -137,7 +137,7 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
-def in_use(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Tell whether a process holds the lock of `folder`; takes nothing and leaves nothing behind."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as file:
@@ -149,7 +149,7 @@ def in_use(folder: Path) -> bool:
 
 
 def _try_again(file: IO[str]) -> bool:
-    """Try for a moment longer: somebody may only have been looking, by `in_use`, which holds the lock."""
+    """Try for a moment longer: somebody may only have been looking, by `is_in_use`, which holds the lock."""
     for _ in range(_LOOKS):
         time.sleep(_LOOK_SECONDS)
         if _try_lock(file):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.atomic_files import Checkpoint, no_checkpoint, replace_atomically
 from sweep.record.images import hash_file, is_whole_input
-from sweep.record.lock import FolderLock, in_use
+from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import schema
 from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, sealing
@@ -89,7 +89,7 @@ def merge_results(sources: Sequence[Path], target: Path, *, checkpoint: Checkpoi
 def _check_source(source: Path, target: Path) -> None:
     if source.resolve() == target.resolve():
         raise UsageError(f"{target} cannot be merged into itself.", hint="Choose another --output.")
-    if in_use(source):
+    if is_in_use(source):
         raise FolderInUseError(f"A run writes to {source}.", hint="Merge it when the run has ended.")
     with schema.reading(source) as db:
         for fault in schema.integrity_faults(db) or schema.seal_faults(db):

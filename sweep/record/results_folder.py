@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 from sweep.errors import RecordError
 from sweep.record.base import Counts, ExperimentFacts
 from sweep.record.damage import Damage, verify_folder
-from sweep.record.lock import holder, in_use
+from sweep.record.lock import is_in_use, read_holder
 from sweep.record.results_table import (
     PARQUET_HINT,
     WRITERS,
@@ -25,10 +25,10 @@ from sweep.record.results_table import (
     TextFormat,
     Where,
     choose_columns,
-    chunks,
     has_parquet,
-    layout,
-    result_rows,
+    lay_out_table,
+    read_rows,
+    split_rows,
     write_parquet_file,
     write_text_file,
     write_xlsx_file,
@@ -122,14 +122,14 @@ class RecordedResults:
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
         """Return the columns that `table` and the files have."""
         with reading(self.folder) as db:
-            return layout(db, former=all, folder=self.folder).columns
+            return lay_out_table(db, former=all, folder=self.folder).columns
 
     def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
         """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
         with reading(self.folder) as db:
-            table = layout(db, former=all, folder=self.folder)
+            table = lay_out_table(db, former=all, folder=self.folder)
             names = table.names
-            for row in result_rows(db, table, where):
+            for row in read_rows(db, table, where):
                 yield dict(zip(names, row, strict=True))
 
     def table(
@@ -199,7 +199,7 @@ class RecordedResults:
     def _frames(self, *, former: bool, where: Where | None, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         """Yield at least one frame, empty where there are no rows."""
         with self._open_table(former=former, where=where, columns=columns) as (chosen, found):
-            lists = chunks(found, _ROWS_A_FRAME)
+            lists = split_rows(found, _ROWS_A_FRAME)
             yield _frame(chosen, next(lists, []))
             for rows in lists:
                 yield _frame(chosen, rows)
@@ -293,8 +293,8 @@ def folder_status(folder: Path) -> FolderStatus:
 
 def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
     """Return the state of the folder, and the same in words."""
-    if in_use(folder):
-        return "running", f"going on: {holder(folder) or 'another process'}"
+    if is_in_use(folder):
+        return "running", f"going on: {read_holder(folder) or 'another process'}"
     if last is None:
         return "none", "none"
     if last.ending is None:

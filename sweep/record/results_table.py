@@ -106,7 +106,7 @@ def name_image(key: str, number: int) -> tuple[str, ...]:
     return (*(f"{each}.{number}" for each in keys), *(keys if number == 1 else ()))
 
 
-def layout(db: sqlite3.Connection, *, former: bool, folder: Path) -> TableColumns:
+def lay_out_table(db: sqlite3.Connection, *, former: bool, folder: Path) -> TableColumns:
     """Return the columns for the current definition, or with `former` for every definition the folder has seen.
 
     Where a person rated images of the folder, the last columns are rating, rejected and note.
@@ -147,13 +147,13 @@ def layout(db: sqlite3.Connection, *, former: bool, folder: Path) -> TableColumn
     )
 
 
-def result_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None = None) -> Iterator[TableRow]:
+def read_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None = None) -> Iterator[TableRow]:
     """Give one row an image, one for a failed or cancelled variation; current points first, each by index.
 
     Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
     """
     names, numbers = table.names, Counter[tuple[Cell, Cell]]()
-    for chunk in chunks(_stored_rows(db, table), _CHUNK):
+    for chunk in split_rows(_stored_rows(db, table), _CHUNK):
         measured = _with_metrics(db, table, chunk) if table.metrics else (row for row, _, _ in chunk)
         for row in _with_marks(measured, table, numbers) if table.marks else measured:
             if where is None or where(dict(zip(names, row, strict=True))):
@@ -170,8 +170,8 @@ def choose_columns(
     Raises:
         UsageError: There is no such column.
     """
-    table = layout(db, former=former, folder=folder)
-    rows = result_rows(db, table, where)
+    table = lay_out_table(db, former=former, folder=folder)
+    rows = read_rows(db, table, where)
     if columns is None:
         return table.columns, rows
     facts = queries.experiment_facts(db)
@@ -300,7 +300,7 @@ def _time(stored: object) -> datetime | None:
     return _EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
 
 
-def chunks(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
+def split_rows(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
     """Yield `rows` in lists of `size`, the last one shorter."""
     iterator = iter(rows)
     while chunk := list(islice(iterator, size)):
@@ -343,7 +343,7 @@ class Marginal:
     metrics: dict[str, Mean] = field(default_factory=dict)
 
 
-def marginals(
+def count_marginals(
     rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metrics: Sequence[str] = ()
 ) -> dict[str, list[Marginal]]:
     """Count by axis, one entry for each of its values, in the order in which the values first appear.
@@ -367,7 +367,7 @@ def marginals(
     return {axis: list(entries.values()) for axis, entries in found.items()}
 
 
-def sum_up(group: Sequence[Marginal]) -> Marginal:
+def merge_marginals(group: Sequence[Marginal]) -> Marginal:
     """Merge all values of an axis into one entry, whose value says how many there were: "50 values: 42 … 91"."""
     some = ", ".join(entry.value for entry in group) if len(group) <= 4 else f"{group[0].value} … {group[-1].value}"
     merged = Marginal(group[0].axis, f"{len(group):,} values: {some}")
@@ -388,7 +388,7 @@ def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
         mean.take(row[name])
 
 
-def failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+def count_failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Count the errors of failed rows."""
     return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
 

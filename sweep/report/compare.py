@@ -110,7 +110,14 @@ def _measure_pair(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple
 
 def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
     """Measure image `b` with `a` as its reference by each metric of `MEASURED`; None where one is unreadable."""
-    from sweep.study import ImagePair, UnreadableImageError, decode, reduced, resolve_metrics, working_shape
+    from sweep.study import (
+        ImagePair,
+        UnreadableImageError,
+        compute_working_shape,
+        decode,
+        resize_image,
+        resolve_metrics,
+    )
 
     metrics = resolve_metrics(MEASURED)
     try:
@@ -119,8 +126,8 @@ def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
         return tuple(None for _ in metrics)
     by_size: dict[int, ImagePair] = {}
     for size in {metric.working_size for metric in metrics}:
-        shape = working_shape(first.width, first.height, size)
-        by_size[size] = ImagePair(image=reduced(second, shape), reference=reduced(first, shape))
+        shape = compute_working_shape(first.width, first.height, size)
+        by_size[size] = ImagePair(image=resize_image(second, shape), reference=resize_image(first, shape))
     return tuple(float(metric.measure(by_size[metric.working_size])) for metric in metrics)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError, UsageError
-from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults, in_use
+from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults, is_in_use
 from sweep.report.thumbnails import make_thumb_id
 from sweep.text import format_value
 
@@ -96,7 +96,7 @@ class ReportData:
     def is_running(self) -> bool:
         """Whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
         try:
-            return bool(self.runs) and self.runs[-1].ended_at is None and in_use(self.folder)
+            return bool(self.runs) and self.runs[-1].ended_at is None and is_in_use(self.folder)
         except RecordError:
             return False
 

@@ -3,7 +3,16 @@ from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.measurement import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower
-from .metrics.base import DecodedImage, Formula, ImagePair, Metric, UnreadableImageError, decode, reduced, working_shape
+from .metrics.base import (
+    DecodedImage,
+    Formula,
+    ImagePair,
+    Metric,
+    UnreadableImageError,
+    compute_working_shape,
+    decode,
+    resize_image,
+)
 from .metrics.pixel_metrics import luma
 from .metrics.registry import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .observations import read_design
@@ -39,6 +48,7 @@ __all__ = [
     "compare_levels",
     "compute_curve",
     "compute_effects",
+    "compute_working_shape",
     "correct_claims",
     "decide_search",
     "decode",
@@ -52,11 +62,10 @@ __all__ = [
     "measure_now",
     "measure_task",
     "read_design",
-    "reduced",
+    "resize_image",
     "resolve_metrics",
     "select_headline_metrics",
     "select_headlines",
     "start_follower",
-    "working_shape",
     "write_decision",
 ]

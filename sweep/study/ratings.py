@@ -1,4 +1,4 @@
-"""A person's judgement as data: stars, rejections and notes become columns, blind choices a ranking.
+"""Ratings that a person gives on the page: stars, rejections and notes become columns, blind choices a ranking.
 
 `ratings.json` of a results folder holds `{"schema": 1, "ratings": {name: {"stars", "rejected", "note"}}, "choices":
 [{"left", "right", "winner", "at"}]}`. The name of an image is its key; where a rendering has several images it is the

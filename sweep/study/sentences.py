@@ -1,4 +1,4 @@
-"""Sentences about one thing each: a curve, a difference, an outlier, a limit of the design.
+"""The sentences of a study, about one thing each: a curve, a difference, an outlier, a limit of the design.
 
 A number always stands with its interval and n, or with the reason for none.
 """

@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from sweep.study import DecodedImage, ImagePair, Metric, working_shape
+from sweep.study import DecodedImage, ImagePair, Metric, compute_working_shape
 
 SIZES = ((320, 256), (96, 96), (1, 1))  # width × height, before the working size is applied
 
@@ -17,7 +17,7 @@ def check_metric(metric: Metric) -> list[str]:
     """List every way in which `metric` breaks its contract, as sentences; empty where it keeps it."""
     problems = _check_facts(metric)
     for width, height in SIZES:
-        shape = working_shape(width, height, metric.working_size)
+        shape = compute_working_shape(width, height, metric.working_size)
         problems += _check_values(metric, *shape)
     return problems
 

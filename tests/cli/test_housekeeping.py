@@ -34,7 +34,7 @@ def counted(function):
     return call
 
 changes._unlink = counted(changes._unlink)
-changes._replace_text = counted(changes._replace_text)
+changes.replace_atomically = counted(changes.replace_atomically)
 changes.SqliteJournal.forget = counted(changes.SqliteJournal.forget)
 changes.SqliteJournal.reopen = counted(changes.SqliteJournal.reopen)
 os.rename = counted(os.rename)

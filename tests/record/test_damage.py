@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import CorruptRecordError
-from sweep.record.damage import damaged_keys
+from sweep.record.damage import list_damaged_keys
 from sweep.record.images import ImageStore
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
@@ -46,7 +46,7 @@ def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None
         ("leftover", f".{'0' * 32}.part", None),
     }
     assert all(each.path in each.message for each in findings)
-    keys = damaged_keys(findings)
+    keys = list_damaged_keys(findings)
     assert keys == [point(n).key for n in range(4)]
     assert asyncio.run(repair(folder, keys)) == 4
     assert {each.fault for each in RecordedResults.open(folder).verify()} == {"orphan"}
@@ -73,7 +73,7 @@ def test_an_input_that_changed_is_found(folder: Path) -> None:
     asyncio.run(keep())
     (finding,) = RecordedResults.open(folder).verify()
     assert (finding.fault, finding.path, finding.key) == ("changed", "inputs/cup.png", None)
-    assert damaged_keys([finding]) == []
+    assert list_damaged_keys([finding]) == []
 
 
 def test_a_row_changed_by_hand_is_found(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record.damage import damaged_keys
+from sweep.record.damage import list_damaged_keys
 from sweep.record.lock import FolderLock
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
@@ -72,7 +72,7 @@ def test_killed_at_a_named_point_nothing_acknowledged_is_lost(tmp_path: Path, wh
     assert acknowledged == {0, 1, 2}
     on_record = [row["index"] for row in RecordedResults.open(tmp_path).rows()]
     assert on_record == ([0, 1, 2, 3] if where == "complete.after-commit" else [0, 1, 2])
-    assert damaged_keys(RecordedResults.open(tmp_path).verify()) == []
+    assert list_damaged_keys(RecordedResults.open(tmp_path).verify()) == []
     _, code = run(tmp_path)
     assert code == 0
     assert [row["index"] for row in RecordedResults.open(tmp_path).rows()] == list(range(6))
@@ -93,7 +93,7 @@ def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
             acknowledged |= {int(line) for line in child.stdout if line.endswith("\n")}
         results = RecordedResults.open(tmp_path)
         assert acknowledged <= {row["index"] for row in results.rows()}
-        assert damaged_keys(results.verify()) == []
+        assert list_damaged_keys(results.verify()) == []
     with FolderLock(tmp_path) as lock:
         assert lock.took_over is not None
 

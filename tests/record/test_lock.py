@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import FolderInUseError, RecordError
-from sweep.record.lock import LOCK, FolderLock, Holder, holder, in_use
+from sweep.record.lock import LOCK, FolderLock, Holder, is_in_use, read_holder
 
 HOLD = """
 import sys
@@ -40,10 +40,10 @@ def test_a_folder_in_use_says_by_whom_and_a_killed_holder_lets_go(tmp_path: Path
     folder = tmp_path / "results" / "cup"
     child = hold(folder)
     with child:
-        assert in_use(folder)
+        assert is_in_use(folder)
         with pytest.raises(FolderInUseError, match=rf"cup is in use by process {child.pid} on .+ \(since \d{{4}}-"):
             FolderLock(folder).__enter__()
-        noted = holder(folder)
+        noted = read_holder(folder)
         assert noted is not None
         assert noted.pid == child.pid
         child.kill()
@@ -54,15 +54,15 @@ def test_a_folder_in_use_says_by_whom_and_a_killed_holder_lets_go(tmp_path: Path
 
 
 def test_an_orderly_end_leaves_nobody(tmp_path: Path) -> None:
-    assert holder(tmp_path) is None
-    assert not in_use(tmp_path)
+    assert read_holder(tmp_path) is None
+    assert not is_in_use(tmp_path)
     with FolderLock(tmp_path):
-        assert in_use(tmp_path)
-        noted = holder(tmp_path)
+        assert is_in_use(tmp_path)
+        noted = read_holder(tmp_path)
         assert noted is not None
         assert noted.pid == os.getpid()
-    assert not in_use(tmp_path)
-    assert holder(tmp_path) is None
+    assert not is_in_use(tmp_path)
+    assert read_holder(tmp_path) is None
 
 
 def test_to_look_whether_it_is_in_use_never_stops_a_run(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_to_look_whether_it_is_in_use_never_stops_a_run(tmp_path: Path) -> None:
 
     def look() -> None:
         while not looking.is_set():
-            in_use(tmp_path)
+            is_in_use(tmp_path)
 
     other = threading.Thread(target=look)
     other.start()
@@ -116,7 +116,7 @@ def test_another_machine_may_still_be_at_it(tmp_path: Path) -> None:
 
 def test_another_container_on_this_machine_is_seen_by_the_lock_itself(tmp_path: Path) -> None:
     with FolderLock(tmp_path):
-        mine = holder(tmp_path)
+        mine = read_holder(tmp_path)
     assert mine is not None
     if not mine.machine:
         pytest.fail("this system has no boot id; the test needs one")
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(RecordError), FolderLock(tmp_path):
         pass
     with pytest.raises(RecordError):
-        in_use(tmp_path)
+        is_in_use(tmp_path)
 
 
 def mount_like_nfs(monkeypatch: pytest.MonkeyPatch, *, errors: Mapping[int, int] | None = None) -> None:
@@ -158,10 +158,10 @@ def mount_like_nfs(monkeypatch: pytest.MonkeyPatch, *, errors: Mapping[int, int]
 def test_lock_on_a_network_folder_is_held_and_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mount_like_nfs(monkeypatch)
     with FolderLock(tmp_path):
-        assert in_use(tmp_path)
+        assert is_in_use(tmp_path)
         with pytest.raises(FolderInUseError):
             FolderLock(tmp_path).__enter__()
-    assert not in_use(tmp_path)
+    assert not is_in_use(tmp_path)
 
 
 def test_lock_held_by_another_client_of_a_network_folder_is_in_use(
@@ -170,7 +170,7 @@ def test_lock_held_by_another_client_of_a_network_folder_is_in_use(
     mount_like_nfs(monkeypatch, errors={fcntl.LOCK_EX: errno.EACCES, fcntl.LOCK_SH: errno.EACCES})
     with pytest.raises(FolderInUseError):
         FolderLock(tmp_path).__enter__()
-    assert in_use(tmp_path)
+    assert is_in_use(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])

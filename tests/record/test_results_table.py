@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from sweep.record.results_folder import RecordedResults
-from sweep.record.results_table import failures, marginals
+from sweep.record.results_table import count_failures, count_marginals
 from tests.support.record_writing import a_folder
 
 
 def test_marginals_count_a_variation_once(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path, 3))
     rows = [row for row in RecordedResults(folder).rows() for _ in range(2)]
-    found = marginals(rows, ["denoise_strength", "variation"])
+    found = count_marginals(rows, ["denoise_strength", "variation"])
     assert [(each.axis, each.value, each.done, each.failed) for group in found.values() for each in group] == [
         ("denoise_strength", "0", 1, 0),
         ("denoise_strength", "0.1", 1, 0),
@@ -27,11 +27,11 @@ def test_marginals_average_metrics_where_there_are_values() -> None:
         {"index": at, "key": str(at), "seed": at % 2, "status": status, "render_seconds": None, "ssim": ssim}
         for at, (status, ssim) in enumerate([("completed", 0.5), ("failed", None), ("completed", 1.0)])
     ]
-    even, odd = marginals(rows, ["seed"], ["ssim"])["seed"]
+    even, odd = count_marginals(rows, ["seed"], ["ssim"])["seed"]
     assert (even.metrics["ssim"].value, odd.metrics["ssim"].value, odd.failed) == (0.75, None, 1)
     assert even.seconds.value is None
 
 
 def test_what_failed_rows_say_is_counted() -> None:
     rows: list[dict[str, Any]] = [{"status": "failed", "error": "a"}, {"status": "completed", "error": None}]
-    assert failures([*rows, rows[0]]) == {"a": 2}
+    assert count_failures([*rows, rows[0]]) == {"a": 2}

@@ -26,7 +26,7 @@ from sweep.engine.limits import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, merge_results
-from sweep.record.damage import damaged_keys
+from sweep.record.damage import list_damaged_keys
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, InvokeAI, ServerImage, connect
 from sweep.servers.base import Saved
@@ -106,7 +106,7 @@ def repair(order: dict[str, Any], tell: Any) -> int:
     async def main() -> None:
         checkpoint = deadly(order["point"], order["nth"])
         async with FolderLock(folder), await SqliteJournal.open(folder, create=False, checkpoint=checkpoint) as journal:
-            await journal.forget(damaged_keys(RecordedResults.open(folder).verify()))
+            await journal.forget(list_damaged_keys(RecordedResults.open(folder).verify()))
 
     anyio.run(main)
     return 0

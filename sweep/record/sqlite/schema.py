@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.atomic_files import FULL_HINT, disk_error, make_folder
+from sweep.record.atomic_files import FULL_HINT, make_disk_error, make_folder
 from sweep.text import format_count
 
 JOURNAL_FILE = "journal.sqlite"
@@ -170,7 +170,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
         try:
             make_folder(folder)
         except OSError as error:
-            raise disk_error(error, place) from error
+            raise make_disk_error(error, place) from error
         db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.create_function("seal", -1, seal, deterministic=True)

@@ -32,10 +32,10 @@ from sweep.study.metrics.base import (
     ImagePair,
     Metric,
     UnreadableImageError,
+    compute_working_shape,
     decode,
-    file_sha256,
-    reduced,
-    working_shape,
+    hash_image_file,
+    resize_image,
 )
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
 from sweep.study.metrics.registry import describe_metric, resolve_metrics
@@ -91,7 +91,7 @@ def _read(path: Path) -> DecodedImage | None:
         whole = decode(path)
     except UnreadableImageError:
         return None
-    return reduced(whole, working_shape(*whole.size, COMPARED_SIDE))
+    return resize_image(whole, compute_working_shape(*whole.size, COMPARED_SIDE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _find_sources(keys: Sequence[str], sources: Mapping[str, Path]) -> list[Refe
     known: dict[Path, ReferenceImage] = {}
     for path in set(sources.values()):
         try:
-            known[path] = ReferenceImage(path, file_sha256(path))
+            known[path] = ReferenceImage(path, hash_image_file(path))
         except UnreadableImageError as error:
             known[path] = ReferenceImage(missing=f"source: {error.message}")
     return [known[sources[key]] if key in sources else _NOTHING for key in keys]

@@ -14,9 +14,9 @@ from sweep.study.metrics.base import (
     ImagePair,
     SentImage,
     UnreadableImageError,
+    compute_working_shape,
     decode,
-    reduced,
-    working_shape,
+    resize_image,
 )
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def measure_task(task: Task, metrics: Sequence[Metric], references: References) 
 
 def _make_view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
     """Build the view, and say why it has no reference where it should have one."""
-    shape = working_shape(*image.size, size)
-    measured = reduced(image, shape)
+    shape = compute_working_shape(*image.size, size)
+    measured = resize_image(image, shape)
     try:
         reference = _load_reference(task.reference, shape, references) if task.reference else None
     except UnreadableImageError as error:
@@ -86,7 +86,7 @@ def _make_view(image: Image.Image, task: Task, size: int, references: References
 def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: References) -> DecodedImage:
     key = (path, shape)
     if key not in references:
-        references[key] = reduced(decode(path), shape)
+        references[key] = resize_image(decode(path), shape)
         if len(references) > KEPT_REFERENCES:
             references.popitem(last=False)
     references.move_to_end(key)
@@ -115,7 +115,7 @@ def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[MeasuredImage]:
     for path in task.images:
         try:
             whole = decode(path)
-            images.append(reduced(whole, working_shape(*whole.size, size)))
+            images.append(resize_image(whole, compute_working_shape(*whole.size, size)))
         except UnreadableImageError as error:
             images.append(error.message)
     readable = [image for image in images if isinstance(image, DecodedImage)]

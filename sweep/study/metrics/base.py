@@ -121,7 +121,7 @@ def _first_line(error: Exception) -> str:
     return re.split(r":? ['<]", first)[0]
 
 
-def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
+def compute_working_shape(width: int, height: int, working_size: int) -> tuple[int, int]:
     """Return width and height with the longest side at most `working_size`; smaller images stay as they are."""
     longest = max(width, height)
     if longest <= working_size:
@@ -129,7 +129,7 @@ def working_shape(width: int, height: int, working_size: int) -> tuple[int, int]
     return max(round(width * working_size / longest), 1), max(round(height * working_size / longest), 1)
 
 
-def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
+def resize_image(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
     """Resize the image to exactly this width and height: BOX where it shrinks, BICUBIC where it grows.
 
     A source of another size than its rendering comes to the rendering's size here, as the server brings it there.
@@ -142,7 +142,7 @@ def reduced(image: Image.Image, shape: tuple[int, int]) -> DecodedImage:
     return DecodedImage(np.asarray(image))
 
 
-def file_sha256(path: Path) -> str:
+def hash_image_file(path: Path) -> str:
     """Return the SHA-256 of the file's bytes, hexadecimal. Raises UnreadableImageError."""
     try:
         with path.open("rb") as file:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweep.errors import UsageError
-from sweep.study.metrics.base import DecodedImage, ImagePair, file_sha256
+from sweep.study.metrics.base import DecodedImage, ImagePair, hash_image_file
 from sweep.study.study_json import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
@@ -101,7 +101,7 @@ class LearnedMetric:
         path = _find(Path(folder), MODEL_FILE)
         if path is None:
             raise UsageError(f"There is no {MODEL_FILE} in {folder}.", hint="docs/recipes.md says how to export one.")
-        return cls(Path(folder).absolute(), f"1-{file_sha256(path)[:12]}")
+        return cls(Path(folder).absolute(), f"1-{hash_image_file(path)[:12]}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "version": self.version}
@@ -189,7 +189,7 @@ class TextAlignment(LearnedMetric):
             hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx and tokenizer.json."
             raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
         load_tokenizer(texts)
-        hashes = [file_sha256(path)[:12] for path in models.values() if path is not None]
+        hashes = [hash_image_file(path)[:12] for path in models.values() if path is not None]
         return cls(place.absolute(), "-".join(["1", *hashes]))
 
     def measure(self, view: ImagePair) -> float:

@@ -24,8 +24,8 @@ from sweep.study.metrics.base import (
     Metric,
     Plane,
     compute_once,
-    reduced,
-    working_shape,
+    compute_working_shape,
+    resize_image,
 )
 from sweep.study.study_json import Direction, ReferenceKind
 
@@ -69,7 +69,7 @@ def blur(plane: Plane) -> Plane:
     return smooth(np.pad(plane, 2, mode="reflect" if min(plane.shape) > 2 else "edge"), BINOMIAL)
 
 
-def halved(plane: Plane) -> Plane:
+def halve(plane: Plane) -> Plane:
     """Return the mean of 2 × 2 blocks; an odd last row or column is left out."""
     height, width = plane.shape[0] // 2 * 2, plane.shape[1] // 2 * 2
     even = plane[:height:2] + plane[1:height:2]
@@ -77,7 +77,7 @@ def halved(plane: Plane) -> Plane:
 
 
 @compute_once
-def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
+def split_bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
     """Return fine, middle and coarse structure of the luma: a Laplacian pyramid's finest band, the one half way down,
     and the smooth rest at 32 px.
     """
@@ -93,7 +93,7 @@ def bands(image: DecodedImage) -> tuple[Plane, Plane, Plane]:
 
 
 @cache
-def linear_of_srgb() -> Plane:
+def compute_linear_light() -> Plane:
     """Return the linear light of each of the 256 sRGB codes (IEC 61966-2-1)."""
     codes = np.arange(256) / 255
     return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4).astype(np.float32)
@@ -117,7 +117,7 @@ TO_LAB = np.array(
 )
 
 
-def oklab_of(linear: Plane) -> Plane:
+def convert_to_oklab(linear: Plane) -> Plane:
     """Return OKLab of linear sRGB (last axis), with the matrices of B. Ottosson, "A perceptual color space for image
     processing" (2020).
     """
@@ -127,17 +127,17 @@ def oklab_of(linear: Plane) -> Plane:
 
 
 @compute_once
-def small_oklab(image: DecodedImage) -> Plane:
+def compute_oklab(image: DecodedImage) -> Plane:
     """Return OKLab at 64 px: tone and colour without texture."""
     from PIL import Image
 
     height, width = image.rgb.shape[:2]
-    small = reduced(Image.fromarray(image.rgb), working_shape(width, height, SMALL_SIDE))
-    return oklab_of(linear_of_srgb()[small.rgb])
+    small = resize_image(Image.fromarray(image.rgb), compute_working_shape(width, height, SMALL_SIDE))
+    return convert_to_oklab(compute_linear_light()[small.rgb])
 
 
 @cache
-def cosine_rows(count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def compute_cosine_rows(count: int, size: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Compute the first rows of the orthonormal DCT-II matrix of this size."""
     k, n = np.arange(count)[:, None], np.arange(size)[None, :]
     rows = np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * math.sqrt(2 / size)
@@ -210,7 +210,7 @@ def ssim(view: ImagePair) -> float:
     Structural similarity of luma, −1 to 1: Gaussian window of 11 px and σ = 1.5, K1 = 0.01, K2 = 0.03, averaged where
     the window fits (as scikit-image with gaussian_weights and without sample covariance). NaN below 11 px.
     """
-    return scales(view)[0][0]
+    return compare_scales(view)[0][0]
 
 
 @_make_metric("ms_ssim", "MS-SSIM", "higher", (0.0, 1.0), "image", cost=4.0, source=WANG_MS)
@@ -220,7 +220,7 @@ def ms_ssim(view: ImagePair) -> float:
     Five scales of luma halved by 2 × 2 means, exponents 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; negative contrast
     terms count as 0. Images too small for five scales use those that fit, with exponents scaled to the same sum.
     """
-    found = scales(view)
+    found = compare_scales(view)
     if not math.isfinite(found[0][0]):
         return math.nan
     weights = np.array(SCALE_WEIGHTS[: len(found)])
@@ -230,14 +230,14 @@ def ms_ssim(view: ImagePair) -> float:
 
 
 @compute_once
-def scales(view: ImagePair) -> list[tuple[float, float]]:
+def compare_scales(view: ImagePair) -> list[tuple[float, float]]:
     """List (SSIM, its contrast-structure part) at each of up to five scales."""
     a, b = (luma(image) for image in view.pair)
     total, rest = a + b, a - b
     found: list[tuple[float, float]] = []
     while min(total.shape) > 2 * (len(GAUSSIAN) - 1) and len(found) < len(SCALE_WEIGHTS):
         found.append(_ssim_of(total, rest))
-        total, rest = halved(total), halved(rest)
+        total, rest = halve(total), halve(rest)
     return found or [(math.nan, math.nan)]
 
 
@@ -259,9 +259,9 @@ def _ratio(total: Plane, rest: Plane, constant: float) -> Plane:
     return (total - rest + twice) / (total + rest + twice)
 
 
-def band_correlation(view: ImagePair, which: int) -> float:
+def correlate_band(view: ImagePair, which: int) -> float:
     """Compute Pearson's r of one band of both images. Two bands without any structure are alike (1); one is not (0)."""
-    a, b = (bands(image)[which].astype(np.float64) for image in view.pair)
+    a, b = (split_bands(image)[which].astype(np.float64) for image in view.pair)
     a, b = a - a.mean(), b - b.mean()
     power = float((a * a).sum()), float((b * b).sum())
     empty = [p <= 1e-6 * a.size for p in power]
@@ -278,7 +278,7 @@ def fine(view: ImagePair) -> float:
 
     The finest band of the Laplacian pyramid: a level minus its own blur (2–4 px at the working size).
     """
-    return band_correlation(view, 0)
+    return correlate_band(view, 0)
 
 
 @_make_metric("structure_middle", "likeness of shapes", "higher", (-1.0, 1.0), "image", cost=1.0, source=BURT)
@@ -287,7 +287,7 @@ def middle(view: ImagePair) -> float:
 
     The band half way down the pyramid (8–16 px at 512 px).
     """
-    return band_correlation(view, 1)
+    return correlate_band(view, 1)
 
 
 @_make_metric("structure_coarse", "layout of light and dark", "higher", (-1.0, 1.0), "image", cost=0.5, source=BURT)
@@ -296,7 +296,7 @@ def coarse(view: ImagePair) -> float:
 
     What is left of the luma at 32 px: the composition.
     """
-    return band_correlation(view, 2)
+    return correlate_band(view, 2)
 
 
 @_make_metric("gmsd", "gradient deviation (GMSD)", "lower", (0.0, 0.5), "image", cost=1.5, source=XUE)
@@ -315,7 +315,7 @@ def gmsd(view: ImagePair) -> float:
 
 @compute_once
 def _gradient(image: DecodedImage) -> Plane:
-    plane = halved(luma(image))
+    plane = halve(luma(image))
     if min(plane.shape) < 3:
         return np.empty((0, 0), dtype=np.float32)
     rows = plane[:-2] + plane[1:-1] + plane[2:]
@@ -337,7 +337,7 @@ def delta_e(view: ImagePair) -> float:
     Euclidean distance in OKLab times 100 at 64 px. Black against white is 100; 2 is about a just visible step, as CSS
     Color 4 takes it.
     """
-    a, b = (small_oklab(image) for image in view.pair)
+    a, b = (compute_oklab(image) for image in view.pair)
     return float(100 * np.sqrt(((a - b) ** 2).sum(axis=-1)).mean(dtype=np.float64))
 
 
@@ -350,7 +350,7 @@ def tone_emd(view: ImagePair) -> float:
     Earth mover's distance between the luma histograms as a share of the tonal range: 0 equal tones, 1 black against
     white, wherever in the image. In one dimension it is the area between cumulative histograms.
     """
-    a, b = map(histogram, view.pair)
+    a, b = map(compute_histogram, view.pair)
     return float(np.abs(np.cumsum(a - b)).sum() / (BINS - 1))
 
 
@@ -369,13 +369,13 @@ def _phash(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_
     from PIL import Image
 
     plane = Image.fromarray(luma(image), mode=None).resize((HASH_PIXELS, HASH_PIXELS), Image.Resampling.BOX)
-    rows = cosine_rows(HASH_SIDE, HASH_PIXELS)
+    rows = compute_cosine_rows(HASH_SIDE, HASH_PIXELS)
     coefficients = rows @ np.asarray(plane, dtype=np.float64) @ rows.T
     return np.asarray(coefficients > np.median(coefficients), dtype=np.bool_)
 
 
 @compute_once
-def histogram(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def compute_histogram(image: DecodedImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return the share of pixels of each of 256 luma codes."""
     codes = np.rint(luma(image)).astype(np.uint8)
     return np.bincount(codes.ravel(), minlength=BINS) / codes.size
@@ -387,7 +387,7 @@ def sharpness(view: ImagePair) -> float:
 
     Root mean square of the finest Laplacian band of the luma (0–255); the square root keeps the unit of luma codes.
     """
-    band = bands(view.image)[0]
+    band = split_bands(view.image)[0]
     return float(math.sqrt(float(np.mean(band * band, dtype=np.float64))))
 
 
@@ -419,7 +419,7 @@ def entropy(view: ImagePair) -> float:
 
     Shannon entropy of the luma histogram: 0 for one tone, 8 for all 256 equally.
     """
-    shares = histogram(view.image)
+    shares = compute_histogram(view.image)
     known = shares[shares > 0]
     return abs(float((known * np.log2(known)).sum()))
 

@@ -161,7 +161,7 @@ class _Locator:
         if self.left_out is not None:
             return _jackknife_crossing(self.x, self.left_out, value, threshold)
         passed = (self.curves[:, :1] + self.curves[:, -1:]) / 2 if threshold is None else threshold
-        return bracket(self.x, invert_band(self.x, self.curves - passed, value, pairwise=self.pairwise))
+        return widen_to_levels(self.x, invert_band(self.x, self.curves - passed, value, pairwise=self.pairwise))
 
     def cross(self, threshold: float) -> Crossing:
         means = self.curves.mean(axis=0)
@@ -269,7 +269,7 @@ def _judge_change(
     return (FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR), p
 
 
-def bracket(x: FloatArray, found: Estimate) -> Estimate:
+def widen_to_levels(x: FloatArray, found: Estimate) -> Estimate:
     """Widen an interval to the tested levels around it: how the curve runs between levels was not seen.
 
     So it is no 95 % interval: it holds more often (always, in nearly all simulated studies).
@@ -304,7 +304,7 @@ def _jackknife_crossing(
     low, high = max(value - half, float(x[0])), min(value + half, float(x[-1]))
     if (low, high) == (x[0], x[-1]):
         return make_estimate(reason=ANYWHERE, n=n)
-    return bracket(x, make_estimate(value, low, high, n=n, method=JACKKNIFE))
+    return widen_to_levels(x, make_estimate(value, low, high, n=n, method=JACKKNIFE))
 
 
 def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: str | None) -> list[CurveWarning]:

@@ -11,7 +11,7 @@ from scipy.stats import wasserstein_distance
 from skimage.measure import shannon_entropy
 
 from sweep.study.metrics import pixel_metrics
-from sweep.study.metrics.pixel_metrics import linear_of_srgb, luma, oklab_of
+from sweep.study.metrics.pixel_metrics import compute_linear_light, convert_to_oklab, luma
 from tests.support.study_images import decoded, photo, view
 
 BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255, 255))
@@ -29,7 +29,7 @@ BLACK, WHITE = Image.new("RGB", (64, 64)), Image.new("RGB", (64, 64), (255, 255,
     ],
 )
 def test_oklab_of_known_colours(rgb: tuple[int, ...], lab: tuple[float, ...]) -> None:
-    found = oklab_of(linear_of_srgb()[np.array([rgb], dtype=np.uint8)])[0]
+    found = convert_to_oklab(compute_linear_light()[np.array([rgb], dtype=np.uint8)])[0]
 
     assert found == pytest.approx(lab, abs=5e-4)
 
