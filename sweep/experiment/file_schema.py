@@ -467,6 +467,9 @@ class ExperimentFile(Strict):
     study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
 
 
+MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
+
+
 def list_section_keys() -> dict[str, tuple[str, ...]]:
     """List the sections of an experiment file, each with the keys it knows; none where it is a value or knows any."""
     keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
@@ -490,6 +493,3 @@ def make_experiment_schema() -> dict[str, Any]:
     study = ExperimentFile.model_fields["study"].description
     schema["properties"]["study"] = {"$ref": "#/$defs/StudySpec", "description": study}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from dynamicprompts.wildcards import WildcardManager
 
 
-MAX_IMAGE_BYTES: Final = 200_000_000
+class SourceError(ValueError):
+    """A file of values is wrong. The text is the end of a sentence that begins with the place that names the file."""
 
 
 REFERENCES: Final = ("gallery:", "board:", "library:")
@@ -90,6 +91,9 @@ def write_fetched(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Non
     (folder / FETCHED_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
 
 
+MAX_IMAGE_BYTES: Final = 200_000_000
+
+
 class ImageReader:
     """Reads each file once, however often an experiment names it."""
 
@@ -118,86 +122,8 @@ def _read_facts(path: Path) -> tuple[str, int, int]:
     return inspect_input(raw, path.suffix.lstrip(".").upper())
 
 
-@dataclass
-class ValueReader:
-    """Reads the values of a document: checks them by their role, reads images, and finds files that the document names.
-
-    Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
-    """
-
-    document: Document
-    fetched: FetchedFiles
-    rewritten: dict[DocumentPath, str | list[str]] = field(default_factory=dict)  # paths of included files
-    _images: ImageReader = field(default_factory=ImageReader)
-
-    def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
-        """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
-        base = self.document.find_folder(place)
-        if base == self.document.folder or is_reference(written) or Path(written).is_absolute():
-            return written, expand_path(self.document.folder, written)
-        try:
-            moved = Path(os.path.relpath(base / written, self.document.folder)).as_posix()
-        except ValueError:  # another drive
-            moved = (base / written).as_posix()
-        self.rewritten[place] = moved
-        return moved, expand_path(self.document.folder, moved)
-
-    def list_board(self, board: str) -> list[str]:
-        """List the images of a board of a server. Raises SourceError where they were not fetched, or there are none."""
-        listed = self.fetched.list_images(f"board:{board}")
-        if listed is None:
-            raise SourceError(f"{quote(board)} is a board {UNFETCHED}")
-        if not listed:
-            raise SourceError(f"the board {quote(board)} has no images")
-        return listed
-
-    def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
-        """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
-        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
-            return self._read_image(raw["image"], (*place, "image"))
-        problem = find_value_problem(target, raw)
-        if problem:
-            meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
-            raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
-        if is_image(target) and isinstance(raw, str):
-            return self._read_image(raw, place)
-        if target == "controls":
-            return [
-                {**entry, "image": self._read_image(entry["image"], (*place, at, "image"))}
-                for at, entry in enumerate(raw)
-            ]
-        setting: Setting = raw
-        return setting
-
-    def _read_image(self, written: Any, place: DocumentPath) -> Setting:
-        if not isinstance(written, str):
-            raise AxisError(f"image must be the path of an image, not {quote(written)}")
-        if is_reference(written):
-            shown, path, server = written, *self._find_fetched(written)
-        else:
-            shown, path, server = *self.find_path(place, written), ""
-        try:
-            return self._images.read(path, shown, server)
-        except InputImageError as error:
-            raise AxisError(f"{shown} {error}") from error
-
-    def _find_fetched(self, reference: str) -> tuple[Path, str]:
-        if not reference.startswith("gallery:"):
-            kind, _, name = reference.partition(":")
-            way = f"write it as an axis, image: {{board: {name}}}" if kind == "board" else "write it under workflow:"
-            raise AxisError(f"is {reference}, which is no single image; {way}")
-        path = self.fetched.find_file(reference)
-        if path is None:
-            raise AxisError(f"{reference} is in the gallery {UNFETCHED}")
-        return path, str(self.fetched.entries[reference].get("server", ""))
-
-
 MAX_TABLE_BYTES: Final = 50_000_000
 MAX_COUNT: Final = 10_000  # images of one row of a table
-
-
-class SourceError(ValueError):
-    """A file of values is wrong. The text is the end of a sentence that begins with the place that names the file."""
 
 
 def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
@@ -426,3 +352,77 @@ def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -
     if len(found) >= most:
         raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
     return [str(prompt) for prompt in found]
+
+
+@dataclass
+class ValueReader:
+    """Reads the values of a document: checks them by their role, reads images, and finds files that the document names.
+
+    Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
+    """
+
+    document: Document
+    fetched: FetchedFiles
+    rewritten: dict[DocumentPath, str | list[str]] = field(default_factory=dict)  # paths of included files
+    _images: ImageReader = field(default_factory=ImageReader)
+
+    def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
+        """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
+        base = self.document.find_folder(place)
+        if base == self.document.folder or is_reference(written) or Path(written).is_absolute():
+            return written, expand_path(self.document.folder, written)
+        try:
+            moved = Path(os.path.relpath(base / written, self.document.folder)).as_posix()
+        except ValueError:  # another drive
+            moved = (base / written).as_posix()
+        self.rewritten[place] = moved
+        return moved, expand_path(self.document.folder, moved)
+
+    def list_board(self, board: str) -> list[str]:
+        """List the images of a board of a server. Raises SourceError where they were not fetched, or there are none."""
+        listed = self.fetched.list_images(f"board:{board}")
+        if listed is None:
+            raise SourceError(f"{quote(board)} is a board {UNFETCHED}")
+        if not listed:
+            raise SourceError(f"the board {quote(board)} has no images")
+        return listed
+
+    def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
+        """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
+        if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
+            return self._read_image(raw["image"], (*place, "image"))
+        problem = find_value_problem(target, raw)
+        if problem:
+            meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
+            raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
+        if is_image(target) and isinstance(raw, str):
+            return self._read_image(raw, place)
+        if target == "controls":
+            return [
+                {**entry, "image": self._read_image(entry["image"], (*place, at, "image"))}
+                for at, entry in enumerate(raw)
+            ]
+        setting: Setting = raw
+        return setting
+
+    def _read_image(self, written: Any, place: DocumentPath) -> Setting:
+        if not isinstance(written, str):
+            raise AxisError(f"image must be the path of an image, not {quote(written)}")
+        if is_reference(written):
+            shown, path, server = written, *self._find_fetched(written)
+        else:
+            shown, path, server = *self.find_path(place, written), ""
+        try:
+            return self._images.read(path, shown, server)
+        except InputImageError as error:
+            raise AxisError(f"{shown} {error}") from error
+
+    def _find_fetched(self, reference: str) -> tuple[Path, str]:
+        if not reference.startswith("gallery:"):
+            kind, _, name = reference.partition(":")
+            way = f"write it as an axis, image: {{board: {name}}}" if kind == "board" else "write it under workflow:"
+            raise AxisError(f"is {reference}, which is no single image; {way}")
+        path = self.fetched.find_file(reference)
+        if path is None:
+            raise AxisError(f"{reference} is in the gallery {UNFETCHED}")
+        return path, str(self.fetched.entries[reference].get("server", ""))
