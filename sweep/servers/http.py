@@ -101,7 +101,11 @@ class Http:
         self._base = URL(address.url)
         self._credentials = options.credentials or Credentials()
         self._token = self._credentials.token
-        self._has_login = has_login  # else e-mail and password go to a proxy before the server, as basic auth
+        self._has_login = has_login
+        self._basic = ""  # of a server without logins: e-mail and password go to a proxy before it
+        if self._credentials.can_log_in and not has_login:
+            pair = f"{self._credentials.email}:{self._credentials.password}"
+            self._basic = f"Basic {base64.b64encode(pair.encode()).decode()}"
         self._ca_file = options.ca_file
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
@@ -122,9 +126,8 @@ class Http:
         headers = dict(self._credentials.headers)
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
-        elif self._credentials.can_log_in and not self._has_login:
-            pair = f"{self._credentials.email}:{self._credentials.password}"
-            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        elif self._basic:
+            headers["Authorization"] = self._basic
         return headers
 
     async def open(self) -> None:
