@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,26 +61,39 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def is_taken(step: Callable[[], object]) -> bool:
+    """Tell whether a step ends well, or with an error of ours; any other exception fails the test."""
+    try:
+        step()
+    except SweepError:
+        return False
+    return True
+
+
 def test_experiments_of_any_content_end_in_a_plan_or_an_error_of_ours(folder: Path) -> None:
     dice = random.Random(1)
-    for _ in range(ROUNDS):
+
+    def plan() -> None:
         data = mutate(mutate(EXPERIMENT, dice), dice)
-        with suppress(SweepError):
-            experiment = Experiment.from_dict(data, folder) if isinstance(data, dict) else None
-            if experiment is not None and len(experiment.grid) < 1_000:
-                make_plan(experiment, builtin_schemas(), MODELS)
+        experiment = Experiment.from_dict(data, folder) if isinstance(data, dict) else None
+        if experiment is not None and len(experiment.grid) < 1_000:
+            make_plan(experiment, builtin_schemas(), MODELS)
+
+    assert {is_taken(plan) for _ in range(ROUNDS)} == {True, False}
 
 
 def test_texts_of_any_content_end_in_an_experiment_or_an_error_of_ours(folder: Path) -> None:
     dice = random.Random(2)
     text = json.dumps(EXPERIMENT, indent=1)
-    for _ in range(ROUNDS):
+
+    def load() -> None:
         at, length = dice.randrange(len(text)), dice.randrange(8)
         odd = dice.choice(
             ["\x00", "\t", "&a *a", "<<: ", "!!python/name:os", "---\n", "\ud800", "'", ": ", "1e999", "9" * 400]
         )
-        with suppress(SweepError):
-            Experiment.from_text(text[:at] + odd + text[at + length :], folder)
+        Experiment.from_text(text[:at] + odd + text[at + length :], folder)
+
+    assert {is_taken(load) for _ in range(ROUNDS)} == {True, False}
 
 
 @pytest.mark.parametrize("kind", ["api", "editor"])
@@ -88,12 +101,14 @@ def test_workflows_of_any_content_end_in_a_workflow_or_an_error_of_ours(tmp_path
     dice = random.Random(3)
     document = WORKFLOWS[kind]
     path = tmp_path / "w.json"
-    for _ in range(ROUNDS):
+
+    def plan() -> None:
         path.write_text(json.dumps(mutate(mutate(document, dice), dice)), encoding="utf-8")
-        with suppress(SweepError):
-            workflow = load_workflow(path)
-            data = {"workflow": str(path), "axes": {"seed": [1, 2]}}
-            make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS, workflow)
+        workflow = load_workflow(path)
+        data = {"workflow": str(path), "axes": {"seed": [1, 2]}}
+        make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS, workflow)
+
+    assert False in {is_taken(plan) for _ in range(ROUNDS)}
 
 
 OPTIONS: list[Callable[[str], Any]] = [
@@ -108,10 +123,7 @@ OPTIONS: list[Callable[[str], Any]] = [
 def test_options_of_any_text_end_in_a_value_or_an_error_of_ours() -> None:
     texts = [value if isinstance(value, str) else json.dumps(value) for value in ODD]
     dates = ["Mon, 01 Jan 2024 00:00:00 +999999", "Mon, 01 Jan 9999 99:99:99 GMT", "1e999", "nan", "-1", "9" * 5_000]
-    for text in (*texts, *dates):
-        for take in OPTIONS:
-            with suppress(SweepError):
-                take(text)
+    assert {is_taken(partial(take, text)) for text in (*texts, *dates) for take in OPTIONS} == {True, False}
 
 
 WORKFLOWS: dict[str, Any] = {

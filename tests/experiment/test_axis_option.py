@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,5 +113,10 @@ def test_a_range_typed_into_a_file_is_answered_with_the_mapping(faults: Fail) ->
 
 @given(st.text(max_size=60), st.sampled_from(["seed", "steps", "cfg_scale", "prompt", "image", "vae", "a.b", "@"]))
 def test_no_typed_axis_raises_anything_but_a_definition_error(text: str, name: str) -> None:
-    with suppress(DefinitionError):
-        Experiment.from_text(write_experiment("txt2img", [f"{name}={text}"]))
+    try:
+        axes = Experiment.from_text(write_experiment("txt2img", [f"{name}={text}"])).axes
+    except DefinitionError as error:
+        told = str(error)
+    else:
+        told = ", ".join(axis.name for axis in axes)
+    assert told

@@ -48,12 +48,12 @@ def server(bench: Bench) -> Iterator[SandboxProcess]:
     sandbox.kill()
 
 
-def killed(bench: Bench, *servers: SandboxProcess, point: str, nth: int = 1, **order: Any) -> None:
+def check_killed(bench: Bench, *servers: SandboxProcess, point: str, nth: int = 1, **order: Any) -> None:
     code, said = bench.run(*servers, point=point, nth=nth, **order)
     assert code == -9, f"never came to {point}: {code} {said} {bench.log()}"
 
 
-def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
+def check_whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
     """The same command again completes it: every row, every file, one render a key."""
     assert bench.run(server)[0] == code, bench.log()
     assert bench.statuses() == {"completed": 6}
@@ -65,8 +65,8 @@ def whole(bench: Bench, server: SandboxProcess, code: int = 0) -> None:
 @pytest.mark.slow
 def test_killed_while_agents_write_the_images(bench: Bench, server: SandboxProcess) -> None:
     for point in ("attempt.fetched", "image.renamed", "image.folder-synced", "complete.before-commit"):
-        killed(bench, server, point=point, sharing=True)
-    whole(bench, server)
+        check_killed(bench, server, point=point, sharing=True)
+    check_whole(bench, server)
     images = bench.results.folder / "images"
     assert sorted(images.iterdir()) == sorted(images.glob("*.png"))
 
@@ -77,16 +77,16 @@ CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each ima
 
 @pytest.mark.parametrize("point", mark_rest_slow(FIRST))
 def test_killed_at_a_point(bench: Bench, server: SandboxProcess, point: str) -> None:
-    killed(bench, server, point=point)
-    whole(bench, server)
+    check_killed(bench, server, point=point)
+    check_whole(bench, server)
     assert bench.results.counts().open == 0
 
 
 @pytest.mark.parametrize("chain", mark_rest_slow(CHAINS), ids="+".join)
 def test_killed_at_one_point_after_the_other(bench: Bench, server: SandboxProcess, chain: list[str]) -> None:
     for point in chain:
-        killed(bench, server, point=point)
-    whole(bench, server)
+        check_killed(bench, server, point=point)
+    check_whole(bench, server)
     assert bench.results.counts().open == 0
 
 
@@ -97,7 +97,7 @@ def test_killed_at_one_point_after_the_other(bench: Bench, server: SandboxProces
 def test_killed_at_a_point_later(bench: Bench, server: SandboxProcess, point: str, fuse: int, nth: int) -> None:
     code, _ = bench.run(server, point=point, nth=nth, options={"fuse": fuse})
     assert code in (-9, 0)  # of items of several variations there are fewer
-    whole(bench, server)
+    check_whole(bench, server)
 
 
 def test_every_point_is_tested() -> None:
@@ -118,8 +118,8 @@ def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, serv
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5], "seed": {"start": 7, "count": 2}}
     assert bench.run(server)[0] == 0
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 7, "count": 2}}
-    killed(bench, server, point=f"begin_run.{step}")
-    whole(bench, server)
+    check_killed(bench, server, point=f"begin_run.{step}")
+    check_whole(bench, server)
 
 
 @pytest.mark.slow
@@ -129,8 +129,8 @@ def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str
     fault = {"attempt_failed": {"reset": 1.0}, "withdraw": {"error_503": 1.0, "retry_after": 0}}[point]
     faults = {**fault, "only": "enqueue_batch", "spare": 4, "most": 1}
     server = bench.sandbox(faults=faults)
-    killed(bench, server, point=f"{point}.{step}")
-    whole(bench, server)
+    check_killed(bench, server, point=f"{point}.{step}")
+    check_whole(bench, server)
     server.kill()
 
 
@@ -139,7 +139,7 @@ def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str
 def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 42, "count": 3}}
     server = bench.sandbox(faults={"fail_rate": 0.7})  # of nine, none fails once in 50,000 runs of this test
-    killed(bench, server, point=f"fail.{step}", options={"attempts": 1})
+    check_killed(bench, server, point=f"fail.{step}", options={"attempts": 1})
     assert bench.run(server, options={"attempts": 1})[0] == 1
     found = bench.statuses()
     assert found["failed"]
@@ -152,8 +152,8 @@ def test_killed_while_a_failure_is_written(bench: Bench, step: str) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_a_cancellation_is_written(bench: Bench, step: str) -> None:
     server = bench.sandbox(latency=0.1)
-    killed(bench, server, point=f"cancel.{step}", stop_at="Started")
-    whole(bench, server)
+    check_killed(bench, server, point=f"cancel.{step}", stop_at="Started")
+    check_whole(bench, server)
     server.kill()
 
 

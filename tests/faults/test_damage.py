@@ -122,12 +122,12 @@ def test_bits_flipped_anywhere_give_the_same_rows_or_a_sentence(finished: tuple[
             flipped = bytearray(whole)
             flipped[(number * 7919 + 101) % len(whole)] ^= 1 << (number % 8)
             journal.write_bytes(flipped)
-            same_or_told(bench, rows)
+            check_same_or_told(bench, rows)
     finally:
         journal.write_bytes(whole)
 
 
-def same_or_told(bench: Bench, rows: list[dict[str, Any]]) -> None:
+def check_same_or_told(bench: Bench, rows: list[dict[str, Any]]) -> None:
     try:
         found = list(bench.results.rows())
     except RecordError as error:

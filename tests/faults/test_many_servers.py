@@ -19,7 +19,7 @@ def total(servers: list[SandboxProcess]) -> int:
     return sum(sum(server.renders().values()) for server in servers)
 
 
-def race(bench: Bench, latencies: tuple[float, ...], points: int, dies: int, hangs: int) -> dict[str, Any]:
+def check_race(bench: Bench, latencies: tuple[float, ...], points: int, dies: int, hangs: int) -> dict[str, Any]:
     """Render so many points; the figures of it."""
     inputs = {"image": "photo.png", "prompt": "a cup", "steps": 1, "width": 64, "height": 64}
     axes = {"seed": {"start": 1, "count": points}}
@@ -53,11 +53,11 @@ def race(bench: Bench, latencies: tuple[float, ...], points: int, dies: int, han
 
 @pytest.mark.slow
 def test_one_of_three_dies_and_one_hangs(bench: Bench) -> None:
-    race(bench, (0.01, 0.03, 0.05), points=24, dies=0, hangs=2)
+    check_race(bench, (0.01, 0.03, 0.05), points=24, dies=0, hangs=2)
 
 
 @pytest.mark.full
 def test_eight_servers_one_dies_one_hangs(bench: Bench, capsys: Any) -> None:
-    figures = race(bench, LATENCIES, 900, DIES, HANGS)
+    figures = check_race(bench, LATENCIES, 900, DIES, HANGS)
     with capsys.disabled():
         print(f"\n8 servers, 900 points: {figures}")

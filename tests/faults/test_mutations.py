@@ -153,21 +153,21 @@ async def run_client(
     return answers
 
 
-def judge(answers: list[dict[str, Any]]) -> None:
+def check_answers(answers: list[dict[str, Any]]) -> None:
     assert not [each for each in answers if each["traceback"]]
     assert max(each["megabytes"] for each in answers) < MOST_MEGABYTES, answers
 
 
 @pytest.mark.slow
 async def test_answers_changed_in_many_ways_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
-    judge(await run_client(tmp_path, ALWAYS))
+    check_answers(await run_client(tmp_path, ALWAYS))
 
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
 async def test_answers_changed_in_every_way_leave_no_traceback_and_no_hang(tmp_path: Path) -> None:
     assert len(MUTATIONS) >= 60
-    judge(await run_client(tmp_path, MUTATIONS))
+    check_answers(await run_client(tmp_path, MUTATIONS))
 
 
 @pytest.mark.full
@@ -176,4 +176,4 @@ async def test_answers_of_many_megabytes_are_refused_within_the_memory_limit(tmp
     answers = await run_client(tmp_path, LARGE_ANSWERS, at_once=1, read=30.0)
     with capsys.disabled():
         print(f"\npeak {max(each['megabytes'] for each in answers):.0f} MB: {[each['outcome'] for each in answers]}")
-    judge(answers)
+    check_answers(answers)

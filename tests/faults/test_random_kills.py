@@ -73,7 +73,7 @@ def storm(bench: Bench, servers: list[SandboxProcess], how: Storm, seed: int) ->
     return {"seconds": round(time.monotonic() - began, 1), "finished_early": finished, "early": codes}
 
 
-def judge(bench: Bench, servers: list[SandboxProcess], how: Storm) -> dict[str, Any]:
+def check_rows_and_renders(bench: Bench, servers: list[SandboxProcess], how: Storm) -> dict[str, Any]:
     """Every row, every file; every render accounted for."""
     assert bench.statuses() == {"completed": how.points}
     assert bench.results.verify() == []
@@ -95,11 +95,11 @@ def judge(bench: Bench, servers: list[SandboxProcess], how: Storm) -> dict[str, 
     }
 
 
-def ride_out(bench: Bench, how: Storm, seed: int, servers: int = 1) -> dict[str, Any]:
+def check_storm(bench: Bench, how: Storm, seed: int, servers: int = 1) -> dict[str, Any]:
     bench.definition = dict(how.definition())
     running = [bench.sandbox(f"server {number}", latency=how.latency) for number in range(servers)]
     figures = storm(bench, running, how, seed)
-    figures |= judge(bench, running, how)
+    figures |= check_rows_and_renders(bench, running, how)
     for server in running:
         server.kill()
     return figures
@@ -107,13 +107,13 @@ def ride_out(bench: Bench, how: Storm, seed: int, servers: int = 1) -> dict[str,
 
 @pytest.mark.slow
 def test_a_few_kills(bench: Bench) -> None:
-    ride_out(bench, Storm(clients=5, servers=3, points=30, pause=0.5, latency=0.02), seed=1)
+    check_storm(bench, Storm(clients=5, servers=3, points=30, pause=0.5, latency=0.02), seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fuse", [1, 3])
 def test_a_few_kills_of_two_servers(bench: Bench, fuse: int) -> None:
-    ride_out(bench, Storm(clients=3, servers=3, points=18, pause=0.5, latency=0.05, fuse=fuse), seed=4, servers=2)
+    check_storm(bench, Storm(clients=3, servers=3, points=18, pause=0.5, latency=0.05, fuse=fuse), seed=4, servers=2)
 
 
 @pytest.mark.full
@@ -121,7 +121,7 @@ def test_a_few_kills_of_two_servers(bench: Bench, fuse: int) -> None:
 def test_thirty_kills_of_two_servers(bench: Bench, fuse: int, capsys: Any) -> None:
     """No double but what a server had in progress when it was killed, as docs/reliability.md says."""
     how = Storm(clients=18, servers=12, points=90, pause=0.8, latency=0.25, fuse=fuse)
-    figures = ride_out(bench, how, 5, servers=2)
+    figures = check_storm(bench, how, 5, servers=2)
     with capsys.disabled():
         print(f"\n{how}: {figures}")
 
@@ -130,7 +130,7 @@ def test_thirty_kills_of_two_servers(bench: Bench, fuse: int, capsys: Any) -> No
 @pytest.mark.parametrize("seed", [1, 2])
 def test_two_hundred_kills_over_three_hundred_points(bench: Bench, seed: int, capsys: Any) -> None:
     how = Storm(clients=120, servers=80, points=300, pause=0.8, latency=0.25)
-    figures = ride_out(bench, how, seed)
+    figures = check_storm(bench, how, seed)
     with capsys.disabled():
         print(f"\n{how}: {figures}")
     assert figures["finished_early"] == 0, figures
@@ -140,7 +140,7 @@ def test_two_hundred_kills_over_three_hundred_points(bench: Bench, seed: int, ca
 def test_kills_of_items_of_several_variations(bench: Bench, capsys: Any) -> None:
     how = Storm(clients=60, servers=40, points=300, pause=0.8, latency=0.5, fuse=4)
     with capsys.disabled():
-        print(f"\n{how}: {ride_out(bench, how, 3)}")
+        print(f"\n{how}: {check_storm(bench, how, 3)}")
 
 
 SEARCH = {

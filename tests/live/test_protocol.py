@@ -8,7 +8,7 @@ from tests.support.protocol_cases import PROTOCOL, WireCase
 from tests.support.wire import wire
 
 
-@pytest.mark.parametrize("case", PROTOCOL, ids=lambda case: case.__name__)
-async def test_the_real_server_does(case: WireCase, live_server: str) -> None:
+@pytest.mark.parametrize("check_case", PROTOCOL, ids=lambda case: case.__name__)
+async def test_the_real_server_does(check_case: WireCase, live_server: str) -> None:
     async with wire(live_server) as found:
-        await case(found)
+        await check_case(found)

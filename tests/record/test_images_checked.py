@@ -33,7 +33,7 @@ def webp(form: str, size: tuple[int, int] = (24, 16)) -> bytes:
     return file.getvalue()
 
 
-def refusal(data: bytes, most_pixels: int = 10_000) -> str:
+def check_refused(data: bytes, most_pixels: int = 10_000) -> str:
     with pytest.raises(TransientError) as caught:
         verify_image(data, most_pixels=most_pixels)
     assert caught.value.kind == "BadImage"
@@ -56,49 +56,49 @@ def test_every_kind_of_webp(form: str) -> None:
 def test_an_image_cut_anywhere_is_no_image(form: str) -> None:
     data = image(form)
     for length in range(0, len(data), 7):
-        refusal(data[:length])
-    refusal(data[:-1])
+        check_refused(data[:length])
+    check_refused(data[:-1])
 
 
 @given(place=st.integers(8, len(image()) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_png_is_found(place: int, bit: int) -> None:
     data = bytearray(image())
     data[place] ^= 1 << bit
-    refusal(bytes(data))
+    check_refused(bytes(data))
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8X"]))
 def test_no_bytes_at_all_make_it_raise_anything_else(data: bytes, start: bytes) -> None:
-    refusal(start + data)
+    check_refused(start + data)
 
 
 def test_what_is_no_image_is_named() -> None:
-    assert "is HTML" in refusal(b"\n<!DOCTYPE html><html>502 Bad Gateway</html>")
-    assert "is empty" in refusal(b"")
-    assert "not a PNG, JPEG or WebP" in refusal(b"GIF89a" + bytes(100))
+    assert "is HTML" in check_refused(b"\n<!DOCTYPE html><html>502 Bad Gateway</html>")
+    assert "is empty" in check_refused(b"")
+    assert "not a PNG, JPEG or WebP" in check_refused(b"GIF89a" + bytes(100))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_more_pixels_than_allowed_are_refused_by_the_header(form: str) -> None:
-    assert "101×100" in refusal(image(form, (101, 100)))
+    assert "101×100" in check_refused(image(form, (101, 100)))
     assert verify_image(image(form, (100, 100)), most_pixels=10_000).width == 100
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked() -> None:
     bomb = png(chunk(b"IDAT", zlib.compress(bytes(10**6))), width=2**31 - 1, height=2**31 - 1)
-    assert "more than sweep accepts" in refusal(bomb, most_pixels=100_000_000)
+    assert "more than sweep accepts" in check_refused(bomb, most_pixels=100_000_000)
 
 
 def test_a_png_without_pixels_is_refused() -> None:
-    assert "has no pixels" in refusal(png(width=0, height=8))
-    refusal(png())
+    assert "has no pixels" in check_refused(png(width=0, height=8))
+    check_refused(png())
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused(before: bool) -> None:
     text = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(50 * 2**20)))
     pixels = chunk(b"IDAT", zlib.compress(bytes(9 * 8)))
-    refusal(png(text, pixels) if before else png(pixels, text))
+    check_refused(png(text, pixels) if before else png(pixels, text))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
@@ -108,7 +108,7 @@ def test_every_kind_of_png(mode: str) -> None:
     facts = verify_image(file.getvalue())
     assert (facts.format, facts.width, facts.height) == ("png", 24, 16)
     for cut in (file.getvalue()[:-13], file.getvalue()[:-1]):
-        refusal(cut)
+        check_refused(cut)
 
 
 def test_a_stream_in_several_chunks_is_one_stream() -> None:
@@ -128,7 +128,7 @@ def test_a_stream_in_several_chunks_is_one_stream() -> None:
     ids=["a row is missing", "its checksum is wrong", "a filter that does not exist", "empty"],
 )
 def test_a_stream_that_is_not_the_pixels_is_refused(stream: bytes) -> None:
-    refusal(png(chunk(b"IDAT", stream)))
+    check_refused(png(chunk(b"IDAT", stream)))
 
 
 STREAM = zlib.compress(bytes(range(256)) * 40)

@@ -74,6 +74,7 @@ async def test_images_are_seen(page: Page) -> None:
     await page.until(f"{CELLS}.length > 4 && {CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
     await page.press("ArrowDown")
     await page.until("document.querySelector('.stage img.a').naturalWidth === 96")
+    assert page.problems == []
 
 
 async def test_a_failed_cell_says_why(page: Page) -> None:
@@ -617,16 +618,16 @@ ENDINGS = ("completed", "failures", "interrupted", "stopped-by-failures", "kille
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("ending", ["failures", "killed"])
 async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, ending: str) -> None:
-    await watch_to_the_end(browser, tmp_path / "cups", ending)
+    await check_page_to_the_end(browser, tmp_path / "cups", ending)
 
 
 @pytest.mark.full
 async def test_live_page_becomes_the_report_in_twenty_runs_of_twenty(browser: Browser, tmp_path: Path) -> None:
     for number in range(20):
-        await watch_to_the_end(browser, tmp_path / str(number), ENDINGS[number % len(ENDINGS)])
+        await check_page_to_the_end(browser, tmp_path / str(number), ENDINGS[number % len(ENDINGS)])
 
 
-async def watch_to_the_end(browser: Browser, folder: Path, ending: str) -> None:
+async def check_page_to_the_end(browser: Browser, folder: Path, ending: str) -> None:
     """Open the page of a run that goes on, let it end, and expect the report under the same selection."""
     plan = Plan(pending=frozenset(range(6, 12)), failed={1: "out of memory"})
     await paint_folder(folder, plan, end=False)

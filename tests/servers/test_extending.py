@@ -84,11 +84,11 @@ async def subject(folder: Path) -> AsyncIterator[Subject]:
         )
 
 
-@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)
 @pytest.mark.usefixtures("installed")
-async def test_the_server_of_the_document_conforms(case: ServerCase, tmp_path: Path) -> None:
+async def test_the_server_of_the_document_conforms(check_case: ServerCase, tmp_path: Path) -> None:
     async with subject(tmp_path) as under_test:
-        await case(under_test)
+        await check_case(under_test)
 
 
 @pytest.mark.usefixtures("installed")

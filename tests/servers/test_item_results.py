@@ -151,7 +151,7 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     item = {"status": "failed", "session": one, "error_type": other, "created_at": other, "error": one}
     session = {"results": one, "prepared_source_mapping": other, "prepared_iteration_paths": one, "errors": other}
 
-    item_results.read_end(item, ("l",), asked=False)
-    item_results.read_end({"status": other, "session": session}, (), asked=True)
+    assert item_results.read_end(item, ("l",), asked=False).status == "failed"
+    assert item_results.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
     resources.read_models(one)
     item_results.read_item_state(http.mapping(one))

@@ -123,8 +123,10 @@ async def test_a_prefix_of_a_proxy_belongs_to_every_address(fake: Fake) -> None:
 async def test_closing_is_harmless_before_and_after_and_twice(fake: Fake) -> None:
     server = connect(fake.url, ConnectOptions(timings=QUICK))
     await server.aclose()
-    await server.open()
+    assert (await server.open()).url == fake.url
     await server.aclose()
+    await server.aclose()
+    assert (await server.open()).url == fake.url, "it may be opened again"
     await server.aclose()
 
 

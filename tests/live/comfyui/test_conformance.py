@@ -12,7 +12,7 @@ from tests.support.comfyui_scenes import comfyui_subject
 from tests.support.live_comfyui import LiveComfyUI
 
 
-@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
-async def test_a_real_comfyui_conforms(case: ServerCase, comfyui: LiveComfyUI, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_a_real_comfyui_conforms(check_case: ServerCase, comfyui: LiveComfyUI, tmp_path: Path) -> None:
     async with comfyui_subject(comfyui.url, tmp_path) as under_test:
-        await case(under_test)
+        await check_case(under_test)

@@ -30,7 +30,7 @@ def agent(comfyui: LiveComfyUI) -> Iterator[str]:
         yield start_agent(AgentSettings(name="beside-comfyui", url=comfyui.url, timings=PATIENT))
 
 
-@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
-async def test_comfyui_behind_an_agent_conforms(case: ServerCase, agent: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_comfyui_behind_an_agent_conforms(check_case: ServerCase, agent: str, tmp_path: Path) -> None:
     async with comfyui_subject(f"ray:{agent}", tmp_path) as under_test:
-        await case(under_test)
+        await check_case(under_test)

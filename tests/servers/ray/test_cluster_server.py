@@ -36,10 +36,10 @@ def agent(cluster: RayCluster) -> Iterator[str]:
 
 
 @needs_ray
-@pytest.mark.parametrize("case", SERVER_CASES, ids=lambda case: case.__name__)
-async def test_ray_server_conforms(case: ServerCase, agent: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)
+async def test_ray_server_conforms(check_case: ServerCase, agent: str, tmp_path: Path) -> None:
     async with subject(f"ray:{agent}", tmp_path) as under_test:
-        await case(under_test)
+        await check_case(under_test)
 
 
 def test_errors_cross_whole() -> None:
