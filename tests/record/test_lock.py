@@ -79,7 +79,7 @@ def test_to_look_whether_it_is_in_use_never_stops_a_run(tmp_path: Path) -> None:
     try:
         for _ in range(20):
             with FolderLock(tmp_path):
-                assert in_use(tmp_path)
+                assert is_in_use(tmp_path)
     finally:
         looking.set()
         other.join()
