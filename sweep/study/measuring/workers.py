@@ -22,7 +22,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
@@ -216,6 +215,8 @@ def measure_sent(task: Task, metrics: bytes, versions: Mapping[str, str]) -> lis
 
 def find_versions() -> dict[str, str]:
     """Return the versions of what decides a metric's last digit."""
+    from importlib.metadata import version
+
     return {"sweep": VERSION, **{name: version(name) for name in ("numpy", "Pillow")}}
 
 
