@@ -11,8 +11,18 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import print_line, print_notice
-from sweep.cli.options import Access, AnswerPrinter, CaFile, ChosenRun, CredentialsOption, QueueOption, output_option
-from sweep.cli.run import Display, ProgressOption, render_open, was_painted
+from sweep.cli.options import (
+    Access,
+    AnswerPrinter,
+    CaFile,
+    ChosenRun,
+    CredentialsOption,
+    Display,
+    ProgressOption,
+    QueueOption,
+    output_option,
+)
+from sweep.cli.run import render_open, was_painted
 from sweep.errors import ExperimentError, UsageError
 from sweep.text import format_count, quote_argument
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: the run, the experiment, the servers, and how the answer is printed."""
+"""Options of commands as types: the run, the experiment, the servers, rendering, display, and how answers print."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
-from sweep import record, servers
+from sweep import engine, record, servers
 from sweep.cli.console import fill_lines, print_json, print_line, print_notice
+from sweep.cli.progress import Style
 from sweep.engine import events
-from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError, did_you_mean
+from sweep.errors import ExperimentError, ServerUnreachableError, SweepError, UnfetchedError, UsageError, did_you_mean
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -220,8 +221,8 @@ InsecureRay: TypeAlias = Annotated[
 
 def parse_cluster_address(on: str) -> str:
     """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
-    engine, _, address = on.partition(":")
-    if engine != "ray":
+    kind, _, address = on.partition(":")
+    if kind != "ray":
         raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
     return address
 
@@ -436,3 +437,169 @@ class ExperimentOptions:
             return experiment, f"To keep this experiment as a file, add --save {quote_argument(f'{stem}.yaml')}."
         self.save.write_text(write(saved_in=self.save.parent), encoding="utf-8")
         return experiment, f"Wrote {self.save}."
+
+
+_rendering_option = partial(typer.Option, rich_help_panel="Rendering")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderingOptions:
+    """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server."""
+
+    concurrency: Annotated[
+        int | None,
+        _rendering_option(
+            min=1,
+            help="How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, "
+            "2 for each.",
+            metavar="N",
+        ),
+    ] = None
+    attempts: Annotated[
+        int, _rendering_option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
+    ] = 4
+    retry_failed: Annotated[
+        bool, _rendering_option("--retry-failed", help="Render again the points that failed in an earlier run.")
+    ] = False
+    verify: Annotated[
+        bool, _rendering_option("--verify", help="Check every image file first, and render damaged images again.")
+    ] = False
+    takeover_after: Annotated[
+        float,
+        _rendering_option(
+            min=0,
+            help="If a server does not answer for SECONDS, other servers render what was sent to it.",
+            metavar="SECONDS",
+        ),
+    ] = 60.0
+    max_failures: Annotated[
+        str | None,
+        _rendering_option(
+            help="Stop the run when N points have failed. N is a number, or a percentage of the points done so far, "
+            "such as 20%. A percentage is checked as soon as ten points are done.",
+            metavar="N",
+        ),
+    ] = None
+    fuse: Annotated[
+        str,
+        _rendering_option(
+            help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
+            "saves time. Each image file also contains the workflow of its whole item: if you load it into the "
+            "server's editor and run it, it makes all images of the item. With off, it makes only that image.",
+            metavar="N",
+        ),
+    ] = "auto"
+    shard: Annotated[
+        str | None,
+        _rendering_option(
+            help="Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.", metavar="K/N"
+        ),
+    ] = None
+    priority: Annotated[
+        bool, server_option("--priority", help="Put the items ahead of others that wait in the server's queue.")
+    ] = False
+    idle_only: Annotated[
+        bool, server_option("--idle-only", help="Send nothing while items of other people are in the queue.")
+    ] = False
+    board: Annotated[
+        str | None,
+        server_option(
+            help="Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.",
+            metavar="NAME",
+        ),
+    ] = None
+    intermediate: Annotated[
+        bool, server_option("--intermediate", help="Keep the images out of the server's gallery.")
+    ] = False
+
+    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
+        """Return the options of the engine. Raises UsageError for a wrong value."""
+        return engine.RunOptions(
+            concurrency=self.concurrency,
+            attempts=self.attempts,
+            failures=engine.FailureLimit.parse(self.max_failures) if self.max_failures else engine.FailureLimit(),
+            retry_failed=self.retry_failed,
+            verify=self.verify,
+            takeover_after=self.takeover_after,
+            priority=int(self.priority),
+            idle_only=self.idle_only,
+            board=self.board or experiment.board,
+            intermediate=self.intermediate,
+            fuse=engine.parse_fusion(self.fuse),
+            shard=engine.parse_shard(self.shard) if self.shard else None,
+            user_cache=engine.find_user_cache(os.environ),
+            tells_steps=tells_steps,
+            command=("sweep", *sys.argv[1:]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAccess(Access):
+    """Options of a run that reach servers: addresses, a queue, and a Ray cluster."""
+
+    on: OnOption = None
+    with_: Annotated[
+        str | None,
+        server_option(
+            "--with",
+            help="With --on: start a server by this command on each machine of the cluster, and end it after the run. "
+            "Write {port} where the port belongs; sweep puts a free one there.",
+            metavar="COMMAND",
+        ),
+    ] = None
+    images: Annotated[
+        Literal["sent", "shared"],
+        server_option(
+            help="With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the "
+            "results folder, which all hosts mount at the same path).",
+            metavar="HOW",
+        ),
+    ] = "sent"
+    insecure: InsecureRay = False
+    queue: QueueOption = "default"
+
+    def __post_init__(self) -> None:
+        if self.on is not None:
+            parse_cluster_address(self.on)
+        elif self.with_:
+            raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+        elif self.images == "shared":
+            raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
+
+    def start_or_find_servers(self, results: Path) -> Sequence[Server]:
+        """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
+        if self.on is None:
+            return ()
+        servers.join_cluster(parse_cluster_address(self.on))
+        shared = results if self.images == "shared" else None
+        if self.with_:
+            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
+        agents = servers.list_agents()
+        if not agents:
+            hint = "Run sweep worker --server URL on each host that has a server."
+            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
+        return servers.find_servers(agents, insecure=self.insecure, shared=shared)
+
+
+ProgressOption: TypeAlias = Annotated[
+    Style,
+    typer.Option(
+        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """Options about display: progress, live page, and report at the end."""
+
+    progress: ProgressOption = "auto"
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
+    ] = True
+    view: Annotated[bool, typer.Option("--view", help="Open a live page that fills in as images finish.")] = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether only the progress goes to stdout, or nothing."""
+        return self.progress in ("json", "none")

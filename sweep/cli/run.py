@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import anyio
 import typer
@@ -22,186 +20,28 @@ import typer
 from sweep import engine, record, report, servers, study
 from sweep.cli.console import (
     MeasuringBar,
-    fill_lines,
     print_error,
     print_line,
     print_notice,
     print_table,
-    seconds_text,
-    text_width,
 )
 from sweep.cli.options import (
     Access,
+    Display,
     ExperimentOptions,
-    InsecureRay,
-    OnOption,
-    QueueOption,
-    parse_cluster_address,
-    server_option,
+    RenderingOptions,
+    RunAccess,
 )
-from sweep.cli.progress import Style, progress
+from sweep.cli.progress import progress
+from sweep.cli.run_summary import ending_lines, finding_lines, headline_lines, marginal_table
 from sweep.cli.study import check_metrics
 from sweep.engine import events
-from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.text import quote_argument, truncate
+from sweep.errors import SweepError, UsageError
+from sweep.text import quote_argument
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from sweep.engine import RunSummary
     from sweep.experiment import Experiment
     from sweep.servers import Server
-    from sweep.study import MetricFacts, StudyJson
-
-_rendering_option = partial(typer.Option, rich_help_panel="Rendering")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderingOptions:
-    """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server."""
-
-    concurrency: Annotated[
-        int | None,
-        _rendering_option(
-            min=1,
-            help="How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, "
-            "2 for each.",
-            metavar="N",
-        ),
-    ] = None
-    attempts: Annotated[
-        int, _rendering_option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
-    ] = 4
-    retry_failed: Annotated[
-        bool, _rendering_option("--retry-failed", help="Render again the points that failed in an earlier run.")
-    ] = False
-    verify: Annotated[
-        bool, _rendering_option("--verify", help="Check every image file first, and render damaged images again.")
-    ] = False
-    takeover_after: Annotated[
-        float,
-        _rendering_option(
-            min=0,
-            help="If a server does not answer for SECONDS, other servers render what was sent to it.",
-            metavar="SECONDS",
-        ),
-    ] = 60.0
-    max_failures: Annotated[
-        str | None,
-        _rendering_option(
-            help="Stop the run when N points have failed. N is a number, or a percentage of the points done so far, "
-            "such as 20%. A percentage is checked as soon as ten points are done.",
-            metavar="N",
-        ),
-    ] = None
-    fuse: Annotated[
-        str,
-        _rendering_option(
-            help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
-            "saves time. Each image file also contains the workflow of its whole item: if you load it into the "
-            "server's editor and run it, it makes all images of the item. With off, it makes only that image.",
-            metavar="N",
-        ),
-    ] = "auto"
-    shard: Annotated[
-        str | None,
-        _rendering_option(
-            help="Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.", metavar="K/N"
-        ),
-    ] = None
-    priority: Annotated[
-        bool, server_option("--priority", help="Put the items ahead of others that wait in the server's queue.")
-    ] = False
-    idle_only: Annotated[
-        bool, server_option("--idle-only", help="Send nothing while items of other people are in the queue.")
-    ] = False
-    board: Annotated[
-        str | None,
-        server_option(
-            help="Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.",
-            metavar="NAME",
-        ),
-    ] = None
-    intermediate: Annotated[
-        bool, server_option("--intermediate", help="Keep the images out of the server's gallery.")
-    ] = False
-
-    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
-        """Return the options of the engine. Raises UsageError for a wrong value."""
-        return engine.RunOptions(
-            concurrency=self.concurrency,
-            attempts=self.attempts,
-            failures=engine.FailureLimit.parse(self.max_failures) if self.max_failures else engine.FailureLimit(),
-            retry_failed=self.retry_failed,
-            verify=self.verify,
-            takeover_after=self.takeover_after,
-            priority=int(self.priority),
-            idle_only=self.idle_only,
-            board=self.board or experiment.board,
-            intermediate=self.intermediate,
-            fuse=engine.parse_fusion(self.fuse),
-            shard=engine.parse_shard(self.shard) if self.shard else None,
-            user_cache=engine.find_user_cache(os.environ),
-            tells_steps=tells_steps,
-            command=("sweep", *sys.argv[1:]),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunAccess(Access):
-    """Options of a run that reach servers: addresses, a queue, and a Ray cluster."""
-
-    on: OnOption = None
-    with_: Annotated[
-        str | None,
-        server_option(
-            "--with",
-            help="With --on: start a server by this command on each machine of the cluster, and end it after the run. "
-            "Write {port} where the port belongs; sweep puts a free one there.",
-            metavar="COMMAND",
-        ),
-    ] = None
-    images: Annotated[
-        Literal["sent", "shared"],
-        server_option(
-            help="With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the "
-            "results folder, which all hosts mount at the same path).",
-            metavar="HOW",
-        ),
-    ] = "sent"
-    insecure: InsecureRay = False
-    queue: QueueOption = "default"
-
-    def __post_init__(self) -> None:
-        if self.on is not None:
-            parse_cluster_address(self.on)
-        elif self.with_:
-            raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
-        elif self.images == "shared":
-            raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
-
-    def start_or_find_servers(self, results: Path) -> Sequence[Server]:
-        """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
-        if self.on is None:
-            return ()
-        servers.join_cluster(parse_cluster_address(self.on))
-        shared = results if self.images == "shared" else None
-        if self.with_:
-            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
-        agents = servers.list_agents()
-        if not agents:
-            hint = "Run sweep worker --server URL on each host that has a server."
-            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
-        return servers.find_servers(agents, insecure=self.insecure, shared=shared)
-
-
-ProgressOption: TypeAlias = Annotated[
-    Style,
-    typer.Option(
-        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
-    ),
-]
-
 
 OpenPage: TypeAlias = "Callable[[], AbstractAsyncContextManager[report.LiveView]]"
 
@@ -290,22 +130,6 @@ def measure_meanwhile(folder: Path) -> Iterator[events.Listener]:
 def backend_options() -> dict[str, bool]:
     """Return the `backend_options` of `anyio.run`: uvloop if it is installed."""
     return {"use_uvloop": find_spec("uvloop") is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Display:
-    """Options about display: progress, live page, and report at the end."""
-
-    progress: ProgressOption = "auto"
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
-    ] = True
-    view: Annotated[bool, typer.Option("--view", help="Open a live page that fills in as images finish.")] = False
-
-    @property
-    def is_quiet(self) -> bool:
-        """Whether only the progress goes to stdout, or nothing."""
-        return self.progress in ("json", "none")
 
 
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
@@ -449,140 +273,3 @@ def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Lit
     if problem is not None:
         print_error(problem)
     return code
-
-
-MAX_LINES: Final = 18  # of the table, so that the whole summary fits on a screen
-MIN_LEVELS_SHOWN: Final = 3  # of one axis in the table, if there are many axes
-MAX_POINTS_SUMMED: Final = 50_000  # of a run that gets this table
-AXIS_WIDTH: Final = 24  # columns of an axis' name at most
-NUMBER_WIDTH: Final = 5  # columns of a number at least
-MIN_VALUE_WIDTH: Final = 12  # columns of a value at least
-WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
-
-
-def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
-    """Write how the run ended: `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
-    done = f"{summary.completed:,} of {summary.points:,}"
-    if not summary.rendered and summary.completed == summary.points:
-        measured = f" Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else ""
-        return fill_lines(f"{done} done already; nothing to render.{measured}", rest="  ")
-    now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
-    text = f"{done} {now} in {seconds_text(summary.seconds)}"
-    if measuring_seconds:
-        text += f", measured in {seconds_text(measuring_seconds)}"
-    if summary.failed:
-        them = "it" if summary.failed == 1 else "them"
-        text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
-    if summary.ending in ("interrupted", "cancelled"):
-        text += f"; {summary.ending}. Run the same command to resume"
-    return fill_lines(text, rest="  ")
-
-
-def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
-    """Return where the files are; with `stale`, add that the report is older than the run."""
-    lines: list[str] = []
-    if summary.former:
-        count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
-        lines += fill_lines(
-            f"{count} of another definition or model: kept, not shown. "
-            f"sweep table {quote_argument(summary.folder)} --all lists them.",
-            first="  ",
-            rest="  ",
-        )
-    for kind, name in (("table", "results.csv"), ("", "results.parquet"), ("report", "report.html")):
-        path = summary.folder / name
-        if path.is_file():
-            lines.append(f"  {kind:<7} {path}")
-    if stale and (summary.folder / "report.html").is_file():
-        lines.append(f"  The report is older than this run: sweep report {quote_argument(summary.folder)} updates it.")
-    if summary.hint:
-        lines += fill_lines(summary.hint, first="  ", rest="  ")
-    return lines
-
-
-def _most_common_error(summary: RunSummary) -> str:
-    if summary.points > MAX_POINTS_SUMMED:
-        return ""
-    said = record.count_failures(record.RecordedResults.open(summary.folder).rows())
-    if not said:
-        return ""
-    (commonest, _), *others = said.most_common()
-    text = " ".join(commonest.split())
-    return f" ({'mostly ' if others else ''}{truncate(text, 160).rstrip('.')})"
-
-
-def finding_lines(study: StudyJson) -> list[str]:
-    """Return the decision that a study supports and its other headlines, one paragraph each."""
-    from sweep.study import select_headlines, write_decision
-
-    headlines = select_headlines(study)
-    if decision := write_decision(study):
-        advice = {each["text"] for each in study["words"] if each["kind"] == "recommendation"}
-        headlines = [decision, *(text for text in headlines if text not in advice)]
-    return [line for text in headlines for line in fill_lines(text, rest="  ")]
-
-
-def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
-    """Build the table of counts, rendering times and a few mean metrics by axis value; None without axes."""
-    from rich.table import Table
-
-    from sweep.study import select_headline_metrics
-
-    results = record.RecordedResults.open(folder)
-    axes = [name for name, _ in results.axes]
-    if not axes or results.counts().points > MAX_POINTS_SUMMED:
-        return None
-    known = {column.name for column in results.columns()}
-    shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
-    metrics = [metric for metric in shown if metric["name"] in known]
-    groups = record.count_marginals(results.rows(), axes, [metric["name"] for metric in metrics])
-    headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
-    failed = any(entry.failed for group in groups.values() for entry in group)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, headings, failed))
-    for heading in ("done", *(("failed",) if failed else ()), "s each", *headings):
-        table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
-    seeds = {name for name, kind in results.axes if kind == "seed"}
-    room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
-    for axis, group in groups.items():
-        for position, entry in enumerate(_shorten_axis(group, 1 if axis in seeds else room)):
-            table.add_row(axis if position == 0 else "", *_cells(entry, metrics, failed))
-    return table
-
-
-def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
-    """Return the columns that remain for an axis value."""
-    headings = ["done", *(["failed"] if failed else []), "s each"]
-    headings += [max(metric.split("\n"), key=len) for metric in metrics]
-    taken = min(AXIS_WIDTH, max(map(len, axes))) + 2 + sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
-    return max(MIN_VALUE_WIDTH, text_width() - taken)
-
-
-def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Marginal | int]:
-    """Shorten the values of an axis to this number of lines: both ends, and between them how many are left out.
-
-    Seeds get one line in all: they are repetitions, so a single one says little.
-    """
-    if len(group) <= lines:
-        return list(group)
-    if lines == 1:
-        return [record.merge_marginals(group)]
-    first = lines // 2
-    last = lines - first - 1
-    return [*group[:first], len(group) - first - last, *group[len(group) - last :]]
-
-
-def _cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
-    if isinstance(entry, int):
-        return [f"… {entry:,} more"]
-    counts = [f"{entry.done:,}", *([f"{entry.failed:,}" if entry.failed else ""] if failed else [])]
-    means = [_mean_text(entry.metrics[metric["name"]]) for metric in metrics]
-    return [" ".join(entry.value.split()), *counts, _mean_text(entry.seconds), *means]
-
-
-def _mean_text(mean: record.Mean) -> str:
-    value = mean.value
-    if value is None:
-        return ""
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"

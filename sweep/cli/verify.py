@@ -12,8 +12,8 @@ import typer
 
 from sweep import record
 from sweep.cli.console import MeasuringBar, print_json, print_line
-from sweep.cli.options import Access, AnswerPrinter, ChosenRun
-from sweep.cli.run import Display, render_open, was_painted
+from sweep.cli.options import Access, AnswerPrinter, ChosenRun, Display
+from sweep.cli.run import render_open, was_painted
 from sweep.text import format_count, quote_argument
 
 
