@@ -115,7 +115,7 @@ class ServerError(SweepError):
 
 
 class ServerUnreachableError(ServerError):
-    """Nobody answers at the address, or the connection broke for good."""
+    """The server does not answer, or the connection broke for good."""
 
 
 class ServerRefusedError(ServerError):

@@ -601,5 +601,5 @@ class Display:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether only the progress goes to stdout, or nothing."""
+        """Tell whether only the progress, or nothing, goes to stdout."""
         return self.progress in ("json", "none")

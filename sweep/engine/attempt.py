@@ -88,7 +88,7 @@ class InFlightItem:
 
 @dataclass(frozen=True, slots=True)
 class RetryRequest:
-    """What is left of a job, to be tried `delay` seconds from now at the earliest."""
+    """The points of a job that are to be tried again, `delay` seconds from now at the earliest."""
 
     job: Job
     delay: float = 0.0
@@ -96,7 +96,7 @@ class RetryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """What all attempts of a run share. `in_flight` is by batch id: stage 2 of a stop cancels these items."""
+    """Dependencies that all attempts of a run share. `in_flight`: the items by batch id; stage 2 of a stop cancels them."""
 
     journal: Journal
     store: ImageStore
@@ -260,7 +260,7 @@ def share_times(points: Mapping[str, JournalPoint], key: str, ended: ItemEnded) 
 
 
 class Attempt:
-    """One job at one server: `run` takes it as far as it goes there and returns what is left of it."""
+    """One job at one server: `run` submits it, waits for its images and returns the points to try again."""
 
     def __init__(self, context: RunContext, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         self._context = context

@@ -1,4 +1,4 @@
-"""What a run reports, as typed events, and the numbers of a run (`RunProgress`) computed from them."""
+"""Typed events that a run reports, and the numbers of a run (`RunProgress`) computed from them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """Its images are on disk and in the record. `seconds` is the server's rendering time, None where unknown.
+    """A variation is completed: its images are on disk and in the record. `seconds`: the server's rendering time if known.
 
     `server` is None, and `paths` empty, for a point that has the image of another one of the same key.
     """
@@ -93,7 +93,7 @@ class ServerChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should know, in one sentence."""
+    """A sentence for the user."""
 
     message: str
 

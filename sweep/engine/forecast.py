@@ -76,7 +76,7 @@ class Forecast:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know before the run."""
+        """Return sentences for the user, to be shown before the run."""
         return (*self.plan.notes, *self.board_notes)
 
     def instance(self, index: int) -> Instance:

@@ -152,7 +152,7 @@ SECOND: Final = 4  # variations of the item that is compared with the first
 
 
 class FusionSize:
-    """How many variations one server's next item has; `chosen` where the user gave the number."""
+    """Decides how many variations one server's next item has; `chosen` is the number that the user gave, if any."""
 
     def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_ITEM) -> None:
         self._chosen = chosen
@@ -188,7 +188,7 @@ class FusionSize:
 
     @property
     def is_learning(self) -> bool:
-        """Whether the next item's size depends on what the one at the server tells."""
+        """Tell whether the next item's size depends on how long the item at the server takes."""
         if self._chosen is not None or not self._least:
             return self._chosen is None
         return not self._overheads and len(self._least) == 1 and self.size > 1
@@ -306,7 +306,7 @@ class ItemSlot:
 
 
 class RunSlots:
-    """All slots of a run: `most` items may be rendering, downloading or being written."""
+    """Limits the items of a run that are rendering, downloading or being written to `most`."""
 
     def __init__(self, most: int) -> None:
         self._slots = anyio.CapacityLimiter(most)

@@ -1,4 +1,4 @@
-"""What a run needs before its first item, in the order in which it can still be refused without a trace.
+"""Prepares a run up to its first item. What can refuse the run comes first, so that a refused run leaves no files.
 
 The folder is locked, the servers are opened, the plan is made and every axis value is checked by a server; only then
 does the journal begin a run, in one commit with what the definition keeps of the last one. Items that an earlier run

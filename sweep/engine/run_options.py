@@ -33,7 +33,7 @@ def parse_fusion(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How a run goes about its work.
+    """Settings of a run: limits, retries, storage.
 
     `alike` is the number of failures with the same words, and no success between them, after which the cause is
     taken to be common and the run ends. `patience` is how long, in seconds, a run without any usable server waits

@@ -297,7 +297,7 @@ def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What a run left on a server: `images` by name; `reason` says why nothing can be deleted there."""
+    """Images of a run that are left on a server, by name; `reason` says why they cannot be deleted there."""
 
     url: str
     name: str

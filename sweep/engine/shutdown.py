@@ -1,4 +1,4 @@
-"""How a run is asked to stop, and how what is ours is cancelled at the servers.
+"""Stops a run in stages, and cancels its own items at the servers.
 
 A run stops in stages: 1 begins nothing more and finishes what is in flight, 2 cancels that, too. They are asked for by
 signals, by a file in the folder (`sweep cancel`) or by the caller.
@@ -34,7 +34,7 @@ else:
 
 
 class Stop:
-    """How far a run was asked to stop: 0 not at all, 1 or 2. A stage is never taken back."""
+    """The stage of stopping that was requested: 0 (none), 1 or 2. A stage is never taken back."""
 
     def __init__(self) -> None:
         self.stage = 0

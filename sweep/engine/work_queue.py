@@ -24,7 +24,7 @@ from sweep.workflow import StageKind
 
 @dataclass(frozen=True, slots=True)
 class ItemGraph:
-    """One item: the graph to submit with its input images, and whose each output node is."""
+    """The graph of one item with its input images, and the variation of each output node."""
 
     fused: FusedGraph
     images: Mapping[str, Path]  # SHA-256 → file
@@ -135,7 +135,7 @@ class _Lane:
 
     @property
     def is_over(self) -> bool:
-        """Whether every point was handed out, as far as that is known without making another."""
+        """Tell whether every point was handed out, without making another to find out."""
         return self._is_exhausted and not self._ahead
 
     def take(self, most: int, can_render: CanRender) -> tuple[Instance, ...]:
@@ -204,12 +204,12 @@ class WorkQueue:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left, and nothing in flight that could come back."""
+        """Tell whether no job is left, and none in flight that could come back."""
         return not self._lanes and not self._waiting and not self.in_flight
 
     @property
     def is_stuck(self) -> bool:
-        """Whether nothing is in flight, and no server that takes work has the models of anything that is left."""
+        """Tell whether nothing is in flight, and no server that takes work has the models of any job that is left."""
         if self.in_flight or not (self._waiting or any(lane.has(lambda _: True) for lane in self._lanes)):
             return False
         return not any(self._has_work_for(url) for url in self._servers.alive_urls)

@@ -106,12 +106,12 @@ class Dimension:
 
     @property
     def has_cell_seeds(self) -> bool:
-        """Whether its seeds are others for each combination of the other axes."""
+        """Tell whether each combination of the other axes has seeds of its own."""
         return isinstance(self.axes[0].levels, CellSeeds)
 
     @property
     def is_seeds(self) -> bool:
-        """Whether it repeats the other dimensions with several seeds."""
+        """Tell whether the axis repeats the other dimensions with several seeds."""
         return len(self.axes) == 1 and self.axes[0].kind == "seed" and len(self) > 1
 
     def find_position(self, values: Mapping[str, Scalar]) -> int | None:
@@ -164,7 +164,7 @@ class LazySequence(Sequence[T]):
 
 
 class LazyPart(LazySequence[T]):
-    """Some items of a sequence."""
+    """Selected items of a sequence, made on demand."""
 
     def __init__(self, whole: LazySequence[T], places: range) -> None:
         self._whole = whole

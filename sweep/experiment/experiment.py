@@ -129,12 +129,12 @@ class Experiment:
 
     @cached_property
     def grid(self) -> Grid:
-        """All points, lazily."""
+        """Return all points, lazily."""
         return Grid(self.dimensions, self.clauses, self.design)
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """Every axis, in the order of the definition; zipped ones too."""
+        """Return every axis in the order of the definition, zipped ones too."""
         return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
 
     @property

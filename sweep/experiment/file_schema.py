@@ -385,7 +385,7 @@ FULL_DESIGN: Final = DesignSpec(kind="full")
 
 
 class StudySpec(Strict):
-    """How the images are measured."""
+    """How to measure the images."""
 
     metrics: tuple[str, ...] = Field(
         default_factory=tuple, strict=False, description="Names of metrics. Default: the standard metrics."
@@ -464,7 +464,9 @@ class ExperimentFile(Strict):
     board: str | None = Field(
         default=None, description="Board on the server for the images. sweep creates it if it is missing, and says so."
     )
-    study: StudySpec = Field(default_factory=StudySpec, description="How the images are measured.")
+    study: StudySpec = Field(
+        default_factory=StudySpec, description="Settings of the study: how the images are measured."
+    )
 
 
 MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced

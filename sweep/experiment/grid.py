@@ -76,7 +76,7 @@ class Space:
 
     @property
     def is_full(self) -> bool:
-        """Whether every combination counts."""
+        """Tell whether every combination counts."""
         return not self._components
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class Cells(Space):
 
     @property
     def is_full(self) -> bool:
-        """Whether every cell has every seed."""
+        """Tell whether every cell has every seed."""
         return self._space.is_full
 
     def has_seeds(self, cell: int) -> bool:

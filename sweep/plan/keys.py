@@ -51,7 +51,7 @@ _KEPT: Final = 4096  # positions of one dimension whose levels and nodes are kep
 
 @dataclass(slots=True)
 class _Step:
-    """What one dimension writes into a graph, and the nodes with it in them, by position.
+    """The values that one dimension writes into a graph, and the nodes that hold them, by position.
 
     `changes` is None where the nodes depend on more than the position: they are made anew for each point.
     """

@@ -161,7 +161,7 @@ class Plan:
 
     @cached_property
     def grid(self) -> Sequence[Variation]:
-        """Every point, lazily, by index: those of the experiment, each as often as its study wants it repeated."""
+        """Return every point lazily, by index: each point of the experiment as often as its study repeats it."""
         points = self.experiment.grid
         return Replicated(points, self.replicates) if self.replicates > 1 else points
 
@@ -178,7 +178,7 @@ class Plan:
 
     @property
     def is_fusable(self) -> bool:
-        """Whether several of its points may be one item without anybody having asked for it."""
+        """Tell whether sweep may put several points into one item unless told not to."""
         return all(bound.is_fusable for bound in self.bound_graphs)
 
     @property
@@ -189,7 +189,7 @@ class Plan:
 
     @cached_property
     def images(self) -> Mapping[str, InputImage]:
-        """Every input image, by SHA-256."""
+        """Return every input image by SHA-256."""
         return self.experiment.images()
 
     @cached_property

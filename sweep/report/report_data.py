@@ -87,14 +87,14 @@ class ReportData:
 
     @property
     def sandbox(self) -> bool:
-        """Whether the sandbox painted any image, instead of a model."""
+        """Tell whether the sandbox painted any of the images."""
         names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
         named = any(str(name).startswith("sandbox") for column in names for name in column)
         return named or any(server.get("sandbox") == "true" for run in self.runs for server in run.facts.servers)
 
     @property
     def is_running(self) -> bool:
-        """Whether a run writes to the folder: one that was killed left no end on record, and its lock is free."""
+        """Tell whether a run writes to the folder. A killed run has no end on record either, but its lock is free."""
         try:
             return bool(self.runs) and self.runs[-1].ended_at is None and is_in_use(self.folder)
         except RecordError:

@@ -106,7 +106,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """One output node is done: its image may be fetched already, though the item goes on."""
+    """An output node is done: its image can be fetched while the item goes on."""
 
     image: ServerImage
 

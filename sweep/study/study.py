@@ -176,38 +176,38 @@ class Study:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row per image: key, index, axes and metrics."""
+        """Return one row per image: key, index, axes and metrics."""
         names = [axis["name"] for axis in self.data["design"]["axes"]] + [m["name"] for m in self.data["metrics"]]
         return self.table[["index", "key", *(name for name in names if name in self.table)]]
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row per level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
+        """Return one row per level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
         return tabulate(list_curve_rows(self.data["curves"]), CURVE_COLUMNS)
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row per term: metric, term, order, share, low, high, n, method."""
+        """Return one row per term: metric, term, order, share, low, high, n, method."""
         return tabulate(list_effect_rows(self.data["effects"]), EFFECT_COLUMNS)
 
     @property
     def differences(self) -> pd.DataFrame:
-        """One row per pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
+        """Return one row per pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
         return tabulate(self.data["differences"], DIFFERENCE_COLUMNS)
 
     @property
     def seeds(self) -> pd.DataFrame:
-        """One row per seed and metric: mean, deviation, rank, n."""
+        """Return one row per seed and metric: mean, deviation, rank, n."""
         return tabulate(self.data["seeds"], SeedRow.__annotations__)
 
     @property
     def outliers(self) -> pd.DataFrame:
-        """One row per image far from what is expected."""
+        """Return one row per image far from what is expected."""
         return tabulate(self.data["outliers"], Outlier.__annotations__)
 
     @property
     def recommendations(self) -> pd.DataFrame:
-        """One row per metric, axis and threshold: which level to use, and how many images held there.
+        """Return one row per metric, axis and threshold: which level to use, and how many images held there.
 
         Columns: metric, axis, threshold, wanted, side, use, held, images, weakest_group, bracket_low, bracket_high,
         levels_to_add, mean_crossing, low, high, n.
@@ -216,12 +216,12 @@ class Study:
 
     @property
     def holds(self) -> pd.DataFrame:
-        """One row per level and group: metric, axis, threshold, level, group, held, images."""
+        """Return one row per level and group: metric, axis, threshold, level, group, held, images."""
         return tabulate(self.data["holds"], Hold.__annotations__)
 
     @property
     def distances(self) -> pd.DataFrame:
-        """One row per pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
+        """Return one row per pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
         return tabulate(list_distance_rows(self.data), DISTANCE_COLUMNS)
 
     @property

@@ -53,7 +53,7 @@ class FieldSchema:
 
     @property
     def takes_value(self) -> bool:
-        """Whether a value may stand on the field itself; otherwise only an edge can feed it."""
+        """Tell whether the field takes a value; otherwise only an edge can feed it."""
         return self.input != "connection"
 
 

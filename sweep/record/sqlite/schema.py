@@ -1,4 +1,4 @@
-"""What journal.sqlite looks like inside: tables, format number, seals, and SQLite's errors in the record's words.
+"""The tables of journal.sqlite, its format number and seals, and SQLite's errors as errors of the record.
 
 Every row that the results table is made of carries a *seal*, a CRC-32 of its other columns: a bit that flipped on the
 disk is found when the row is read, where SQLite itself checks structure only.

@@ -220,7 +220,7 @@ class Agent:
 
     @property
     def _folder(self) -> Path:
-        """For input images and the server's log; made when it is needed."""
+        """Return the folder of input images and of the server's log; make it when it is needed."""
         self._made = self._made or Path(tempfile.mkdtemp(prefix="sweep-agent-"))
         return self._made
 

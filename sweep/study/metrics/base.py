@@ -177,7 +177,7 @@ class Metric(Protocol):
 
     @property
     def summary(self) -> str:
-        """One sentence for people that says what the metric tells."""
+        """Return one sentence for people that says what the metric tells."""
 
     @property
     def unit(self) -> str:
