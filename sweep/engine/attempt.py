@@ -96,7 +96,7 @@ class RetryRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunContext:
-    """Dependencies that all attempts of a run share. `in_flight`: the items by batch id; stage 2 of a stop cancels them."""
+    """Dependencies that all attempts of a run share. `in_flight`: items by batch id; stage 2 of a stop cancels them."""
 
     journal: Journal
     store: ImageStore

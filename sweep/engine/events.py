@@ -50,7 +50,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """A variation is completed: its images are on disk and in the record. `seconds`: the server's rendering time if known.
+    """A variation is completed: its images are on disk and in the record. `seconds`: rendering time of the server.
 
     `server` is None, and `paths` empty, for a point that has the image of another one of the same key.
     """

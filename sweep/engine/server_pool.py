@@ -181,7 +181,7 @@ class ServerPool:
 
     @property
     def is_serving(self) -> bool:
-        """Tell whether a server takes work. One that refused everything and came back counts after its first success."""
+        """Tell whether a server takes work. One that refused all and came back counts after its first success."""
         return any(each.left is None and each.refusals < MOST_REFUSALS for each in self.servers)
 
     def is_hopeless(self, *, is_stuck: bool = False) -> bool:

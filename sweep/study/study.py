@@ -182,7 +182,7 @@ class Study:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """Return one row per level of a curve: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
+        """Return one row per level: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
         return tabulate(list_curve_rows(self.data["curves"]), CURVE_COLUMNS)
 
     @property
@@ -192,7 +192,7 @@ class Study:
 
     @property
     def differences(self) -> pd.DataFrame:
-        """Return one row per pair of levels: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
+        """Return one row per level pair: metric, axis, a, b, difference, low, high, n, p, p_adjusted, significant."""
         return tabulate(self.data["differences"], DIFFERENCE_COLUMNS)
 
     @property
@@ -221,7 +221,7 @@ class Study:
 
     @property
     def distances(self) -> pd.DataFrame:
-        """Return one row per pair of images that differ in one axis alone: metric, axis, a, b, row_a, row_b, distance."""
+        """Return one row per pair of images that differ in one axis: metric, axis, a, b, row_a, row_b, distance."""
         return tabulate(list_distance_rows(self.data), DISTANCE_COLUMNS)
 
     @property
