@@ -176,6 +176,7 @@ def list_images(url: str) -> set[str]:
         return {image["image_name"] for image in json.load(answer)["items"]}
 
 
+@pytest.mark.slow
 def test_clean_deletes_what_the_run_left_and_says_so(sweep: Sweep, home: Path, named: str) -> None:
     """The img_resize of a wider image makes intermediates; another run's files stay."""
     for name in ("small", "other"):

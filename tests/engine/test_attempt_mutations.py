@@ -171,7 +171,8 @@ async def test_total_that_is_no_number_never_means_that_a_batch_is_not_there(
     assert sorted(sandbox.renders.values()) == [1] * 6
 
 
-@pytest.mark.parametrize("path", mark_rest_slow(["/full", "app/version", "openapi.json", "enqueue_batch"]))
+@pytest.mark.slow  # it waits for deadlines that are long enough for all other answers, however slow this machine is
+@pytest.mark.parametrize("path", ["/full", "app/version", "openapi.json", "enqueue_batch"])
 async def test_answer_that_trickles_ends_at_its_deadline(bench: Bench, sandbox: Sandbox, path: str) -> None:
     """A byte now and then keeps no read from timing out; the whole answer has a deadline, too."""
     slow = 0
@@ -186,9 +187,9 @@ async def test_answer_that_trickles_ends_at_its_deadline(bench: Bench, sandbox: 
     async with open_proxy(sandbox.url, mutate) as proxy:
         if path == "app/version":
             with pytest.raises(ServerUnreachableError, match="does not answer"):
-                await bench.run(experiment, proxy.url, timings=bench.quick(read=0.3))
+                await bench.run(experiment, proxy.url, timings=bench.quick(read=4))
             return
-        summary = await bench.run(experiment, proxy.url, timings=bench.quick(read=0.3))
+        summary = await bench.run(experiment, proxy.url, timings=bench.quick(read=4))
     assert (summary.exit_code, summary.completed) == (0, 6)
     assert sorted(sandbox.renders.values()) == [1] * 6
 

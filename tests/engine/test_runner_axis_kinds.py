@@ -18,6 +18,7 @@ from sweep.record import RecordedResults
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.service import Sandbox
 from tests.support.engine_bench import AT_ONCE
+from tests.support.left_out import mark_rest_slow
 
 TEXT = {"model": "sandbox-sd15", "prompt": "a red fox", "steps": 2, "width": 64, "height": 64}
 IMAGE = {**TEXT, "image": "shots/a.png"}
@@ -128,7 +129,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], lis
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", CASES)
+@pytest.mark.parametrize("kind", mark_rest_slow(CASES, quick=8))
 async def test_values_reach_the_graph_that_was_rendered(kind: str, sandbox: Sandbox, folder: Path) -> None:
     workflow, inputs, axes, addresses, expected = CASES[kind]
     kept = {name: value for name, value in inputs.items() if name not in axes}

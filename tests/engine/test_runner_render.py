@@ -14,6 +14,7 @@ from PIL import Image
 from sweep.engine.runner import render
 from sweep.errors import DefinitionError, ServerError, VariationError
 from sweep.sandbox import FaultInjection, SandboxOptions, sandbox_server
+from tests.support.left_out import mark_rest_slow
 
 PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable"
 INPUTS = {"prompt": "a cup", "steps": 2, "width": 64, "height": 64}
@@ -46,7 +47,7 @@ async def test_several_calls_at_once_give_each_its_images(tmp_path: Path) -> Non
     assert all(path.read_bytes().startswith(b"\x89PNG") for paths in images.values() for path in paths)
 
 
-@pytest.mark.parametrize("api", ["queue", "sessions", "portable"])
+@pytest.mark.parametrize("api", mark_rest_slow(["queue", "sessions", "portable"]))
 async def test_portable_documents_run_verbatim_on_servers_of_every_age(
     api: Literal["queue", "sessions", "portable"], tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from sweep.engine.attempt import ENGINE_POINTS
 from tests.support.crash_points import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS
-from tests.support.left_out import mark_rest_slow
 from tests.support.processes import Bench, SandboxProcess
 
 ONCE = {
@@ -75,14 +74,16 @@ FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itse
 CHAINS = [list(repeated())[start::6] for start in range(6)]  # come for each image: one after the other on one sweep
 
 
-@pytest.mark.parametrize("point", mark_rest_slow(FIRST))
+@pytest.mark.slow
+@pytest.mark.parametrize("point", FIRST)
 def test_killed_at_a_point(bench: Bench, server: SandboxProcess, point: str) -> None:
     check_killed(bench, server, point=point)
     check_whole(bench, server)
     assert bench.results.counts().open == 0
 
 
-@pytest.mark.parametrize("chain", mark_rest_slow(CHAINS), ids="+".join)
+@pytest.mark.slow
+@pytest.mark.parametrize("chain", CHAINS, ids="+".join)
 def test_killed_at_one_point_after_the_other(bench: Bench, server: SandboxProcess, chain: list[str]) -> None:
     for point in chain:
         check_killed(bench, server, point=point)

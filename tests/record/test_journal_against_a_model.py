@@ -138,4 +138,4 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 TestJournalMachine = JournalMachine.TestCase
-TestJournalMachine.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
+TestJournalMachine.settings = settings(max_examples=6, stateful_step_count=25, deadline=None)

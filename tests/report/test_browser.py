@@ -24,7 +24,7 @@ from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, HOSTILE, Plan, add, paint_folder, points
 from tests.support.chromium import Browser, Page
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 CELLS = "[...document.querySelectorAll('.cell.has')]"
 
@@ -60,7 +60,6 @@ async def test_nothing_leaves_the_page_and_nothing_foreign_runs(page: Page, resu
     assert await page.evaluate("document.querySelectorAll('img[src=x], b b').length") == 0
 
 
-@pytest.mark.slow
 async def test_hostile_text_stays_text_everywhere(page: Page) -> None:
     await page.press("ArrowDown", "m")
     text = await page.evaluate("document.body.innerText")
@@ -83,7 +82,6 @@ async def test_a_failed_cell_says_why(page: Page) -> None:
     assert f"ValueError: broke {HOSTILE[:9]}" in said
 
 
-@pytest.mark.slow
 async def test_the_keyboard_is_enough(page: Page) -> None:
     assert await page.evaluate("document.activeElement.getAttribute('role')") == "grid"
     first = await page.evaluate("document.activeElement.getAttribute('aria-activedescendant')")
@@ -107,7 +105,6 @@ async def test_the_keyboard_is_enough(page: Page) -> None:
     assert await page.evaluate("document.querySelector('dialog')") is None
 
 
-@pytest.mark.slow
 async def test_blink_shows_the_source_in_every_cell(page: Page) -> None:
     await page.press(" ")
     assert await page.evaluate("document.querySelector('#explorer').hasAttribute('data-blink')")
@@ -117,7 +114,6 @@ async def test_blink_shows_the_source_in_every_cell(page: Page) -> None:
     assert await page.evaluate("document.querySelectorAll('img.b[src]').length") == 0
 
 
-@pytest.mark.slow
 async def test_the_compare_slider_moves_in_all_cells(page: Page) -> None:
     await page.press("c", "]", "]")
     assert (await state(page))["split"] == "60"
@@ -130,7 +126,6 @@ async def test_the_compare_slider_moves_in_all_cells(page: Page) -> None:
     assert abs(float((await state(page))["split"]) - 20) <= 2
 
 
-@pytest.mark.slow
 async def test_zoom_and_pan_are_the_same_in_all_cells(page: Page) -> None:
     box = await page.evaluate(
         f"(() => {{ const box = {CELLS}[0].getBoundingClientRect(); return [box.x + box.width / 2, box.y + 20]; }})()"
@@ -147,7 +142,6 @@ async def test_zoom_and_pan_are_the_same_in_all_cells(page: Page) -> None:
     assert (await state(page))["zoom"] != before
 
 
-@pytest.mark.slow
 async def test_filter_narrows_and_an_empty_result_offers_undo(page: Page) -> None:
     shown = await page.evaluate(f"{CELLS}.length")
     await page.press("/")
@@ -160,7 +154,6 @@ async def test_filter_narrows_and_an_empty_result_offers_undo(page: Page) -> Non
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
-@pytest.mark.slow
 async def test_sliders_go_where_a_filter_leaves_something(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(axes={"denoise_strength": [0.2, 0.4], "variation": list("abcde"), "seed": [1, 2, 3]}, metrics=False)
     folder = await paint_folder(tmp_path / "slid", plan)
@@ -175,7 +168,6 @@ async def test_sliders_go_where_a_filter_leaves_something(browser: Browser, tmp_
     assert tab.problems == []
 
 
-@pytest.mark.slow
 async def test_axes_are_chosen_with_the_keyboard_alone(page: Page) -> None:
     before = await page.evaluate("document.querySelector('.corner').innerText")
     await page.evaluate("document.querySelector('select[aria-label=down]').focus()")
@@ -186,7 +178,6 @@ async def test_axes_are_chosen_with_the_keyboard_alone(page: Page) -> None:
     assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "down"
 
 
-@pytest.mark.slow
 async def test_values_are_hidden_and_shown_again(page: Page, browser: Browser) -> None:
     shown = await page.evaluate(f"{CELLS}.length")
     await page.press("m", "Tab", "Tab", " ")
@@ -202,7 +193,6 @@ async def test_values_are_hidden_and_shown_again(page: Page, browser: Browser) -
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
-@pytest.mark.slow
 async def test_images_are_compared_with_a_pinned_one_or_another_level(page: Page) -> None:
     pinned = await page.evaluate("document.querySelector('.stage img.a').src")
     await page.press("p", "ArrowDown", "c")
@@ -216,7 +206,6 @@ async def test_images_are_compared_with_a_pinned_one_or_another_level(page: Page
     await page.until("document.querySelector('.stage img.b').src.includes('s0.20')")
 
 
-@pytest.mark.slow
 async def test_a_brush_on_a_parallel_coordinate_filters_the_grid(page: Page) -> None:
     await page.press("h")
     await page.until("document.querySelector('.parallel canvas')?.width > 0")
@@ -234,7 +223,6 @@ async def test_a_brush_on_a_parallel_coordinate_filters_the_grid(page: Page) -> 
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
-@pytest.mark.slow
 async def test_any_column_of_the_table_sorts(page: Page, browser: Browser) -> None:
     await page.press("t")
     head = "[...document.querySelectorAll('.thead button')].find(one => one.textContent.startsWith('status'))"
@@ -248,7 +236,6 @@ async def test_any_column_of_the_table_sorts(page: Page, browser: Browser) -> No
     assert "failed" in await again.evaluate("document.querySelector('.tr').innerText")
 
 
-@pytest.mark.slow
 async def test_a_new_order_is_read_from_its_beginning(page: Page) -> None:
     await page.evaluate("document.querySelector('[aria-label=Order]').value = 'delta_e'")
     await page.evaluate("document.querySelector('[aria-label=Order]').dispatchEvent(new Event('change'))")
@@ -258,7 +245,6 @@ async def test_a_new_order_is_read_from_its_beginning(page: Page) -> None:
     assert "0.2" in await page.evaluate("document.querySelector('.cell[data-cursor]').innerText")
 
 
-@pytest.mark.slow
 async def test_a_difference_is_shown_brighter(page: Page) -> None:
     await page.press("d", "]", "]")
     assert (await state(page))["gain"] == "4"
@@ -270,7 +256,6 @@ async def test_a_difference_is_shown_brighter(page: Page) -> None:
     assert await page.evaluate(shown) == "normal"
 
 
-@pytest.mark.slow
 async def test_a_metric_of_the_panel_colours_the_grid(page: Page) -> None:
     await page.evaluate("document.querySelector('.metrics .by').click()")
     await page.settle()
@@ -278,7 +263,6 @@ async def test_a_metric_of_the_panel_colours_the_grid(page: Page) -> None:
     assert await page.evaluate("document.querySelectorAll('.cell .cap').length") > 4
 
 
-@pytest.mark.slow
 async def test_groups_of_lines_keep_their_heading_in_sight(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(axes={"denoise_strength": [n / 10 for n in range(9)], "variation": ["a", "b"], "seed": list(range(20))})
     folder = await paint_folder(tmp_path / "grouped", plan)
@@ -296,7 +280,6 @@ async def test_groups_of_lines_keep_their_heading_in_sight(browser: Browser, tmp
     assert tab.problems == []
 
 
-@pytest.mark.slow
 async def test_a_film_strip_stands_under_the_response(page: Page) -> None:
     await page.press("h")
     await page.until("[...document.querySelectorAll('.strip img')].filter(i => i.naturalWidth > 0).length === 3")
@@ -306,14 +289,12 @@ async def test_a_film_strip_stands_under_the_response(page: Page) -> None:
     assert (await state(page))["cursor"] != before
 
 
-@pytest.mark.slow
 async def test_filter_suggests_a_column_for_a_misspelt_one(page: Page) -> None:
     await page.press("/")
     await page.type("sism > 3")
     assert "Did you mean ssim?" in await page.evaluate("document.querySelector('.problem').innerText")
 
 
-@pytest.mark.slow
 async def test_address_restores_the_view(browser: Browser, page: Page, results: Path) -> None:
     await page.press("ArrowDown", "c", "h")
     address = await page.evaluate("location.href")
@@ -324,7 +305,6 @@ async def test_address_restores_the_view(browser: Browser, page: Page, results: 
     assert other.problems == []
 
 
-@pytest.mark.slow
 async def test_chart_brush_filters_grid_and_grid_lights_chart(page: Page) -> None:
     await page.press("h")
     await page.until("document.querySelectorAll('.response svg circle').length > 3")
@@ -351,7 +331,6 @@ async def test_chart_brush_filters_grid_and_grid_lights_chart(page: Page) -> Non
     assert await page.evaluate(f"{CELLS}.length") == shown
 
 
-@pytest.mark.slow
 async def test_a_cell_under_the_pointer_lights_its_point(page: Page) -> None:
     await page.press("h")
     await page.until("!!document.querySelector('.plot .light')")
@@ -376,7 +355,6 @@ TAKE = """
 EXPORTS = "document.querySelectorAll('dialog .row')[1].querySelectorAll('button')"
 
 
-@pytest.mark.slow
 async def test_selection_exports_as_csv(page: Page) -> None:
     await page.evaluate(TAKE)
     await page.press("/")
@@ -415,7 +393,6 @@ async def kept(text: str) -> list[int]:
     return [point.index for point in points(Plan(), None) if all(clause.holds(point.values) for clause in clauses)]
 
 
-@pytest.mark.slow
 async def test_the_selection_is_an_experiment_that_loads(page: Page) -> None:
     await page.press("/")
     await page.type("ssim > 0.6")
@@ -424,7 +401,6 @@ async def test_the_selection_is_an_experiment_that_loads(page: Page) -> None:
     assert await kept(await exported(page)) == passing
 
 
-@pytest.mark.slow
 async def test_a_selection_of_a_drawn_design_is_written_out(browser: Browser, tmp_path: Path) -> None:
     """A design would draw again from what the conditions leave: the file asks for just the chosen points instead."""
     drawn = EXPERIMENT + "design:\n  kind: random\n  points: 7\n"
@@ -437,7 +413,6 @@ async def test_a_selection_of_a_drawn_design_is_written_out(browser: Browser, tm
     assert await kept(told) == chosen
 
 
-@pytest.mark.slow
 async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(experiment=EXPERIMENT.replace("{{start: 42, count: 2}}", "{{count: 2}}  # drawn"), metrics=False)
     folder = await paint_folder(tmp_path / "drawn", plan)
@@ -448,7 +423,6 @@ async def test_seeds_that_were_drawn_are_written_down(browser: Browser, tmp_path
     assert "where" not in experiment
 
 
-@pytest.mark.slow
 async def test_blind_mode_hides_settings(page: Page) -> None:
     await page.press("b", "ArrowRight")
     text = await page.evaluate("document.querySelector('#explorer').innerText")
@@ -456,7 +430,6 @@ async def test_blind_mode_hides_settings(page: Page) -> None:
         assert word not in text
 
 
-@pytest.mark.slow
 async def test_ratings_stay_when_the_page_is_opened_again(browser: Browser, results: Path) -> None:
     tab = await browser.page()
     await tab.open((results / "report.html").as_uri())
@@ -468,7 +441,6 @@ async def test_ratings_stay_when_the_page_is_opened_again(browser: Browser, resu
     await tab.evaluate("localStorage.clear()")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("width", "phone"), [(1280, False), (390, True)])
 async def test_nothing_scrolls_sideways_but_the_grid(browser: Browser, results: Path, width: int, phone: bool) -> None:
     tab = await browser.page(width=width, height=844, phone=phone)
@@ -481,7 +453,6 @@ async def test_nothing_scrolls_sideways_but_the_grid(browser: Browser, results: 
     assert tab.problems == []
 
 
-@pytest.mark.slow
 async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, results: Path) -> None:
     tab = await browser.page(width=390, height=844, phone=True)
     await tab.open((results / "report.html").as_uri())
@@ -495,7 +466,6 @@ async def test_on_a_phone_the_panel_is_a_sheet_from_below(browser: Browser, resu
     await tab.until(f"{top} < 500")
 
 
-@pytest.mark.slow
 async def test_two_fingers_zoom(browser: Browser, results: Path) -> None:
     tab = await browser.page(width=390, height=844, phone=True)
     await tab.open((results / "report.html").as_uri())
@@ -515,7 +485,6 @@ async def test_two_fingers_zoom(browser: Browser, results: Path) -> None:
     assert 2 < float((await state(tab))["zoom"].split(",")[0]) <= 3.1
 
 
-@pytest.mark.slow
 async def test_names_roles_and_contrast(page: Page) -> None:
     nameless = await page.evaluate(
         "[...document.querySelectorAll('button, select, input')].filter(e => e.offsetParent && !(e.innerText.trim()"
@@ -575,7 +544,6 @@ def large(folder: Path) -> Path:
     return write_page(folder / "large.html", build_payload(material, shown), describe_page(material), {})
 
 
-@pytest.mark.slow
 async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_path: Path) -> None:
     tab = await browser.page()
     await tab.open((await run_sync(large, tmp_path)).as_uri())
@@ -591,7 +559,6 @@ async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_p
     assert tab.problems == []
 
 
-@pytest.mark.slow
 async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(pending=frozenset(range(6, 12)), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
@@ -614,7 +581,6 @@ async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Pa
 ENDINGS = ("completed", "failures", "interrupted", "stopped-by-failures", "killed")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("ending", ["failures", "killed"])
 async def test_live_page_becomes_the_report(browser: Browser, tmp_path: Path, ending: str) -> None:
@@ -650,7 +616,6 @@ async def check_page_to_the_end(browser: Browser, folder: Path, ending: str) -> 
     await tab.close()
 
 
-@pytest.mark.slow
 async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
     plan = Plan(size=(96, 72))
     before = await paint_folder(tmp_path / "before", plan)
@@ -666,7 +631,6 @@ async def test_two_runs_side_by_side(browser: Browser, tmp_path: Path) -> None:
     assert tab.problems == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nothing", "failed"])
 async def test_a_page_without_images_says_so(browser: Browser, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / kind
@@ -692,7 +656,6 @@ SHAPES: dict[str, Plan] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_path: Path, shape: str) -> None:
     plan = SHAPES[shape]
@@ -709,7 +672,6 @@ async def test_every_view_stands_whatever_the_results_are(browser: Browser, tmp_
     assert tab.problems == []
 
 
-@pytest.mark.slow
 async def test_a_mailed_page_says_that_it_holds_previews(browser: Browser, tmp_path: Path) -> None:
     """Alone in another folder it enlarges no preview without saying so, and names no folder of its author."""
     folder = await paint_folder(tmp_path / "author" / "cups", Plan(size=(384, 288), axes={"seed": [1, 2]}))
@@ -732,7 +694,6 @@ async def test_a_mailed_page_says_that_it_holds_previews(browser: Browser, tmp_p
     assert await tab.evaluate(notice) == ""
 
 
-@pytest.mark.slow
 async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: Browser, tmp_path: Path) -> None:
     """The whole way: stars, a rejection, a note and blind choices in the browser; then the table and the study."""
     axes: dict[str, list[Scalar]] = {
@@ -786,7 +747,6 @@ async def rate_all(tab: Page, stars: dict[str, str]) -> None:
     assert len(rated) == 8
 
 
-@pytest.mark.slow
 async def test_damaged_images_say_so_in_their_cells(browser: Browser, folder: Path) -> None:
     images = sorted((folder / "images").rglob("*.png"))
     images[0].unlink()
