@@ -296,12 +296,20 @@ def measure_design(
 ) -> tuple[StudyDesign, list[MetricFacts], str | None]:
     """Measure a results folder and give its design with metrics, the facts of the metrics and the experiment's name.
 
-    Metrics and baseline that are not given are those of the experiment's `study:` section.
+    Metrics and baseline that are not given are those of the experiment's `study:` section, whose level of the
+    baseline need not be rendered yet.
+
+    Raises UsageError for an unknown metric, or a baseline whose axis or level is not in the table.
     """
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     facts = results.facts
     chosen = resolve_metrics(list(metrics) or facts.metrics)
     plan = _plan_measurement(results, chosen, dict(facts.baseline) if baseline is None else baseline)
+    for name, level in (baseline or {}).items():
+        levels = plan.design.by_name[name].levels
+        if _find_level(levels, level) is None:
+            hint = f"Its values are {', '.join(map(str, levels[:12]))}."
+            raise UsageError(f"The baseline names {name} {level}, which is not in the table.", hint=hint)
     with MetricCache.open(results.folder) as cache:
         tasks = _make_tasks(plan, cache)
         _measure(plan, tasks, cache, progress, _count_workers(workers, len(tasks)))

@@ -291,11 +291,21 @@ def test_a_baseline_that_is_no_axis_is_told(results: Path) -> None:
         measure_now(results, baseline={"denoise_strenth": 0.5}, workers=0)
 
 
-def test_a_baseline_level_that_is_not_there_is_every_rows_reason(results: Path) -> None:
-    table = measure_now(results, baseline={"denoise_strength": 0.3}, workers=0)
+def test_a_baseline_level_that_is_not_there_is_refused(results: Path) -> None:
+    with pytest.raises(UsageError, match=r"The baseline names denoise_strength 0\.3, which is not in the table\."):
+        measure_now(results, baseline={"denoise_strength": 0.3}, workers=0)
+
+
+async def test_an_experiments_baseline_that_is_not_rendered_yet_is_every_rows_reason(tmp_path: Path) -> None:
+    points = [{"cfg_scale": 4.0, "seed": seed} for seed in (1, 2)]
+    kinds = {"cfg_scale": "number", "seed": "seed"}
+    experiment = "name: cfg\nstudy:\n  baseline: {cfg_scale: 7}\n"
+    folder = await write_results(tmp_path / "cfg", points, lambda _: photo(1), kinds=kinds, experiment=experiment)
+
+    table = await measure(folder, workers=0)
 
     assert table["ssim"].isna().all()
-    assert table["reason"].str.contains("the table has no denoise_strength 0.3").all()
+    assert table["reason"].str.contains("the table has no cfg_scale 7").all()
 
 
 async def test_repeats_of_a_point_are_compared_with_its_first(tmp_path: Path) -> None:
