@@ -110,7 +110,7 @@ def runs(document: Path) -> bool:
     return any(block.language in ("console", "python") and block.mark != "install" for block in blocks(document))
 
 
-BRIEF = ("docs/comfyui.md", "docs/workflows.md")
+BRIEF = ("docs/comfyui.md",)
 """Documents whose commands and code take little; they run in the default suite."""
 
 

@@ -16,7 +16,6 @@ from PIL import Image
 from sweep.record import FolderLock
 from sweep.sandbox import SandboxOptions
 from tests.cli.conftest import SMALL, Answer, Sweep, sandbox, write_experiment
-from tests.support.left_out import mark_rest_slow
 
 KILLED = """
 import os, signal, sys
@@ -136,7 +135,8 @@ def killed(step: int, *arguments: str) -> int:
     return subprocess.run(line, env=environment, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode
 
 
-@pytest.mark.parametrize("step", mark_rest_slow([2, 0, 4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 2, 4])
 def test_rm_of_images_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
     assert killed(step, "rm", "small", "--where", "seed == 42", "--yes") == -9
     assert {finding["fault"] for finding in json.loads(sweep("verify", "small", "--json").out)} <= {"orphan"}

@@ -87,6 +87,7 @@ def test_shell_completion_offers_commands_options_and_runs() -> None:
         assert process.communicate()[0].decode().split() == [offered]
 
 
+@pytest.mark.slow
 def test_table_exits_0_if_its_reader_closes_the_pipe(done: Path) -> None:
     read, write = os.pipe()
     os.close(read)
@@ -212,6 +213,7 @@ def test_run_that_may_open_too_few_files_is_refused_with_the_way_out(
     )
 
 
+@pytest.mark.slow
 def test_paths_that_are_no_utf8_are_paths(sweep: Sweep, home: Path) -> None:
     write_experiment(home / "two.yaml", name="two", axes={"seed": [1, 2]})
     root = os.fsdecode(b"r\xff")

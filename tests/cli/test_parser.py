@@ -147,6 +147,7 @@ class TestRun:
             asked = sweep("stop", "small")
         assert (answer.code, asked.code) == (4, 0)
 
+    @pytest.mark.slow
     def test_a_full_disk_ends_it_and_room_lets_it_go_on(self, sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
         real, written = os.fsync, []
 
@@ -367,6 +368,7 @@ class TestAfterwards:
         assert answer.code == 2
         assert says in answer.err
 
+    @pytest.mark.slow
     def test_verify_and_repair(self, sweep: Sweep, done: Path) -> None:
         assert sweep("verify", "small").out == "small: all files and rows are intact.\n"
         image = sorted((done / "images").iterdir())[3]

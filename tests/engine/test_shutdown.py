@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import pytest
 
 from sweep.engine.limits import RunSlots
 from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_signals, request_stop, watch_requests
@@ -63,11 +64,13 @@ async def test_two_interrupts_ask_for_two_stages() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow
 def test_the_third_interrupt_is_the_systems_own() -> None:
     child = subprocess.run([sys.executable, "-c", THRICE], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (-signal.SIGINT, "")
 
 
+@pytest.mark.slow
 def test_what_nohup_ignores_stays_ignored() -> None:
     child = subprocess.run([sys.executable, "-c", IGNORED], capture_output=True, text=True, check=False)
     assert (child.returncode, child.stdout) == (0, "1 True\n"), child.stderr

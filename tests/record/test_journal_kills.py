@@ -79,6 +79,7 @@ def test_killed_at_a_named_point_nothing_acknowledged_is_lost(tmp_path: Path, wh
     assert RecordedResults.open(tmp_path).verify() == []
 
 
+@pytest.mark.slow
 def test_killed_from_outside_at_any_moment(tmp_path: Path) -> None:
     acknowledged: set[int] = set()
     for lines in (3, 8, 15):

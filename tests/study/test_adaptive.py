@@ -127,6 +127,7 @@ DEFINITION: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 async def test_a_run_renders_what_its_design_wants_and_says_how_it_ended(tmp_path: Path) -> None:
     Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(tmp_path / "photo.png")
     experiment = await anyio.to_thread.run_sync(Experiment.from_dict, DEFINITION, tmp_path)

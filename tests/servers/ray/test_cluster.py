@@ -113,6 +113,7 @@ def test_with_needs_a_port() -> None:
         start_servers("invokeai-web", AgentSettings(name="", url=""))
 
 
+@pytest.mark.slow
 def test_without_ray_nothing_of_it_is_imported_and_on_says_what_to_install() -> None:
     program = """
 import importlib.util, sys

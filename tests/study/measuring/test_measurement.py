@@ -238,6 +238,7 @@ def test_a_metric_that_raises_spares_the_others(results: Path) -> None:
     assert set(table["reason"]) == {"brightness: RuntimeError: no such layer"}
 
 
+@pytest.mark.slow
 async def test_an_image_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
     def flat(values: Mapping[str, Scalar]) -> Image.Image:
         return Image.new("RGB", (16, 16), (int(values["seed"] or 0), 0, 0))

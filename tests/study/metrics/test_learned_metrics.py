@@ -102,6 +102,7 @@ def test_text_alignment_tells_red_from_blue(clip_folder: Path) -> None:
     assert check_metric(metric) == []
 
 
+@pytest.mark.slow
 def test_text_alignment_is_a_column_in_worker_processes_too(results: Path, clip_folder: Path) -> None:
     table = measure_now(results, metrics=[f"clip:{clip_folder}"], workers=1)
 

@@ -141,6 +141,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "site"
 
 
+@pytest.mark.slow
 def test_an_installed_package_brings_a_metric_to_worker_processes(installed: Path, results: Path) -> None:
     table = measure_now(results, metrics=["dark_share"], workers=1)
 
