@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 
 
-def run_cli(arguments: list[str]) -> int:
-    """Run one command line and return its exit code."""
+def run_cli(arguments: list[str], begin: Callable[[], object] = lambda: None) -> int:
+    """Run one command line and return its exit code; call `begin` when it is parsed and its command begins."""
     try:
-        code = _run_command(arguments)
+        code = _run_command(arguments, begin)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        return INTERRUPTED
+    except RuntimeError as error:  # Python 3.11 puts it around what is raised while a class is being made
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
         return INTERRUPTED
     except BrokenPipeError:
         _discard_output()
@@ -28,7 +33,7 @@ def run_cli(arguments: list[str]) -> int:
     return code
 
 
-def _run_command(arguments: list[str]) -> int:
+def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
     """Parse and run one command line; heavy modules are imported in here, after Ctrl-C can be handled."""
     from typer import Abort, Exit
     from typer.exceptions import TyperException
@@ -40,7 +45,7 @@ def _run_command(arguments: list[str]) -> int:
     configure_streams()
     try:
         words = arguments or ["--help"]
-        return int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False) or 0)
+        return int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False, obj=begin) or 0)
     except Exit as exit_:
         return exit_.exit_code
     except Abort:

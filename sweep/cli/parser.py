@@ -55,7 +55,16 @@ EXIT_CODES: Final = (
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists options in groups: an option names its group with `rich_help_panel`."""
+    """A command whose help lists options in groups: an option names its group with `rich_help_panel`.
+
+    When the words are parsed and the command begins, it calls the object of its context.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Tell that the command begins, and run it."""
+        if ctx.obj is not None:
+            ctx.obj()
+        return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then options without a group, then each group."""

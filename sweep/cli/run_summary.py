@@ -105,7 +105,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
     table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, headings, failed))
-    for heading in ("done", *(("failed",) if failed else ()), "s each", *headings):
+    for heading in ("done", *(("failed",) if failed else ()), "s/image", *headings):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
@@ -117,7 +117,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
 
 def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
     """Return the columns that remain for an axis value."""
-    headings = ["done", *(["failed"] if failed else []), "s each"]
+    headings = ["done", *(["failed"] if failed else []), "s/image"]
     headings += [max(metric.split("\n"), key=len) for metric in metrics]
     taken = min(AXIS_WIDTH, max(map(len, axes))) + 2 + sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
     return max(MIN_VALUE_WIDTH, text_width() - taken)

@@ -111,7 +111,7 @@ def _describe_no_axis(name: str, raw: Any) -> str:
     if raw is None:
         return f"{name} is empty; an axis needs at least one value"
     meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
-    way = f"write {meant}" if meant else "one fixed value belongs to inputs"
+    way = f"write {meant}" if meant else "for one fixed value, set it under inputs"
     return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"
 
 

@@ -77,7 +77,7 @@ SLIPS = [
     axes("seed too large", "axes.seed is 4294967296, but must be 0 to 4294967295.", seed=[2**32]),
     axes("seed with a point", "axes.seed must be a whole number, not 1.5.", seed=[1.5]),
     axes("a value twice", "axes.seed: 7 appears twice (values 1 and 3).", seed=[7, 8, 7]),
-    axes("a value that is no list", "axes.seed must be a list or a mapping, not 5; one fixed value belongs to inputs.",
+    axes("a value that is no list", "must be a list or a mapping, not 5; for one fixed value, set it under inputs",
          seed=5),
     axes("keys of two kinds", "axes.steps cannot have step beside start, stop, num.",
          steps={"start": 1, "stop": 9, "num": 3, "step": 2}),

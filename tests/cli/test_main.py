@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -22,7 +23,10 @@ ENTRY = [sys.executable, "-m", "sweep"]
 
 
 def started(
-    *arguments: str, environment: Mapping[str, str] | None = None, output: int = subprocess.PIPE
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    output: int = subprocess.PIPE,
+    errors: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """The command, with its own streams."""
     return subprocess.Popen(
@@ -30,7 +34,7 @@ def started(
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=output,
+        stderr=output if errors is None else errors,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
@@ -47,15 +51,20 @@ def test_control_c_ends_the_sandbox_quietly() -> None:
 
 @pytest.mark.parametrize("module", ["sweep.cli", "typer", "pydantic"])
 def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) -> None:
-    process = started("plan", "small.yaml", environment={"PYTHONPROFILEIMPORTTIME": "1"})
-    assert process.stderr is not None
-    for line in process.stderr:  # it tells of every module that is loaded
-        if line.split(b"|")[-1].strip().decode() == module:
-            break
-    else:
-        pytest.fail(f"{module} was never loaded")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
+    reading, writing = os.pipe()
+    if hasattr(fcntl, "F_SETPIPE_SZ"):  # so small that the command has to wait, with modules still to be loaded
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    process = started("plan", "small.yaml", environment={"PYTHONPROFILEIMPORTTIME": "1"}, errors=writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stderr:
+        for line in stderr:  # it tells of every module that is loaded
+            if line.split(b"|")[-1].strip().decode() == module:
+                break
+        else:
+            pytest.fail(f"{module} was never loaded")
+        process.send_signal(signal.SIGINT)
+        err = stderr.read()
+    out, _ = process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
 

@@ -171,7 +171,7 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("steps: []", "4:3  axes.steps is empty; an axis needs at least one value"),
         ("steps:", "4:3  axes.steps is empty; an axis needs at least one value"),
         ("steps: {}", "4:3  axes.steps is empty; an axis needs at least one value"),
-        ("steps: 5", "4:3  axes.steps must be a list or a mapping, not 5; one fixed value belongs to inputs"),
+        ("steps: 5", "4:3  axes.steps must be a list or a mapping, not 5; for one fixed value, set it under inputs"),
         ("steps: [1, 2.5]", "4:14  axes.steps must be a whole number, not 2.5"),
         ("steps: [20, 20]", "4:15  axes.steps: 20 appears twice (values 1 and 2)"),
         ("cfg_scale: [4, 4.0]", "4:18  axes.cfg_scale: 4 appears twice (values 1 and 2)"),
