@@ -37,7 +37,9 @@ CREATE TABLE IF NOT EXISTS records (kind TEXT NOT NULL, name TEXT NOT NULL, body
 CREATE TABLE IF NOT EXISTS renders (key TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 _PUT_GRAPH = "INSERT INTO graphs (body) VALUES (?) ON CONFLICT DO UPDATE SET body = body RETURNING graph_id"
-_RAISE_LAST_ID = "INSERT INTO records VALUES ('meta', 'last_id', ?1) ON CONFLICT DO UPDATE SET body = max(body + 0, ?1)"
+_RAISE_LAST_ID = (
+    "INSERT INTO records VALUES ('meta', 'last_id', :id) ON CONFLICT DO UPDATE SET body = max(body + 0, :id)"
+)
 _APART = {"item_id", "graph", "field_values", "session"}  # columns of their own
 _FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
 
@@ -98,7 +100,7 @@ class Store:
             ids = {body: db.execute(_PUT_GRAPH, (body,)).fetchone()[0] for body in {body for body, _ in rows}}
             values = [(item_id, ids[body], *rest) for body, (item_id, *rest) in rows]
             db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?)", values)
-            db.execute(_RAISE_LAST_ID, (max(row[0] for row in values),))
+            db.execute(_RAISE_LAST_ID, {"id": max(row[0] for row in values)})
 
         if rows:
             await self._do(work, None)

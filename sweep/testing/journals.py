@@ -373,5 +373,5 @@ async def a_new_definition_and_what_it_keeps_are_one_step(open_again: OpenAgain)
 JOURNAL_CASES: tuple[JournalCase, ...] = tuple(  # every coroutine function above that takes nothing but the journal
     value
     for value in list(globals().values())
-    if inspect.iscoroutinefunction(value) and list(inspect.signature(value).parameters) == ["open_again"]
+    if inspect.isfunction(value) and list(inspect.signature(value).parameters) == ["open_again"]
 )

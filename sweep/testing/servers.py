@@ -310,5 +310,5 @@ async def _raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Aw
 SERVER_CASES: tuple[ServerCase, ...] = tuple(  # every coroutine function above that takes nothing but a subject
     value
     for value in list(globals().values())
-    if inspect.iscoroutinefunction(value) and list(inspect.signature(value).parameters) == ["subject"]
+    if inspect.isfunction(value) and list(inspect.signature(value).parameters) == ["subject"]
 )

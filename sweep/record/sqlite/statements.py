@@ -359,7 +359,10 @@ def _move_to(db: sqlite3.Connection, definition: int, chunk: Sequence[JournalPoi
     query = f"SELECT key FROM points WHERE key IN ({', '.join('?' * len(chunk))})"
     known = {key for (key,) in db.execute(query, [point.key for point in chunk])}
     there = [point for point in chunk if point.key in known]
-    rows = [(point.key, definition, point.index, _write_values(point)) for point in there]
+    rows = [
+        {"key": point.key, "definition": definition, "index": point.index, "values": _write_values(point)}
+        for point in there
+    ]
     if db.executemany(_MOVE, rows).rowcount < len(there):  # some have one key: they need a row each
         for point in there:
             _place(db, point, definition)
@@ -534,7 +537,8 @@ def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None
         _insert(db, point, definition, "pending", 0, None)
     else:
         rowid = own[0][0] if own else _copy(db, rows[0][0])
-        db.execute(_MOVE_ROW, (rowid, definition, point.index, _write_values(point)))
+        new = {"id": rowid, "definition": definition, "index": point.index, "values": _write_values(point)}
+        db.execute(_MOVE_ROW, new)
 
 
 def _insert(
@@ -568,9 +572,10 @@ def _update(assignments: tuple[tuple[str, str], ...], where: str) -> str:
     return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE {where}"
 
 
-_MOVED = (("definition", "?2"), ("idx", "?3"), ("axis_values", "?4"))  # a key decides prompt, model and source
-_MOVE = _update(_MOVED, "id = (SELECT id FROM points WHERE key = ?1 AND definition < ?2 LIMIT 1)")
-_MOVE_ROW = _update(_MOVED, "id = ?1")
+# A key decides prompt, model and source: they stay.
+_MOVED = (("definition", ":definition"), ("idx", ":index"), ("axis_values", ":values"))
+_MOVE = _update(_MOVED, "id = (SELECT id FROM points WHERE key = :key AND definition < :definition LIMIT 1)")
+_MOVE_ROW = _update(_MOVED, "id = :id")
 
 
 def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
