@@ -484,8 +484,8 @@ class RenderingOptions:
         str,
         _rendering_option(
             help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
-            "saves time. Each image file contains the workflow of its whole item; in the server's editor, this "
-            "workflow makes all images of the item. With off, an item has only one image.",
+            "saves time. An image file contains the workflow of its whole item: run in the server's editor, it "
+            "makes all images of the item. With off, an item has only one image.",
             metavar="N",
         ),
     ] = "auto"

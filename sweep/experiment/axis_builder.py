@@ -365,7 +365,7 @@ def make_seed_axis(draft: AxisDraft, count: int, start: int | None, *, each_cell
     return Axis(draft.name, "seed", LinearLevels(draft.targets, to_fraction(start), to_fraction(1), count, whole=True))
 
 
-_OWN_NAME: Final = " If you chose this name yourself, say which input the axis sets: target: INPUT."
+_OWN_NAME: Final = " If you want this name, add target: INPUT to say which input the axis sets."
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
