@@ -57,11 +57,11 @@ EXIT_CODES: Final = (
 class GroupedCommand(TyperCommand):
     """A command whose help lists options in groups: an option names its group with `rich_help_panel`.
 
-    When the words are parsed and the command begins, it calls the object of its context.
+    Before it runs, it calls `ctx.obj`, if there is one: the options are read by then.
     """
 
     def invoke(self, ctx: Any) -> Any:
-        """Tell that the command begins, and run it."""
+        """Call `ctx.obj`, then run the command."""
         if ctx.obj is not None:
             ctx.obj()
         return super().invoke(ctx)
