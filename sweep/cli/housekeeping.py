@@ -17,12 +17,10 @@ from sweep.cli.options import (
     CaFile,
     ChosenRun,
     CredentialsOption,
-    Display,
-    ProgressOption,
     QueueOption,
     output_option,
 )
-from sweep.cli.run import render_open, was_painted
+from sweep.cli.run import Display, ProgressOption, render_open, was_painted
 from sweep.errors import ExperimentError, UsageError
 from sweep.text import format_count, quote_argument
 
@@ -37,13 +35,16 @@ def redo(
     chosen: ChosenRun,
     access: Access,
     where: WhereOption = None,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Update the report at the end.")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report")] = True,
     progress: ProgressOption = "auto",
 ) -> int:
     """Render points of a run again.
 
     Renders the points that meet --where. If the sandbox made the run, it renders them; otherwise add --server. The old
     image stays until the new one is on disk.
+
+    Args:
+        report: Update the report at the end.
     """
     folder = chosen.folder()
     if where is None:
@@ -58,12 +59,13 @@ def redo(
     return render_open(folder, access, display)
 
 
-def rename(
-    chosen: ChosenRun, printer: AnswerPrinter, name: Annotated[str, typer.Argument(help="The new name.", metavar="NEW")]
-) -> None:
+def rename(chosen: ChosenRun, printer: AnswerPrinter, name: Annotated[str, typer.Argument(metavar="NEW")]) -> None:
     """Give a run another name.
 
     Renames its results folder. To continue the run later, give the experiment the same name.
+
+    Args:
+        name: The new name.
     """
     from sweep.experiment import Experiment
 
@@ -168,13 +170,17 @@ def _confirm(question: str, yes: bool) -> None:
 
 def merge(
     printer: AnswerPrinter,
-    folders: Annotated[list[Path], typer.Argument(help="Results folders of the same experiment.", metavar="FOLDER")],
-    output: Annotated[Path, output_option("The merged results folder.", "FOLDER")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER")],
+    output: Annotated[Path, output_option("FOLDER")],
 ) -> int:
     """Merge results folders of one experiment into one.
 
     Merges the parts of sweep run --shard, or what two people rendered. The same command again continues a merge that
     was interrupted. Exits with 1 if two folders have different images of the same point.
+
+    Args:
+        folders: Results folders of the same experiment.
+        output: The merged results folder.
     """
     summary = record.merge_results(folders, output)
     known = f", {format_count(summary.known, 'point')} were there already" if summary.known else ""

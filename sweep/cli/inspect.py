@@ -108,24 +108,20 @@ Base: TypeAlias = Annotated[
 
 
 def inspect_command(
-    workflow: Annotated[
-        Path,
-        typer.Argument(
-            help="An editor export, an API graph, an image that contains one, or library:NAME with --server.",
-            metavar="WORKFLOW",
-        ),
-    ],
+    workflow: Annotated[Path, typer.Argument(metavar="WORKFLOW")],
     access: Access,
     base: Base = "sd-1",
     family: FamilyOption = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object with nodes, roles and outputs.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Show which settings of a workflow an experiment can vary.
 
     Lists its nodes, fields, roles and outputs. With --server, uses the node types of that server; without, those
     packaged with sweep.
+
+    Args:
+        workflow: An editor export, an API graph, an image that contains one, or library:NAME with --server.
+        as_json: Print one JSON object with nodes, roles and outputs.
     """
     loaded, has = _load(workflow, base, family, access.clients())
     description = graphs.describe(loaded, has.schemas)
@@ -142,16 +138,9 @@ def inspect_command(
 def init(
     access: Access,
     printer: AnswerPrinter,
-    workflow: Annotated[
-        Path | None,
-        typer.Argument(
-            help="A template, an editor export, an API graph, an image that contains one, or library:NAME with "
-            "--server. Without it, sweep asks.",
-            metavar="WORKFLOW",
-        ),
-    ] = None,
-    output: Annotated[Path, output_option("The experiment file to write.")] = Path("experiment.yaml"),
-    image: Annotated[str, typer.Option(help="The source image, if the workflow needs one.", metavar="FILE")] = "",
+    workflow: Annotated[Path | None, typer.Argument(metavar="WORKFLOW")] = None,
+    output: Annotated[Path, output_option()] = Path("experiment.yaml"),
+    image: Annotated[str, typer.Option(metavar="FILE")] = "",
     base: Base = "sd-1",
     family: FamilyOption = "",
 ) -> None:
@@ -159,6 +148,12 @@ def init(
 
     The file lists every role that was found, with its value in the workflow, and is ready to run. Without a workflow,
     or with a template (txt2img, img2img …), asks a few questions in the terminal.
+
+    Args:
+        workflow: A template, an editor export, an API graph, an image that contains one, or library:NAME with --server.
+            Without it, sweep asks.
+        output: The experiment file to write.
+        image: The source image, if the workflow needs one.
     """
     if output.exists():
         raise UsageError(f"{output} exists already.", hint="Choose another --output.")

@@ -1,4 +1,8 @@
-"""Options of commands as types: the run, the experiment, the servers, rendering, display, and how answers print."""
+"""Options that commands share: the run, the experiment, the servers, and how answers print.
+
+The help of an option stands under Attributes of its group, or under Args of its command. An option that many commands
+declare by themselves is a type, and has its help in it.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,14 @@ from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
-from sweep import engine, record, servers
+from sweep import record, servers
 from sweep.cli.console import fill_lines, print_json, print_line, print_notice
-from sweep.cli.progress import Style
 from sweep.engine import events
-from sweep.errors import ExperimentError, ServerUnreachableError, SweepError, UnfetchedError, UsageError, did_you_mean
+from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError, did_you_mean
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -129,16 +132,14 @@ def complete_metric(incomplete: str) -> list[str]:
     return [metric.name for metric in list_standard() if metric.name.startswith(incomplete)]
 
 
-def run_argument(
-    help_text: str = "The name of a run in --results, or the path of its folder.", metavar: str = "RUN"
-) -> Any:
+def run_argument(metavar: str = "RUN") -> Any:
     """Declare an argument that names a run."""
-    return typer.Argument(help=help_text, metavar=metavar, autocompletion=complete_run)
+    return typer.Argument(metavar=metavar, autocompletion=complete_run)
 
 
-def output_option(help_text: str, metavar: str = "FILE", *, show_default: bool | str = True) -> Any:
+def output_option(metavar: str = "FILE", *, show_default: bool | str = True) -> Any:
     """Declare the option that names what a command writes."""
-    return typer.Option("--output", "-o", help=help_text, show_default=show_default, metavar=metavar)
+    return typer.Option("--output", "-o", show_default=show_default, metavar=metavar)
 
 
 FamilyOption: TypeAlias = Annotated[
@@ -158,7 +159,11 @@ OpenOption: TypeAlias = Annotated[bool, typer.Option("--open", help="Open the pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenRun:
-    """The run that a command is about."""
+    """The run that a command is about.
+
+    Attributes:
+        run: The name of a run in --results, or the path of its folder.
+    """
 
     run: Annotated[str, run_argument()]
     results: ResultsRoot = Path("results")
@@ -174,10 +179,15 @@ class ChosenRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPrinter:
-    """Prints what a command did: lines of text, with --json one object, with --quiet nothing."""
+    """Prints what a command did: lines of text, with --json one object, with --quiet nothing.
 
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False
+    Attributes:
+        as_json: Print one JSON object.
+        quiet: Print nothing but errors.
+    """
+
+    as_json: Annotated[bool, typer.Option("--json")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q")] = False
 
     def print(self, text: str | Sequence[str], answer: Mapping[str, object]) -> None:
         """Print the text for people, wrapped in a terminal, or the object for programs."""
@@ -229,12 +239,13 @@ def parse_cluster_address(on: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Addresses of servers, and what they ask for. `queue` is an option of the commands that declare it."""
+    """Addresses of servers, and what they ask for. `queue` is an option of the commands that declare it.
 
-    addresses: Annotated[
-        list[str] | None,
-        server_option("--server", "-s", help="Address of a server. Repeat it for several servers.", metavar="URL"),
-    ] = None
+    Attributes:
+        addresses: Address of a server. Repeat it for several servers.
+    """
+
+    addresses: Annotated[list[str] | None, server_option("--server", "-s", metavar="URL")] = None
     ca_file: CaFile = None
     credentials: CredentialsOption = None
     queue: str = "default"
@@ -339,49 +350,31 @@ def _print_wait(event: events.Event) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentOptions:
-    """An experiment file, or a workflow with the axes and inputs of an experiment."""
+    """An experiment file, or a workflow with the axes and inputs of an experiment.
 
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.",
-            metavar="FILE",
-            autocompletion=complete_workflow,
-        ),
-    ]
+    Attributes:
+        file: The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.
+        axes: One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of a
+            file (variation=@lines.txt). Give it again for each further axis.
+        image: The source image.
+        prompt: The prompt.
+        inputs: Set another input by its name, or the field of a node: steps=30, model=NAME, NODE.FIELD=VALUE. Give it
+            again for each further input.
+        save: Write the experiment to this file, too.
+        overrides: Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".
+    """
+
+    file: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete_workflow)]
     axes: Annotated[
-        list[str] | None,
-        _fileless_option(
-            "--axis",
-            help="One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of "
-            "a file (variation=@lines.txt). Give it again for each further axis.",
-            metavar="NAME=VALUES",
-            autocompletion=complete_role,
-        ),
+        list[str] | None, _fileless_option("--axis", metavar="NAME=VALUES", autocompletion=complete_role)
     ] = None
-    image: Annotated[str | None, _fileless_option(help="The source image.", metavar="FILE")] = None
-    prompt: Annotated[str | None, _fileless_option(help="The prompt.", metavar="TEXT")] = None
+    image: Annotated[str | None, _fileless_option(metavar="FILE")] = None
+    prompt: Annotated[str | None, _fileless_option(metavar="TEXT")] = None
     inputs: Annotated[
-        list[str] | None,
-        _fileless_option(
-            "--input",
-            help="Set another input by its name, or the field of a node: steps=30, model=NAME, NODE.FIELD=VALUE. "
-            "Give it again for each further input.",
-            metavar="NAME=VALUE",
-            autocompletion=complete_role,
-        ),
+        list[str] | None, _fileless_option("--input", metavar="NAME=VALUE", autocompletion=complete_role)
     ] = None
-    save: Annotated[
-        Path | None, _fileless_option("--save", help="Write the experiment to this file, too.", metavar="FILE")
-    ] = None
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help='Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".',
-            metavar="KEY=VALUE",
-        ),
-    ] = None
+    save: Annotated[Path | None, _fileless_option("--save", metavar="FILE")] = None
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None
     results: ResultsRoot = Path("results")
 
     def load(self, access: Access) -> tuple[Experiment, str]:
@@ -437,169 +430,3 @@ class ExperimentOptions:
             return experiment, f"To keep this experiment as a file, add --save {quote_argument(f'{stem}.yaml')}."
         self.save.write_text(write(saved_in=self.save.parent), encoding="utf-8")
         return experiment, f"Wrote {self.save}."
-
-
-_rendering_option = partial(typer.Option, rich_help_panel="Rendering")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderingOptions:
-    """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server."""
-
-    concurrency: Annotated[
-        int | None,
-        _rendering_option(
-            min=1,
-            help="How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, "
-            "2 for each.",
-            metavar="N",
-        ),
-    ] = None
-    attempts: Annotated[
-        int, _rendering_option(min=1, help="Attempts per point before it counts as failed.", metavar="N")
-    ] = 4
-    retry_failed: Annotated[
-        bool, _rendering_option("--retry-failed", help="Render again the points that failed in an earlier run.")
-    ] = False
-    verify: Annotated[
-        bool, _rendering_option("--verify", help="Check every image file first, and render damaged images again.")
-    ] = False
-    takeover_after: Annotated[
-        float,
-        _rendering_option(
-            min=0,
-            help="If a server does not answer for SECONDS, other servers render what was sent to it.",
-            metavar="SECONDS",
-        ),
-    ] = 60.0
-    max_failures: Annotated[
-        str | None,
-        _rendering_option(
-            help="Stop the run when N points have failed. N is a number, or a percentage of the points done so far, "
-            "such as 20%. A percentage is checked as soon as ten points are done.",
-            metavar="N",
-        ),
-    ] = None
-    fuse: Annotated[
-        str,
-        _rendering_option(
-            help="Points per queue item: auto, off or a number. auto puts several small images into one item, which "
-            "saves time. An image file contains the workflow of its whole item: run in the server's editor, it "
-            "makes all images of the item. With off, an item has only one image.",
-            metavar="N",
-        ),
-    ] = "auto"
-    shard: Annotated[
-        str | None,
-        _rendering_option(
-            help="Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.", metavar="K/N"
-        ),
-    ] = None
-    priority: Annotated[
-        bool, server_option("--priority", help="Put the items ahead of others that wait in the server's queue.")
-    ] = False
-    idle_only: Annotated[
-        bool, server_option("--idle-only", help="Send nothing while items of other people are in the queue.")
-    ] = False
-    board: Annotated[
-        str | None,
-        server_option(
-            help="Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.",
-            metavar="NAME",
-        ),
-    ] = None
-    intermediate: Annotated[
-        bool, server_option("--intermediate", help="Keep the images out of the server's gallery.")
-    ] = False
-
-    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
-        """Return the options of the engine. Raises UsageError for a wrong value."""
-        return engine.RunOptions(
-            concurrency=self.concurrency,
-            attempts=self.attempts,
-            failures=engine.FailureLimit.parse(self.max_failures) if self.max_failures else engine.FailureLimit(),
-            retry_failed=self.retry_failed,
-            verify=self.verify,
-            takeover_after=self.takeover_after,
-            priority=int(self.priority),
-            idle_only=self.idle_only,
-            board=self.board or experiment.board,
-            intermediate=self.intermediate,
-            fuse=engine.parse_fusion(self.fuse),
-            shard=engine.parse_shard(self.shard) if self.shard else None,
-            user_cache=engine.find_user_cache(os.environ),
-            tells_steps=tells_steps,
-            command=("sweep", *sys.argv[1:]),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunAccess(Access):
-    """Options of a run that reach servers: addresses, a queue, and a Ray cluster."""
-
-    on: OnOption = None
-    with_: Annotated[
-        str | None,
-        server_option(
-            "--with",
-            help="With --on: start a server by this command on each machine of the cluster, and end it after the run. "
-            "Write {port} where the port belongs; sweep puts a free one there.",
-            metavar="COMMAND",
-        ),
-    ] = None
-    images: Annotated[
-        Literal["sent", "shared"],
-        server_option(
-            help="With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the "
-            "results folder, which all hosts mount at the same path).",
-            metavar="HOW",
-        ),
-    ] = "sent"
-    insecure: InsecureRay = False
-    queue: QueueOption = "default"
-
-    def __post_init__(self) -> None:
-        if self.on is not None:
-            parse_cluster_address(self.on)
-        elif self.with_:
-            raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
-        elif self.images == "shared":
-            raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
-
-    def start_or_find_servers(self, results: Path) -> Sequence[Server]:
-        """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
-        if self.on is None:
-            return ()
-        servers.join_cluster(parse_cluster_address(self.on))
-        shared = results if self.images == "shared" else None
-        if self.with_:
-            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
-        agents = servers.list_agents()
-        if not agents:
-            hint = "Run sweep worker --server URL on each host that has a server."
-            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
-        return servers.find_servers(agents, insecure=self.insecure, shared=shared)
-
-
-ProgressOption: TypeAlias = Annotated[
-    Style,
-    typer.Option(
-        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Display:
-    """Options about display: progress, live page, and report at the end."""
-
-    progress: ProgressOption = "auto"
-    report: Annotated[
-        bool, typer.Option("--report/--no-report", help="Measure the images and write report.html at the end.")
-    ] = True
-    view: Annotated[bool, typer.Option("--view", help="Open a live page that fills in as images finish.")] = False
-
-    @property
-    def is_quiet(self) -> bool:
-        """Tell whether only the progress, or nothing, goes to stdout."""
-        return self.progress in ("json", "none")

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, get_origin, get_type_hints
@@ -22,12 +22,10 @@ from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
-from sweep.cli.sandbox import sandbox
-from sweep.cli.status import cancel, status_command, stop
+from sweep.cli.servers import sandbox, worker, workers
+from sweep.cli.status import cancel, status_command, stop, table
 from sweep.cli.study import rate, study_command
-from sweep.cli.table import table
 from sweep.cli.verify import check, verify
-from sweep.cli.workers import worker, workers
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
 from sweep.version import VERSION
@@ -83,16 +81,18 @@ class GroupedCommand(TyperCommand):
 def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
     """Replace each option group of a command by one parameter for each option, because typer knows no groups.
 
-    A group is a parameter whose type is a dataclass. Its options are the fields that are annotated as such.
+    A group is a parameter whose type is a dataclass. Its options are the fields that are annotated as such. An option
+    that has no help of its own gets it from the docstring of its command or group.
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)}
+    text, helps = split_docstring(command)
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name in groups:
-            parameters += _list_options(groups[parameter.name])
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            parameters += _list_options(groups[name])
         else:
-            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY, annotation=hints[parameter.name]))
+            parameters.append(_make_parameter(name, hints[name], parameter.default, helps))
 
     @functools.wraps(command)
     def call(**given: Any) -> Any:
@@ -100,6 +100,7 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
             given[name] = group(**{option.name: given.pop(option.name) for option in _list_options(group)})
         return command(**given)
 
+    call.__doc__ = text
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {}  # wraps copied them, and they name the groups
     return call
@@ -107,16 +108,28 @@ def expand_groups(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _list_options(group: type) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    helps = {name: text for base in group.__mro__ for name, text in split_docstring(base)[1].items()}
     return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+        _make_parameter(
+            field.name, hints[field.name], inspect.Parameter.empty if field.default is MISSING else field.default, helps
         )
         for field in fields(group)
         if get_origin(hints[field.name]) is Annotated
     ]
+
+
+def _make_parameter(name: str, hint: Any, default: Any, helps: Mapping[str, str]) -> inspect.Parameter:
+    (option,) = hint.__metadata__
+    option.help = option.help or helps.get(name)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def split_docstring(command_or_group: object) -> tuple[str, dict[str, str]]:
+    """Split a docstring in its text and the help of its options, which stands under Args or Attributes."""
+    doc = command_or_group.__doc__ or ""
+    text, *listed = re.split(r"\n\n(?:Args|Attributes):\n", inspect.cleandoc(doc))
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", "".join(listed), re.MULTILINE)
+    return text, {name: re.sub(r"\s+", " ", entry) for name, entry in entries}
 
 
 def command_line(typed: str | None = None) -> typer.Typer:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 import typer
@@ -31,20 +31,19 @@ from sweep.errors import UsageError
 
 def report_command(
     chosen: ChosenRun,
-    output: Annotated[
-        Path | None, output_option("The page to write.", show_default="report.html in the folder")
-    ] = None,
-    embed: Annotated[
-        bool, typer.Option("--embed", help="Put the original images into the page: it can be mailed as it is.")
-    ] = False,
-    bundle: Annotated[
-        Path | None, typer.Option(help="Also write a zip file: the page, its images, the table.", metavar="ZIP")
-    ] = None,
+    output: Annotated[Path | None, output_option(show_default="report.html in the folder")] = None,
+    embed: Annotated[bool, typer.Option("--embed")] = False,
+    bundle: Annotated[Path | None, typer.Option(metavar="ZIP")] = None,
     open_: OpenOption = False,
 ) -> None:
     """Write the report of a run.
 
     The report is one page to explore the grid; it works offline. Images that are not measured yet are measured first.
+
+    Args:
+        output: The page to write.
+        embed: Put the original images into the page: it can be mailed as it is.
+        bundle: Also write a zip file: the page, its images, the table.
     """
     from sweep.study import make_study
 
@@ -63,16 +62,9 @@ def report_command(
 
 
 def view(
-    run: Annotated[str | None, run_argument("Name or folder of a run; without one, all runs of --results.")] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            help="Address to listen at. With 0.0.0.0, any machine can open the page by its address.", metavar="HOST"
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.", metavar="N")
-    ] = 0,
+    run: Annotated[str | None, run_argument()] = None,
+    host: Annotated[str, typer.Option(metavar="HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N")] = 0,
     open_: OpenOption = False,
     results: ResultsRoot = Path("results"),
 ) -> None:
@@ -80,6 +72,11 @@ def view(
 
     Ratings and choices made on the page are kept in the results folder. Only this machine can open the page, unless
     --host says otherwise. Ctrl-C ends the server.
+
+    Args:
+        run: Name or folder of a run; without one, all runs of --results.
+        host: Address to listen at. With 0.0.0.0, any machine can open the page by its address.
+        port: Port on this machine; 0 picks a free one.
     """
 
     def opened(url: str) -> None:
@@ -100,15 +97,20 @@ def view(
 
 
 def compare(
-    run_a: Annotated[str, run_argument("The earlier run.", "BEFORE")],
-    run_b: Annotated[str, run_argument("The later run.", "AFTER")],
-    output: Annotated[Path | None, output_option("The page to write.", show_default="beside the second run")] = None,
+    run_a: Annotated[str, run_argument("BEFORE")],
+    run_b: Annotated[str, run_argument("AFTER")],
+    output: Annotated[Path | None, output_option(show_default="beside the second run")] = None,
     open_: OpenOption = False,
     results: ResultsRoot = Path("results"),
 ) -> None:
     """Compare two runs point by point.
 
     Prints what changed and what is missing, and writes a page with both runs side by side.
+
+    Args:
+        run_a: The earlier run.
+        run_b: The later run.
+        output: The page to write.
     """
     found = report.compare_runs(find_run(run_a, results), find_run(run_b, results), out=output)
     for sentence in found.words:
@@ -118,20 +120,24 @@ def compare(
         typer.launch(found.page.resolve().as_uri())
 
 
-def _axis_option(help_text: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text, metavar="AXIS", autocompletion=complete_axis)
+_axis_option = partial(typer.Option, metavar="AXIS", autocompletion=complete_axis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetLayout:
-    """The axes of a sheet: two across and down, or one that an animation or a strip runs along."""
+    """The axes of a sheet: two across and down, or one that an animation or a strip runs along.
 
-    x: Annotated[str | None, _axis_option("Axis of the columns.", "--x")] = None
-    y: Annotated[str | None, _axis_option("Axis of the rows.", "--y")] = None
-    animate: Annotated[str | None, _axis_option("Write a GIF or WebP that steps along this axis instead.")] = None
-    filmstrip: Annotated[
-        str | None, _axis_option("Write a strip with the median image of each level of this axis instead.")
-    ] = None
+    Attributes:
+        x: Axis of the columns.
+        y: Axis of the rows.
+        animate: Write a GIF or WebP that steps along this axis instead.
+        filmstrip: Write a strip with the median image of each level of this axis instead.
+    """
+
+    x: Annotated[str | None, _axis_option("--x")] = None
+    y: Annotated[str | None, _axis_option("--y")] = None
+    animate: Annotated[str | None, _axis_option()] = None
+    filmstrip: Annotated[str | None, _axis_option()] = None
 
     def __post_init__(self) -> None:
         kinds = (self.x or self.y, self.animate, self.filmstrip)
@@ -142,26 +148,20 @@ class SheetLayout:
 def sheet(
     chosen: ChosenRun,
     layout: SheetLayout,
-    fixed: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fix", help="Level of another axis (default: its first). Repeat for more axes.", metavar="AXIS=VALUE"
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="Metric that decides which image is the median.", metavar="NAME", autocompletion=complete_metric
-        ),
-    ] = None,
-    size: Annotated[int, typer.Option(min=16, max=4096, help="Width of an image in pixels.", metavar="N")] = 256,
-    output: Annotated[
-        Path | None, output_option("The file to write; the ending decides the format: png, jpg, webp, gif.")
-    ] = None,
+    fixed: Annotated[list[str] | None, typer.Option("--fix", metavar="AXIS=VALUE")] = None,
+    metric: Annotated[str | None, typer.Option(metavar="NAME", autocompletion=complete_metric)] = None,
+    size: Annotated[int, typer.Option(min=16, max=4096, metavar="N")] = 256,
+    output: Annotated[Path | None, output_option()] = None,
 ) -> None:
     """Put images of a run on one sheet.
 
     Rows and columns are two axes, with their values as labels. Or write an animation or a strip along one axis.
+
+    Args:
+        fixed: Level of another axis (default: its first). Repeat for more axes.
+        metric: Metric that decides which image is the median.
+        size: Width of an image in pixels.
+        output: The file to write; the ending decides the format: png, jpg, webp, gif.
     """
     folder, along = chosen.folder(), layout.animate or layout.filmstrip or ""
     levels = parse_assignments(fixed, "--fix")

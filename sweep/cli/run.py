@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import anyio
 import typer
@@ -27,16 +29,17 @@ from sweep.cli.console import (
 )
 from sweep.cli.options import (
     Access,
-    Display,
     ExperimentOptions,
-    RenderingOptions,
-    RunAccess,
+    InsecureRay,
+    OnOption,
+    QueueOption,
+    parse_cluster_address,
+    server_option,
 )
-from sweep.cli.progress import progress
-from sweep.cli.run_summary import ending_lines, finding_lines, headline_lines, marginal_table
+from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_lines, marginal_table, progress
 from sweep.cli.study import check_metrics
 from sweep.engine import events
-from sweep.errors import SweepError, UsageError
+from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -44,6 +47,133 @@ if TYPE_CHECKING:
     from sweep.servers import Server
 
 OpenPage: TypeAlias = "Callable[[], AbstractAsyncContextManager[report.LiveView]]"
+
+
+_rendering_option = partial(typer.Option, rich_help_panel="Rendering")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderingOptions:
+    """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server.
+
+    Attributes:
+        concurrency: How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, 2
+            for each.
+        attempts: Attempts per point before it counts as failed.
+        retry_failed: Render again the points that failed in an earlier run.
+        verify: Check every image file first, and render damaged images again.
+        takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
+        max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points done so far,
+            such as 20%. A percentage is checked as soon as ten points are done.
+        fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
+            time. An image file contains the workflow of its whole item: run in the server's editor, it makes all images
+            of the item. With off, an item has only one image.
+        shard: Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.
+        priority: Put the items ahead of others that wait in the server's queue.
+        idle_only: Send nothing while items of other people are in the queue.
+        board: Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.
+        intermediate: Keep the images out of the server's gallery.
+    """
+
+    concurrency: Annotated[int | None, _rendering_option(min=1, metavar="N")] = None
+    attempts: Annotated[int, _rendering_option(min=1, metavar="N")] = 4
+    retry_failed: Annotated[bool, _rendering_option("--retry-failed")] = False
+    verify: Annotated[bool, _rendering_option("--verify")] = False
+    takeover_after: Annotated[float, _rendering_option(min=0, metavar="SECONDS")] = 60.0
+    max_failures: Annotated[str | None, _rendering_option(metavar="N")] = None
+    fuse: Annotated[str, _rendering_option(metavar="N")] = "auto"
+    shard: Annotated[str | None, _rendering_option(metavar="K/N")] = None
+    priority: Annotated[bool, server_option("--priority")] = False
+    idle_only: Annotated[bool, server_option("--idle-only")] = False
+    board: Annotated[str | None, server_option(metavar="NAME")] = None
+    intermediate: Annotated[bool, server_option("--intermediate")] = False
+
+    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
+        """Return the options of the engine. Raises UsageError for a wrong value."""
+        return engine.RunOptions(
+            concurrency=self.concurrency,
+            attempts=self.attempts,
+            failures=engine.FailureLimit.parse(self.max_failures) if self.max_failures else engine.FailureLimit(),
+            retry_failed=self.retry_failed,
+            verify=self.verify,
+            takeover_after=self.takeover_after,
+            priority=int(self.priority),
+            idle_only=self.idle_only,
+            board=self.board or experiment.board,
+            intermediate=self.intermediate,
+            fuse=engine.parse_fusion(self.fuse),
+            shard=engine.parse_shard(self.shard) if self.shard else None,
+            user_cache=engine.find_user_cache(os.environ),
+            tells_steps=tells_steps,
+            command=("sweep", *sys.argv[1:]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAccess(Access):
+    """Options of a run that reach servers: addresses, a queue, and a Ray cluster.
+
+    Attributes:
+        with_: With --on: start a server by this command on each machine of the cluster, and end it after the run. Write
+            {port} where the port belongs; sweep puts a free one there.
+        images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
+            folder, which all hosts mount at the same path).
+    """
+
+    on: OnOption = None
+    with_: Annotated[str | None, server_option("--with", metavar="COMMAND")] = None
+    images: Annotated[Literal["sent", "shared"], server_option(metavar="HOW")] = "sent"
+    insecure: InsecureRay = False
+    queue: QueueOption = "default"
+
+    def __post_init__(self) -> None:
+        if self.on is not None:
+            parse_cluster_address(self.on)
+        elif self.with_:
+            raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
+        elif self.images == "shared":
+            raise UsageError("--images shared needs --on ray.", hint="Without a cluster, sweep writes all images.")
+
+    def start_or_find_servers(self, results: Path) -> Sequence[Server]:
+        """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
+        if self.on is None:
+            return ()
+        servers.join_cluster(parse_cluster_address(self.on))
+        shared = results if self.images == "shared" else None
+        if self.with_:
+            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
+        agents = servers.list_agents()
+        if not agents:
+            hint = "Run sweep worker --server URL on each host that has a server."
+            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
+        return servers.find_servers(agents, insecure=self.insecure, shared=shared)
+
+
+ProgressOption: TypeAlias = Annotated[
+    Style,
+    typer.Option(
+        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """Options about display: progress, live page, and report at the end.
+
+    Attributes:
+        report: Measure the images and write report.html at the end.
+        view: Open a live page that fills in as images finish.
+    """
+
+    progress: ProgressOption = "auto"
+    report: Annotated[bool, typer.Option("--report/--no-report")] = True
+    view: Annotated[bool, typer.Option("--view")] = False
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether only the progress, or nothing, goes to stdout."""
+        return self.progress in ("json", "none")
 
 
 @asynccontextmanager

@@ -1,15 +1,26 @@
-"""`sweep status`, `sweep stop` and `sweep cancel`: show the progress of a run, and end it."""
+"""`sweep status` and `sweep table`: show the progress and the rows of a run; `sweep stop` and `cancel` end it."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
 
 import typer
 
 from sweep import engine, record
-from sweep.cli.console import print_error, print_json, print_line
-from sweep.cli.options import NO_RUNS, ChosenRun, ResultsRoot, find_run, list_runs, run_argument
+from sweep.cli.console import SafeText, print_error, print_json, print_line
+from sweep.cli.options import (
+    NO_RUNS,
+    ChosenRun,
+    ResultsRoot,
+    complete_columns,
+    find_run,
+    list_runs,
+    output_option,
+    run_argument,
+)
 from sweep.errors import RecordError, UsageError
 from sweep.text import quote_argument
 
@@ -17,11 +28,15 @@ from sweep.text import quote_argument
 def status_command(
     run: Annotated[str | None, run_argument()] = None,
     results: ResultsRoot = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; without RUN, a list.")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> int:
     """Show the progress of a run (works while it is running).
 
     Without RUN, prints one line for each run in --results.
+
+    Args:
+        run: The name of a run in --results, or the path of its folder.
+        as_json: Print one JSON object; without RUN, a list.
     """
     if run is None:
         return _print_all(results, as_json=as_json)
@@ -121,3 +136,67 @@ def _request_stop(chosen: ChosenRun, stage: int) -> None:
     else:
         hint = f"sweep status {quote_argument(chosen.run)} shows how the last run ended."
         raise UsageError(f"Nothing is running in {folder}.", hint=hint)
+
+
+TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
+FORMATS: Final[Mapping[str, TableFormat]] = {
+    ".csv": "csv",
+    ".xlsx": "xlsx",
+    ".parquet": "parquet",
+    ".json": "json",
+    ".md": "md",
+}
+
+
+def table(
+    chosen: ChosenRun,
+    form: Annotated[TableFormat | None, typer.Option("--format", "-f", metavar="FORMAT")] = None,
+    where: Annotated[str | None, typer.Option(metavar="CONDITION")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="NAMES", autocompletion=complete_columns)] = None,
+    former: Annotated[bool, typer.Option("--all")] = False,
+    output: Annotated[Path | None, output_option()] = None,
+) -> None:
+    """Print or write the results table of a run.
+
+    The table has one row per image and one per failed point. This works while the run is going on.
+
+    Args:
+        form: csv, excel (CSV for Excel), xlsx, parquet, json or md. Default: by the ending of --output, or csv.
+        where: Only rows that meet this condition: "denoise_strength > 0.4 and seed == 42".
+        columns: Only these columns, in this order: seed,steps,ssim. Inputs can be columns, too.
+        former: Include points that the experiment no longer asks for.
+        output: Write to this file instead of the terminal.
+    """
+    from sweep.results import compile_where
+
+    opened = chosen.open()
+    rows = compile_where(opened, where, former=former) if where else None
+    form = _choose_format(form, output)
+    names = [name.strip() for name in columns.split(",")] if columns is not None else None
+    if names == [""]:
+        raise UsageError("--columns names no column.", hint="Write --columns seed,status.")
+    if output is not None:
+        opened.write_file(output, form, all=former, where=rows, columns=names)
+    elif form == "parquet" or form == "xlsx":
+        raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
+    else:
+        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows, columns=names)
+
+
+def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat:
+    """Return the format that was chosen, or that of the file's ending.
+
+    Raises UsageError for an unknown ending, and for an ending of another format: a file must be what its name says.
+    """
+    if output is None:
+        return form or "csv"
+    ending, known = output.suffix.lower(), f"Use {', '.join(FORMATS)}"
+    by_ending = FORMATS.get(ending)
+    if not ending and form is None:
+        raise UsageError(f"{output.name} has no ending that names a format.", hint=f"{known}, or --format.")
+    if by_ending is None and (form is None or ending in (".xls", ".ods", ".tsv")):
+        raise UsageError(f"{output.name}: sweep cannot write {ending} files.", hint=f"{known}.")
+    if form and by_ending not in (None, "csv" if form == "excel" else form):
+        hint = "Leave out --format, or rename the file."
+        raise UsageError(f"{output.name} is not a name for the format {form}.", hint=hint)
+    return form or by_ending or "csv"

@@ -102,27 +102,19 @@ def _share_table(columns: list[list[str]]) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuringOptions:
-    """Options about measuring: metrics, baseline, and worker processes on this machine or in a Ray cluster."""
+    """Options about measuring: metrics, baseline, and worker processes on this machine or in a Ray cluster.
+
+    Attributes:
+        metric: Metric to compute. Repeat for more (default: the standard metrics).
+        baseline: Compare with the images at this level, if there is no source: cfg_scale=7.
+        workers: Worker processes (default: one per core).
+    """
 
     metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--metric",
-            "-m",
-            help="Metric to compute. Repeat for more (default: the standard metrics).",
-            metavar="NAME",
-            autocompletion=complete_metric,
-        ),
+        list[str] | None, typer.Option("--metric", "-m", metavar="NAME", autocompletion=complete_metric)
     ] = None
-    baseline: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Compare with the images at this level, if there is no source: cfg_scale=7.", metavar="AXIS=VALUE"
-        ),
-    ] = None
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Worker processes (default: one per core).", metavar="N")
-    ] = None
+    baseline: Annotated[list[str] | None, typer.Option(metavar="AXIS=VALUE")] = None
+    workers: Annotated[int | None, typer.Option(min=0, metavar="N")] = None
     on: OnOption = None
     insecure: InsecureRay = False
 
@@ -168,16 +160,19 @@ def check_metrics(experiment: Experiment) -> None:
 def study_command(
     chosen: ChosenRun,
     measuring: MeasuringOptions,
-    everything: Annotated[bool, typer.Option("--all", help="Print every finding, not only the headlines.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole study as one JSON object.")] = False,
-    output: Annotated[
-        Path | None, output_option("Also write study.json and its tables to this folder.", "FOLDER")
-    ] = None,
+    everything: Annotated[bool, typer.Option("--all")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+    output: Annotated[Path | None, output_option("FOLDER")] = None,
 ) -> None:
     """Measure the images and show what each axis changes.
 
     Prints findings and effects with their intervals. Images are measured only once. The results table gets one column
     per metric.
+
+    Args:
+        everything: Print every finding, not only the headlines.
+        as_json: Print the whole study as one JSON object.
+        output: Also write study.json and its tables to this folder.
     """
     folder = chosen.folder()
     try:
@@ -258,12 +253,15 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
 def rate(
     chosen: ChosenRun,
     printer: AnswerPrinter,
-    ratings: Annotated[Path, typer.Argument(help="File that the page exported.", metavar="FILE")],
+    ratings: Annotated[Path, typer.Argument(metavar="FILE")],
 ) -> None:
     """Add ratings and blind choices to a run.
 
     They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
     keeps them in the run by itself.
+
+    Args:
+        ratings: File that the page exported.
     """
     from sweep.study import add_ratings
 

@@ -12,20 +12,24 @@ import typer
 
 from sweep import record
 from sweep.cli.console import MeasuringBar, print_json, print_line
-from sweep.cli.options import Access, AnswerPrinter, ChosenRun, Display
-from sweep.cli.run import render_open, was_painted
+from sweep.cli.options import Access, AnswerPrinter, ChosenRun
+from sweep.cli.run import Display, render_open, was_painted
 from sweep.text import format_count, quote_argument
 
 
 def verify(
     chosen: ChosenRun,
     access: Access,
-    repair: Annotated[bool, typer.Option("--repair", help="Render the points of damaged images again.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON list.")] = False,
+    repair: Annotated[bool, typer.Option("--repair")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> int:
     """Check every file of a run against its hash.
 
     Checks the journal too. Exits with 4 if something is wrong and was not repaired.
+
+    Args:
+        repair: Render the points of damaged images again.
+        as_json: Print the findings as one JSON list.
     """
     folder = chosen.folder()
     findings = record.RecordedResults.open(folder).verify()
@@ -68,19 +72,17 @@ _MAX_ROWS: Final = 20  # rows that missed a requirement; --json lists all
 def check(
     chosen: ChosenRun,
     printer: AnswerPrinter,
-    require: Annotated[
-        list[str] | None,
-        typer.Option(
-            help='A requirement: "ssim >= 0.9 where denoise_strength <= 0.4", or "failed == 0". Repeat for more.',
-            metavar="CONDITION",
-        ),
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Also write a JUnit report to this file.", metavar="FILE")] = None,
+    require: Annotated[list[str] | None, typer.Option(metavar="CONDITION")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
 ) -> int:
     """Test whether a run meets requirements.
 
     Exits with 1 and lists the rows that miss a requirement. Conditions are about columns of the results table, metrics
     or counts (points, completed, failed, cancelled, pending). Metrics are measured first if necessary.
+
+    Args:
+        require: A requirement: "ssim >= 0.9 where denoise_strength <= 0.4", or "failed == 0". Repeat for more.
+        junit: Also write a JUnit report to this file.
     """
     from sweep.requirements import check_run, describe_row, write_junit
 

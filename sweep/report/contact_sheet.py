@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from sweep.report.report_data import (
     to_json_value,
 )
 from sweep.report.thumbnails import shrink
+from sweep.text import truncate
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -37,16 +39,19 @@ PALE_RED: Final = (250, 234, 238)
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The levels of an axis in order, the index of each row's level (`at`), and the indices shown on a sheet."""
+    """The levels of an axis in order, and the index of each row's level (`at`)."""
 
     axis: AxisColumn
     levels: Sequence[LevelJson]
     at: Sequence[int]
-    shown: Sequence[int] = ()
 
     def label(self, index: int) -> str:
         """Format one level for people."""
         return format_level(self.levels[index], self.axis.kind)
+
+    def list_used(self, rows: Sequence[int]) -> list[int]:
+        """List the levels that some of the rows have, in order."""
+        return sorted({self.at[row] for row in rows})
 
 
 def find_levels(data: ReportData, name: str) -> Levels:
@@ -113,14 +118,51 @@ class SheetRequest:
     size: int = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _SheetSizes:
-    """Sizes in px of everything on a sheet."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """A sheet to draw: rows of the table as cells, with labels above and beside them and captions below."""
 
-    cell: tuple[int, int]
-    left: int
-    top: int
-    letters: int
+    heading: str
+    other_levels: str
+    columns: Sequence[str]
+    lines: Sequence[str] = ("",)
+    cells: Sequence[Sequence[int | None]]  # positions in the table; None where it has no such row
+    size: tuple[int, int]  # of a cell in px
+    captions: Sequence[str] = ()
+
+    @property
+    def letters(self) -> int:
+        """Return the size of the font in px."""
+        return max(11, min(20, self.size[0] // 14))
+
+    @property
+    def left(self) -> int:
+        """Return where the cells begin, in px: right of the longest label of a line."""
+        longest = max((load_font(self.letters).getlength(label) for label in self.lines), default=0)
+        return _PAD + (min(int(longest) + 1, max(self.size[0], 90)) + 12 if longest else 0)
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the labels of the columns, wrapped."""
+        return [wrap_text(label, self.letters, self.size[0] - 4, 3) for label in self.columns]
+
+    @property
+    def top(self) -> int:
+        """Return where the cells begin, in px: below the heading and the labels of the columns."""
+        most = max((label.count("\n") + 1 for label in self.labels), default=1)
+        step = measure_line_height(self.letters)
+        return _PAD + (2 if self.other_levels else 1) * step + step // 2 + most * step + 4
+
+    def split(self, limit: int) -> Iterator[_Sheet]:
+        """Split it so that each part stays within the format's limit (px a side) and the limit of pixels."""
+        room = min(limit, int(_MOST_PIXELS**0.5)) - _PAD
+        wide, high = (
+            max(1, (room - edge) // (side + _GAP)) for edge, side in zip((self.left, self.top), self.size, strict=True)
+        )
+        for y in range(0, max(1, len(self.lines)), high):
+            for x in range(0, max(1, len(self.columns)), wide):
+                cells = [line[x : x + wide] for line in self.cells[y : y + high]]
+                yield replace(self, columns=self.columns[x : x + wide], lines=self.lines[y : y + high], cells=cells)
 
 
 def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> list[Path]:
@@ -142,22 +184,24 @@ def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) ->
     one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
     down = one_line if request.y is None else find_levels(data, request.y)
     rows, said = select_rows(data, names, request.fixed)
-    cells = {(down.at[row], across.at[row]): row for row in reversed(rows)}
-    across = replace(across, shown=sorted({x for _, x in cells}))
-    down = replace(down, shown=sorted({y for y, _ in cells}))
-    title = [data.name, " · ".join(f"{name} {level}" for name, level in said.items())]
-    sizes = _plan_sheet(data, rows, request.size, title, across, down)
-    parts = [
-        (replace(across, shown=xs), replace(down, shown=ys))
-        for ys in _split_levels(down, sizes.top, sizes.cell[1], form.limit)
-        for xs in _split_levels(across, sizes.left, sizes.cell[0], form.limit)
-    ]
-    written: list[Path] = []
-    for number, (xs_part, ys_part) in enumerate(parts, start=1):
-        sheet = _draw_sheet(data, sizes, title, xs_part, ys_part, cells)
-        path = target if len(parts) == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
-        written.append(_save(sheet, path, form))
-    return written
+    xs, ys = across.list_used(rows), down.list_used(rows)
+    found = {(down.at[row], across.at[row]): row for row in reversed(rows)}
+    sheet = _Sheet(
+        heading=f"{data.name} · {request.x} →" + (f" · {request.y} ↓" if request.y else ""),
+        other_levels=_join_levels(said),
+        columns=[across.label(x) for x in xs],
+        lines=[down.label(y) for y in ys],
+        cells=[[found.get((y, x)) for x in xs] for y in ys],
+        size=_fit_cell(data, rows, request.size),
+    )
+    parts = list(sheet.split(form.limit))
+    named = [target.with_name(f"{target.stem}-{number + 1}{target.suffix}") for number in range(len(parts))]
+    paths = named if len(parts) > 1 else [target]
+    return [_save(_draw_sheet(data, part), path, form) for part, path in zip(parts, paths, strict=True)]
+
+
+def _join_levels(said: Mapping[str, str]) -> str:
+    return " · ".join(f"{name} {level}" for name, level in said.items())
 
 
 def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
@@ -172,76 +216,37 @@ def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
     return replace(request, x=across.name, y=request.y or (down.name if down is not None else None))
 
 
-def _plan_sheet(
-    data: ReportData, rows: Sequence[int], size: int, title: Sequence[str], across: Levels, down: Levels
-) -> _SheetSizes:
-    letters = max(11, min(20, size // 14))
-    labels = [down.label(index) for index in range(len(down.levels))]
-    longest = max(measure_width(text, load_font(letters)) for text in labels)
-    left = min(longest, max(size, 90)) + 12 if down.axis.name else 0
-    step = measure_line_height(letters)
-    most = max((len(_wrap_label(across.label(x), size, letters)) for x in across.shown), default=1)
-    top = _PAD + (2 if title[1] else 1) * step + step // 2 + most * step + 4
-    return _SheetSizes((size, round(size * find_aspect(data, rows))), left + _PAD, top, letters)
-
-
-def _wrap_label(label: str, width: int, letters: int) -> list[str]:
-    return wrap_text(label, load_font(letters), width - 4, 3)
-
-
-def find_aspect(data: ReportData, rows: Sequence[int]) -> float:
-    """Return height divided by width of the first image among `rows`, 1 where no size is known."""
+def _fit_cell(data: ReportData, rows: Iterable[int], width: int) -> tuple[int, int]:
+    """Return width and height of a cell: the shape of the first image among `rows`, square if no size is known."""
     for row in rows:
-        width, height = (to_json_value(data.frame[name].iloc[row]) for name in ("width", "height"))
-        if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-            return min(3.0, max(1 / 3, height / width))
-    return 1.0
+        sides = [to_json_value(data.frame[name].iloc[row]) for name in ("width", "height")]
+        if all(isinstance(side, int) and side > 0 for side in sides):
+            own_width, own_height = map(int, sides)  # type: ignore[arg-type]
+            return width, round(width * min(3.0, max(1 / 3, own_height / own_width)))
+    return width, width
 
 
-def _split_levels(levels: Levels, edge: int, step: int, limit: int) -> list[Sequence[int]]:
-    """Split levels so that a sheet of each part stays within the format's limit and the limit of pixels."""
-    most = max(1, (min(limit, int(_MOST_PIXELS**0.5)) - edge - _PAD) // (step + _GAP))
-    return [levels.shown[at : at + most] for at in range(0, len(levels.shown), most)] or [[]]
-
-
-def _draw_sheet(
-    data: ReportData,
-    sizes: _SheetSizes,
-    title: Sequence[str],
-    across: Levels,
-    down: Levels,
-    cells: Mapping[tuple[int, int], int],
-) -> Image.Image:
-    wide, high = sizes.cell
-    width = max(sizes.left + len(across.shown) * (wide + _GAP) + _PAD, 200)
-    sheet = Image.new("RGB", (width, sizes.top + len(down.shown) * (high + _GAP) + _PAD), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _draw_head(draw, sizes, title, across, down, width)
-    for line, y in enumerate(down.shown):
-        top = sizes.top + line * (high + _GAP)
-        lines = wrap_text(down.label(y), load_font(sizes.letters), sizes.left - _PAD - 10, 6)
-        middle = top + (high - len(lines) * measure_line_height(sizes.letters)) / 2
-        write_lines(draw, lines, (_PAD, middle), sizes.letters)
-        for column, x in enumerate(across.shown):
-            cell = draw_cell(data, cells.get((y, x)), sizes.cell)
-            sheet.paste(cell, (sizes.left + column * (wide + _GAP), top))
-    return sheet
-
-
-def _draw_head(
-    draw: ImageDraw.ImageDraw, sizes: _SheetSizes, title: Sequence[str], across: Levels, down: Levels, width: int
-) -> None:
-    letters, step = sizes.letters, measure_line_height(sizes.letters)
-    names = f"{across.axis.name} →" + (f" · {down.axis.name} ↓" if down.axis.name else "")
-    _write_line(draw, f"{title[0]} · {names}", (_PAD, _PAD), width - 2 * _PAD, letters)
-    _write_line(draw, title[1], (_PAD, _PAD + step), width - 2 * _PAD, letters - 2, DIM)
-    for column, x in enumerate(across.shown):
-        lines = _wrap_label(across.label(x), sizes.cell[0], letters)
-        left = sizes.left + column * (sizes.cell[0] + _GAP)
-        for number, line in enumerate(lines):
-            inset = (sizes.cell[0] - measure_width(line, load_font(letters))) / 2
-            place = (left + inset, sizes.top - 4 - (len(lines) - number) * step)
-            draw.text(place, line, font=load_font(letters), fill=INK)
+def _draw_sheet(data: ReportData, sheet: _Sheet) -> Image.Image:
+    wide, high = sheet.size
+    left, top, letters, step = sheet.left, sheet.top, sheet.letters, measure_line_height(sheet.letters)
+    width = max(left + len(sheet.columns) * (wide + _GAP) + _PAD, 200)
+    captions = [wrap_text(caption, letters - 2, wide, _MOST_ORIGIN) for caption in sheet.captions]
+    below = top + len(sheet.lines) * (high + _GAP)
+    height = below + _PAD + max((caption.count("\n") + 1 for caption in captions), default=0) * step
+    image = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(image)
+    _write(draw, (_PAD, _PAD), wrap_text(sheet.heading, letters, width - 2 * _PAD, 1), letters)
+    _write(draw, (_PAD, _PAD + step), wrap_text(sheet.other_levels, letters - 2, width - 2 * _PAD, 1), letters - 2, DIM)
+    lefts = range(left, width, wide + _GAP)
+    for x, label in zip(lefts, sheet.labels, strict=False):
+        _write(draw, (x + wide / 2, top - 4), label, letters, anchor="md", align="center")
+    for x, caption in zip(lefts, captions, strict=False):
+        _write(draw, (x, below), caption, letters - 2, DIM)
+    for y, label, line in zip(range(top, below, high + _GAP), sheet.lines, sheet.cells, strict=True):
+        _write(draw, (_PAD, y + high / 2), wrap_text(label, letters, left - _PAD - 10, 6), letters, anchor="lm")
+        for x, row in zip(lefts, line, strict=False):
+            image.paste(draw_cell(data, row, sheet.size), (x, y))
+    return image
 
 
 def draw_cell(data: ReportData, row: int | None, size: tuple[int, int]) -> Image.Image:
@@ -294,8 +299,7 @@ def write_animation(
     axis = find_levels(data, along)
     rows, said = select_rows(data, [along], fixed or {})
     first = {axis.at[row]: row for row in reversed(rows)}
-    cell = (size, round(size * find_aspect(data, rows)))
-    rest = " · ".join(f"{name} {level}" for name, level in said.items())
+    cell, rest = _fit_cell(data, rows, size), _join_levels(said)
     frames = [_draw_frame(data, first[at], cell, f"{along} {axis.label(at)}", rest) for at in sorted(first)]
     options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
     return _save(frames[0], target, form, **options)
@@ -319,36 +323,29 @@ def write_filmstrip(
     axis = find_levels(data, along)
     by = _choose_metric(data, metric)
     chosen = find_medians(data, axis, by)
-    cell = (size, round(size * find_aspect(data, list(chosen.values()))))
-    width = 2 * _PAD + len(chosen) * (size + _GAP)
-    if width > form.limit:
+    sheet = _Sheet(
+        heading=f"{data.name} · {along} →" + (f" · at each level the median of {by}" if by else ""),
+        other_levels="",
+        columns=[axis.label(at) for at in chosen],
+        cells=[list(chosen.values())],
+        size=_fit_cell(data, chosen.values(), size),
+        captions=[name_variation(data, row, without=along) for row in chosen.values()],
+    )
+    if len(list(sheet.split(form.limit))) > 1:
         raise UsageError(
             f"{len(chosen)} images of {size} px are wider than {target.suffix} allows.", hint="Use a smaller --size."
         )
-    step = measure_line_height(_LETTERS)
-    strip = Image.new("RGB", (width, cell[1] + 2 * _PAD + (3 + _MOST_ORIGIN) * step), PAPER)
-    draw = ImageDraw.Draw(strip)
-    title = f"{data.name} · {along} →" + (f" · at each level the median of {by}" if by else "")
-    _write_line(draw, title, (_PAD, _PAD), width - 2 * _PAD, _LETTERS, DIM)
-    for number, (at, row) in enumerate(sorted(chosen.items())):
-        left = _PAD + number * (size + _GAP)
-        strip.paste(draw_cell(data, row, cell), (left, _PAD + step + 6))
-        text = wrap_text(axis.label(at), load_font(_LETTERS), size, 1)
-        inset = (size - measure_width(text[0], load_font(_LETTERS))) / 2 if text else 0
-        write_lines(draw, text, (left + inset, _PAD + step + 10 + cell[1]), _LETTERS)
-        origin = wrap_text(name_variation(data, row, without=along), load_font(_LETTERS - 4), size, _MOST_ORIGIN)
-        write_lines(draw, origin, (left, _PAD + 2 * step + 12 + cell[1]), _LETTERS - 4, DIM)
-    return _save(strip, target, form)
+    return _save(_draw_sheet(data, sheet), target, form)
 
 
 def find_medians(data: ReportData, axis: Levels, metric: str | None) -> dict[int, int]:
     """Find, for each level of the axis, the row whose metric is the (lower) median of the level's images."""
     medians: dict[int, int] = {}
+    shown = data.frame["image_path"].notna()
     for at in sorted(set(axis.at)):
-        rows = data.frame[np.asarray(axis.at) == at]
-        shown = rows[rows["image_path"].notna()]
-        measured = shown if metric is None else shown[shown[metric].notna()].sort_values(metric, kind="stable")
-        ranked = shown if measured.empty else measured
+        rows = data.frame[shown & (np.asarray(axis.at) == at)]
+        measured = rows if metric is None else rows.dropna(subset=metric).sort_values(metric, kind="stable")
+        ranked = rows if measured.empty else measured
         if not ranked.empty:
             medians[at] = int(ranked.index[(len(ranked) - 1) // 2])
     if not medians:
@@ -368,8 +365,8 @@ def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, re
     image = Image.new("RGB", (cell[0], cell[1] + step * (2 if rest else 1) + 10), PAPER)
     image.paste(draw_cell(data, row, cell), (0, 0))
     draw = ImageDraw.Draw(image)
-    _write_line(draw, text, (6, cell[1] + 4), cell[0] - 12, _LETTERS)
-    _write_line(draw, rest, (6, cell[1] + 4 + step), cell[0] - 12, _LETTERS - 3, DIM)
+    _write(draw, (6, cell[1] + 4), wrap_text(text, _LETTERS, cell[0] - 12, 1), _LETTERS)
+    _write(draw, (6, cell[1] + 4 + step), wrap_text(rest, _LETTERS - 3, cell[0] - 12, 1), _LETTERS - 3, DIM)
     return image
 
 
@@ -384,69 +381,39 @@ def load_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def measure_width(text: str, letters: Font) -> int:
-    """Measure the width of a text in px."""
-    return int(letters.getlength(text)) + 1
+def wrap_text(text: str, letters: int, width: int, most_lines: int) -> str:
+    """Wrap a text into lines of at most `width` px in a font of `letters` px; "…" ends a text of too many lines.
 
-
-def wrap_text(text: str, letters: Font, width: int, most_lines: int = 4) -> list[str]:
-    """Wrap `text` into lines of at most `width` px; break words that are too long, end too many lines in "…"."""
+    Tries ever fewer characters a line until every line is narrow enough, from so many as only the narrowest fit.
+    """
+    plain, font = " ".join(text.split()), load_font(letters)
     lines: list[str] = []
-    line = ""
-    for word in _break_words(text, letters, width):
-        longer = f"{line} {word}".strip()
-        if measure_width(longer, letters) <= width:
-            line = longer
-            continue
-        lines.append(line)
-        line = word
-    lines = [known for known in (*lines, line) if known]
-    if len(lines) <= most_lines:
-        return lines
-    last = lines[most_lines - 1]
-    while last and measure_width(f"{last}…", letters) > width:
-        last = last[:-1]
-    return [*lines[: most_lines - 1], f"{last}…"]
+    for columns in range(max(1, min(len(plain), 4 * width // letters)), 0, -1):
+        lines = textwrap.wrap(plain, columns, break_on_hyphens=False)
+        if len(lines) > most_lines:
+            lines[most_lines - 1 :] = [truncate(" ".join(lines[most_lines - 1 :]), columns)]
+        if all(font.getlength(line) < width for line in lines):
+            break
+    return "\n".join(lines)
 
 
-def _break_words(text: str, letters: Font, width: int) -> Iterator[str]:
-    for word in text.split():
-        while word and measure_width(word, letters) > width:
-            cut = next((n for n in range(len(word) - 1, 1, -1) if measure_width(word[:n], letters) <= width), 1)
-            yield word[:cut]
-            word = word[cut:]
-        if word:
-            yield word
+def measure_line_height(letters: int) -> int:
+    """Return the height of a line in px for a font of `letters` px."""
+    return round(letters * 1.32)
 
 
-def measure_line_height(size: int) -> int:
-    """Return the height of a line in px for a font of `size` px."""
-    return round(size * 1.32)
-
-
-def write_lines(
+def _write(
     draw: ImageDraw.ImageDraw,
-    lines: list[str],
     place: tuple[float, float],
-    size: int,
-    colour: tuple[int, int, int] = INK,
-) -> None:
-    """Write lines below each other, the first at `place`."""
-    x, y = place
-    for number, line in enumerate(lines):
-        draw.text((x, y + number * measure_line_height(size)), line, font=load_font(size), fill=colour)
-
-
-def _write_line(
-    draw: ImageDraw.ImageDraw,
     text: str,
-    place: tuple[float, float],
-    width: int,
-    size: int,
+    letters: int,
     colour: tuple[int, int, int] = INK,
+    **options: Any,
 ) -> None:
-    """Write one line of at most `width` px."""
-    write_lines(draw, wrap_text(text, load_font(size), width, 1), place, size, colour)
+    """Write lines of text; `options` say how they stand at their place, as those of Pillow's multiline_text."""
+    font = load_font(letters)
+    spacing = measure_line_height(letters) - font.getbbox("A")[3]
+    draw.multiline_text(place, text, font=font, fill=colour, spacing=spacing, **options)
 
 
 def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Image.Image:
@@ -455,29 +422,27 @@ def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Imag
     letters = max(10, min(16, size[0] // 14))
     pad = letters // 2 + 3
     most = max(1, (size[1] - 2 * pad) // measure_line_height(letters))
-    lines = wrap_text(reason, load_font(letters), size[0] - 2 * pad, most)
-    write_lines(ImageDraw.Draw(cell), lines, (pad, pad), letters, RED if failed else DIM)
+    text = wrap_text(reason, letters, size[0] - 2 * pad, most)
+    _write(ImageDraw.Draw(cell), (pad, pad), text, letters, RED if failed else DIM)
     return cell
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
     name: str
-    limit: int  # px a side
     options: Mapping[str, Any]
 
+    @property
+    def limit(self) -> int:
+        """Return how many px a side may have."""
+        return 16_383 if self.name == "WEBP" else 65_535
 
-_JPEG = _Format("JPEG", 65_535, {"quality": 90, "optimize": True})
-IMAGE_FORMATS: Final = {
-    ".png": _Format("PNG", 65_535, {"compress_level": 6}),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
-}
-ANIMATION_FORMATS: Final = {
-    ".gif": _Format("GIF", 65_535, {"optimize": True}),
-    ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
-}
+
+_JPEG = _Format("JPEG", {"quality": 90, "optimize": True})
+_WEBP = _Format("WEBP", {"quality": 85, "method": 4})
+_ANIMATED_WEBP = _Format("WEBP", {"quality": 80, "method": 4, "minimize_size": True})
+IMAGE_FORMATS: Final = {".png": _Format("PNG", {"compress_level": 6}), ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP}
+ANIMATION_FORMATS: Final = {".gif": _Format("GIF", {"optimize": True}), ".webp": _ANIMATED_WEBP}
 
 
 def _choose_format(path: Path, known: Mapping[str, _Format]) -> _Format:

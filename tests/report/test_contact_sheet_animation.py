@@ -37,8 +37,8 @@ async def test_filmstrip_shows_the_median_of_each_level(folder: Path) -> None:
         strength = (0.2, 0.4, 0.6)[level]
         peers = sorted(data.frame.loc[data.frame["denoise_strength"] == strength, "ssim"])
         assert data.frame["ssim"].iloc[row] == peers[1]
-    path = await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="ssim", size=48))
-    assert (await run_sync(size_of, path))[0] == 2 * 14 + 3 * (48 + 4)
+    path = await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="ssim", size=64))
+    assert (await run_sync(size_of, path))[0] == 2 * 14 + 3 * (64 + 4)
 
 
 async def test_filmstrip_suggests_a_metric_for_a_misspelt_one(folder: Path) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from sweep.cli.progress import count_text, describe_event, progress, server_text
+from sweep.cli.run_display import count_text, describe_event, progress, server_text
 from sweep.engine import RunProgress, events
 
 STARTED = events.RunStarted(
