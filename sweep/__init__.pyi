@@ -6,7 +6,7 @@ from .experiment.experiment import Experiment
 from .plan.plan import Plan
 from .plan.planner import make_plan
 from .report.compare import compare_runs
-from .report.page import make_report
+from .report.page_html import make_report
 from .requirements import CheckResult, check_run
 from .results import Results
 from .servers.base import Server

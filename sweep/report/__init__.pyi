@@ -1,7 +1,8 @@
 from .compare import compare_runs
 from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
-from .page import describe_embedding, describe_page, make_report, write_bundle
-from .payload import build_payload
+from .page_html import describe_embedding, make_report, write_bundle
+from .page_json import build_payload
+from .page_text import describe_page
 from .report_data import AxisColumn, ReportData
 from .thumbnails import make_notebook_html
 from .view_server import LiveView, open_view, serve_view

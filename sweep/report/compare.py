@@ -15,8 +15,9 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.page import EMBED_UP_TO, REPORT_FILES, describe_page, make_links, write_page
-from sweep.report.payload import JsonObject, build_payload, encode_images
+from sweep.report.page_html import EMBED_UP_TO, REPORT_FILES, write_page
+from sweep.report.page_json import JsonObject, build_payload, encode_images
+from sweep.report.page_text import describe_page
 from sweep.report.report_data import (
     AxisColumn,
     ReportData,
@@ -311,8 +312,8 @@ def _build_comparison_payload(
     embedded = len(files.images) + len(before_files.images) <= embed_up_to
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
-    own = make_links(files, thumbs[0], target, embedded=embedded)
-    other = make_links(before_files, thumbs[1], target, embedded=embedded)
+    own = thumbs[0].link(files, target, embedded=embedded)
+    other = thumbs[1].link(before_files, target, embedded=embedded)
     links = replace(own, thumbs=own.thumbs | other.thumbs)
     payload = build_payload(data, links)
     payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"

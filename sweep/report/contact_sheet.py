@@ -14,11 +14,12 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
-from sweep.report.payload import encode_axis
+from sweep.report.page_json import encode_axis
 from sweep.report.report_data import (
     AxisColumn,
     LevelJson,
     ReportData,
+    choose_axes,
     format_level,
     name_variation,
     read_rendered,
@@ -206,12 +207,10 @@ def _join_levels(said: Mapping[str, str]) -> str:
 
 def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
     """Choose the axes of a sheet as the page does: a numeric one across, another that is no seed down."""
-    free = [axis for axis in data.axes if axis.name not in request.fixed and data.frame[axis.column].nunique() > 1]
-    free = free or list(data.axes[:1])
-    if not free:
+    across, others = choose_axes(data, request.fixed)
+    across = across or next(iter(data.axes), None)
+    if across is None:
         raise UsageError(f"{data.name} has no axes: there is one image, which needs no sheet.")
-    across = next((axis for axis in free if axis.kind in {"number", "integer"}), free[0])
-    others = [axis for axis in free if axis is not across]
     down = next((axis for axis in others if axis.kind != "seed"), next(iter(others), None))
     return replace(request, x=across.name, y=request.y or (down.name if down is not None else None))
 

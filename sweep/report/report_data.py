@@ -7,8 +7,8 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
-from sweep.errors import RecordError, UsageError
+from sweep.errors import RecordError, SweepError, UsageError
 from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults, is_in_use
-from sweep.report.thumbnails import make_thumb_id
+from sweep.report.thumbnails import ImageFiles, make_thumb_id
 from sweep.text import format_value
 
 if TYPE_CHECKING:
     from sweep.record import OpenPoint, RunRecord
+    from sweep.study import StudyJson
 
 
 LevelJson: TypeAlias = str | int | float | bool | None
@@ -45,15 +46,6 @@ class AxisColumn:
     name: str
     kind: str
     column: str
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFiles:
-    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
-
-    images: Mapping[str, Path]
-    sources: Mapping[str, str]
-    by_id: Mapping[str, Path]  # images and sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,3 +222,33 @@ def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None
     cells = (data.frame if frame is None else frame).iloc[row]
     axes = [axis for axis in data.axes if axis.name != without]
     return " · ".join(f"{axis.name} {format_level(to_json_value(cells[axis.column]), axis.kind)}" for axis in axes)
+
+
+def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> ReportData:
+    """Add the study's metrics as columns where the table was read before they were measured."""
+    rows = (study or {}).get("rows")
+    if not rows or data.frame.empty or len(rows["key"]) != len(data.frame):
+        return data
+    frame = data.frame
+    missing = {name: values for name, values in rows["metrics"].items() if name not in frame}
+    if not missing or list(frame["key"]) != list(rows["key"]):
+        return data
+    columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})
+    return replace(data, frame=pd.concat([frame, columns], axis=1))
+
+
+def study_folder(folder: Path) -> StudyJson | None:
+    """Study the folder; None where it cannot be read or measured: the page then shows what is there."""
+    from sweep.study import make_study
+
+    try:
+        return make_study(folder).to_json()
+    except SweepError:
+        return None
+
+
+def choose_axes(data: ReportData, fixed: Container[str] = ()) -> tuple[AxisColumn | None, list[AxisColumn]]:
+    """Choose the axis that stands across, a numeric one if there is one, and list the others with several levels."""
+    varied = [axis for axis in data.axes if axis.name not in fixed and data.frame[axis.column].nunique() > 1]
+    across = next((axis for axis in varied if axis.kind in ("number", "integer")), next(iter(varied), None))
+    return across, [axis for axis in varied if axis is not across]

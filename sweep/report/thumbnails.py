@@ -1,4 +1,4 @@
-"""Thumbnails of images, made once and kept, and a notebook's preview of results."""
+"""Thumbnails of images, made once and kept; links from a page to images; a notebook's preview of results."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import base64
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from PIL import Image
 
@@ -29,6 +31,31 @@ _BAD_IMAGE = (
 def make_thumb_id(sha256: str) -> str:
     """Return the name of an image's thumbnail: the first 16 digits of its hash."""
     return sha256[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The files of a results folder: the images by thumbnail id, in order; the sources' ids by path in the folder."""
+
+    images: Mapping[str, Path]
+    sources: Mapping[str, str]
+    by_id: Mapping[str, Path]  # images and sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLinks:
+    """Links from the page to its images.
+
+    `prefix` leads from the page to the results folder, None where it is unknown. `thumbs` are the ids that have a
+    thumbnail; they are `embedded`, or files under `thumb_prefix`.
+    """
+
+    prefix: str | None
+    thumbs: frozenset[str]
+    embedded: bool
+    originals: str = "beside"  # "inside" the page, "beside" it, or "none"
+    thumb_prefix: str = ""
+    source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
 
 class Thumbnails:
@@ -54,6 +81,17 @@ class Thumbnails:
             made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
         return {identity for identity in images if made.get(identity, True)}
 
+    def link(self, files: ImageFiles, target: Path, *, embedded: bool) -> ImageLinks:
+        """Make the thumbnails that a page at `target` shows, and return its links."""
+        made = self.make(files.by_id)
+        return ImageLinks(
+            prefix=build_relative_url(target.parent, self.folder),
+            thumbs=frozenset(made),
+            embedded=embedded,
+            thumb_prefix="" if embedded else f"{self.place.name}/",
+            source_ids={name: identity for name, identity in files.sources.items() if identity in made},
+        )
+
     def find_or_make(self, identity: str, image: Path) -> Path | None:
         """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
         return self.path(identity) if identity in self.make({identity: image}) else None
@@ -70,6 +108,17 @@ class Thumbnails:
         with replace_atomically(self.path(identity), durable=False) as part:
             small.save(part, "WEBP", quality=_QUALITY, method=4)
         return True
+
+
+def build_relative_url(start: Path, folder: Path) -> str | None:
+    """Return the address of `folder` seen from `start`, ending in "/"; None where it is too far away."""
+    try:
+        steps = Path(os.path.relpath(folder.resolve(), start.resolve())).parts
+    except ValueError:
+        return None
+    if steps.count("..") > 1:
+        return None
+    return "".join(f"{quote(os.fsencode(step))}/" for step in steps)
 
 
 _NOTEBOOK_IMAGES: Final = 24

@@ -15,9 +15,11 @@ from anyio.to_thread import run_sync
 from sweep import Results
 from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
-from sweep.report.page import describe_page, write_page, write_report
-from sweep.report.payload import ImageLinks, build_payload
+from sweep.report.page_html import write_page, write_report
+from sweep.report.page_json import build_payload
+from sweep.report.page_text import describe_page
 from sweep.report.report_data import AxisColumn, ReportData
+from sweep.report.thumbnails import ImageLinks
 from sweep.report.view_server import open_view
 from sweep.study import make_study
 from sweep.types import Scalar

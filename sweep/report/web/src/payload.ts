@@ -1,4 +1,4 @@
-// What Python writes into the page (sweep/report/payload.py), and how it is read back.
+// What Python writes into the page (sweep/report/page_json.py), and how it is read back.
 
 export type Level = string | number | boolean | null;
 

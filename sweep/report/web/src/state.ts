@@ -87,7 +87,7 @@ export class Store {
   }
 }
 
-/** A first view: the arrangement that shows most of the experiment (sweep/report/page.py, list_first_thumbs, puts its
+/** A first view: the arrangement that shows most of the experiment (sweep/report/page_html.py, list_first_thumbs, puts its
  * images first into the page). */
 export function firstView(table: Table): View {
   const varied = leading(table);

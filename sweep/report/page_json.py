@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -20,7 +19,7 @@ from sweep.report.report_data import (
     sort_levels,
     to_json_value,
 )
-from sweep.report.thumbnails import make_thumb_id
+from sweep.report.thumbnails import ImageLinks, make_thumb_id
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -38,22 +37,6 @@ _INFO = {
     "finished_at": "finished",
     "image_name": "file name on server",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageLinks:
-    """Links from the page to its images.
-
-    `prefix` leads from the page to the results folder, None where it is unknown. `thumbs` are the ids that have a
-    thumbnail; they are `embedded`, or files under `thumb_prefix`.
-    """
-
-    prefix: str | None
-    thumbs: frozenset[str]
-    embedded: bool
-    originals: str = "beside"  # "inside" the page, "beside" it, or "none"
-    thumb_prefix: str = ""
-    source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
 
 def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:

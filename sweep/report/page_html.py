@@ -1,8 +1,7 @@
-"""The page of a results folder, report.html: its fixed text, its template with a content security policy, the file.
+"""Pages as HTML: the template filled in, its scripts and content security policy, and the file (report.html, a zip).
 
 The page must open from a file without a server, so everything is inside it. The policy names our scripts by hash, so
-that nothing in a prompt, a file name or a server's error message can ever run. Addresses of servers and folders of the
-author's machine are left out: a report travels.
+that nothing in a prompt, a file name or a server's error message can ever run.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import gzip
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -21,7 +19,6 @@ from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 from uuid import uuid4
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
@@ -31,189 +28,23 @@ from jinja2 import Environment, StrictUndefined, Template
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from sweep.errors import RecordError, SweepError
+from sweep.errors import RecordError
 from sweep.record import RecordedResults, replace_atomically
-from sweep.report.payload import ImageLinks, JsonObject, build_payload
+from sweep.report.page_json import JsonObject, build_payload
+from sweep.report.page_text import describe_page, list_run_folders, summarize_run
 from sweep.report.report_data import (
-    AxisColumn,
-    ImageFiles,
     ReportData,
-    format_level,
+    add_study_columns,
+    choose_axes,
     name_variation,
     read_report_data,
-    remove_paths,
-    sort_levels,
     to_json_value,
 )
-from sweep.report.thumbnails import Thumbnails, make_thumb_id
-from sweep.text import format_count, quote_argument
-from sweep.version import VERSION
+from sweep.report.thumbnails import ImageLinks, Thumbnails, make_thumb_id
+from sweep.text import format_count
 
 if TYPE_CHECKING:
-    from sweep.record import RunRecord
     from sweep.study import MeasureProgress, Study, StudyJson
-
-
-_MOST_LEVELS: Final = 12
-_MOST_FAILURES: Final = 100
-RUN_OUTCOMES: Final = {
-    "": "still running, or killed",
-    "completed": "finished",
-    "failures": "finished, some failed",
-    "stopped-by-failures": "stopped: too many failures",
-    "no-server": "stopped: no usable server left",
-    "record-broken": "stopped: the results could not be written",
-}
-"""What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
-_UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # addresses are private; the sandbox has a banner
-
-
-def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Collect the variables of report.html.j2, except payload, scripts and style."""
-    words = (study or {}).get("words", ())
-    counts = [(_count_status(data.frame, status), status) for status in ("failed", "cancelled")]
-    commands = [remove_paths(run.facts.command) for run in data.runs[-1:] if run.facts.command]
-    return {
-        "name": data.name,
-        "description": data.description,
-        "words": [word["text"] for word in words if word["headline"]],
-        "findings": [word["text"] for word in sorted(words, key=lambda word: not word["headline"])],
-        "counts": format_counts(data),
-        "failed": " · ".join(f"{count:,} {status}" for count, status in counts if count),
-        "sandbox": data.sandbox,
-        "problem": _find_problem(data),
-        "design": [(axis.name, axis.kind, *_format_levels(axis, data.frame)) for axis in data.axes],
-        "study_design": _describe_design(study),
-        "runs": [_describe_run(run) for run in data.runs[-20:]],
-        "facts": _describe_provenance(data),
-        "failures": _group_failures(data),
-        "commands": [*commands, f"sweep report {quote_argument(data.name)}"],
-        "experiment": data.experiment,
-        "took": _describe_duration(data.runs[-1]) if data.runs else "",
-        "previews": False,
-        "plain_images": [],
-        "more_images": 0,
-    }
-
-
-def format_counts(data: ReportData) -> str:
-    """Format the counts, for example "131 of 132 points"; with the images where a point has several."""
-    done = _count_status(data.frame, "completed")
-    points = data.counts.points
-    if points == 0:
-        return "no points" if done == 0 else f"{done:,} images"
-    line = f"{data.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
-    return line if done <= max(data.counts.completed, 1) else f"{line}, {done:,} images"
-
-
-def _describe_duration(run: RunRecord) -> str:
-    """Say how long a run took, "" where it goes on or was killed."""
-    return "" if run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds())
-
-
-def _count_status(frame: pd.DataFrame, status: str) -> int:
-    return int((frame["status"] == status).sum()) if "status" in frame else 0
-
-
-def _find_problem(data: ReportData) -> str:
-    """Return the sentence for the top of a page where images are missing altogether, "" otherwise."""
-    if data.problem is not None:
-        return data.problem.replace(str(data.folder), data.folder.name)
-    if data.frame.empty:
-        return "Nothing has been rendered in this folder yet."
-    if _count_status(data.frame, "completed") == 0:
-        return "All images failed. The reasons are in the cells and at the end of the page."
-    return ""
-
-
-def _format_levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
-    levels = sort_levels([to_json_value(value) for value in frame[axis.column].drop_duplicates()])
-    shown = [format_level(level) for level in levels[:_MOST_LEVELS]]
-    if len(levels) > _MOST_LEVELS:
-        shown = [*shown[:-1], "…", format_level(levels[-1])]
-    return len(levels), " · ".join(shown)
-
-
-def _describe_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    design = (study or {}).get("design")
-    if not design:
-        return []
-    against = {"source": "the source image", "baseline": "the baseline cell", "none": "nothing"}
-    missing = f"no: {design['missing']} of {design['cells']} cells have no image"
-    rows = [("balanced", "yes" if design["balanced"] else missing), ("compared with", against[design["reference"]])]
-    shared = "the same" if design["seeds_shared"] else "different ones"
-    return [*rows, ("seeds", f"{design['seeds']}, {shared} at every other point")] if design["seed_axis"] else rows
-
-
-def _describe_run(run: RunRecord) -> dict[str, Any]:
-    return {
-        "number": run.number,
-        "begun": run.begun_at.strftime("%Y-%m-%d %H:%M UTC"),
-        "took": _describe_duration(run),
-        "ending": RUN_OUTCOMES.get(run.ending or "", run.ending or ""),
-        "servers": " · ".join(_describe_server(server) for server in run.facts.servers),
-        "version": run.facts.sweep_version,
-    }
-
-
-def _describe_server(server: Mapping[str, str]) -> str:
-    """Describe a server, for example "gpu1 (version 6.14.2, API queue)"."""
-    labels = {"version": "version ", "api": "API "}
-    names = [*labels, *(name for name in server if name not in {*labels, *_UNTOLD_FACTS})]
-    about = ", ".join(f"{labels.get(name, f'{name} ')}{server[name]}" for name in names if server.get(name))
-    name = server.get("name", "")
-    return f"{name} ({about})" if name and about else name or about
-
-
-def _format_span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
-
-
-def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
-    frame = data.frame
-    facts: list[tuple[str, str]] = []
-    for column, label in (("server", "servers"), ("model", "models")):
-        if column in frame and column not in {axis.column for axis in data.axes}:
-            names = [str(name) for name in frame[column].dropna().unique()]
-            if names:
-                facts.append((label, " · ".join(names[:20])))
-    if "render_seconds" in frame and frame["render_seconds"].notna().any():
-        seconds = frame["render_seconds"].dropna()
-        typical, total = format_level(float(seconds.median())), _format_span(seconds.sum())
-        facts.append(("rendering", f"{typical} s per image (median), {total} in total"))
-    if data.runs:
-        facts.append(("definition", data.runs[-1].facts.fingerprint))
-    facts.append(("images", _hash_images(frame)))
-    facts.append(("made with", f"sweep {VERSION}, Python {platform.python_version()}"))
-    return [(label, text) for label, text in facts if text]
-
-
-def _hash_images(frame: pd.DataFrame) -> str:
-    """Hash all keys and images: equal where two folders hold the same images of the same points."""
-    if "sha256" not in frame or frame["sha256"].notna().sum() == 0:
-        return ""
-    whole = frame[frame["sha256"].notna()]
-    digest = hashlib.sha256()
-    for line in sorted(f"{key} {sha}\n" for key, sha in zip(whole["key"], whole["sha256"], strict=True)):
-        digest.update(line.encode())
-    return f"{len(whole)}, together {digest.hexdigest()[:16]} (SHA-256 over keys and files)"
-
-
-def _group_failures(data: ReportData) -> list[dict[str, Any]]:
-    """Group failed points by reason, the most frequent first, each with the first point it was given for."""
-    frame = data.frame
-    if "status" not in frame or "error" not in frame:
-        return []
-    failed = frame[frame["status"] == "failed"]
-    reasons = failed["error"].fillna("the server gave no reason")
-    found: list[dict[str, Any]] = [
-        {"reason": str(reason), "count": len(rows), "example": name_variation(data, 0, rows)}
-        for reason, rows in failed.groupby(reasons, sort=False)
-    ]
-    return sorted(found, key=lambda group: group["count"], reverse=True)[:_MOST_FAILURES]
 
 
 _THUMBS_A_CHUNK = 60
@@ -279,11 +110,15 @@ def render_page(
     )
 
 
-def render_overview_page(payload: JsonObject, facts: Mapping[str, Any]) -> str:
-    """Render the overview of runs, whose rows its script fills in."""
-    text, _ = encode_payload(payload)
+def render_overview(root: Path) -> str:
+    """Render the page that lists the runs in `root`; its script fills in the rows."""
+    runs = [summarize_run(root / name) for name in list_run_folders(root)]
+    folder = root.resolve().name
+    text, _ = encode_payload({"folder": folder, "runs": runs})
     script, style = _read_markup("overview.js"), _read_markup("explorer.css")
-    return _load_template("overview.html.j2").render(**facts, payload=_escape_json(text), script=script, style=style)
+    return _load_template("overview.html.j2").render(
+        folder=f"{folder}/", count=len(runs), payload=_escape_json(text), script=script, style=style
+    )
 
 
 def encode_payload(payload: JsonObject) -> tuple[str, bool]:
@@ -309,7 +144,6 @@ def _read_markup(name: str) -> Markup:
     return Markup(read_asset(name))  # noqa: S704  our own file
 
 
-_NUMERIC: Final = frozenset({"number", "integer"})
 _MOST_LINES: Final = 40  # levels of an axis that stands down the page
 _FEW_LINES: Final = 4  # levels that are few enough to have another axis within them
 _MOST_WITHIN: Final = 64  # levels of that one
@@ -323,27 +157,19 @@ def list_first_thumbs(data: ReportData) -> list[str]:
     frame = data.frame
     if "sha256" not in frame or frame.empty:
         return []
-    down, aside = _choose_opening_axes(data)
+    levels = {axis.name: frame[axis.column].nunique() for axis in data.axes}
+    _, others = choose_axes(data)
+    fitting = [axis for axis in others if axis.kind != "seed" and levels[axis.name] <= _MOST_LINES]
+    down = [*fitting, *others][:1]
+    if down and levels[down[0].name] <= _FEW_LINES:
+        down += [axis for axis in others if axis is not down[0] and levels[axis.name] <= _MOST_WITHIN][:1]
     whole = frame["sha256"].notna()
-    for axis in aside:
+    for axis in (axis for axis in others if axis not in down):
         whole &= frame[axis.column] == frame[axis.column].iloc[0]
     seen = frame[whole]
     places = [pd.factorize(seen[axis.column])[0] for axis in reversed(down)]
     order = np.lexsort(places) if places else np.arange(len(seen))
     return [make_thumb_id(sha) for sha in seen["sha256"].iloc[order]]
-
-
-def _choose_opening_axes(data: ReportData) -> tuple[list[AxisColumn], list[AxisColumn]]:
-    """Choose the axes down the opened page, the slower first, and those that are sliders beside it."""
-    levels = {axis.name: data.frame[axis.column].nunique() for axis in data.axes}
-    varied = [axis for axis in data.axes if levels[axis.name] > 1]
-    across = next((axis for axis in varied if axis.kind in _NUMERIC), next(iter(varied), None))
-    others = [axis for axis in varied if axis is not across]
-    fitting = [axis for axis in others if axis.kind != "seed" and levels[axis.name] <= _MOST_LINES]
-    down = [*fitting, *others][:1]
-    if down and levels[down[0].name] <= _FEW_LINES:
-        down += [axis for axis in others if axis is not down[0] and levels[axis.name] <= _MOST_WITHIN][:1]
-    return down, [axis for axis in others if axis not in down]
 
 
 EMBED_UP_TO: Final = 2_000
@@ -432,19 +258,6 @@ def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> 
     return out
 
 
-def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> ReportData:
-    """Add the study's metrics as columns where the table was read before they were measured."""
-    rows = (study or {}).get("rows")
-    if not rows or data.frame.empty or len(rows["key"]) != len(data.frame):
-        return data
-    frame = data.frame
-    missing = {name: values for name, values in rows["metrics"].items() if name not in frame}
-    if not missing or list(frame["key"]) != list(rows["key"]):
-        return data
-    columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})
-    return replace(data, frame=pd.concat([frame, columns], axis=1))
-
-
 def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[ImageLinks, dict[str, str]]:
     """Make the thumbnails and say where a page at `target` finds them and the images.
 
@@ -455,34 +268,11 @@ def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[Image
     inside = target.resolve().parent == data.folder.resolve()
     kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
     thumbs = Thumbnails(data.folder, None if inside or kept else target.parent / REPORT_FILES)
-    links = make_links(data.files, thumbs, target, embedded=embedded)
+    links = thumbs.link(data.files, target, embedded=embedded)
     if not embedded:
         return links, {}
     wanted = dict.fromkeys([*data.files.sources.values(), *list_first_thumbs(data), *data.files.images])
     return links, thumbs.encode(identity for identity in wanted if identity in links.thumbs)
-
-
-def make_links(files: ImageFiles, thumbs: Thumbnails, target: Path, *, embedded: bool) -> ImageLinks:
-    """Make the thumbnails that a page at `target` shows, and return its links."""
-    made = thumbs.make(files.by_id)
-    return ImageLinks(
-        prefix=build_relative_url(target.parent, thumbs.folder),
-        thumbs=frozenset(made),
-        embedded=embedded,
-        thumb_prefix="" if embedded else f"{thumbs.place.name}/",
-        source_ids={name: identity for name, identity in files.sources.items() if identity in made},
-    )
-
-
-def build_relative_url(start: Path, folder: Path) -> str | None:
-    """Return the address of `folder` seen from `start`, ending in "/"; None where it is too far away."""
-    try:
-        steps = Path(os.path.relpath(folder.resolve(), start.resolve())).parts
-    except ValueError:
-        return None
-    if steps.count("..") > 1:
-        return None
-    return "".join(f"{quote(os.fsencode(step))}/" for step in steps)
 
 
 def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:
@@ -523,13 +313,3 @@ def make_report(
         with contextlib.suppress(RecordError):  # the page says why the folder cannot be read
             study = make_study(folder, progress=progress, workers=workers)
     return write_report(folder, out=out, study=study.to_json() if study else None, originals=originals)
-
-
-def study_folder(folder: Path) -> StudyJson | None:
-    """Study the folder; None where it cannot be read or measured: the page then shows what is there."""
-    from sweep.study import make_study
-
-    try:
-        return make_study(folder).to_json()
-    except SweepError:
-        return None

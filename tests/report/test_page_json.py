@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.page import encode_payload
-from sweep.report.payload import ImageLinks, build_payload, encode_axis, pack, round_floats, unpack
+from sweep.report.page_html import encode_payload
+from sweep.report.page_json import build_payload, encode_axis, pack, round_floats, unpack
 from sweep.report.report_data import AxisColumn, ReportData, to_json_value
+from sweep.report.thumbnails import ImageLinks
 
 SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))

@@ -13,8 +13,10 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.report.page import build_policy, build_relative_url, describe_page, read_asset, write_bundle, write_report
+from sweep.report.page_html import build_policy, read_asset, write_bundle, write_report
+from sweep.report.page_text import describe_page
 from sweep.report.report_data import read_report_data
+from sweep.report.thumbnails import build_relative_url
 from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
 
@@ -143,7 +145,7 @@ async def test_report_of_a_broken_journal_says_so(folder: Path, damage: bytes) -
 async def test_failed_write_keeps_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
-    monkeypatch.setattr("sweep.report.page.render_page", _breaks)
+    monkeypatch.setattr("sweep.report.page_html.render_page", _breaks)
     with pytest.raises(RecordError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before
