@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
-from sweep.errors import WorkflowError, did_you_mean
-from sweep.role_table import TEMPLATE_NAMES
+from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, Graph, Json, Node, Value, Workflow
+from sweep.workflow.templates import build_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,27 +133,6 @@ class Encoding:
 IDENTITY: Final = Encoding()
 
 
-def numbered_ids(word: str, count: int) -> list[str]:
-    """Return so many ids: word, word2, word3 and so on."""
-    return [word if number == 1 else f"{word}{number}" for number in range(1, count + 1)]
-
-
-def insert_loras(graph: Graph, lora: Node, count: int, ways: Sequence[tuple[str, str, str]]) -> Graph:
-    """Return a template's graph with so many copies of a LoRA's node in a row after its node `model`.
-
-    `ways` is what it changes, each as the model's output, the node's input and the node's output.
-    """
-    names = numbered_ids(lora.id, count)
-    for last in names[-1:]:
-        graph = graph.rewired({Address("model", given): Address(last, output) for given, _, output in ways})
-    chain = [
-        f"{before}.{given if before == 'model' else output} → {after}.{field}"
-        for before, after in zip(["model", *names], names, strict=False)
-        for given, field, output in ways
-    ]
-    return graph.adding([replace(lora, id=name) for name in names], chain)
-
-
 Candidate: TypeAlias = Address | Mapping[Address, Encoding]
 """One field that a role may mean, or fields that it sets together, with how each is encoded."""
 
@@ -167,6 +146,7 @@ class Dialect(Protocol):
     """
 
     name: str  # as people write it
+    package: str  # where the data files of the family lie
     image_texts: Mapping[str, str]  # name → text of a PNG with it: a workflow, or `metadata` beside it
     cached_outputs: int  # how many node outputs a server of this family keeps
     is_fusable: bool  # whether rendering several variations as one item saves time
@@ -178,7 +158,6 @@ class Dialect(Protocol):
     common_schedulers: tuple[str, ...]  # schedulers that people compare with their own
     common_fields: Mapping[str, FieldSchema] = {}  # fields that every node has
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
-    templates_hint: str = f"Templates: {', '.join(TEMPLATE_NAMES)}."
     vae_loader: tuple[str, str]  # the node type that loads a VAE, and its output
     main_loader: tuple[re.Pattern[str], str]  # the node types that load a main model, and their output of its VAE
 
@@ -208,14 +187,7 @@ class Dialect(Protocol):
 
         Raises WorkflowError where there is no such template, or not for this base.
         """
-        if name not in TEMPLATE_NAMES:
-            near = did_you_mean(name, TEMPLATE_NAMES)
-            raise WorkflowError(f"There is no template {name!r}.{near}", hint=self.templates_hint)
-        loras, controls = max(loras, int(name == "lora")), max(controls, int(name == "controlnet"))
-        return self.build_template(base, loras, controls, has_image=name == "img2img")
-
-    def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
-        """Return a workflow that renders from a prompt, and from an image where it `has_image`; see `template`."""
+        return build_template(self.package, name, base, loras, controls)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         """Return the fields that each of `sweep.role_table.FOUND_ROLES` could mean in this graph."""

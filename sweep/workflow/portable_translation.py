@@ -1,13 +1,16 @@
-"""Translation of portable workflows: a base class that a family gives its rules from portable to its own nodes.
+"""Translation of portable workflows to one family's nodes, by the rules in the family's `portable.json`.
 
 A document may leave out edges where only one output fits; they are completed, with a note.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from typing import Any, ClassVar
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
@@ -27,21 +30,30 @@ class PortableRule:
     outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
 
 
+@functools.cache
+def load_portable(package: str) -> Mapping[str, Any]:
+    """Return the data of `portable.json` in a family's package: its rules, and what else the family keeps there."""
+    found: Mapping[str, Any] = json.loads(resources.files(package).joinpath("portable.json").read_text("utf-8"))
+    return found
+
+
 class PortableTranslation(ABC):
     """Translates one document to a family's nodes; a family overrides the steps that are its own."""
 
+    package: ClassVar[str]  # of the family, where its `portable.json` lies
     any_output: ClassVar[str] = ""  # the output of a name that a rule does not tell; empty: that of this name
     collecting: ClassVar[frozenset[str]] = frozenset()  # see `Dialect.collecting_nodes`
     asked: ClassVar[frozenset[tuple[str, str]]] = frozenset()  # see `complete_graph`
 
     def __init__(
-        self,
-        document: Mapping[str, Any],
-        source: str,
-        rules: Mapping[str, PortableRule],
-        schemas: Mapping[str, NodeSchema],
+        self, document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema], own: Iterable[str] = ()
     ) -> None:
-        self.document, self.source, self.rules, self.schemas = document, source, rules, schemas
+        """Prepare the translation; a document may also name nodes of the `own` types, which stay as they are."""
+        self.document, self.source, self.schemas = document, source, schemas
+        self.rules = {kind: PortableRule(kind) for kind in own}
+        for entry in load_portable(self.package)["rules"]:
+            facts = {name: value for name, value in entry.items() if name != "types"}
+            self.rules |= dict.fromkeys(entry["types"], PortableRule(**facts))
         self.notes: list[str] = []
         self.files: dict[Address, str] = {}
         self.kinds: dict[str, str] = {}  # node → its portable type

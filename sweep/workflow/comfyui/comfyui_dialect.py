@@ -17,7 +17,6 @@ from sweep.workflow.comfyui.comfyui_roles import (
     control_parts,
     lora_weights,
 )
-from sweep.workflow.comfyui.comfyui_templates import build_checkpoint_graph
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.graph import Address, Graph, Node, Workflow, parse_object
 from sweep.workflow.roles import Wiring
@@ -32,6 +31,7 @@ class ComfyUIDialect(Dialect):
     """See `Dialect`. Fields that decide no image are not read at all, and the submission carries metadata."""
 
     name = "ComfyUI"
+    package = str(__package__)
     image_texts: Mapping[str, str] = {"prompt": "prompt", "drawing": "workflow"}
     cached_outputs = 0  # only what the prompt before used is kept
     is_fusable = False  # its overhead is a few milliseconds an item
@@ -68,9 +68,6 @@ class ComfyUIDialect(Dialect):
         found = translate_portable(known, workflow.name or "the workflow", schemas)
         named = replace(found, name=workflow.name or found.name)
         return replace(named, translate=lambda _base: named, bases=_BASES)
-
-    def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
-        return build_checkpoint_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         wiring = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))

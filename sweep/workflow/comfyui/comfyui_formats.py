@@ -293,55 +293,13 @@ def _first_widget(entry: Mapping[str, Any]) -> Any:
     return values[0] if isinstance(values, list) and values else None
 
 
-_CHECKPOINT = PortableRule(
-    "CheckpointLoaderSimple",
-    {"model": "ckpt_name", "checkpoint": "ckpt_name", "model_name": "ckpt_name"},
-    outputs={"model": "0", "unet": "0", "clip": "1", "vae": "2"},
-)
-_TEXT = PortableRule("CLIPTextEncode", {"prompt": "text", "style": None})
-_SAMPLER = PortableRule(
-    "KSampler",
-    {"cfg_scale": "cfg", "denoising_end": None, "use_cpu": None, "control_after_generate": None},
-    {
-        "unet": "model",
-        "positive_conditioning": "positive",
-        "negative_conditioning": "negative",
-        "latents": "latent_image",
-        "noise": "latent_image",
-    },
-)
-_EMPTY = PortableRule("EmptyLatentImage", {"use_cpu": None})
-_DECODE = PortableRule("VAEDecode", inputs={"latents": "samples", "latent": "samples"})
-_ENCODE = PortableRule("VAEEncode", inputs={"image": "pixels"})
-_LORA = PortableRule(
-    "LoraLoader",
-    {"lora": "lora_name", "weight": "strength_model", "strength": "strength_model"},
-    {"unet": "model"},
-    {"model": "0", "unet": "0", "clip": "1"},
-)
-_SAVE = PortableRule("SaveImage", {PREFIX: None, "board": None}, {"image": "images"})
-PORTABLE_RULES: Final[Mapping[str, PortableRule]] = {
-    **dict.fromkeys(("load_checkpoint", "checkpoint_loader", "checkpoint_loader_simple"), _CHECKPOINT),
-    **dict.fromkeys(("main_model_loader", "sdxl_model_loader"), _CHECKPOINT),
-    **dict.fromkeys(("clip_text_encode", "compel", "sdxl_compel_prompt"), _TEXT),
-    **dict.fromkeys(("ksampler", "denoise_latents"), _SAMPLER),
-    **dict.fromkeys(("noise", "empty_latent_image"), _EMPTY),
-    **dict.fromkeys(("vae_encode", "i2l"), _ENCODE),
-    **dict.fromkeys(("vae_decode", "l2i"), _DECODE),
-    "vae_loader": PortableRule("VAELoader", {"vae_model": "vae_name"}),
-    **dict.fromkeys(("load_lora", "lora_loader"), _LORA),
-    "load_image": PortableRule("LoadImage", {"upload": None}),
-    "image": PortableRule("LoadImage"),
-    **dict.fromkeys(("save_image", "preview_image"), _SAVE),
-}
-
-
 def translate_portable(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
     """Translate a portable document, with what was completed or left out in the notes. Raises WorkflowError."""
-    return _Translation(document, source, PORTABLE_RULES, schemas).workflow()
+    return _Translation(document, source, schemas).workflow()
 
 
 class _Translation(PortableTranslation):
+    package = str(__package__)
     any_output = "0"
 
     def make_nodes(
@@ -351,7 +309,7 @@ class _Translation(PortableTranslation):
         rule: PortableRule,
         values: dict[str, Any],
     ) -> Iterator[Node]:
-        if rule is _SAMPLER:
+        if rule.becomes == "KSampler":
             start = values.pop("denoising_start", None)
             if isinstance(start, int | float):
                 values.setdefault("denoise", round(1 - start, 9))
@@ -360,7 +318,7 @@ class _Translation(PortableTranslation):
                 values["sampler_name"] = SAMPLER_NAMES.get(word.removesuffix("_k"), word.removesuffix("_k"))
                 values["scheduler"] = "karras" if word.endswith("_k") else "normal"
         renamed = self.rename_fields(name, rule, values)
-        if rule is _LORA and "strength_model" in renamed:
+        if rule.becomes == "LoraLoader" and "strength_model" in renamed:
             renamed.setdefault("strength_clip", renamed["strength_model"])
         fields, images = node_values(name, renamed, self.schemas.get(rule.becomes))
         self.files.update(images)
@@ -368,7 +326,7 @@ class _Translation(PortableTranslation):
 
     def wire(self, graph: Graph) -> Graph:
         """Move the seed of the node that gives noise to the one node that samples, which draws it here."""
-        graph = self.move_seeds(graph, _EMPTY.becomes, _SAMPLER.becomes)
-        if any("seed" in node.fields for node in graph.nodes.values() if node.type == _EMPTY.becomes):
+        graph = self.move_seeds(graph, "EmptyLatentImage", "KSampler")
+        if any("seed" in node.fields for node in graph.nodes.values() if node.type == "EmptyLatentImage"):
             raise WorkflowError("The workflow's seed belongs to none of its samplers, or to several.")
         return graph

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sweep.workflow.base import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, nodes_before, parse_object, pruned
 from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, Recall, write_metadata
-from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, is_editor
+from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, from_portable, is_editor
 from sweep.workflow.invokeai.invokeai_roles import (
     FINDERS,
     UNDECIDING,
@@ -22,9 +22,7 @@ from sweep.workflow.invokeai.invokeai_roles import (
     steps_run,
     strength_encoding,
 )
-from sweep.workflow.invokeai.invokeai_templates import HINT, build_base_graph
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
-from sweep.workflow.invokeai.portable_rules import from_portable
 from sweep.workflow.roles import Wiring
 
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
@@ -38,6 +36,7 @@ class InvokeAIDialect(Dialect):
     """See `Dialect`. Everything is translated when it is read."""
 
     name = "InvokeAI"
+    package = str(__package__)
     image_texts: Mapping[str, str] = {
         "graph": "invokeai_graph",
         "workflow": "invokeai_workflow",
@@ -55,7 +54,6 @@ class InvokeAIDialect(Dialect):
     common_schedulers: tuple[str, ...] = ("euler", "dpmpp_2m_k", "heun", "lcm")
     common_fields: Mapping[str, FieldSchema] = COMMON
     equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
-    templates_hint = HINT
     vae_loader = ("vae_loader", "vae")
     main_loader = (re.compile(".*model_loader"), "vae")
 
@@ -74,9 +72,6 @@ class InvokeAIDialect(Dialect):
             graph = _select_branch(workflow.graph, document.get("metadata"))
             return replace(workflow, graph=graph, family=self.name)
         return None
-
-    def build_template(self, base: str, loras: int, controls: int, *, has_image: bool) -> Graph:
-        return build_base_graph(base, loras, controls, has_image=has_image)
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         wiring = DenoisingNodes(graph, schemas, self.find_outputs(graph, schemas))

@@ -1,4 +1,4 @@
-"""The formats of InvokeAI's workflows: graphs as they are posted to a server, and exports of its editor.
+"""The formats of InvokeAI's workflows: posted graphs, exports of its editor, and portable ones in InvokeAI's nodes.
 
 A posted graph may bring a batch around it, and an export batch nodes and generators: both become axes.
 """
@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice, product
+from pathlib import PurePosixPath
 from random import Random
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.workflow.base import FieldSchema
@@ -33,8 +35,9 @@ from sweep.workflow.graph import (
     map_refs,
 )
 from sweep.workflow.invokeai.image_metadata import tell_images
+from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
-from sweep.workflow.portable_translation import read_edge
+from sweep.workflow.portable_translation import PortableRule, PortableTranslation, load_portable, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 
 _PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
@@ -402,3 +405,120 @@ _MAKERS: Mapping[str, Callable[[Mapping[str, Any], bool], list[Any]]] = {
     "dynamic_prompts_combinatorial": lambda settings, _: list(_combine(settings, int(settings.get("maxPrompts", 10)))),
     "dynamic_prompts_random": _draw_prompts,
 }
+
+
+_PACKAGE: Final = str(__package__)
+_KARRAS = "_k"
+_MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
+def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
+    """Return InvokeAI's scheduler for a sampler and its noise schedule, and a note where the schedule has no
+    counterpart.
+
+    Each may be left out. Raises WorkflowError for a sampler nobody knows.
+    """
+    known = packaged_nodes()["denoise_latents"].fields["scheduler"].choices
+    if not sampler and str(schedule) in known:
+        return str(schedule), ""
+    samplers = load_portable(_PACKAGE)["samplers"]  # portable name → InvokeAI's scheduler
+    name = samplers.get(str(sampler or "euler"), str(sampler or "euler"))
+    if name not in known:
+        near = did_you_mean(name, [*known, *samplers])
+        raise WorkflowError(f"there is no sampler {sampler}.{near}")
+    if schedule in (None, "", "normal"):
+        return name, ""
+    if schedule == "karras" and name + _KARRAS in known:
+        return name + _KARRAS, ""
+    return name, f"the schedule {schedule} has no counterpart for {name} in InvokeAI; its own is used"
+
+
+def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
+    """Return the workflow of a portable document, for SD 1 nodes until `Workflow.for_base` says otherwise.
+
+    Models are named without a base, which the plan finds out from a server. Raises WorkflowError.
+    """
+    bases = load_portable(_PACKAGE)["bases"]  # base → its node types, for the places of the rules
+
+    def translate(base: str) -> Workflow:
+        if base not in bases:
+            known = ", ".join(bases)
+            raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
+        found = _Translation(document, source, bases[base]).workflow()
+        return replace(found, translate=translate, bases=tuple(bases))
+
+    return translate("sd-1")
+
+
+class _Translation(PortableTranslation):
+    """Translates one document to nodes for models of one base."""
+
+    package = _PACKAGE
+    collecting = COLLECTING
+    asked: ClassVar = frozenset({("denoise_latents", "noise")})
+
+    def __init__(self, document: Mapping[str, Any], source: str, base: Mapping[str, str]) -> None:
+        super().__init__(document, source, packaged_nodes(), own=packaged_nodes())
+        self.base = base
+
+    def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+        if kind == "ksampler":  # it draws its own noise
+            yield Node(f"{name}_noise", "noise", {"seed": values.pop("seed", 0), "use_cpu": True})
+            self._translate_sampler(name, values)
+        becomes = rule.becomes.format_map(self.base)
+        schema = self.schemas[becomes]
+        fields: dict[str, Value] = {}
+        for real, value in self.rename_fields(name, rule, values).items():
+            known = schema.field(real) if value and isinstance(value, str) else None
+            if known and known.type == "ImageField":
+                self.files[Address(name, real)] = value
+            elif known and known.model_types:
+                fields[real] = ModelRef(_stem(value), "", known.model_types[0])
+            else:
+                fields[real] = value
+        if becomes == "sdxl_compel_prompt" and "prompt" in fields:
+            fields.setdefault("style", fields["prompt"])
+        yield Node(name, becomes, node_fields(becomes, fields))
+
+    def _translate_sampler(self, name: str, values: dict[str, Any]) -> None:
+        """Write a sampler's values as a denoising node has them."""
+        if "denoise" in values:
+            values["denoising_start"] = ONE_MINUS(values.pop("denoise"))
+        chosen = (values.pop("sampler_name", None), values.pop("scheduler", None))
+        if any(chosen):
+            values["scheduler"], note = scheduler_of(*chosen)
+            self.notes.extend([f"{name}: {note}"] if note else [])
+        values.pop("control_after_generate", None)
+
+    def wire(self, graph: Graph) -> Graph:
+        """Give each sampler its noise, of the size of the latents it starts from, where there are any."""
+        for name in [name for name, kind in self.kinds.items() if kind == "ksampler"]:
+            graph = self._wire_noise(graph, name, f"{name}_noise")
+        return self.move_seeds(graph, "denoise_latents", "noise")
+
+    def _wire_noise(self, graph: Graph, name: str, noise: str) -> Graph:
+        latents = graph.feeding(Address(name, "latents"))
+        graph = graph.adding(edges=[f"{noise}.noise → {name}.noise"])
+        if not latents:
+            return graph
+        source = latents[0].source.node
+        start = graph.nodes.get(source)
+        if start is None or start.type != "noise":
+            return graph.adding(edges=[f"{source}.{side} → {noise}.{side}" for side in ("width", "height")])
+        # an empty latent image: only its size was meant
+        size = {Address(noise, side): start.fields[side] for side in ("width", "height") if side in start.fields}
+        graph = graph.without_edges(latents).set(size)
+        is_used = any(edge.source.node == source for edge in graph.edges)
+        return graph if is_used else graph.without_nodes({source})
+
+    def finish(self, graph: Graph) -> Graph:
+        """Mark the images that only go to be saved: they need not be kept twice."""
+        savers = {node.id for node in graph.nodes.values() if node.type == "save_image"}
+        saved = (edge.source.node for edge in graph.edges if edge.destination.node in savers)
+        return graph.set({Address(node, "is_intermediate"): True for node in saved})
+
+
+def _stem(name: str) -> str:
+    """Return a model by the name a server gives it: that of its file, without folders and ending."""
+    last = PurePosixPath(name.replace("\\", "/")).name
+    return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)

@@ -9,14 +9,14 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef, Workflow
 from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas
-from sweep.workflow.invokeai.portable_rules import scheduler_of
+from sweep.workflow.invokeai.invokeai_formats import scheduler_of
 from sweep.workflow.roles import find_roles
 from sweep.workflow.validation import check_graph
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.graphs import output_nodes
 
 SCHEMAS = builtin_schemas()
-HERE = Path(__file__).parents[2] / "fixtures" / "portable"
+HERE = Path(__file__).parents[1] / "fixtures" / "portable"
 BASES = ["sd-1", "sd-2", "sdxl"]
 
 
