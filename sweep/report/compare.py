@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -85,8 +86,23 @@ def measure_pairs(a: ReportData, b: ReportData, pairs: Pairs) -> pd.DataFrame:
         One row per pair. `same` is true where the files are equal byte for byte; the metrics are missing where one of
         the images is missing or cannot be read.
     """
+    from sweep.study import Task, measure_task, resolve_metrics
+
+    metrics = resolve_metrics(MEASURED)
+
+    def measure(at: tuple[int, int]) -> tuple[object, ...]:
+        files = find_pair_files(a, b, *at)
+        if files is None:
+            return (None, *(None for _ in metrics))
+        first, second, is_same = files
+        if is_same:
+            return (True, *_IDENTICAL.values())
+        task = Task(rows=(at[1],), images=(second,), metrics=tuple(range(len(metrics))), reference=first)
+        (measured,) = measure_task(task, metrics, OrderedDict())
+        return (False, *measured.values)
+
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compare") as pool:
-        rows = list(pool.map(lambda at: _measure_pair(a, b, *at), pairs.both))
+        rows = list(pool.map(measure, pairs.both))
     columns = ["same", *(f"{BETWEEN}{name}" for name in MEASURED)]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"same": "boolean", **dict.fromkeys(columns[1:], "float64")})
@@ -99,37 +115,6 @@ def find_pair_files(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tup
     if any(pd.isna(value) for value in (*paths, *hashes)):
         return None
     return a.folder / paths[0], b.folder / paths[1], hashes[0] == hashes[1]
-
-
-def _measure_pair(a: ReportData, b: ReportData, row_a: int, row_b: int) -> tuple[object, ...]:
-    files = find_pair_files(a, b, row_a, row_b)
-    if files is None:
-        return (None, *(None for _ in MEASURED))
-    first, second, is_same = files
-    return (True, *map(float, _IDENTICAL.values())) if is_same else (False, *measure_distances(first, second))
-
-
-def measure_distances(a: Path, b: Path) -> tuple[float | None, ...]:
-    """Measure image `b` with `a` as its reference by each metric of `MEASURED`; None where one is unreadable."""
-    from sweep.study import (
-        ImagePair,
-        UnreadableImageError,
-        compute_working_shape,
-        decode,
-        resize_image,
-        resolve_metrics,
-    )
-
-    metrics = resolve_metrics(MEASURED)
-    try:
-        first, second = decode(a), decode(b)
-    except UnreadableImageError:
-        return tuple(None for _ in metrics)
-    by_size: dict[int, ImagePair] = {}
-    for size in {metric.working_size for metric in metrics}:
-        shape = compute_working_shape(first.width, first.height, size)
-        by_size[size] = ImagePair(image=resize_image(second, shape), reference=resize_image(first, shape))
-    return tuple(float(metric.measure(by_size[metric.working_size])) for metric in metrics)
 
 
 def join_rows(a: ReportData, b: ReportData, pairs: Pairs, between: pd.DataFrame) -> tuple[ReportData, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -42,13 +42,7 @@ _INFO = {
 def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
     """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
     frame = data.frame
-    axes = [_add_levels(encode_axis(axis, frame), data.facts) for axis in data.axes]
-    if (image := _encode_image_axis(frame)) is not None:
-        axes.append(image)
-    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
-    ranks = {name: rank for rank, name in enumerate(facts)}
-    metrics = sorted(data.metrics, key=lambda name: ranks.get(name, len(ranks)))  # as the study lists them
-    digits = 6 if len(frame) <= _EXACT_ROWS else 4
+    axes = _encode_axes(data)
     return {
         "version": 1,
         "id": data.name,
@@ -57,8 +51,8 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "runs": None,
         "axes": axes,
         "columns": [
-            *(_encode_metric(name, frame[name], facts.get(name, {}), digits) for name in metrics),
-            *_encode_info_columns(data),
+            {**column, "values": {"v": column["values"]} if column["kind"] == "metric" else pack(column["values"])}
+            for column in _list_columns(data, study)
         ],
         "key": pack(_encode_texts(frame, "key", _KEY_DIGITS)),
         "status": pack(_encode_texts(frame, "status")),
@@ -80,6 +74,17 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "study": None if study is None else _select_study_parts(study),
         "experiment": data.experiment,
     }
+
+
+def _encode_axes(data: ReportData) -> list[JsonObject]:
+    """Encode the axes; where one point gave several images, an axis "image" numbers them."""
+    frame = data.frame
+    axes = [_add_levels(encode_axis(axis, frame), data.facts) for axis in data.axes]
+    if "key" in frame and "index" in frame and frame.duplicated(["index", "key"]).any():
+        number = frame.groupby(["index", "key"], sort=False).cumcount()
+        levels = list(range(1, int(number.max()) + 2))
+        axes.append({"name": "image", "kind": "integer", "levels": levels, "at": number.tolist()})
+    return axes
 
 
 def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
@@ -119,15 +124,6 @@ def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
         levels.append(None)
     kept = [_keep_exact(level) for level in levels]
     return {"name": axis.name, "kind": axis.kind, "levels": kept, "at": place[codes].tolist()}
-
-
-def _encode_image_axis(frame: pd.DataFrame) -> JsonObject | None:
-    """Encode an axis "image" where one point gave several images, None elsewhere."""
-    if "key" not in frame or "index" not in frame or not frame.duplicated(["index", "key"]).any():
-        return None
-    number = frame.groupby(["index", "key"], sort=False).cumcount()
-    levels = list(range(1, int(number.max()) + 2))
-    return {"name": "image", "kind": "integer", "levels": levels, "at": number.tolist()}
 
 
 def _keep_exact(value: LevelJson) -> LevelJson:
@@ -184,43 +180,45 @@ def _load_metric_facts(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
     return describe_columns(ordered, dict.fromkeys(ordered, (0, 0)))
 
 
-def _encode_metric(name: str, values: pd.Series, fact: Mapping[str, Any], digits: int) -> JsonObject:
-    return {
-        "name": name,
-        "label": fact.get("label") or name.replace("_", " "),
-        "kind": "metric",
-        "direction": fact.get("direction") or "neutral",
-        "summary": fact.get("summary") or "",
-        "values": {"v": round_floats(values, digits)},
-    }
-
-
-def _encode_info_columns(data: ReportData) -> Iterable[JsonObject]:
+def _list_columns(data: ReportData, study: Mapping[str, Any] | None = None) -> Iterator[JsonObject]:
+    """List the metrics, in the order of the study, and what else the page tells of an image, with plain values."""
+    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
+    ranks = {name: rank for rank, name in enumerate(facts)}
+    digits = 6 if len(data.frame) <= _EXACT_ROWS else 4
+    for name in sorted(data.metrics, key=lambda name: ranks.get(name, len(ranks))):
+        fact = facts.get(name, {})
+        yield {
+            "name": name,
+            "label": fact.get("label") or name.replace("_", " "),
+            "kind": "metric",
+            "direction": fact.get("direction") or "neutral",
+            "summary": fact.get("summary") or "",
+            "values": round_floats(data.frame[name], digits),
+        }
     taken = {axis.column for axis in data.axes}
     for name, label in _INFO.items():
         if name in data.frame and name not in taken and data.frame[name].notna().any():
             column = data.frame[name]
             values = round_floats(column, 3) if name == "render_seconds" else encode_column(column)
             described = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
-            yield {**described, "values": pack(values)}
+            yield {**described, "values": values}
 
 
 def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
     """Encode each row's image: path in the folder, thumbnail (None where there is none), size in px."""
-    thumbs = [
-        identity if text is not None and (identity := make_thumb_id(str(text))) in links.thumbs else None
-        for text in _encode_texts(frame, "sha256")
-    ]
-    sizes = {side: f"rendered_{side}" if f"rendered_{side}" in frame else side for side in ("width", "height")}
-    return {
-        "prefix": links.prefix,
-        "path": pack(_encode_texts(frame, "image_path")),
-        "thumb": pack(thumbs),
-        **{
-            side: pack(encode_column(frame[column]) if column in frame else [None] * len(frame))
-            for side, column in sizes.items()
-        },
+    return {"prefix": links.prefix, **{name: pack(values) for name, values in _list_images(frame, links).items()}}
+
+
+def _list_images(frame: pd.DataFrame, links: ImageLinks) -> dict[str, list[LevelJson]]:
+    thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(frame, "sha256")]
+    images: dict[str, list[LevelJson]] = {
+        "path": _encode_texts(frame, "image_path"),
+        "thumb": [identity if identity in links.thumbs else None for identity in thumbs],
     }
+    for side in ("width", "height"):
+        column = f"rendered_{side}" if f"rendered_{side}" in frame else side
+        images[side] = encode_column(frame[column]) if column in frame else [None] * len(frame)
+    return images
 
 
 def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
@@ -232,16 +230,15 @@ def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
 
 def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     """Build the table row by row, with plain values, for a live page (web/src/table.ts, LiveRow)."""
-    payload = build_payload(data, links)
-    columns = {column["name"]: unpack(column["values"]) for column in payload["columns"]}
-    images = {name: unpack(payload["images"][name]) for name in ("path", "thumb", "width", "height")}
-    axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in payload["axes"]}
+    frame = data.frame
+    columns = {column["name"]: column["values"] for column in _list_columns(data)}
+    images, sources = _list_images(frame, links), _encode_sources(data, links)
+    axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in _encode_axes(data)}
     number = None if any(axis.name == "image" for axis in data.axes) else axes.pop("image", None)
-    keys, status, error = (unpack(payload[name]) for name in ("key", "status", "error"))
-    sources = payload["sources"]
+    keys, status, error = (_encode_texts(frame, name) for name in ("key", "status", "error"))
     return [
         {
-            "key": keys[row],
+            "key": str(keys[row])[:_KEY_DIGITS],
             "image": 1 if number is None else number[row],
             "status": status[row],
             "error": error[row],
@@ -269,13 +266,6 @@ def build_open_rows(data: ReportData, steps: Mapping[str, float]) -> list[JsonOb
         }
         for point in data.open_points
     ]
-
-
-def unpack(values: JsonObject) -> list[LevelJson]:
-    """Return the values that `pack` was given."""
-    if "v" in values:
-        return list(values["v"])
-    return [None if at < 0 else values["d"][at] for at in values["i"]]
 
 
 def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:

@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.report.page_html import encode_payload
-from sweep.report.page_json import build_payload, encode_axis, pack, round_floats, unpack
+from sweep.report.page_json import build_payload, encode_axis, pack, round_floats
 from sweep.report.report_data import AxisColumn, ReportData, to_json_value
 from sweep.report.thumbnails import ImageLinks
 
 SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
+
+
+def unpack(values: dict[str, Any]) -> list[Any]:
+    """Read what `pack` wrote, as the page does."""
+    return values["v"] if "v" in values else [None if at < 0 else values["d"][at] for at in values["i"]]
+
+
 CELLS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=6))
 
 
