@@ -1,8 +1,8 @@
-"""Targets that an experiment sets, the fields of a graph that they mean, and the rules that write these fields.
+"""Settings of an experiment by target, and the rules that write them into the fields of a graph.
 
 A target is a role (`steps`), a role with a number (`lora_weight_2`) or an address (`noise.seed`). `Assignments` says
-which are set by inputs and by axes, and to what at given levels; `TargetResolver` finds their fields in one graph. A
-rule is a pure function of settings, so it serves fixed inputs and axes alike.
+which are set by inputs and by axes, and to what at given levels. A rule is a pure function of settings, so it serves
+fixed inputs and axes alike; `RuleBuilder` makes them.
 """
 
 from __future__ import annotations
@@ -13,31 +13,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import PlanError, WorkflowError, did_you_mean
-from sweep.experiment import Axis, Experiment, InputImage, Level, ProblemCollector, Replacement, Setting, replace_words
-from sweep.plan.model_finder import ModelFinder
-from sweep.role_table import INPUT_NAMES, is_address, parse_numbered
+from sweep.errors import PlanError
+from sweep.experiment import Axis, Experiment, Level, Replacement, Setting, replace_words
 from sweep.text import truncate
-from sweep.workflow import (
-    IDENTITY,
-    Address,
-    BoardRef,
-    Edge,
-    Encoding,
-    FieldSchema,
-    Graph,
-    ImageRef,
-    ModelRef,
-    Names,
-    NodeSchemas,
-    Roles,
-    Target,
-    Value,
-    field_target,
-    find_address,
-    range_of,
-    readable,
-)
+from sweep.workflow import IDENTITY, Address, Edge, Encoding, FieldSchema, Value, range_of
 
 
 def is_replacing(axis: Axis, target: str) -> bool:
@@ -192,133 +171,3 @@ def describe_rule(target: str, slots: Sequence[Slot]) -> str:
     """Describe how a target is written, as people read it: denoise.denoising_start = 1 − denoise_strength."""
     turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
     return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
-
-
-_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
-_UNKNOWN: Final = FieldSchema(name="", type="any")
-_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetResolver:
-    """Finds the fields of one graph by roles and addresses; one that is not found is a problem where it is named."""
-
-    graph: Graph
-    schemas: NodeSchemas
-    roles: Roles
-    base: str | None
-    uses: Assignments
-    problems: ProblemCollector[str]
-    workflow: str  # as the experiment names it
-    is_template: bool
-    models: ModelFinder
-
-    def resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
-        """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""
-        said = said or target
-        one = parse_numbered(target)
-        role = one[0] if one else target
-        try:
-            if role in INPUT_NAMES:
-                if role not in self.roles and role not in self.roles.ambiguous:
-                    self.report_missing(said)
-                    return ()
-                found = self.roles.one(*one) if one else self.roles[role]
-                return tuple(self.make_slot(each, said) for each in found)
-            if is_address(target):
-                return (self.make_slot(field_target(self.graph, self.schemas, self._find_address(target)), target),)
-        except WorkflowError as error:
-            self.refuse(said, readable(self.graph, str(error)))
-            return ()
-        near = did_you_mean(target, [*self.roles.targets, "variation", *self.list_addresses()])
-        where = self.uses.locate(said)
-        self.problems.add_at_key(where, f"{where} is no input: neither a role nor NODE.FIELD of {self.workflow}.{near}")
-        return ()
-
-    def refuse(self, target: str, problem: str) -> None:
-        """Add a problem where the file sets the target."""
-        place = self.uses.locate(target)
-        self.problems.add_at_key(place, f"{place}: {problem}")
-
-    def _find_address(self, text: str) -> Address:
-        try:
-            return find_address(self.graph, text)
-        except WorkflowError as error:
-            near = did_you_mean(text, [*self.list_addresses(), *self.roles.targets])
-            if near and error.hint is None:
-                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
-            raise
-
-    def list_addresses(self) -> Iterator[str]:
-        """List every field a person can set, as it can be written."""
-        names = Names(self.graph)
-        for node in self.graph.nodes.values():
-            called = names.called(node.id)
-            yield from (f"{called}.{name}" for name, taken in self.fields_of(node.id).items() if taken.takes_value)
-
-    def report_missing(self, target: str) -> None:
-        """Add the problem that the workflow has no such role."""
-        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.is_template else ""
-        other = self.is_template and (self.base not in _ALIKE or target == "clip_skip")
-        kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self.refuse(target, f"{kind} has no {target}.{hint}")
-
-    def resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
-        """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""
-        return tuple(self.make_slot(found, target) for group in self.roles.groups(role) for found in group)
-
-    def resolve_field(self, address: Address, target: str) -> Slot:
-        """Return a field by its address, for `target` to set."""
-        if address.field not in self.fields_of(address.node):
-            return Slot(address=address, schema=_UNKNOWN, target=target)
-        return self.make_slot(field_target(self.graph, self.schemas, address), target)
-
-    def make_slot(self, found: Target, target: str) -> Slot:
-        """Make the slot of the field that a role stands for."""
-        schema = self.fields_of(found.address.node).get(found.address.field, _UNKNOWN)
-        return Slot(address=found.address, schema=schema, target=target, encode=found.encode, cut=found.cut)
-
-    def fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """Return the fields that a node takes."""
-        schema = self.schemas.get(self.graph.nodes[node].type)
-        return schema.fields if schema else {}
-
-    def read_value(self, address: Address) -> Value:
-        """Return the workflow's own value of a field."""
-        return self.graph.nodes[address.node].fields.get(address.field)
-
-    def encode(self, slot: Slot, setting: Any) -> Value:
-        """Encode a setting for the field, with names resolved. Raises PlanError where no model fits."""
-        return self._find_references(slot.value(setting), slot.schema)
-
-    def _find_references(self, setting: Any, schema: FieldSchema) -> Value:
-        if isinstance(setting, InputImage):
-            return ImageRef(setting.sha256)
-        if isinstance(setting, list):
-            return [self._find_references(item, schema) for item in setting]
-        if schema.type == "ModelIdentifierField" and isinstance(setting, str | Mapping):
-            return self.find_model(setting, schema.model_types)
-        if schema.type == "BoardField" and isinstance(setting, str):
-            return BoardRef(setting)
-        return setting  # type: ignore[no-any-return]
-
-    def find_model(self, name: Any, types: Sequence[str]) -> ModelRef:
-        """Find the model of these types that fits. A main model decides the base, so it need not fit one."""
-        return self.models.find(name, types, None if "main" in types else self.base)
-
-    def make_value_rule(
-        self, target: str, slots: Sequence[Slot], default: Value = None, closing: Sequence[str] = ()
-    ) -> FieldRule:
-        """Make the rule of one target: its value goes into each of its fields. `closing` is as for `check_prompt`."""
-
-        def write(settings: SettingValues) -> Written:
-            if target not in settings:
-                return {}
-            setting = settings[target]
-            if isinstance(setting, str):
-                check_prompt(setting, closing)
-            return {slot.address: self.encode(slot, setting) for slot in slots}
-
-        defaults: dict[str, Setting] = {target: default} if isinstance(default, str) else {}
-        shown = describe_rule(target, slots)
-        return FieldRule(self.uses, (target,), tuple(slots), write, defaults=defaults, shown=shown)

@@ -14,7 +14,17 @@ from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment import Clause, Dimension, Level, Setting
+from sweep.experiment import (
+    Dimension,
+    Experiment,
+    Level,
+    LinearLevels,
+    ListLevels,
+    LogLevels,
+    ProblemCollector,
+    Setting,
+    is_reference,
+)
 from sweep.plan.field_rules import Assignments, FieldRule, Written, list_controls, list_loras
 from sweep.plan.model_finder import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered, strip_number
@@ -30,6 +40,7 @@ from sweep.workflow import (
     Value,
     Workflow,
     find_address,
+    unknown_type,
 )
 
 _DECIDING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
@@ -70,29 +81,67 @@ def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: Node
     return schemas.dialect.add_vae_loader(graph, name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanContext:
+    """The experiment to plan, the workflow and models it meets, and the problems found so far."""
+
+    experiment: Experiment
+    workflow: str | Workflow  # a template's name, or the user's own
+    schemas: NodeSchemas
+    models: ModelFinder
+    uses: Assignments
+    problems: ProblemCollector[str]
+
+    @cached_property
+    def variants(self) -> VariantSelector:
+        """Selects the variant of each point."""
+        return VariantSelector(self)
+
+    @property
+    def is_template(self) -> bool:
+        return isinstance(self.workflow, str)
+
+    @property
+    def workflow_name(self) -> str:
+        """The name of the workflow in a sentence."""
+        path, written = self.experiment.workflow_path, self.experiment.workflow
+        return path.name if path and not is_reference(written) else written
+
+    def refuse(self, message: str, place: str = "workflow") -> None:
+        """Add a problem at a place of the experiment's file."""
+        self.problems.add_at_key(place, f"{place}: {message}")
+
+    def check_node_types(self, graph: Graph) -> bool:
+        """Tell whether the server has all node types and one of them makes an image; else a problem is added. Unknown
+        types are told alone, as all else that seems to be missing follows from them.
+        """
+        unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
+        for node in unknown:
+            said = unknown_type(node, self.schemas)
+            self.refuse(f"{said}{'' if said.endswith('?') else '.'}")
+        has_images = bool(self.schemas.dialect.find_outputs(graph, self.schemas))
+        if not unknown and not has_images:
+            self.refuse(f"{self.workflow_name} {self.schemas.dialect.explain_no_output(graph, self.schemas)}.")
+        return has_images and not unknown
+
+
 class VariantSelector:
     """Finds the variant of a point by the levels of the few axes that decide it; each combination is worked out once.
 
     Axes of single LoRAs and ControlNets are not among these: every point has all of them.
     """
 
-    def __init__(
-        self,
-        workflow: str | Workflow,
-        schemas: NodeSchemas,
-        models: ModelFinder,
-        uses: Assignments,
-        clauses: Sequence[Clause] = (),
-    ) -> None:
-        self._workflow = workflow
-        self._schemas = schemas
-        self._models = models
-        self.bases = _list_bases(workflow, schemas, models)
+    def __init__(self, context: PlanContext) -> None:
+        uses = context.uses
+        self._workflow = context.workflow
+        self._schemas = context.schemas
+        self._models = context.models
+        self.bases = _list_bases(context.workflow, context.schemas, context.models)
         self._uses = uses
         self._targets = [target for target in uses if strip_number(target) in _DECIDING]
         deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
         self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
-        self._clauses = tuple(clause for clause in clauses if set(clause.names) <= set(self.axes))
+        self._clauses = [clause for clause in context.experiment.clauses if set(clause.names) <= set(self.axes)]
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
     def iterate_levels(self, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
@@ -190,6 +239,15 @@ def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFin
     return tuple(base for base in bases if base in workflow.bases)
 
 
+@dataclass(frozen=True, slots=True)
+class VariantExample:
+    """One variant, the main model that decides it, and the first levels that ask for it."""
+
+    variant: GraphVariant
+    main: ModelRef | None
+    levels: Mapping[str, Level]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundGraph:
     """A graph with its fixed values, and what a variation changes in it."""
@@ -248,3 +306,54 @@ def _list_image_hashes(value: Value) -> Sequence[str]:
 def _read_field(graph: Graph, address: Address) -> Value:
     node = graph.nodes.get(address.node)
     return node.fields.get(address.field) if node else None
+
+
+_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
+_MANY: Final = 10_000  # the same of a list of numbers
+_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
+
+
+def make_probes(
+    bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
+) -> Iterator[tuple[str, Graph]]:
+    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
+
+    Levels that need a graph of another variant are left out, as is what changes nothing.
+    """
+    base = bound.values(bound.levels)
+    yield "workflow", bound.graph.set(base)
+    for dimension in dimensions:
+        names = {axis.name for axis in dimension.axes}
+        rules = [rule for rule in bound.rules if not names.isdisjoint(rule.axes)]
+        positions = choose_test_positions(dimension)
+        count = len(positions)
+        if count > _MOST_PROBES:
+            positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
+        for at in positions:
+            levels = dimension.levels_at(at)
+            here = {**bound.levels, **levels}
+            if not variants.is_selected(here, bound.variant):
+                continue
+            written = dict(base)
+            for rule in rules:
+                written.update(rule.write(here))
+            if written != base:
+                place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
+                yield place, bound.graph.set(written)
+
+
+def choose_test_positions(dimension: Dimension) -> Sequence[int]:
+    """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
+    long range or of a long list of numbers. Of zipped axes, every step is checked.
+    """
+    count = len(dimension)
+    if len(dimension.axes) > 1 or count <= _FEW:
+        return range(count)
+    levels = dimension.axes[0].levels
+    if isinstance(levels, LinearLevels | LogLevels):
+        return (0, 1, count - 1)
+    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
+        numbers = [value for value in levels.values if isinstance(value, int | float)]
+        odd = [value for value in numbers if value != int(value)][:1]
+        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
+    return range(count)

@@ -6,10 +6,11 @@ The planner takes over what the user's own workflow holds: its images become inp
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment import (
@@ -26,12 +27,11 @@ from sweep.experiment import (
 )
 from sweep.input_images import InputImageError
 from sweep.plan.field_rules import Assignments
-from sweep.plan.graph_binder import GraphBinder, PlanContext, VariantExample
-from sweep.plan.graph_variants import GraphVariant, VariantSelector
+from sweep.plan.graph_binder import GraphBinder
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, PlanContext, VariantExample, VariantSelector
 from sweep.plan.model_finder import ModelFinder, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
-from sweep.plan.value_checks import check_distinct_points
-from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered
+from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered, strip_number
 from sweep.types import Scalar
 from sweep.workflow import (
     Address,
@@ -40,6 +40,7 @@ from sweep.workflow import (
     ModelRef,
     NodeSchemas,
     Workflow,
+    canonical,
     find_address,
     find_roles,
     load_workflow,
@@ -170,14 +171,12 @@ def make_plan(
         experiment = adopt_workflow(experiment, own, schemas)
     if not len(experiment.grid):
         raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
-    uses, own_or_template = Assignments.of(experiment), own or experiment.workflow
     context = PlanContext(
         experiment=experiment,
-        workflow=own_or_template,
+        workflow=own or experiment.workflow,
         schemas=schemas,
         models=installed,
-        uses=uses,
-        variants=VariantSelector(own_or_template, schemas, installed, uses, experiment.clauses),
+        uses=Assignments.of(experiment),
         problems=ProblemCollector(experiment, experiment.source or experiment.name, PlanError),
     )
     return _plan(context)
@@ -186,8 +185,7 @@ def make_plan(
 def _plan(context: PlanContext) -> Plan:
     experiment, problems = context.experiment, context.problems
     if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
-        place = f"axes.{REPLICATE_AXIS}"
-        problems.add_at_key(place, f"{place}: study.replicates makes an axis of that name already.")
+        context.refuse("study.replicates makes an axis of that name already.", f"axes.{REPLICATE_AXIS}")
     examples, mains = _find_examples(context)
     bound_graphs = [bound for example in examples if (bound := GraphBinder(context, example).bind())]
     problems.raise_any()
@@ -252,3 +250,76 @@ def _locate_model(uses: Assignments, levels: Mapping[str, Level]) -> str:
         at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
         return f"axes.{axis.name}.{at}"
     return "inputs.model"
+
+
+_LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
+_POINTS: Final = 5_000  # points whose keys are compared anyway: some 15 µs each
+
+
+def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
+    """Add a problem where two points have the same key.
+
+    Looks along each dimension for steps that set every field alike. Where conditions or a design may have left such
+    points out, and in any small grid, the keys themselves are compared.
+    """
+    experiment = plan.experiment
+    short = [dimension for dimension in experiment.dimensions if len(dimension) <= _LEVELS]
+    pairs = itertools.product(short, plan.bound_graphs)
+    alike = [found for dimension, bound in pairs if (found := _find_equal_steps(dimension, bound, plan.variants))]
+    if alike and not experiment.clauses and experiment.design.kind == "full":
+        for place, message in alike:
+            problems.add_at_key(place, message)
+    elif alike or len(plan) <= _POINTS:
+        _compare_keys(plan, problems)
+
+
+def _find_equal_steps(dimension: Dimension, bound: BoundGraph, variants: VariantSelector) -> tuple[str, str] | None:
+    """Return (place, sentence) where two steps of the dimension give the same graph."""
+    seen: dict[str, str] = {}
+    for at in range(len(dimension)):
+        levels = dimension.levels_at(at)
+        here = {**bound.levels, **levels}
+        if not variants.is_selected(here, bound.variant):
+            continue
+        shown = " and ".join(f"{name} {level.value}" for name, level in levels.items())
+        written = {str(address): canonical(value) for address, value in bound.values(here).items()}
+        twin = seen.setdefault(json.dumps(written, sort_keys=True), shown)
+        if twin != shown and not _weighs_no_lora(dimension.axes, here):
+            place = f"axes.{dimension.axes[0].name}"
+            return place, f"{place}: {shown} gives the same images as {twin}{_describe_variant(bound, variants)}."
+    return None
+
+
+def _compare_keys(plan: Plan, problems: ProblemCollector[str]) -> None:
+    seen: dict[str, int] = {}
+    for index, key in plan.keys(range(len(plan))):
+        twin = seen.setdefault(key, index)
+        if twin == index:
+            continue
+        levels, others = plan.grid[twin].levels, plan.grid[index].levels
+        if not _weighs_no_lora([axis for axis in plan.axes if levels[axis.name] != others[axis.name]], levels):
+            both = f"{_describe_point(plan, twin)} and {_describe_point(plan, index)}"
+            problems.add_at_key("axes", f"Points {both} are the same image; leave one out.")
+            return
+
+
+def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
+    """Tell whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row
+    each.
+    """
+    weights = [strip_number(target) == "lora_weight" for axis in axes for target in axis.levels.targets]
+    settings = [setting for level in levels.values() for setting in level.settings.items()]
+    loras = [value for name, value in settings if strip_number(name) == "lora"]
+    return bool(weights) and all(weights) and None in loras
+
+
+def _describe_point(plan: Plan, index: int) -> str:
+    values = " · ".join(f"{name} {value}" for name, value in plan.grid[index].values.items())
+    return f"{index} ({values})"
+
+
+def _describe_variant(bound: BoundGraph, variants: VariantSelector) -> str:
+    """Name the points to exclude where the levels only coincide in one variant of the graph."""
+    values = {axis: bound.levels[axis].value for axis in variants.axes}
+    said = [f"{axis} is {'null' if value is None else value}" for axis, value in values.items()]
+    return f" where {' and '.join(said)}; leave those points out with exclude" if said else ""

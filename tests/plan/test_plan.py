@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sweep.plan.fusion import fuse
+from sweep.plan.graph_fusion import fuse
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import Plans

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, NodeSchemas, Value, nodes_after, nodes_before
+from sweep.workflow import Address, Edge, Graph, Node, Value, nodes_after, nodes_before
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -49,16 +49,6 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
         tagged = [renamed[output] for output in instance.tagged]
         graph = instance.add_metadata(graph, tagged)
     return FusedGraph(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
-
-
-def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
-    """Tell whether fusing this graph saves time and changes nothing: not where a node gives another value each time,
-    nor where an extension brings a node, which may count how often it runs.
-    """
-    dialect = schemas.dialect
-    kinds = {node.type for node in graph.nodes.values()}
-    known = all(kind in schemas and not schemas[kind].is_custom for kind in kinds)
-    return dialect.is_fusable and known and kinds.isdisjoint(dialect.random_nodes)
 
 
 def find_affected_keys(fused: FusedGraph, node: str) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sweep.experiment import Level, Variation
-from sweep.plan.fusion import find_affected_keys, fuse, is_fusable
+from sweep.plan.graph_binder import is_fusable
+from sweep.plan.graph_fusion import find_affected_keys, fuse
 from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
