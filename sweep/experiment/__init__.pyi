@@ -8,20 +8,17 @@ from .axes import (
     Level,
     LinearLevels,
     ListLevels,
-    LogLevels,
     MadeLevels,
     Replacement,
     ReplacingLevels,
     Setting,
-    Variation,
-    put_cell_seeds,
     replace_words,
 )
-from .axis_option import parse_axis, write_experiment
+from .command_line import parse_axis, write_experiment
 from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from .experiment import Experiment
 from .file_schema import make_experiment_schema
-from .grid import Grid, Space
+from .grid import Grid, Space, Variation, put_cell_seeds
 from .problems import ProblemCollector, did_you_mean_file
 from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
 from .yaml_document import path_kind
@@ -42,7 +39,6 @@ __all__ = [
     "Level",
     "LinearLevels",
     "ListLevels",
-    "LogLevels",
     "MadeLevels",
     "NamedAxis",
     "ProblemCollector",

@@ -8,7 +8,6 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
@@ -123,19 +122,6 @@ class Dimension:
         return next(steps, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Variation:
-    """One point of the grid. `levels` by axis name, in the order of the definition; `index` counts from 0."""
-
-    index: int
-    levels: Mapping[str, Level]
-
-    @property
-    def values(self) -> dict[str, Scalar]:
-        """The values that the results table shows, by axis."""
-        return {name: level.value for name, level in self.levels.items()}
-
-
 DecimalNumber: TypeAlias = int | float
 
 
@@ -245,34 +231,6 @@ class LinearLevels(LevelSequence):
 
 
 @dataclass(frozen=True)
-class LogLevels(LevelSequence):
-    """Levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
-
-    first: DecimalNumber
-    last: DecimalNumber
-    size: int
-    whole: bool
-
-    def __len__(self) -> int:
-        return self.size
-
-    def exact(self, at: int) -> Decimal:
-        """Compute the level at `at` before it becomes an int or a float."""
-        if at in (0, self.size - 1):
-            return Decimal(repr(self.first if at == 0 else self.last))
-        with localcontext() as context:
-            context.prec = 40
-            first, last = Decimal(repr(self.first)), Decimal(repr(self.last))
-            level: Decimal = first * ((last / first).ln() * at / (self.size - 1)).exp()
-            context.prec = 12
-            return +level
-
-    def value(self, at: int) -> DecimalNumber:
-        exact = self.exact(at)
-        return int(exact) if self.whole else float(exact)
-
-
-@dataclass(frozen=True)
 class ListLevels(LevelSequence):
     """Values as they are written; each level is made when it is asked for."""
 
@@ -346,35 +304,3 @@ class CellSeeds(LevelSequence):
 
 
 _STRIDE: Final = 0x9E3779B1  # odd, so that no two seeds of a combination are equal
-
-
-def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:
-    """Put the seeds of this combination into `levels`, where there is an axis of them."""
-    owners = {
-        d.axes[0].name: (d.axes[0].levels, at) for d, at in zip(dimensions, digits, strict=True) if d.has_cell_seeds
-    }
-    others = {name: level.value for name, level in levels.items() if name not in owners}
-    for name, (seeds, at) in owners.items():
-        if isinstance(seeds, CellSeeds):
-            seed = seeds.draw(others, at)
-            levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))
-
-
-MAX_TOLD: Final = 20  # problems of one axis; who has more has one reason for all
-
-
-class AxisError(ValueError):
-    """An axis is wrong. The text is a sentence without its full stop; `part` is the way from the axis to the place."""
-
-    def __init__(self, message: str, *part: str | int) -> None:
-        super().__init__(message)
-        self.message = message
-        self.part = part
-        self.others: tuple[AxisError, ...] = ()  # further problems of the same axis
-
-    @staticmethod
-    def raise_any(problems: Sequence[AxisError]) -> None:
-        """Raise the first of `problems`, which carries some others; return where there is none."""
-        if problems:
-            problems[0].others = tuple(problems[1:MAX_TOLD])
-            raise problems[0]

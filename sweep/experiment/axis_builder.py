@@ -1,4 +1,4 @@
-"""Builds the axes of an experiment from what its file says, with one function for each kind of axis."""
+"""Builds the axes of an experiment from what its file says, one function for each kind of axis, and checks them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import math
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any, Final, cast
 
 from sweep.experiment import file_schema
 from sweep.experiment.axes import (
     Axis,
-    AxisError,
     AxisKind,
     CellSeeds,
-    DecimalNumber,
     Dimension,
     Level,
     LevelSequence,
     LinearLevels,
     ListLevels,
-    LogLevels,
     MadeLevels,
     ReplacingLevels,
     Setting,
     UndrawnLevels,
     to_fraction,
 )
-from sweep.experiment.axis_option import suggest_axis
 from sweep.experiment.file_schema import find_kind_key
 from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
+from sweep.experiment.typed_ranges import suggest_axis
 from sweep.experiment.value_files import (
+    AxisError,
     SourceError,
     TextColumn,
     ValueReader,
@@ -63,17 +62,16 @@ from sweep.text import format_count
 from sweep.types import Scalar
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class AxisDraft:
     """An axis before its values are read: its name, the targets it sets, and its place in the file."""
 
     name: str
-    targets: tuple[str, ...]  # what it sets
+    targets: tuple[str, ...]
     path: DocumentPath
-    values_at: DocumentPath  # where its values stand
-    reader: ValueReader
-    notices: list[str]
-    repeats: bool  # whether equal values may stand in it: zipped axes repeat theirs
+    builder: AxisBuilder
+    repeats: bool = True  # whether equal values may stand in it: zipped axes repeat theirs
+    failures: int = 0  # problems that are reported already
 
     @property
     def place(self) -> str:
@@ -85,15 +83,23 @@ class AxisDraft:
         """The role that the axis sets; None where it sets nothing of its own, or a node.field."""
         return find_role(self.targets[0]) if self.targets else None
 
+    def fail(self, message: str, *part: str | int) -> None:
+        """Report a problem of one value and go on; an axis with twenty has one reason for all."""
+        self.failures += 1
+        if self.failures <= MAX_TOLD:
+            self.builder.report(message, self.path, *part)
+
     def read(self, target: str, raw: Any, *part: str | int) -> Setting:
-        """Read a value that a target is set to, a path as its image. Raises AxisError."""
-        where = join_path((*self.values_at, *part))
+        """Read a value that a target is set to, a path as its image; report a problem, and return None then."""
+        place = (*self.path, *part)
         if not (is_target(target) or target == "controls"):
-            raise AxisError(f"{where} {describe_no_target(target)}", *part)
+            self.fail(f"{join_path(place)} {describe_no_target(target)}", *part)
+            return None
         try:
-            return self.reader.read(target, raw, (*self.values_at, *part))
+            return self.builder.reader.read(target, raw, place)
         except AxisError as error:
-            raise AxisError(f"{where} {error.message}", *part) from error
+            self.fail(f"{join_path(place)} {error.message}", *part)
+            return None
 
     def make_level(self, value: Scalar, raw: Any, *part: str | int) -> Level:
         """Make the level that sets every target to `raw`."""
@@ -115,23 +121,20 @@ def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
     return "number" if types and types <= {int, float} else "text"
 
 
-def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Axis:
-    """Make an axis of the values as written.
+def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Axis | None:
+    """Make an axis of the values as written; None where some are wrong.
 
     Raises:
-        AxisError: The list is empty, the role cannot have a value, or a value appears twice (both would be one image).
+        AxisError: The list is empty, or mixed, or a value appears twice (both would be one image).
     """
     if not values:
         raise AxisError(f"{draft.place} is empty; an axis needs at least one value")
     written = [as_written(draft.targets[0], value) for value in values] if draft.targets else values
-    AxisError.raise_any(
-        [
-            AxisError(f"{draft.place} {problem}{_suggest_range(draft, value)}", *part, at)
-            for at, value in enumerate(written)
-            for problem in {find_value_problem(target, value) for target in draft.targets}
-            if problem
-        ]
-    )
+    for at, value in enumerate(written):
+        for problem in {find_value_problem(target, value) for target in draft.targets} - {None}:
+            draft.fail(f"{draft.place} {problem}{_suggest_range(draft, value)}", *part, at)
+    if draft.failures:
+        return None
     kind = infer_kind(draft.targets, written)
     plain = [float(v) if kind == "number" and isinstance(v, int) else v for v in written]
     _check_one_type(draft, plain)
@@ -144,14 +147,12 @@ def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Ax
 
 
 def _check_one_type(draft: AxisDraft, values: Sequence[Scalar]) -> None:
-    names = {bool: "true or false", int: "numbers", float: "numbers", str: "text"}
+    names = {bool: "true or false", int: "numbers", float: "numbers", str: "text", type(None): ""}
     first = next((v for v in values if v is not None), None)
     for at, value in enumerate(values):
-        if value is not None and names[type(value)] != names[type(first)]:
-            raise AxisError(
-                f"{draft.place} mixes {names[type(first)]} and {names[type(value)]}: {quote(first)}, {quote(value)}",
-                at,
-            )
+        if names[type(value)] not in ("", names[type(first)]):
+            kinds = f"{names[type(first)]} and {names[type(value)]}"
+            raise AxisError(f"{draft.place} mixes {kinds}: {quote(first)}, {quote(value)}", at)
 
 
 def _check_distinct(draft: AxisDraft, values: Sequence[Scalar]) -> None:
@@ -170,16 +171,15 @@ def _find_repeat(values: Iterable[Hashable]) -> tuple[int, int] | None:
     return None
 
 
-def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis:
+def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis | None:
     """Make a list axis of values out of a file or a template.
 
     A value that comes again is dropped, with a notice: there it is no slip of this experiment's writer.
     """
     values = parse_column(draft.targets[0], column) if draft.targets else list(column.cells)
     kept = values if draft.repeats else list(dict.fromkeys(values))
-    dropped = len(values) - len(kept)
-    if dropped:
-        draft.notices.append(
+    if dropped := len(values) - len(kept):
+        draft.builder.notices.append(
             f"{draft.place}: {dropped} of {len(values)} values of {column.shown} are repeats and left out."
         )
     return make_list_axis(draft, kept)
@@ -193,55 +193,36 @@ def check_text_only(draft: AxisDraft, key: str) -> None:
             raise AxisError(f"{draft.place}: {key} makes texts, but {target} is none", key)
 
 
-def make_replace_axis(draft: AxisDraft, search: str, by: Sequence[str]) -> Axis:
-    """Make levels that replace `search` in the text of each target."""
+def make_replace_axis(draft: AxisDraft, spec: file_schema.Replace) -> Axis:
+    """Make levels that replace a text in that of each target."""
     check_text_only(draft, "replace")
-    if not by:
+    if not spec.with_:
         raise AxisError(f"{draft.place}: with is empty; an axis needs at least one value", "with")
-    for at, text in enumerate(by):
+    for at, text in enumerate(spec.with_):
         if problem := find_text_problem(text):
             raise AxisError(f"{draft.place}.with {problem}", "with", at)
-    _check_distinct(draft, by)
-    return Axis(draft.name, "text", ReplacingLevels(draft.targets, tuple(by), search))
+    _check_distinct(draft, spec.with_)
+    return Axis(draft.name, "text", ReplacingLevels(draft.targets, tuple(spec.with_), spec.replace))
 
 
 def make_labelled_axis(draft: AxisDraft, values: Mapping[str, Any]) -> Axis:
     """Make levels named by their labels; a mapping sets each of its targets, anything else the axis's own."""
     if not values:
         raise AxisError(f"{draft.place} is empty; an axis needs at least one value", "values")
-    levels: list[Level] = []
-    problems: list[AxisError] = []
-    for label, raw in values.items():
-        try:
-            levels.append(Level(label, _read_labelled(draft, label, raw)))
-        except AxisError as error:
-            problems += [error, *error.others]
-    AxisError.raise_any(problems)
+    levels = [Level(label, _read_labelled(draft, label, raw)) for label, raw in values.items()]
     targets = dict.fromkeys(target for level in levels for target in level.settings)
     return Axis(draft.name, "label", MadeLevels(tuple(targets), tuple(levels)))
 
 
 def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setting]:
-    part = ("values", label)
-    if not isinstance(raw, Mapping):
-        if not draft.targets:
-            raise AxisError(
-                f"{draft.place}.{label} does not say what it sets; {draft.name} is no input: neither a role "
-                "nor NODE.FIELD",
-                *part,
-            )
-        return draft.make_level(label, raw, *part).settings
-    if not raw:
-        raise AxisError(f"{draft.place}.{label} sets nothing", *part)
-    settings: dict[str, Setting] = {}
-    problems: list[AxisError] = []
-    for target, value in raw.items():
-        try:
-            settings[target] = draft.read(target, value, *part, target)
-        except AxisError as error:
-            problems.append(error)
-    AxisError.raise_any(problems)
-    return settings
+    part, where = ("values", label), f"{draft.place}.{label}"
+    if isinstance(raw, Mapping):
+        if not raw:
+            draft.fail(f"{where} sets nothing", *part)
+        return {target: draft.read(target, value, *part, target) for target, value in raw.items()}
+    if not draft.targets:
+        draft.fail(f"{where} does not say what it sets; {draft.name} is no input: neither a role nor NODE.FIELD", *part)
+    return draft.make_level(label, raw, *part).settings
 
 
 def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
@@ -259,7 +240,7 @@ def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
         if len(axis.levels) != len(first.levels):
             count = format_count(len(first.levels), "value")
             raise AxisError(f"zip: {first.name} has {count}, {axis.name} has {len(axis.levels)}.", axis.name)
-    if not any(isinstance(axis.levels, LinearLevels | LogLevels | UndrawnLevels) for axis in axes):
+    if not any(isinstance(axis.levels, LinearLevels | UndrawnLevels) for axis in axes):
         rows = zip(*([level.value for level in axis.levels] for axis in axes), strict=True)
         if repeat := _find_repeat(rows):
             raise AxisError(f"{place}: values {repeat[0] + 1} and {repeat[1] + 1} of all its axes are the same")
@@ -273,27 +254,27 @@ def _suggest_range(draft: AxisDraft, value: Scalar) -> str:
     return f"; write {meant} in place of the list" if meant else ""
 
 
+MAX_TOLD: Final = 20  # problems of one axis
 MAX_LEVELS: Final = 10**9
-MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed to see whether all are whole
+MAX_LISTED: Final = 1_000_000  # on a log scale, where each is computed
 
 
-def make_step_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, step: DecimalNumber) -> Axis:
-    """Make start, start + step, … never past stop; with a notice where stop is not met. Raises AxisError for step 0 or
-    one that leads away.
-    """
-    if step == 0:
+def make_step_axis(draft: AxisDraft, spec: file_schema.StepRange) -> Axis:
+    """Make start, start + step, … never past stop, with a notice where stop is not met."""
+    if spec.step == 0:
         raise AxisError(f"{draft.place}: step is 0, so stop is never reached", "step")
-    first, last, by = to_fraction(start), to_fraction(stop), to_fraction(step)
+    first, last, by = to_fraction(spec.start), to_fraction(spec.stop), to_fraction(spec.step)
+    step, stop = quote(spec.step), quote(spec.stop)
     if (last - first) / by < 0:
-        raise AxisError(f"{draft.place}: step {quote(step)} leads away from stop {quote(stop)}", "step")
+        raise AxisError(f"{draft.place}: step {step} leads away from stop {stop}", "step")
     count = math.floor((last - first) / by) + 1
     if count > MAX_LEVELS:
         raise AxisError(f"{draft.place} has {count:,} values; the most is {MAX_LEVELS:,}", "step")
-    whole = all(isinstance(number, int) for number in (start, stop, step))
+    whole = all(isinstance(number, int) for number in (spec.start, spec.stop, spec.step))
     levels = LinearLevels(draft.targets, first, by, count, whole=_decide_whole(draft, whole, first, by))
     if first + by * (count - 1) != last:
         reached = quote(levels.value(count - 1))
-        draft.notices.append(f"{draft.place} ends at {reached}: steps of {quote(step)} do not meet stop {quote(stop)}.")
+        draft.builder.notices.append(f"{draft.place} ends at {reached}: steps of {step} do not meet stop {stop}.")
     return _make_numeric_axis(draft, levels)
 
 
@@ -306,28 +287,37 @@ def _decide_whole(draft: AxisDraft, written_whole: bool, *steps: Fraction) -> bo
     return draft.role.kind == "integer"
 
 
-def make_count_axis(draft: AxisDraft, start: DecimalNumber, stop: DecimalNumber, num: int, scale: str) -> Axis:
-    """Make `num` values from start to stop. Raises AxisError where a log scale meets 0, or one value two ends."""
-    if num == 1 and start != stop:
-        raise AxisError(f"{draft.place}: one value cannot be both {quote(start)} and {quote(stop)}", "num")
-    if num > 1 and start == stop:
-        ends = f"between {quote(start)} and {quote(stop)}"
-        raise AxisError(f"{draft.place}: {num} values {ends} are all the same", "num")
-    first, last = to_fraction(start), to_fraction(stop)
-    if scale == "linear":
+def make_count_axis(draft: AxisDraft, spec: file_schema.CountRange) -> Axis:
+    """Make `num` values from start to stop, in equal steps or, on a log scale, in equal ratios."""
+    num, start, stop = spec.num, quote(spec.start), quote(spec.stop)
+    if num == 1 and spec.start != spec.stop:
+        raise AxisError(f"{draft.place}: one value cannot be both {start} and {stop}", "num")
+    if num > 1 and spec.start == spec.stop:
+        raise AxisError(f"{draft.place}: {num} values between {start} and {stop} are all the same", "num")
+    first, last = to_fraction(spec.start), to_fraction(spec.stop)
+    whole = isinstance(spec.start, int) and isinstance(spec.stop, int)
+    if spec.scale == "linear":
         step = (last - first) / max(num - 1, 1)
-        whole = step.denominator == 1 and isinstance(start, int) and isinstance(stop, int)
-        linear = LinearLevels(draft.targets, first, step, num, whole=_decide_whole(draft, whole, first, step))
-        return _make_numeric_axis(draft, linear)
+        whole = _decide_whole(draft, whole and step.denominator == 1, first, step)
+        return _make_numeric_axis(draft, LinearLevels(draft.targets, first, step, num, whole=whole))
     if first <= 0 or last <= 0:
         raise AxisError(f"{draft.place}: a log scale needs start and stop above 0", "scale")
     if num > MAX_LISTED:
         raise AxisError(f"{draft.place}: a log scale has at most {MAX_LISTED:,} values", "num")
-    trial = LogLevels(draft.targets, start, stop, num, whole=False)
-    steps = [to_fraction(float(trial.exact(at))) for at in range(num)]
-    written_whole = isinstance(start, int) and isinstance(stop, int) and all(s.denominator == 1 for s in steps)
-    levels = LogLevels(draft.targets, start, stop, num, whole=_decide_whole(draft, written_whole, *steps))
-    return _make_numeric_axis(draft, levels)
+    exact = space_by_ratio(Decimal(repr(spec.start)), Decimal(repr(spec.stop)), num)
+    fractions = [Fraction(level) for level in exact]
+    whole = _decide_whole(draft, whole and all(each.denominator == 1 for each in fractions), *fractions)
+    values = tuple(int(level) if whole else float(level) for level in exact)
+    return _make_numeric_axis(draft, ListLevels(draft.targets, values))
+
+
+def space_by_ratio(first: Decimal, last: Decimal, size: int) -> list[Decimal]:
+    """Make levels from first to last in equal ratios, rounded to 12 significant digits; both ends exact."""
+    with localcontext() as context:
+        context.prec = 40
+        inner = [first * ((last / first).ln() * at / (size - 1)).exp() for at in range(1, size - 1)]
+        context.prec = 12
+        return [first, *(+level for level in inner), last][:size]
 
 
 def _make_numeric_axis(draft: AxisDraft, levels: LevelSequence) -> Axis:
@@ -345,24 +335,29 @@ def _make_numeric_axis(draft: AxisDraft, levels: LevelSequence) -> Axis:
     return Axis(draft.name, infer_kind(draft.targets, ends), levels)
 
 
-def make_seed_axis(draft: AxisDraft, count: int, start: int | None, *, each_cell: bool) -> Axis:
-    """Make `count` seeds from start on, or still to be drawn where there is no start, or others for `each_cell`."""
+def make_seed_axis(draft: AxisDraft, spec: file_schema.Seeds) -> Axis:
+    """Make `count` seeds from start on, or still to be drawn where there is no start, or others for each cell."""
+    place, start = draft.place, spec.start
     for target in draft.targets:
         if find_role(target) is not None and strip_number(target) != "seed":
-            raise AxisError(f"{draft.place}: count draws seeds, and {target} is none; a range has start and stop")
-    if each_cell and draft.repeats:
-        raise AxisError(f"{draft.place}: each_cell does not go with zip; list the seeds there", "each_cell")
-    if each_cell:
-        draft.notices.append(
-            f"{draft.place}: each combination has {format_count(count, 'seed')} of its own, so a study cannot"
+            raise AxisError(f"{place}: count draws seeds, and {target} is none; a range has start and stop")
+    levels: LevelSequence
+    if spec.each_cell:
+        if draft.repeats:
+            raise AxisError(f"{place}: each_cell does not go with zip; list the seeds there", "each_cell")
+        draft.builder.notices.append(
+            f"{place}: each combination has {format_count(spec.count, 'seed')} of its own, so a study cannot"
             " pair images by seed: intervals of differences are wider, and no seed is compared with another."
         )
-        return Axis(draft.name, "seed", CellSeeds(draft.targets, count, start or 0))
-    if start is None:
-        return Axis(draft.name, "seed", UndrawnLevels(draft.targets, draft.name, count))
-    if not (start >= 0 and start + count - 1 <= SEED_MAX):
-        raise AxisError(f"{draft.place}: seeds are 0 to {SEED_MAX}; these reach {start + count - 1}", "start")
-    return Axis(draft.name, "seed", LinearLevels(draft.targets, to_fraction(start), to_fraction(1), count, whole=True))
+        levels = CellSeeds(draft.targets, spec.count, start or 0)
+    elif start is None:
+        levels = UndrawnLevels(draft.targets, draft.name, spec.count)
+    else:
+        last = start + spec.count - 1
+        if start < 0 or last > SEED_MAX:
+            raise AxisError(f"{place}: seeds are 0 to {SEED_MAX}; these reach {last}", "start")
+        levels = LinearLevels(draft.targets, to_fraction(start), to_fraction(1), spec.count, whole=True)
+    return Axis(draft.name, "seed", levels)
 
 
 _OWN_NAME: Final = " If you want this name, add target: INPUT to say which input the axis sets."
@@ -382,7 +377,7 @@ class AxisBuilder:
     reader: ValueReader
     notices: list[str]
 
-    def build(self, axes: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    def build(self, axes: Mapping[str, Any], inputs: Mapping[str, Setting]) -> tuple[Dimension, ...]:
         """Build one dimension for each entry of the file's `axes` that is right."""
         result: list[Dimension] = []
         for name, spec in axes.items():
@@ -394,43 +389,45 @@ class AxisBuilder:
             try:
                 result += self._build_dimension(name, spec, place)
             except (AxisError, SourceError) as error:
-                self._report(error, place, spec)
+                self._report_error(error, place, spec)
+        built = [axis for dimension in result for axis in dimension.axes]
+        self._check_distinct_axes(built)
+        self._check_replacements({axis.name: axis for axis in built}, inputs)
         return tuple(result)
 
-    def _report(self, error: AxisError | SourceError, place: DocumentPath, spec: Any) -> None:
+    def report(self, message: str, place: DocumentPath, *part: str | int) -> None:
+        """Report a problem of the axis at `place`, or of a part of it, at the value where that stands in the file."""
+        where = (*place, *part)
+        add = self.problems.add_at_value if part and where in self.document.values else self.problems.add_at_key
+        add(where, quote_source(self.document, where, message))
+
+    def _report_error(self, error: AxisError | SourceError, place: DocumentPath, spec: Any) -> None:
         if isinstance(error, SourceError):
             error = AxisError(f"{join_path(place)}: {error}", find_kind_key(type(spec).model_fields) or "")
-        for problem in (error, *error.others):
-            where = (*place, *problem.part)
-            message = quote_source(self.document, where, problem.message)
-            if problem.part and where in self.document.values:
-                self.problems.add_at_value(where, message)
-            else:
-                self.problems.add_at_key(where, message)
+        self.report(error.message, place, *error.part)
 
     def _build_dimension(self, name: str, spec: Any, place: DocumentPath) -> list[Dimension]:
         if isinstance(spec, file_schema.Zip):
             return self._build_zip(spec, place)
         if not (isinstance(spec, file_schema.CsvColumns) and spec.columns):
-            return [Dimension((self._build_axis(name, spec, place, repeats=False),))]
+            return [Dimension((axis,)) for axis in self._build_axis(name, spec, place, repeats=False)]
         axes = self._build_columns(spec, name, place)
-        return [Dimension((axes[0],)) if len(axes) == 1 else zip_axes(axes, join_path(place))]
+        return [Dimension((axes[0],)) if len(axes) == 1 else zip_axes(axes, join_path(place))] if axes else []
 
     def _build_zip(self, spec: file_schema.Zip, place: DocumentPath) -> list[Dimension]:
+        above = (*place, "zip") if (*place, "zip") in self.document.keys else place
         axes: list[Axis] = []
         for name, inner in spec.zip.items():
-            inside = (*place, "zip", name) if (*place, "zip", name) in self.document.keys else (*place, name)
             try:
-                axes.append(self._build_axis(name, inner, inside, repeats=True))
+                axes += self._build_axis(name, inner, (*above, name), repeats=True)
             except (AxisError, SourceError) as error:
-                self._report(error, inside, inner)
+                self._report_error(error, (*above, name), inner)
         if len(axes) < len(spec.zip):
             return []
         try:
             return [zip_axes(axes, join_path(place))]
         except AxisError as error:
-            nested = (*place, "zip", *error.part)
-            self.problems.add_at_key(nested if nested in self.document.keys else (*place, *error.part), error.message)
+            self.problems.add_at_key((*above, *error.part), error.message)
             return []
 
     def _build_columns(self, spec: file_schema.CsvColumns, name: str, place: DocumentPath) -> list[Axis]:
@@ -439,23 +436,20 @@ class AxisBuilder:
         named = [column for column in (*spec.columns.values(), spec.title, spec.count) if column]
         columns = {column.name: column for column in read_columns(path, shown, named)}
         counts = columns[spec.count].counts() if spec.count else None
-        axes = []
+        drafts: list[tuple[AxisDraft, list[Scalar]]] = []
         if spec.title:
-            draft = AxisDraft(name, (), place, place, self.reader, self.notices, repeats=True)
-            axes.append(make_list_axis(draft, repeat_rows(columns[spec.title].cells, counts)))
+            drafts.append((AxisDraft(name, (), place, self), repeat_rows(columns[spec.title].cells, counts)))
         for target, column in spec.columns.items():
             where = (*place, "columns", target)
-            targets = self._choose_targets(target, where)
-            draft = AxisDraft(target, targets, where, place, self.reader, self.notices, repeats=True)
-            cells = parse_column(targets[0], columns[column])
-            if counts and strip_number(target) == "seed":
-                axes.append(make_list_axis(draft, count_seeds(cells, counts)))
-            else:
-                axes.append(make_list_axis(draft, repeat_rows(cells, counts)))
+            draft = AxisDraft(target, self._choose_targets(target, where), where, self)
+            cells = parse_column(draft.targets[0], columns[column])
+            is_counted = counts is not None and strip_number(target) == "seed"
+            drafts.append((draft, count_seeds(cells, counts or ()) if is_counted else repeat_rows(cells, counts)))
         if counts and "seed" not in spec.columns:
-            draft = AxisDraft("seed", ("seed",), (*place, "count"), place, self.reader, self.notices, repeats=True)
-            axes.append(make_list_axis(draft, count_seeds([1] * len(counts), counts)))
-        return axes
+            draft = AxisDraft("seed", ("seed",), (*place, "count"), self)
+            drafts.append((draft, count_seeds([1] * len(counts), counts)))
+        axes = [make_list_axis(draft, values) for draft, values in drafts]
+        return [] if any(draft.failures for draft, _ in drafts) else [axis for axis in axes if axis]
 
     def _choose_targets(self, name: str, place: DocumentPath, spec: Any = None) -> tuple[str, ...]:
         """Choose what an axis sets: as `target` says, else as its name says, else what its kind sets.
@@ -479,36 +473,42 @@ class AxisBuilder:
             raise AxisError(f"{where} {describe_no_target(name)}{way}")
         return cast("tuple[str, ...]", default)
 
-    def _build_axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> Axis:
-        targets = self._choose_targets(name, place, spec)
-        draft = AxisDraft(name, targets, place, place, self.reader, self.notices, repeats)
+    def _build_axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> list[Axis]:
+        """Build an axis; return none where values of it are wrong, which are reported then."""
+        draft = AxisDraft(name, self._choose_targets(name, place, spec), place, self, repeats)
+        axis = self._make_axis(draft, spec)
+        return [] if axis is None or draft.failures else [axis]
+
+    def _make_axis(self, draft: AxisDraft, spec: Any) -> Axis | None:
         match spec:
             case list():
                 return make_list_axis(draft, spec)
             case file_schema.StepRange():
-                return make_step_axis(draft, spec.start, spec.stop, spec.step)
+                return make_step_axis(draft, spec)
             case file_schema.CountRange():
-                return make_count_axis(draft, spec.start, spec.stop, spec.num, spec.scale)
+                return make_count_axis(draft, spec)
             case file_schema.Seeds():
-                return make_seed_axis(draft, spec.count, spec.start, each_cell=spec.each_cell)
+                return make_seed_axis(draft, spec)
             case file_schema.Labelled(values=dict()):
                 return make_labelled_axis(draft, spec.values)
             case file_schema.Labelled():
                 return make_list_axis(draft, spec.values, "values")
             case file_schema.Replace():
-                return make_replace_axis(draft, spec.replace, spec.with_)
+                return make_replace_axis(draft, spec)
             case file_schema.Images():
-                patterns = [self.reader.find_path((*place, "images"), pattern)[0] for pattern in spec.images]
-                if len(patterns) > 1 and (*place, "images") in self.reader.rewritten:
-                    self.reader.rewritten[*place, "images"] = patterns
-                return make_image_axis(draft, find_files(self.document.folder, patterns))
+                return make_image_axis(draft, self._find_images(spec.images, (*draft.path, "images")))
             case file_schema.BoardImages():
                 return make_image_axis(draft, self.reader.list_board(spec.board))
             case file_schema.SettingsFile():
-                shown, path = self.reader.find_path((*place, "settings"), spec.settings)
+                shown, path = self.reader.find_path((*draft.path, "settings"), spec.settings)
                 return make_labelled_axis(draft, read_settings(path, shown))
-            case _:
-                return make_column_axis(draft, self._read_texts(spec, draft))
+        return make_column_axis(draft, self._read_texts(spec, draft))
+
+    def _find_images(self, patterns: Sequence[str], place: DocumentPath) -> list[str]:
+        found = [self.reader.find_path(place, pattern)[0] for pattern in patterns]
+        if len(found) > 1 and place in self.reader.rewritten:
+            self.reader.rewritten[place] = found
+        return find_files(self.document.folder, found)
 
     def _read_texts(self, spec: Any, draft: AxisDraft) -> TextColumn:
         match spec:
@@ -523,3 +523,66 @@ class AxisBuilder:
                 folder = spec.wildcards and self.reader.find_path((*draft.path, "wildcards"), spec.wildcards)[1]
                 prompts = expand_prompts(spec.dynamic, folder or None)
                 return TextColumn("", "its templates", prompts, range(1, len(prompts) + 1))
+
+    def _check_distinct_axes(self, axes: Sequence[Axis]) -> None:
+        """Check that no two axes have one name or set one target: only one of them could win."""
+        names: set[str] = set()
+        homes: dict[str, str] = {}
+        for axis in axes:
+            place = ("axes", axis.name)
+            if axis.name in names:
+                self.problems.add_at_key(place, f"there are two axes named {axis.name}")
+            names.add(axis.name)
+            for target in _collect_targets(axis):
+                home = homes.setdefault(target, axis.name)
+                if home != axis.name:
+                    self.problems.add_at_key(place, f"axes {home} and {axis.name} both set {target}")
+
+    def _check_replacements(self, axes: Mapping[str, Axis], inputs: Mapping[str, Setting]) -> None:
+        """Check that every replacement finds its text, as far as the file itself says what that is."""
+        replacing = [
+            (name, target, axis.levels.search)
+            for name, axis in axes.items()
+            if isinstance(axis.levels, ReplacingLevels)
+            for target in axis.levels.targets
+        ]
+        first: dict[tuple[str, str], str] = {}
+        for name, target, search in replacing:
+            place = ("axes", name, "replace")
+            setters = [axis for axis in axes.values() if target in _collect_targets(axis)]
+            fixed = inputs.get(target)
+            found = [level.settings.get(target, fixed) for level in setters[0].levels] if setters else [fixed]
+            texts = [text for text in found if isinstance(text, str)]
+            missing = next((text for text in texts if search not in text), None)
+            other = first.setdefault((target, search), name)
+            if other != name:
+                self.problems.add_at_value(place, f'axes.{other} and axes.{name} both replace "{search}"')
+            elif missing is not None:
+                message = f'axes.{name}: "{search}" does not occur in the {target} {quote(missing)}'
+                self.problems.add_at_value(place, message)
+            else:
+                longer = {each for _, where, each in replacing if where == target and search in each and each != search}
+                texts = [_blank(longer, text) for text in texts]
+                self.notices += _note_inside(f"axes.{name}", search, target, texts)
+
+
+def _collect_targets(axis: Axis) -> set[str]:
+    return set() if isinstance(axis.levels, ReplacingLevels) else set(axis.levels.targets)  # replacements add up
+
+
+def _blank(searches: set[str], text: str) -> str:
+    """Blank what longer replacements of other axes take, the longest first."""
+    for search in sorted(searches, key=len, reverse=True):
+        text = text.replace(search, "\0")
+    return text
+
+
+def _note_inside(place: str, search: str, target: str, texts: Sequence[str]) -> list[str]:
+    """Note that some of what is replaced stands inside a longer word."""
+    word = re.compile(rf"(?<!\w){re.escape(search)}(?!\w)")
+    counts = [(text.count(search) - len(word.findall(text)), text.count(search)) for text in texts]
+    inside, count = max(counts, default=(0, 0))
+    if not inside:
+        return []
+    times = f"{count} times in the {target}, {inside} of them" if count > 1 else f"in the {target}"
+    return [f'{place}: "{search}" occurs {times} inside a longer word; all of them are replaced.']

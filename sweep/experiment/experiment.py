@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,27 +15,28 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment.axes import (
     Axis,
-    AxisError,
+    AxisKind,
+    CellSeeds,
     Dimension,
     InputImage,
     ListLevels,
     Replacement,
     Setting,
     UndrawnLevels,
-    Variation,
     replace_words,
 )
 from sweep.experiment.axis_builder import AxisBuilder
-from sweep.experiment.conditions import Clause
-from sweep.experiment.definition_checks import GridValidator, validate_shape
-from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec
-from sweep.experiment.grid import Grid
-from sweep.experiment.overrides import apply_override, include_files
-from sweep.experiment.problems import Mark, ProblemCollector, did_you_mean_file, join_path
-from sweep.experiment.value_files import UNFETCHED, FetchedFiles, ValueReader, is_reference
+from sweep.experiment.command_line import apply_override
+from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
+from sweep.experiment.designs import DesignValidator, choose_points
+from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
+from sweep.experiment.grid import Grid, Variation, make_space
+from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, did_you_mean_file, join_path
+from sweep.experiment.value_files import UNFETCHED, AxisError, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
     Document,
     expand_path,
+    include_files,
     make_plain,
     path_kind,
     quote_source,
@@ -130,7 +132,8 @@ class Experiment:
     @cached_property
     def grid(self) -> Grid:
         """Return all points, lazily."""
-        return Grid(self.dimensions, self.clauses, self.design)
+        space = make_space(self.dimensions, self.clauses)
+        return Grid(self.dimensions, space, choose_points(self.design, space, self.dimensions))
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -240,6 +243,9 @@ def _load_document(
     return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
 
 
+MAX_CHECKED_POINTS: Final = 20_000  # a larger grid is not searched for being empty before it is asked for
+
+
 class _Loader:
     """Makes an experiment of a document. Problems are collected, and what they concern is left out until the end."""
 
@@ -256,19 +262,23 @@ class _Loader:
         """Make the experiment. Raises ExperimentError with every problem found."""
         file, document, notices = self.file, self.document, list[str]()
         inputs = self.read_inputs()
-        dimensions = AxisBuilder(document, self.problems, self.reader, notices).build(file.axes)
-        grid = GridValidator(file, document, self.problems, dimensions)
-        grid.check_distinct_axes()
-        notices += grid.check_replacements(inputs)
+        dimensions = AxisBuilder(document, self.problems, self.reader, notices).build(file.axes, inputs)
+        axes = {axis.name: axis for dimension in dimensions for axis in dimension.axes}
+        broken = set(_list_written_axes(document.data.get("axes"))) - set(axes)
         name, (workflow, workflow_path) = self.choose_name(default_name), self.find_workflow()
         self.require_fetched(name)
-        clauses = grid.compile_clauses()
-        grid.check()
+        clauses = self.compile_clauses(axes, broken)
+        DesignValidator(file, self.problems, dimensions, broken).check()
         self.check_addresses()
         self.problems.raise_any()
-        grid.check_not_empty(clauses)
-        if (wanted := file.design.points or 0) > grid.points:
-            notices.append(f"design asks for {wanted:,} points; the grid has {grid.points:,}.")
+        points = math.prod(len(dimension) for dimension in dimensions)
+        if points <= MAX_CHECKED_POINTS and not len(make_space(dimensions, clauses)):
+            self.problems.add_at_key(
+                ("where",) if file.where else ("exclude",), "the conditions leave no point of the grid"
+            )
+            self.problems.raise_any()
+        if (wanted := file.design.points or 0) > points:
+            notices.append(f"design asks for {wanted:,} points; the grid has {points:,}.")
         return Experiment(
             name=name,
             description=file.description,
@@ -352,6 +362,30 @@ class _Loader:
             self.problems.add_at_value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
         return written, None
 
+    def compile_clauses(self, axes: Mapping[str, Axis], broken: set[str]) -> tuple[Clause, ...]:
+        """Compile the conditions of where: and exclude:, those that name only axes that are right."""
+        known = [*map(_describe_axis, axes.values()), *(NamedAxis(name, "any") for name in broken)]
+        clauses: list[Clause] = []
+        for section, texts, wanted in (("where", self.file.where, True), ("exclude", self.file.exclude, False)):
+            listed = isinstance(self.document.data.get(section), list)
+            for at, text in enumerate(texts):
+                place: DocumentPath = (section, at) if listed else (section,)
+                try:
+                    clause = compile_clause(text, known, wanted=wanted)
+                except ConditionError as error:
+                    self.problems.add_at_character(place, f"{section}: {error.message}", error.column)
+                    continue
+                for axis in (axes[name] for name in clause.names if name in axes):
+                    if isinstance(axis.levels, CellSeeds):
+                        message = f"{axis.name} has other seeds in each combination; leave it out of conditions"
+                        self.problems.add_at_value(place, f"{section}: {message}")
+                    elif isinstance(axis.levels, UndrawnLevels):
+                        message = f"the seeds of {axis.name} are not drawn before the run; give them a start"
+                        self.problems.add_at_value(place, f"{section}: {message}")
+                if not broken.intersection(clause.names):
+                    clauses.append(clause)
+        return tuple(clauses)
+
     def check_addresses(self) -> None:
         """Check the roles and addresses of `roles`, and the URLs of servers."""
         for role, addresses in self.file.roles.items():
@@ -370,3 +404,18 @@ def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
     """Collect the marks of every key and value that stands in the file itself."""
     marks = ((place, document.keys.get(place, mark), mark) for place, mark in document.values.items() if place)
     return {join_path(place): (key, mark) for place, key, mark in marks if key.source is None and mark.source is None}
+
+
+def _list_written_axes(axes: Any) -> Iterator[str]:
+    """List the names of the axes as the file has them, wrong ones too."""
+    for name, raw in axes.items() if isinstance(axes, dict) else ():
+        inner = raw.get("zip", raw if name == "zip" else None) if isinstance(raw, dict) else None
+        columns = raw.get("columns") if isinstance(raw, dict) else None
+        yield from inner if isinstance(inner, dict) else columns or [name]
+
+
+def _describe_axis(axis: Axis) -> NamedAxis:
+    kinds: dict[AxisKind, Any] = {"integer": "number", "number": "number", "seed": "number", "boolean": "boolean"}
+    kind = kinds.get(axis.kind, "text")
+    few = kind == "text" and len(axis.levels) <= 1_000
+    return NamedAxis(axis.name, kind, tuple(level.value for level in axis.levels) if few else ())

@@ -1,17 +1,34 @@
-"""The shape of an experiment file as strict pydantic models, one for each kind of axis.
+"""The shape of an experiment file as strict pydantic models, and what is wrong with a file in plain words.
 
-Their descriptions are the file's documentation and its JSON Schema. Kinds of axes are told apart by the key that only
-one of them has.
+There is one model for each kind of axis; the key that only one of them has tells them apart. `file_keys.yaml` documents
+every key, for the JSON Schema and the pages made of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+import re
+from collections.abc import Container, Mapping, Sequence
+from importlib import resources
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from ruamel.yaml import YAML
 
+from sweep.errors import did_you_mean
+from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
+from sweep.experiment.typed_ranges import suggest_axis
+from sweep.experiment.yaml_document import MERGED, Document, quote_source
 from sweep.role_table import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, quote
 
 
@@ -80,11 +97,7 @@ class AxisSpec(Strict):
 
     default_targets: ClassVar[tuple[str, ...] | None] = None  # what it sets if neither `target` nor its name says it
 
-    target: Texts = Field(
-        default=(),
-        description="What the values set: a role or a node.field address, or a list of these (all get the same value). "
-        "Needed only if the name of the axis is neither.",
-    )
+    target: Texts = ()
 
 
 class StepRange(AxisSpec):
@@ -92,20 +105,18 @@ class StepRange(AxisSpec):
     included if a step reaches it, and never exceeded.
     """
 
-    start: NumberField = Field(description="The first value.")
-    stop: NumberField = Field(description="The last value, if a step reaches it.")
-    step: NumberField = Field(description="The distance between values; negative counts down. Not 0.")
+    start: NumberField
+    stop: NumberField
+    step: NumberField
 
 
 class CountRange(AxisSpec):
     """A number of values from start to stop, both included: {start: 1, stop: 16, num: 5, scale: log}."""
 
-    start: NumberField = Field(description="The first value.")
-    stop: NumberField = Field(description="The last value.")
-    num: int = Field(ge=1, le=1_000_000_000, description="How many values.")
-    scale: Literal["linear", "log"] = Field(
-        default="linear", description="linear: equal distances. log: equal ratios; start and stop above 0."
-    )
+    start: NumberField
+    stop: NumberField
+    num: int = Field(ge=1, le=1_000_000_000)
+    scale: Literal["linear", "log"] = "linear"
 
 
 class Seeds(AxisSpec):
@@ -113,13 +124,9 @@ class Seeds(AxisSpec):
     the first run chooses random seeds and keeps them in the results folder.
     """
 
-    count: int = Field(ge=1, le=1_000_000_000, description="How many seeds.")
-    start: int | None = Field(default=None, description="The first seed; each further seed is one higher.")
-    each_cell: bool = Field(
-        default=False,
-        description="true: each combination of the other axes has seeds of its own, computed from its values and "
-        "from start. Images of two combinations then share no seed, so a study cannot pair them.",
-    )
+    count: int = Field(ge=1, le=1_000_000_000)
+    start: int | None = None
+    each_cell: bool = False
 
 
 class Labelled(AxisSpec):
@@ -130,16 +137,13 @@ class Labelled(AxisSpec):
 
     values: Annotated[
         Any, BeforeValidator(_validate_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
-    ] = Field(
-        description="Label → value, or label → mapping of targets (roles or node.field) to values. The results table "
-        "shows the label."
-    )
+    ]
 
 
 class TextLines(AxisSpec):
     """One value per line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are ignored."""
 
-    lines: str = Field(description="Path of the text file, UTF-8.")
+    lines: str
 
 
 class CsvColumns(AxisSpec):
@@ -147,26 +151,13 @@ class CsvColumns(AxisSpec):
     that advance together, named after their columns or as `columns` says: {csv: f.csv, columns: {prompt: Text}}.
     """
 
-    csv: str = Field(description="Path of the CSV file, UTF-8, with a header line.")
-    column: str | None = Field(default=None, description="The column. Default: the name of the axis.")
+    csv: str
+    column: str | None = None
     columns: Annotated[
-        dict[str, str],
-        BeforeValidator(_validate_columns),
-        WithJsonSchema(
-            {
-                "anyOf": [
-                    {"type": "array", "items": {"type": "string"}},
-                    {"type": "object", "additionalProperties": {"type": "string"}},
-                ]
-            }
-        ),
-    ] = Field(default_factory=dict, description="Several columns: a list of names, or axis name → column.")
-    title: str | None = Field(default=None, description="With columns: the column that names the rows in the table.")
-    count: str | None = Field(
-        default=None,
-        description="With columns: the column that says how many images a row gets. Their seeds count up from the "
-        "row's seed, or from 1.",
-    )
+        dict[str, str], BeforeValidator(_validate_columns, json_schema_input_type=list[str] | dict[str, str])
+    ] = Field(default_factory=dict)
+    title: str | None = None
+    count: str | None = None
 
     @model_validator(mode="after")
     def _check_one_given(self) -> CsvColumns:
@@ -182,7 +173,7 @@ class Images(AxisSpec):
 
     default_targets = ("image",)
 
-    images: Texts = Field(description="Pattern of file names (*, ?, **), or a list of patterns.")
+    images: Texts
 
 
 class BoardImages(AxisSpec):
@@ -192,7 +183,7 @@ class BoardImages(AxisSpec):
 
     default_targets = ("image",)
 
-    board: str = Field(min_length=1, description="Name of the board.")
+    board: str = Field(min_length=1)
 
 
 class SettingsFile(AxisSpec):
@@ -202,7 +193,7 @@ class SettingsFile(AxisSpec):
 
     default_targets = ()
 
-    settings: str = Field(description="Path of the JSON or YAML file.")
+    settings: str
 
 
 class Replace(AxisSpec):
@@ -212,8 +203,8 @@ class Replace(AxisSpec):
 
     default_targets = ("prompt",)
 
-    replace: str = Field(min_length=1, description="The text to search for, exactly as it is written in the prompt.")
-    with_: list[str] = Field(alias="with", description="The replacements, one value each.")
+    replace: str = Field(min_length=1)
+    with_: list[str] = Field(alias="with")
 
 
 class Dynamic(AxisSpec):
@@ -223,16 +214,14 @@ class Dynamic(AxisSpec):
 
     default_targets = ("prompt",)
 
-    dynamic: Texts = Field(description="One template, or a list.")
-    wildcards: str | None = Field(
-        default=None, description="Folder of wildcard files: __animal__ is replaced by each line of animal.txt."
-    )
+    dynamic: Texts
+    wildcards: str | None = None
 
 
 class Zip(AxisSpec):
     """Axes of equal length that advance together: {zip: {prompt: [a, b], seed: [1, 2]}}."""
 
-    zip: dict[str, SingleAxis] = Field(description="Axis name → axis, of any kind that makes a single axis.")
+    zip: dict[str, SingleAxis]
 
 
 # The keys that tell kinds of axes apart, the first that is there decides; the kind is tagged with it.
@@ -300,47 +289,18 @@ def _expand_axes(value: Any) -> Any:
 class DesignSpec(Strict):
     """Selects the points of the grid that are rendered."""
 
-    kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"] = Field(
-        description="full: every point. random: a random sample without repetition. sobol, halton, lhs: points spread "
-        "evenly over all axes (space-filling). one_at_a_time: the baseline, and each axis varied alone. rotated: each "
-        "combination with some of the seeds, which take turns. adaptive: the images that show where a metric misses a "
-        "threshold, chosen one after the other."
-    )
-    points: int | None = Field(
-        default=None,
-        ge=1,
-        le=1_000_000,
-        description="How many points, each with every seed (random, sobol, halton, lhs).",
-    )
-    seeds: Literal["all", "one"] = Field(
-        default="all",
-        description="all: render each drawn point with every seed. one: treat the seeds as any other axis (random, "
-        "sobol, halton, lhs, one_at_a_time).",
-    )
-    share: float | None = Field(default=None, gt=0, le=1, description="rotated: the part of the full grid to render.")
-    axis: str | None = Field(default=None, description="adaptive: the axis along which to look for the threshold.")
-    metric: str | None = Field(default=None, description="adaptive: the metric that shall keep to the threshold.")
-    threshold: float | None = Field(default=None, description="adaptive: the value of the metric to look for.")
-    for_: str | None = Field(
-        default=None,
-        alias="for",
-        pattern=r"^(each|weakest) \S+$",
-        description='adaptive: "each prompt" finds where each prompt misses the threshold; "weakest prompt" finds '
-        "which one misses it first, and where. Instead of prompt: the name of an axis.",
-    )
-    within: float | None = Field(
-        default=None,
-        gt=0,
-        description='adaptive with "each": the wanted half width of the 95 % interval, in units of the axis.',
-    )
-    at_most: float = Field(
-        default=0.3, gt=0, le=1, description="adaptive: the largest part of the full grid to render."
-    )
-    seed: int = Field(default=0, ge=0, description="Seed of the sample: the same seed selects the same points.")
-    baseline: dict[str, ScalarField] = Field(
-        default_factory=dict,
-        description="one_at_a_time: axis → its value while another axis varies. Default: its first value.",
-    )
+    kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"]
+    points: int | None = Field(default=None, ge=1, le=1_000_000)
+    seeds: Literal["all", "one"] = "all"
+    share: float | None = Field(default=None, gt=0, le=1)
+    axis: str | None = None
+    metric: str | None = None
+    threshold: float | None = None
+    for_: str | None = Field(default=None, alias="for", pattern=r"^(each|weakest) \S+$")
+    within: float | None = Field(default=None, gt=0)
+    at_most: float = Field(default=0.3, gt=0, le=1)
+    seed: int = Field(default=0, ge=0)
+    baseline: dict[str, ScalarField] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check_points(self) -> DesignSpec:
@@ -387,18 +347,9 @@ FULL_DESIGN: Final = DesignSpec(kind="full")
 class StudySpec(Strict):
     """How to measure the images."""
 
-    metrics: tuple[str, ...] = Field(
-        default_factory=tuple, strict=False, description="Names of metrics. Default: the standard metrics."
-    )
-    replicates: int = Field(
-        default=1,
-        ge=1,
-        le=1000,
-        description="How often each point is rendered with equal settings, to measure the noise floor.",
-    )
-    baseline: dict[str, ScalarField] = Field(
-        default_factory=dict, description="axis → value: the point that txt2img images are compared with."
-    )
+    metrics: tuple[str, ...] = Field(default_factory=tuple, strict=False)
+    replicates: int = Field(default=1, ge=1, le=1000)
+    baseline: dict[str, ScalarField] = Field(default_factory=dict)
 
 
 def _extend_inputs_schema(schema: dict[str, Any]) -> None:
@@ -414,62 +365,20 @@ class ExperimentFile(Strict):
 
     model_config = ConfigDict(title="sweep experiment")
 
-    name: str | None = Field(
-        default=None, description="Name of the results folder. Default: the name of the file. Letters, digits, - _ ."
-    )
-    description: str = Field(default="", description="The question this experiment answers.")
-    include: Texts = Field(
-        default=(),
-        description="Base file(s) that this file builds on. inputs, axes and roles are merged entry by entry (null "
-        "removes an axis); all other keys replace those of the base. Paths in a base file start from its folder.",
-    )
-    folder: str | None = Field(
-        default=None, description="Folder that relative paths start from. Default: the folder of the file."
-    )
-    workflow: str = Field(
-        description=f"A built-in template ({', '.join(TEMPLATE_NAMES)}), or the path of a workflow: an editor export, "
-        "an API graph, or an image that contains a workflow; or library:NAME of a server's library."
-    )
-    inputs: dict[str, SettingField] = Field(
-        default_factory=dict,
-        description="What is the same for every image: role or node.field → value. An axis overrides an input. "
-        "A number selects one of several: lora_weight_2.",
-        json_schema_extra=_extend_inputs_schema,
-    )
-    axes: Annotated[dict[str, AnyAxis], BeforeValidator(_expand_axes)] = Field(
-        default_factory=dict,
-        description="What is varied: axis → values. The first axis varies slowest. The name of an axis is the "
-        "role or node.field that it sets; an axis with another name needs target or labelled values. Axes under zip "
-        "advance together: zip: {prompt: [a, b], seed: [1, 2]}; give a second zip a name: looks: {zip: {…}}.",
-    )
-    where: Texts = Field(
-        default=(),
-        description="Render only points that meet this condition: denoise_strength < 0.5 or seed == 42. In a list, all "
-        "conditions must be met. Put a name with a space between backticks.",
-    )
-    exclude: Texts = Field(
-        default=(), description="Leave out points that meet this condition. In a list, any condition is enough."
-    )
-    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = Field(
-        default=FULL_DESIGN,
-        description="The points of the grid to render. Default: all.",
-    )
-    roles: dict[str, Texts] = Field(
-        default_factory=dict,
-        description="role → node.field address(es), if a role is ambiguous in the workflow or should set other fields.",
-    )
-    servers: tuple[str, ...] = Field(
-        default_factory=tuple, strict=False, description="URLs of servers to render on. --server overrides them."
-    )
-    board: str | None = Field(
-        default=None, description="Board on the server for the images. sweep creates it if it is missing, and says so."
-    )
-    study: StudySpec = Field(
-        default_factory=StudySpec, description="Settings of the study: how the images are measured."
-    )
-
-
-MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
+    name: str | None = None
+    description: str = ""
+    include: Texts = ()
+    folder: str | None = None
+    workflow: str
+    inputs: dict[str, SettingField] = Field(default_factory=dict, json_schema_extra=_extend_inputs_schema)
+    axes: Annotated[dict[str, AnyAxis], BeforeValidator(_expand_axes)] = Field(default_factory=dict)
+    where: Texts = ()
+    exclude: Texts = ()
+    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = FULL_DESIGN
+    roles: dict[str, Texts] = Field(default_factory=dict)
+    servers: tuple[str, ...] = Field(default_factory=tuple, strict=False)
+    board: str | None = None
+    study: StudySpec = Field(default_factory=StudySpec)
 
 
 def list_section_keys() -> dict[str, tuple[str, ...]]:
@@ -483,15 +392,135 @@ def list_section_keys() -> dict[str, tuple[str, ...]]:
 def make_experiment_schema() -> dict[str, Any]:
     """Make the JSON Schema (2020-12) of an experiment file, for editors and for the documentation."""
     schema = ExperimentFile.model_json_schema(by_alias=True)
+    _describe_keys({"ExperimentFile": schema, **schema["$defs"]})
+    properties = schema["properties"]
     zipped = schema["$defs"]["Zip"]["properties"]["zip"]
-    schema["properties"]["axes"]["properties"] = {"zip": {"anyOf": [zipped, {"$ref": "#/$defs/Zip"}]}}
-    design = schema["properties"]["design"]
-    words = {"enum": ["full", "one_at_a_time"]}
-    schema["properties"]["design"] = {
-        "anyOf": [words, {"$ref": "#/$defs/DesignSpec"}],
+    properties["axes"]["properties"] = {"zip": {"anyOf": [zipped, {"$ref": "#/$defs/Zip"}]}}
+    properties["design"] = {
+        "anyOf": [{"enum": ["full", "one_at_a_time"]}, {"$ref": "#/$defs/DesignSpec"}],
         "default": "full",
-        "description": design["description"],
+        "description": properties["design"]["description"],
     }
-    study = ExperimentFile.model_fields["study"].description
-    schema["properties"]["study"] = {"$ref": "#/$defs/StudySpec", "description": study}
+    properties["study"] = {"$ref": "#/$defs/StudySpec", "description": properties["study"]["description"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _describe_keys(models: Mapping[str, dict[str, Any]]) -> None:
+    """Put the documentation of every key, which is in a file of its own, into the schemas of the models."""
+    text = resources.files("sweep.experiment").joinpath("file_keys.yaml").read_text(encoding="utf-8")
+    texts = YAML(typ="safe", pure=True).load(text.replace("{templates}", ", ".join(TEMPLATE_NAMES)))
+    for name, schema in models.items():
+        described = {**texts["AxisSpec"], **texts[name]}
+        for key, part in schema["properties"].items():
+            schema["properties"][key] = dict(sorted({**part, "description": described[key]}.items()))
+
+
+def validate_shape(document: Document, problems: ProblemCollector[DocumentPath]) -> ExperimentFile:
+    """Validate the file's shape; leave out what has problems, so that the rest is checked too."""
+    data = document.data
+    try:
+        return ExperimentFile.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+    pruned = {key: dict(part) if isinstance(part, dict) else part for key, part in data.items()}
+    misspelt = {_locate(detail["loc"], document)[:-1] for detail in details if detail["type"] == "extra_forbidden"}
+    for detail in details:
+        place = _locate(detail["loc"], document)
+        if not (detail["type"] == "missing" and place[0] == "axes" and place[:-1] in misspelt):  # one slip, one problem
+            _report(problems, document, place, detail)
+        if not place:
+            continue
+        section = pruned.get(str(place[0]))
+        if len(place) > 1 and place[0] in MERGED and isinstance(section, dict):
+            section.pop(str(place[1]), None)
+        else:
+            pruned.pop(str(place[0]), None)
+    pruned.setdefault("workflow", TEMPLATE_NAMES[0])
+    try:
+        return ExperimentFile.model_validate(pruned)
+    except ValidationError:
+        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
+
+
+def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
+    """Find the place in the file that pydantic means, which adds the kind of an axis and, below `axes.zip`, a zip."""
+    place: DocumentPath = tuple(part for part in loc if part not in AXIS_TAGS)
+    if place[:3] == ("axes", "zip", "zip") and place[:3] not in document.keys:
+        return ("axes", *place[2:])
+    return place
+
+
+def _report(problems: ProblemCollector[DocumentPath], document: Document, place: DocumentPath, detail: Any) -> None:
+    kind, raw, name = detail["type"], detail.get("input"), join_path(place)
+    if kind == "extra_forbidden":
+        problems.add_at_key(place, _describe_unknown_key(place, document.data))
+    elif kind == "missing":
+        above, last = join_path(place[:-1]), place[-1]
+        problems.add_at_key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
+    elif kind == "union_tag_not_found":
+        problems.add_at_key(place, _describe_no_axis(name, raw))
+    elif kind == "value_error":
+        problems.add_at_value(place, f"{name} {detail['ctx']['error']}".strip())
+    else:
+        message = f"{name} {_describe(detail)}"
+        if detail["type"] == "string_type" and isinstance(raw, int | float):
+            message += f'; text that looks like something else needs quotes: "{quote(raw)}"'
+        problems.add_at_value(place, quote_source(document, place, message))
+
+
+def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
+    """Name the nearest key that could stand there, or say that the unknown one belongs to another kind."""
+    last, holder = str(place[-1]), data
+    for part in place[:-1]:
+        inner = holder.get(str(part))
+        holder = inner if isinstance(inner, dict) else {}
+    if len(place) == 1:
+        known: Sequence[str] = tuple(ExperimentFile.model_fields)
+    else:
+        known = list_known_keys(holder) if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
+    beside = [key for key in holder if key != last]
+    if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
+        others = ", ".join(key for key in beside if key in known)
+        return f"{join_path(place[:-1])} cannot have {last} beside {others}"
+    near = did_you_mean(last, [key for key in known if key not in beside])
+    if not near and place[0] == "axes":
+        near = did_you_mean(last, AXIS_KEYS)
+    return f"{join_path(place)} is not known here.{near}"
+
+
+def _describe_no_axis(name: str, raw: Any) -> str:
+    if isinstance(raw, dict):
+        if not raw:
+            return f"{name} is empty; an axis needs at least one value"
+        odd = next(iter(raw))
+        return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
+    if raw is None:
+        return f"{name} is empty; an axis needs at least one value"
+    meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
+    way = f"write {meant}" if meant else "for one fixed value, set it under inputs"
+    return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"
+
+
+def _describe(detail: Any) -> str:
+    kind, raw, context = detail["type"], detail.get("input"), detail.get("ctx", {})
+    wanted = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "tuple_type": "a list",
+    }.get(kind)
+    if wanted:
+        return f"must be {wanted}, not {quote(raw)}"
+    match kind:
+        case "greater_than_equal":
+            return f"is {quote(raw)}, but must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"is {quote(raw)}, but must be at most {context['le']}"
+        case "literal_error":
+            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
+            return f"must be {context['expected'].replace(chr(39), '')}, not {quote(raw)}.{near}"
+        case "string_too_short":
+            return "must not be empty"
+    return str(detail["msg"]).lower()

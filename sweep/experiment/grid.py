@@ -1,28 +1,33 @@
-"""The lazy grid and its designs: from an index to positions along each axis, and from there to a point.
-
-No point is made before it is asked for. Designs are pure functions of the grid and a seed.
-"""
+"""The lazy grid: from an index to positions along each axis, and from there to a variation, made when asked for."""
 
 from __future__ import annotations
 
 import math
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import Any, Final
 
 from sweep.errors import ExperimentError
-from sweep.experiment.axes import CellSeeds, Dimension, LazySequence, Level, Variation, put_cell_seeds
+from sweep.experiment.axes import CellSeeds, Dimension, LazySequence, Level
 from sweep.experiment.conditions import Clause
-from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec
 from sweep.types import Scalar
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """One point of the grid. `levels` by axis name, in the order of the definition; `index` counts from 0."""
+
+    index: int
+    levels: Mapping[str, Level]
+
+    @property
+    def values(self) -> dict[str, Scalar]:
+        """The values that the results table shows, by axis."""
+        return {name: level.value for name, level in self.levels.items()}
+
 
 MAX_COMBINATIONS: Final = 20_000_000
 
@@ -179,247 +184,6 @@ def _iterate_values(
     return walk(0)
 
 
-class Cells(Space):
-    """The points of a grid without its seeds: each cell stands for its points with every seed."""
-
-    def __init__(self, space: Space, at: int) -> None:
-        super().__init__([*space.sizes[:at], *space.sizes[at + 1 :]])
-        self._space = space
-        self._at = at
-        self.seeds = space.sizes[at]
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether every cell has every seed."""
-        return self._space.is_full
-
-    def has_seeds(self, cell: int) -> bool:
-        """Tell whether conditions leave the cell a seed."""
-        return self.is_full or bool(self.indices(cell))
-
-    def rank(self, digits: Sequence[int]) -> int | None:
-        """Compute the number of the cell at these positions; None where conditions leave it no seed."""
-        cell = super().rank(digits)
-        return cell if cell is not None and self.has_seeds(cell) else None
-
-    def index(self, cell: int, seed: int) -> int | None:
-        """Find the index in the grid of a cell with the seed at this position."""
-        digits = self.unrank(cell)
-        return self._space.rank((*digits[: self._at], seed, *digits[self._at :]))
-
-    def indices(self, cell: int) -> list[int]:
-        """List the indices in the grid of a cell with every seed that conditions leave."""
-        found = (self.index(cell, seed) for seed in range(self.seeds))
-        return [index for index in found if index is not None]
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """Find the cell and the seed of a point of the grid."""
-        digits = self._space.unrank(index)
-        cell = super().rank([*digits[: self._at], *digits[self._at + 1 :]])
-        assert cell is not None
-        return cell, digits[self._at]
-
-
-class SeedsOfCells(LazySequence[int]):
-    """Chosen cells of a grid without conditions, each with every seed, computed as they are asked for."""
-
-    def __init__(self, cells: Cells, chosen: Sequence[int]) -> None:
-        self._cells = cells
-        self._chosen = chosen
-
-    def __len__(self) -> int:
-        return len(self._chosen) * self._cells.seeds
-
-    def item(self, at: int) -> int:
-        cell, seed = divmod(at, self._cells.seeds)
-        index = self._cells.index(self._chosen[cell], seed)
-        assert index is not None
-        return index
-
-    def index(self, value: int, *_: int) -> int:
-        """Find where `value` stands. Raises ValueError where it is not chosen."""
-        cell, seed = self._cells.locate(value)
-        return self._chosen.index(cell) * self._cells.seeds + seed
-
-
-MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
-
-
-def choose_points(design: DesignSpec, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """Choose the points of a design: the same design of the same grid always chooses the same.
-
-    Returns:
-        Indices into `space`, each once, in the order drawn; all of them where the design asks for more than there are.
-
-    Raises:
-        ExperimentError: A baseline is no point of the grid.
-    """
-    if design.kind in ("full", "adaptive"):
-        return range(len(space))
-    at = next((at for at, dimension in enumerate(dimensions) if dimension.is_seeds), None)
-    if at is None or design.seeds == "one":
-        return _choose_cells(design, space, dimensions)
-    cells = Cells(space, at)
-    if design.kind == "rotated":
-        return _rotate_seeds(cells, design.share or 1.0)
-    chosen = _choose_cells(design, cells, [*dimensions[:at], *dimensions[at + 1 :]])
-    return SeedsOfCells(cells, chosen) if cells.is_full else tuple(i for cell in chosen for i in cells.indices(cell))
-
-
-def _choose_cells(design: DesignSpec, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """Choose points, or cells that are rendered with every seed, by the design."""
-    if design.kind == "one_at_a_time":
-        return _choose_one_at_a_time(design, space, dimensions)
-    wanted = min(design.points or 0, len(space))
-    every = _shuffle(len(space), design.seed)
-    if isinstance(space, Cells):
-        every = filter(space.has_seeds, every)
-    if design.kind == "random":
-        return tuple(islice(every, wanted))
-    found: dict[int, None] = {}
-    for index in chain(_spread_points(design, space, wanted), every):
-        if len(found) == wanted:
-            break
-        found[index] = None
-    return tuple(found)
-
-
-def _spread_points(design: DesignSpec, space: Space, wanted: int) -> Iterator[int]:
-    """Iterate over the points that even draws fall on, of those that conditions leave; some come again."""
-    for draw in islice(_draw_points(design, len(space.sizes), wanted), MAX_DRAWS * wanted):
-        index = space.rank([min(int(u * size), size - 1) for u, size in zip(draw, space.sizes, strict=True)])
-        if index is not None:
-            yield index
-
-
-def _draw_points(design: DesignSpec, axes: int, wanted: int) -> Iterator[Sequence[float]]:
-    """Draw points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its
-    points fall on one level or on none that counts.
-    """
-    from scipy.stats import qmc
-
-    if axes == 0 or wanted == 0:
-        return
-    if design.kind == "lhs":
-        hypercube = qmc.LatinHypercube(axes, rng=design.seed)
-        while True:
-            yield from hypercube.random(wanted).tolist()
-    if design.kind == "halton":
-        halton = qmc.Halton(axes, rng=design.seed)
-        while True:
-            yield from halton.random(1024).tolist()
-    sobol = qmc.Sobol(axes, rng=design.seed, bits=40)
-    power = max(1, math.ceil(math.log2(wanted)))
-    yield from sobol.random_base2(power).tolist()
-    while True:
-        yield from sobol.random_base2(power).tolist()  # doubles what there is: stays balanced
-        power += 1
-
-
-def _choose_one_at_a_time(design: DesignSpec, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """Choose the baseline, then for each dimension its other positions, in order, of those that conditions leave."""
-    base = []
-    for dimension in dimensions:
-        digit = dimension.find_position(design.baseline)
-        if digit is None:
-            named = {axis.name: design.baseline[axis.name] for axis in dimension.axes if axis.name in design.baseline}
-            raise ExperimentError(f"No step of the zip has {named} together; the baseline of the design names them.")
-        base.append(digit)
-    first = space.rank(base)
-    if first is None:
-        raise ExperimentError("The baseline of the design is a point that the conditions exclude.")
-    others = (
-        space.rank([*base[:at], digit, *base[at + 1 :]])
-        for at, dimension in enumerate(dimensions)
-        for digit in range(len(dimension))
-    )
-    return tuple(dict.fromkeys([first, *(index for index in others if index is not None)]))
-
-
-def _rotate_seeds(cells: Cells, share: float) -> Sequence[int]:
-    """Choose a share of the seeds for each cell, so that levels of every dimension meet all seeds about equally often.
-
-    A balanced incomplete block design (Yates 1936, Ann. Eugen. 7), found greedily: each cell takes the seeds that its
-    levels have met least often, then those that were with each other least often.
-    """
-    met: Counter[tuple[int, int, int]] = Counter()  # dimension, level, seed
-    together: Counter[frozenset[int]] = Counter()
-    counted = {cell: cells.unrank(cell) for cell in range(len(cells)) if cells.has_seeds(cell)}
-    found: list[int] = []
-    for number, (cell, asked) in enumerate(_count_rotated(counted, share * cells.seeds).items()):
-        digits, chosen = counted[cell], list[int]()
-        left = {seed: index for seed in range(cells.seeds) if (index := cells.index(cell, seed)) is not None}
-        while left and len(chosen) < asked:
-            scores = {
-                seed: (
-                    sum(met[at, digit, seed] for at, digit in enumerate(digits)),
-                    sum(together[frozenset((seed, other))] for other in chosen),
-                    (seed - number) % cells.seeds,
-                )
-                for seed in left
-            }
-            best = min(left, key=scores.__getitem__)
-            found.append(left.pop(best))
-            together.update(frozenset((best, other)) for other in chosen)
-            met.update((at, digit, best) for at, digit in enumerate(digits))
-            chosen.append(best)
-    return tuple(sorted(found))
-
-
-def _count_rotated(cells: Mapping[int, Sequence[int]], mean: float) -> dict[int, int]:
-    """Count the seeds of each cell: `mean` rounded down or up, at least one.
-
-    Which are rounded up is spread over all dimensions by a Kronecker sequence (Niederreiter 1992, Random Number
-    Generation and Quasi-Monte Carlo Methods, 3).
-    """
-    low = max(1, math.floor(mean))
-    more = max(0, round(mean * len(cells)) - low * len(cells))
-
-    def place(cell: int) -> float:
-        return math.fsum(digit * math.sqrt(_PRIMES[at % len(_PRIMES)]) for at, digit in enumerate(cells[cell])) % 1
-
-    chosen = set(sorted(cells, key=place)[:more])
-    return {cell: low + (cell in chosen) for cell in cells}
-
-
-_PRIMES: Final = (2, 3, 5, 7, 11, 13)
-_ROUNDS: Final = 6
-_CHUNK: Final = 4096  # numbers that are shuffled at once
-
-
-def _shuffle(size: int, seed: int) -> Iterator[int]:
-    """Iterate over range(size) in a seeded order, each number computed when it is asked for.
-
-    A Feistel network permutes the next larger power of four; what falls outside walks on until it is inside
-    (Black and Rogaway, Ciphers with Arbitrary Finite Domains, 2002).
-    """
-    import numpy as np
-
-    half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    low = 2**half - 1
-    rounds = [(seed * 0x9E3779B97F4A7C15 + number + 1) % 2**64 for number in range(_ROUNDS)]
-    keys = _mix(np.array(rounds, dtype=np.uint64))
-
-    def permute(words: NDArray[Any]) -> NDArray[Any]:
-        left, right = words >> half, words & low
-        for key in keys:
-            left, right = right, left ^ (_mix(right ^ key) & low)
-        return left << half | right  # type: ignore[no-any-return]
-
-    for start in range(0, size, _CHUNK):
-        found = permute(np.arange(start, min(start + _CHUNK, size), dtype=np.uint64))
-        while (outside := found >= size).any():
-            found[outside] = permute(found[outside])
-        yield from found.tolist()
-
-
-def _mix(words: NDArray[Any]) -> NDArray[Any]:
-    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood, 2014)."""
-    words = (words ^ words >> 30) * 0xBF58476D1CE4E5B9
-    words = (words ^ words >> 27) * 0x94D049BB133111EB
-    return words ^ words >> 31  # type: ignore[no-any-return]
-
-
 MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made
 
 
@@ -429,24 +193,12 @@ class Grid(LazySequence[Variation]):
     that conditions leave of the axes they name; nothing grows with the number of points.
     """
 
-    def __init__(
-        self, dimensions: Sequence[Dimension], clauses: Sequence[Clause] = (), design: DesignSpec = FULL_DESIGN
-    ) -> None:
+    def __init__(self, dimensions: Sequence[Dimension], space: Space, chosen: Sequence[int]) -> None:
+        self.space = space  # of the points that conditions leave, before a design chooses from them
+        self.chosen = chosen  # indices into `space` of the points that are rendered, in their order
         self._dimensions = tuple(dimensions)
-        self._clauses = clauses
-        self._design = design
         self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in self._dimensions)
         self._made: list[dict[int, dict[str, Level]]] = [{} for _ in self._dimensions]
-
-    @cached_property
-    def space(self) -> Space:
-        """The space of the grid before a design chooses from it: index ↔ positions along the dimensions."""
-        return make_space(self._dimensions, self._clauses)
-
-    @cached_property
-    def chosen(self) -> Sequence[int]:
-        """The indices into `space` of the points that are rendered, in their order."""
-        return choose_points(self._design, self.space, self._dimensions)
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:
         """List the combinations that conditions leave out: the number of a level for each axis.
@@ -522,3 +274,15 @@ class Grid(LazySequence[Variation]):
         if not isinstance(variation, Variation) or not 0 <= variation.index < len(self):
             return False
         return self[variation.index] == variation
+
+
+def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:
+    """Put the seeds of this combination into `levels`, where there is an axis of them."""
+    owners = {
+        d.axes[0].name: (d.axes[0].levels, at) for d, at in zip(dimensions, digits, strict=True) if d.has_cell_seeds
+    }
+    others = {name: level.value for name, level in levels.items() if name not in owners}
+    for name, (seeds, at) in owners.items():
+        if isinstance(seeds, CellSeeds):
+            seed = seeds.draw(others, at)
+            levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))

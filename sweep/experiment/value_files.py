@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.axes import AxisError, InputImage, Setting
-from sweep.experiment.axis_option import suggest_axis
+from sweep.experiment.axes import InputImage, Setting
 from sweep.experiment.problems import DocumentPath, did_you_mean_file
+from sweep.experiment.typed_ranges import suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import InputImageError, inspect_input
 from sweep.role_table import find_role, find_value_problem, is_image, quote
@@ -30,6 +30,15 @@ from sweep.types import Scalar
 if TYPE_CHECKING:
     from dynamicprompts.generators import CombinatorialPromptGenerator
     from dynamicprompts.wildcards import WildcardManager
+
+
+class AxisError(ValueError):
+    """An axis is wrong. The text is a sentence without its full stop; `part` is the way from the axis to the place."""
+
+    def __init__(self, message: str, *part: str | int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.part = part
 
 
 class SourceError(ValueError):

@@ -1,4 +1,4 @@
-"""YAML 1.2 into plain data that remembers line and column of every key and value.
+"""YAML 1.2 into plain data that remembers line and column of every key and value; and files that include others.
 
 Built on ruamel.yaml's parser, not on its constructors: nothing but text, numbers, booleans, null, lists and mappings
 can come out of a hostile file, aliases are counted as they expand, and nesting is bounded before anything recurses.
@@ -382,3 +382,78 @@ def dump_yaml(data: Mapping[str, Any]) -> str:
     yaml.width = 10_000
     yaml.dump(dict(data), stream)
     return stream.getvalue()
+
+
+MAX_INCLUDES: Final = 20
+MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by entry; all else is replaced
+
+
+def include_files(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
+    """Lay `document` over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
+    that is missing or wrong.
+    """
+    chain = (*parents, path)
+    named = document.data.pop("include")
+    mark = document.find_mark(("include",), value=True)
+    names = named if isinstance(named, list) else [named]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ExperimentError.of([make_problem(mark, "include must be a file, or a list of files")], shown)
+    base: Document | None = None
+    for name in names:
+        layer = _load_include(name, document, chain, mark, shown)
+        base = layer if base is None else merge_documents(base, layer)
+    return document if base is None else merge_documents(base, document)
+
+
+def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: Mark | None, shown: str) -> Document:
+    path = expand_path(document.folder, name)
+    if path in chain or len(chain) > MAX_INCLUDES:
+        way = " → ".join(p.name for p in (*chain, path))
+        raise ExperimentError.of([make_problem(mark, f"include goes in a circle: {way}")], shown)
+    if (kind := path_kind(path)) != "file":
+        what = "is a folder, not a file" if kind == "folder" else f"does not exist.{did_you_mean_file(path)}"
+        raise ExperimentError.of([make_problem(mark, f"include: {name} {what}")], shown)
+    layer = read_file(path, str(path.name), source=name)
+    if layer.data is None:
+        layer.data = {}
+    if not isinstance(layer.data, dict):
+        raise ExperimentError.of([make_problem(mark, f"include: {name} does not hold a mapping")], shown)
+    own = layer.data.pop("folder", None)
+    if isinstance(own, str):
+        layer.folder = expand_path(layer.folder, own)
+    if "include" in layer.data:
+        layer = include_files(layer, path, str(path.name), chain)
+    folders: dict[DocumentPath, Path | None] = {(key,): layer.folder for key in layer.data}
+    layer.folders = folders | {place: folder or layer.folder for place, folder in layer.folders.items()}
+    return layer
+
+
+def merge_documents(base: Document, top: Document) -> Document:
+    """Lay `top` over `base`. Sections are merged entry by entry, and null takes an entry out; an entry itself
+    (an axis, an input) is replaced whole, since half of one axis and half of another make none.
+    """
+    result = Document(data=dict(base.data), folder=top.folder)
+    result.keys, result.values, result.folders = dict(base.keys), dict(base.values), dict(base.folders)
+    result.values[()] = top.values.get((), Mark(1, 1))
+    for key, value in top.data.items():
+        below = result.data.get(key)
+        if key in MERGED and isinstance(value, dict) and isinstance(below, dict):
+            result.data[key] = dict(below)
+            for name, entry in value.items():
+                _replace(result, top, (key, name))
+                result.data[key][name] = entry
+                if entry is None and key == "axes":
+                    del result.data[key][name]
+        else:
+            _replace(result, top, (key,))
+            result.data[key] = value
+    return result
+
+
+def _replace(result: Document, top: Document, place: DocumentPath) -> None:
+    depth = len(place)
+    result.forget(place)
+    result.keys |= {p: m for p, m in top.keys.items() if p[:depth] == place}
+    result.values |= {p: m for p, m in top.values.items() if p[:depth] == place}
+    result.folders = {p: folder for p, folder in result.folders.items() if p[:depth] != place}
+    result.folders[place] = top.folders.get(place, top.folders.get(place[:1]))

@@ -20,7 +20,6 @@ from sweep.experiment import (
     Level,
     LinearLevels,
     ListLevels,
-    LogLevels,
     ProblemCollector,
     Setting,
     is_reference,
@@ -350,7 +349,7 @@ def choose_test_positions(dimension: Dimension) -> Sequence[int]:
     if len(dimension.axes) > 1 or count <= _FEW:
         return range(count)
     levels = dimension.axes[0].levels
-    if isinstance(levels, LinearLevels | LogLevels):
+    if isinstance(levels, LinearLevels):
         return (0, 1, count - 1)
     if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
         numbers = [value for value in levels.values if isinstance(value, int | float)]

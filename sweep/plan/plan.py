@@ -21,7 +21,6 @@ from sweep.experiment import (
     Level,
     LinearLevels,
     ListLevels,
-    LogLevels,
     MadeLevels,
     Replacement,
     ReplacingLevels,
@@ -440,8 +439,6 @@ def _describe_levels(axis: Axis) -> Iterable[Any]:
         return ["linear", levels.targets, str(levels.first), str(levels.step), len(levels), levels.whole]
     if isinstance(levels, CellSeeds):
         return ["cell", levels.targets, levels.start, len(levels)]
-    if isinstance(levels, LogLevels):
-        return ["log", levels.targets, levels.first, levels.last, len(levels), levels.whole]
     return [
         [level.value, {name: _describe_setting(value) for name, value in level.settings.items()}] for level in levels
     ]

@@ -1,0 +1,249 @@
+"""Experiments from a command line: `--axis NAME=VALUES` makes the file of one, `--set PATH=VALUE` changes one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
+from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
+from sweep.experiment.problems import DocumentPath, Mark, join_path
+from sweep.experiment.typed_ranges import parse_numbers
+from sweep.experiment.yaml_document import Document, dump_yaml, read_text
+from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
+from sweep.text import truncate
+
+_GLOB: Final = ("*", "?", "[")
+_FORMS: Final = "Write a list (0.2,0.4,0.8), a range (0.2:0.8:0.2) or a file (@values.txt)."
+
+
+def write_experiment(
+    workflow: str,
+    axes: Sequence[str],
+    inputs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    paths_from: Path | None = None,
+    saved_in: Path | None = None,
+) -> str:
+    """Write the experiment file for what a command line gives.
+
+    Args:
+        workflow: A template's name, or the path of a workflow.
+        axes: One text an axis, as in "denoise_strength=0.2:0.8:0.2"; see `parse_axis`.
+        inputs: What is fixed, role or node.field → value.
+        name: The experiment's name; its file's where it is not given.
+        paths_from: The folder that relative paths start from.
+        saved_in: The folder the file is saved in, where that is another one.
+
+    Returns:
+        YAML text. `Experiment.from_text` loads it, and a file that holds it gives the same keys.
+
+    Raises:
+        UsageError: An axis cannot be read, or two have one name.
+
+    Example::
+
+        text = write_experiment("txt2img", ["seed=1,2,3", "steps=10-30 (+5)"], {"prompt": "a lighthouse"})
+        experiment = Experiment.from_text(text)
+    """
+    parsed: dict[str, Any] = {}
+    for text in axes:
+        axis, values = parse_axis(text)
+        if axis in parsed:
+            raise UsageError(f"--axis {axis} is given twice.", hint=f"Give all its values at once. {_FORMS}")
+        parsed[axis] = values
+    data: dict[str, Any] = {"name": name} if name else {}
+    if paths_from is not None and saved_in is not None and paths_from.resolve() != saved_in.resolve():
+        data["folder"] = Path(os.path.relpath(paths_from.resolve(), saved_in.resolve())).as_posix()
+    data |= {"workflow": workflow, "inputs": dict(inputs or {}), "axes": parsed}
+    return dump_yaml({key: part for key, part in data.items() if part != {}})
+
+
+def parse_axis(text: str) -> tuple[str, Any]:
+    """Parse an axis as "name=values".
+
+    Returns:
+        Its name, and what an experiment file would hold under it.
+
+    Raises:
+        UsageError: There is no name or no value, or a range is incomplete; the hint shows the right form.
+    """
+    name, equals, written = text.partition("=")
+    name, written = name.strip(), written.strip()
+    if not equals or not name or not written:
+        lacking = "values" if name else "name"
+        raise UsageError(f"--axis {truncate(text, 60)} has no {lacking}.", hint="Write NAME=VALUES.")
+    try:
+        return name, _parse_values(name, written)
+    except ValueError as error:
+        raise UsageError(f"--axis {name}: {error}.", hint=_FORMS) from error
+
+
+def _parse_values(name: str, text: str) -> Any:
+    role = find_role(name)
+    kind = role.kind if role is not None else None
+    if text.startswith("@"):
+        return _parse_file(name, text[1:].strip())
+    if text[0] in "[{" and (inside := _parse_yaml(text)) is not None:
+        return inside
+    if kind in ("integer", "number"):
+        return parse_numbers(text, name)
+    if kind == "image" and text.startswith("board:"):
+        return {"board": text.removeprefix("board:")}
+    if kind == "image":
+        paths = _split(text)
+        return {"images": paths} if any(sign in path for path in paths for sign in _GLOB) else paths
+    if kind is None:
+        try:
+            return parse_numbers(text, name)
+        except ValueError:
+            words = _split(text)
+            return [word.lower() == "true" for word in words] if {w.lower() for w in words} <= _TRUTHS else words
+    return [None if word == "null" and role is not None and role.optional else word for word in _split(text)]
+
+
+_TRUTHS: Final = {"true", "false"}
+
+
+def _parse_file(name: str, written: str) -> dict[str, Any]:
+    """Parse what follows an @: lines of a text, a column of a table (FILE:COLUMN), settings, or images."""
+    path, _, column = written.partition(":") if ".csv:" in written.lower() else (written, "", "")
+    if not path:
+        raise ValueError("@ needs the path of a file")
+    ending = Path(path).suffix.lower()
+    if ending in (".csv", ".tsv"):
+        return {"csv": path, "column": column or name}
+    if ending in (".yaml", ".yml", ".json"):
+        return {"settings": path}
+    if ending in (".png", ".jpg", ".jpeg", ".webp") or any(sign in path for sign in _GLOB):
+        return {"images": [path]}
+    return {"lines": path}
+
+
+def _parse_yaml(text: str) -> Any:
+    """Parse a value written as in a file; None for a text that only begins like one, as {red|blue} does."""
+    try:
+        found = read_text(text, folder=Path(), shown="--axis").data
+    except ExperimentError:
+        return None
+    if isinstance(found, dict) and not set(found) & set(AXIS_KEYS):
+        return None
+    return found if isinstance(found, dict | list) and found else None
+
+
+def _split(text: str) -> list[str]:
+    """Split a list at its commas, or at || where values hold commas; a value in double quotes may hold anything."""
+    try:
+        cells = text.split("||") if "||" in text else next(csv.reader([text], skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError("these are not values between commas on one line") from error
+    words = [cell.strip() for cell in cells]
+    if not all(words):
+        raise ValueError("a value is empty")
+    return words
+
+
+def apply_override(document: Document, text: str) -> None:
+    """Apply a `path=value` text, as given to --set, in place.
+
+    Raises:
+        UsageError: The path leads nowhere, or the value is not YAML.
+    """
+    path, equals, written = text.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise UsageError(f"--set {text} has no value.", hint="It is written --set path=value, as in inputs.steps=20.")
+    literal = json.dumps(written.strip(), ensure_ascii=False)
+    quoted = f"Quote text for the shell and for YAML: --set '{path}={literal}'"
+    try:
+        value = read_text(written, folder=document.folder, shown=f"--set {path}").data
+    except ExperimentError as error:
+        problems = [Problem(message=p.message) for p in error.problems]
+        hint = None if "'" in written or written.strip().startswith(('"', "[")) else quoted
+        raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
+    place = _resolve(document.data, path)
+    if _is_unquoted(place, value, written):
+        nothing = "a comment" if written.strip().startswith("#") else "nothing"
+        kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
+        raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
+    document.forget(place)
+    document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
+    document.folders[place] = None
+    document.texts[place] = "" if isinstance(value, str) else written.strip()
+    _assign(document.data, place, value, path)
+
+
+def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
+    """Tell whether the value is a text that YAML reads as something else, as the shell took its quotes away."""
+    role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
+    taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith(("#", "&", "!")))
+    return role is not None and role.kind in ("text", "name") and taken
+
+
+def _resolve(data: Any, path: str) -> DocumentPath:
+    fields = list_section_keys()
+    section, dot, rest = path.partition(".")
+    if section not in fields:
+        raise UsageError(f"--set: there is no key {path}.{_suggest_key(section, data, fields)}")
+    if not dot:
+        return (section,)
+    inside = data.get(section)
+    inside = inside if isinstance(inside, dict) else {}
+    if section in ("inputs", "axes", "roles"):
+        return (section, *_resolve_entry(inside, section, rest, path))
+    head, _, tail = rest.partition(".")
+    known = fields[section]
+    if known and head not in known:
+        near = did_you_mean(head, known).replace("mean ", f"mean {section}.")
+        raise UsageError(f"--set: there is no key {path}.{near}")
+    if not known:
+        raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
+    return (section, head, *_split_steps(tail))
+
+
+def _suggest_key(key: str, data: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """Suggest what a key at the top level was meant to be: an axis, an input, or a section spelled wrong."""
+    axes = data.get("axes")
+    if isinstance(axes, Mapping) and key in axes:
+        return f" Did you mean axes.{key}?"
+    if key in INPUT_NAMES:
+        return f" Did you mean inputs.{key}?"
+    near = did_you_mean(key, [*fields, *INPUT_NAMES])
+    role = near.removeprefix(" Did you mean ").removesuffix("?")
+    return f" Did you mean inputs.{role}?" if role in INPUT_NAMES else near
+
+
+def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
+    held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
+    if held:
+        key = max(held, key=len)
+        return (key, *_split_steps(rest[len(key) + 1 :]))
+    words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
+    head, dot, _ = rest.partition(".")
+    near = did_you_mean(head if dot else rest, [*inside, *words]).replace("mean ", f"mean {section}.")
+    slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
+    if rest in words or parse_numbered(rest) or (is_address(rest) and not slip):
+        return (rest,)
+    raise UsageError(f"--set: there is no key {path}.{near}")
+
+
+def _split_steps(tail: str) -> DocumentPath:
+    return tuple(int(part) if part.isdecimal() else part for part in tail.split(".")) if tail else ()
+
+
+def _assign(data: dict[str, Any], place: DocumentPath, value: Any, path: str) -> None:
+    target: Any = data
+    for at, part in enumerate(place):
+        key: Any = str(part) if isinstance(target, dict) else part
+        if not (isinstance(target, dict) or (isinstance(target, list) and isinstance(key, int) and key < len(target))):
+            raise UsageError(f"--set {path}: {join_path(place[:at])} holds no {part}.")
+        if at == len(place) - 1:
+            target[key] = value
+        elif isinstance(target, dict) and target.get(key) is None:
+            target[key] = {}
+        target = target[key]
