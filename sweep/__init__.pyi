@@ -1,4 +1,4 @@
-from .engine.run_options import RunOptions
+from .engine.limits import RunOptions
 from .engine.runner import RunSummary, render, run
 from .engine.server_files import load_from_servers
 from .errors import SweepError

@@ -18,8 +18,7 @@ from anyio.abc import TaskGroup
 
 from sweep.engine import events
 from sweep.engine.events import Listener
-from sweep.engine.limits import ByteBudget, FailurePolicy, ItemSlot, open_task_group, run_all
-from sweep.engine.run_options import RunOptions
+from sweep.engine.limits import ByteBudget, FailurePolicy, ItemSlot, RunOptions, open_task_group, run_all
 from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from anyio.to_thread import run_sync
 
-from sweep.engine.run_options import RunOptions
+from sweep.engine.limits import RunOptions
 from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
 from sweep.errors import PlanError, Problem, TransientError, VariationError
 from sweep.experiment import Experiment

@@ -1,12 +1,9 @@
-"""Limits of a run: how much is done at once, back-off, the size of fused items, the failures that end it; task groups.
+"""Limits of a run: its options, how much is done at once, back-off, the failures that end it; task groups.
 
 A server's limit follows AIMD (additive increase, multiplicative decrease), as congestion control does: it is halved
 when the server asks for less and grows by about one a round trip. Concurrency has two levels: a slot at the server,
 released when the server is done, within a slot of the run, released when the images are saved. So a GPU never waits
 for a download, and memory stays bounded where downloads are slow.
-
-Each item costs a server a fixed time beside its variations (queueing, events, sessions). `FusionSize` finds how many
-variations an item needs for that time to be a small share: from what the server reports, or by comparing two sizes.
 
 Task groups re-raise the first exception instead of an ExceptionGroup.
 """
@@ -14,11 +11,10 @@ Task groups re-raise the first exception instead of an ExceptionGroup.
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -138,125 +134,6 @@ class Backoff:
         """Draw a wait from [0, longest]; never shorter than `at_least`, which the server itself asked for."""
         drawn = chance.uniform(0, self.longest_delay(attempt))
         return drawn if at_least is None else max(drawn, at_least)
-
-
-MOST_FUSED: Final = 64  # variations an item
-MOST_NODES: Final = 512  # of an item's graph: as many outputs as a server keeps, and every image holds the whole graph
-LONGEST_ITEM: Final = 10.0  # seconds an item may take
-SHORT_ITEM: Final = 2.0  # seconds an item may take while items of other people wait behind it
-LEARNING: Final = 2.0  # seconds the second item may wait for the first: a longer first item keeps the server busy
-SHARE: Final = 0.05  # of the variations' own time: a fixed time below this is not worth a longer item
-REMEMBERED: Final = 5  # items whose fixed time is looked at
-TIE: Final = 1e-6
-SECOND: Final = 4  # variations of the item that is compared with the first
-
-
-class FusionSize:
-    """Decides how many variations one server's next item has; `chosen` is the number that the user gave, if any."""
-
-    def __init__(self, chosen: int | None = None, *, most: int = MOST_FUSED, longest: float = LONGEST_ITEM) -> None:
-        self._chosen = chosen
-        self._most = most
-        self.longest = longest  # seconds an item may take
-        self._asked: float | None = None  # since when the next item waits for the one at the server
-        self._overheads: deque[float] = deque(maxlen=REMEMBERED)  # seconds an item, as events told
-        self._least: dict[int, float] = {}  # by size: the fewest seconds an item took; loading a model only adds
-        self._latest = (1, 0.0)  # variations and seconds of the item that ended last
-        self.seconds_each = 0.0  # of a variation of that item; 0 while none has ended
-
-    @property
-    def size(self) -> int:
-        """Variations of the next item."""
-        if self._chosen is not None:
-            return self._chosen
-        if not self._least:
-            return 1
-        count, seconds = self._latest
-        if self._overheads:
-            # The median, the larger one of two: a busy server may send late that it took an item up, which then seems
-            # to have cost it nothing.
-            fixed = sorted(self._overheads)[len(self._overheads) // 2]
-            each = max(0.0, seconds - fixed) / count
-            return self._bound(
-                self._worthwhile_size(fixed, each), (self.longest - fixed) / each if each else self._most
-            )
-        wanted = SECOND if len(self._least) == 1 else self._worthwhile_size(*self._fit_two_sizes())
-        return self._bound(wanted, self.longest * count / seconds)
-
-    def _bound(self, wanted: int, in_time: float) -> int:
-        return max(1, int(min(wanted, self._most, in_time)))
-
-    @property
-    def is_learning(self) -> bool:
-        """Tell whether the next item's size depends on how long the item at the server takes."""
-        if self._chosen is not None or not self._least:
-            return self._chosen is None
-        return not self._overheads and len(self._least) == 1 and self.size > 1
-
-    def seconds_to_learn(self, now: float) -> float:
-        """Return how long the next item may still wait for the one at the server to tell its size, now being `now`."""
-        if not self.is_learning:
-            return 0.0
-        self._asked = now if self._asked is None else self._asked
-        return max(0.0, self._asked + LEARNING - now)
-
-    def observe(self, count: int, seconds: float, overhead: float | None = None) -> None:
-        """Learn from an item of `count` variations that took the server `seconds`, the loading of models included.
-
-        Args:
-            count: Variations of the item.
-            seconds: 0 where the server does not tell, which ends the learning: one variation an item, then.
-            overhead: The seconds of them before the first node, where the server's events told.
-        """
-        self._asked = None
-        if seconds > 0:
-            self.seconds_each = seconds / count
-        if self._chosen is None and not self._least and seconds <= 0:
-            self._chosen = 1
-        elif self._chosen is None and seconds > 0:
-            self._least[count] = min(seconds, self._least.get(count, seconds))
-            self._latest = (count, seconds)
-            if overhead is not None:
-                self._overheads.append(overhead)
-
-    def _fit_two_sizes(self) -> tuple[float, float]:
-        fewest, most = min(self._least), max(self._least)
-        # An item of more variations is never truly the quicker one: a small one that took longer was loading models.
-        short, long_ = min(self._least.values()), self._least[most]
-        each = (long_ - short) / (most - fewest)
-        return max(0.0, short - each * fewest), each
-
-    def _worthwhile_size(self, fixed: float, each: float) -> int:
-        """Return the least size at which the fixed time is below its share; the largest where each costs nothing."""
-        return self._most if each <= 0 else ceil(fixed / (SHARE * each))
-
-
-def bound_by_share(size: int, remaining: int, workers: int) -> int:
-    """Return the size of the next item: `size`, but fewer towards the end, so that no server idles.
-
-    This is guided self-scheduling: an item is at most an equal share of what remains.
-    """
-    return max(1, min(size, -(-remaining // workers)))
-
-
-def is_done_sooner_elsewhere(points: int, own: float, others: Iterable[tuple[float, float]]) -> bool:
-    """Return whether others would render all `points` that remain before a server that would be done at `own`.
-
-    This is list scheduling by the earliest completion: at the end, a slow server that takes one more item is what
-    everybody waits for. At least one server never has to hold back: the one that would be done first.
-
-    Args:
-        points: Variations that no server has yet.
-        own: When the server would have rendered what it has, and its next item; in monotonic seconds.
-        others: Of each other server, when it has rendered what it has, and the seconds it takes for a variation.
-    """
-    room = 0
-    for ready, each in others:
-        if own > ready:
-            room += ceil((own - ready) / each - TIE) - 1  # at the same time is not sooner, or both would hold back
-            if room >= points:
-                return True
-    return False
 
 
 class ByteBudget:
@@ -412,3 +289,56 @@ class FailurePolicy:
         if self._alike >= self._most_alike:
             return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
         return ""
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `2/5`, the second of five parts, into `(2, 5)`. Raises UsageError."""
+    part, slash, parts = text.partition("/")
+    if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
+        return int(part), int(parts)
+    raise UsageError(f"--shard {text} is not a part of a grid.", hint="Write K/N with K from 1 to N, such as 2/5.")
+
+
+def parse_fusion(text: str) -> int | None:
+    """Parse the variations of an item: None for `auto`, 1 for `off`, else the number. Raises UsageError."""
+    if text == "auto":
+        return None
+    if text == "off":
+        return 1
+    if text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise UsageError(
+        f"--fuse {text} is not a number of points per item.", hint="Write off, auto or a number such as 8."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Settings of a run: limits, retries, storage.
+
+    `alike` is the number of failures with the same words, and no success between them, after which the cause is
+    taken to be common and the run ends. `patience` is how long, in seconds, a run without any usable server waits
+    for one to come back. `max_image_bytes` bounds a single download.
+    """
+
+    concurrency: int | None = None  # items at a server at once; None: two for each of its devices
+    downloads: int = 8  # images fetched and written at once, over all servers
+    attempts: int = 4  # of one variation, over all runs until --retry-failed
+    backoff: Backoff = field(default_factory=Backoff)
+    failures: FailureLimit = field(default_factory=FailureLimit)
+    alike: int = 10
+    patience: float = 900.0
+    retry_failed: bool = False
+    verify: bool = False  # read every completed image at the start; otherwise only its size is looked at
+    takeover_after: float = 60.0  # seconds a server is away before others render what it has
+    priority: int = 0
+    idle_only: bool = False
+    board: str | None = None
+    intermediate: bool = False
+    max_image_bytes: int = 128 * 1024 * 1024
+    download_bytes: int = 192 * 1024 * 1024  # that all downloads together may hold in memory
+    fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
+    shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
+    user_cache: Path | None = None  # the user's file of uploads; None: only the journal remembers them
+    tells_steps: bool = False  # somebody watches: report how far each image is, where servers say so
+    command: Sequence[str] = ()  # what was typed, for the record

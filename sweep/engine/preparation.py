@@ -25,8 +25,7 @@ from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
-from sweep.engine.limits import report_wait, run_all
-from sweep.engine.run_options import RunOptions
+from sweep.engine.limits import RunOptions, report_wait, run_all
 from sweep.engine.server_files import UploadMemory, keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,

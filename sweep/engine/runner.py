@@ -22,21 +22,9 @@ from anyio.lowlevel import RunVar
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
-from sweep.engine.limits import (
-    LONGEST_ITEM,
-    MOST_FUSED,
-    MOST_NODES,
-    SHORT_ITEM,
-    ByteBudget,
-    ChangeSignal,
-    FailurePolicy,
-    FusionSize,
-    ItemSlot,
-    RunSlots,
-    open_task_group,
-)
+from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
+from sweep.engine.limits import ByteBudget, ChangeSignal, FailurePolicy, ItemSlot, RunOptions, RunSlots, open_task_group
 from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
-from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.work_queue import Deduplicator, Job, WorkQueue

@@ -16,18 +16,8 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.limits import (
-    Backoff,
-    ChangeSignal,
-    FusionSize,
-    Limit,
-    bound_by_share,
-    is_done_sooner_elsewhere,
-    open_task_group,
-    report_wait,
-    run_all,
-)
-from sweep.engine.run_options import RunOptions
+from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
+from sweep.engine.limits import Backoff, ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
 from sweep.errors import (
     AttemptError,
     OverloadedError,

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine.limits import Backoff, FailureLimit, FailurePolicy, Limit
-from sweep.engine.run_options import parse_fusion, parse_shard
+from sweep.engine.limits import Backoff, FailureLimit, FailurePolicy, Limit, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 

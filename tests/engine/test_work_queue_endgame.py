@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.engine.limits import Backoff, FusionSize, Limit
+from sweep.engine.item_size import FusionSize
+from sweep.engine.limits import Backoff, Limit
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import WorkQueue
 from sweep.plan import Instance

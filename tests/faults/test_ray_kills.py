@@ -158,19 +158,23 @@ def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
     servers = servers[:2]
     register(bench, cluster, servers)
     options = ["--on", f"ray:{cluster.address}", "--images", "shared", "--progress", "json"]
+    options += ["--takeover-after", "3600"]  # an agent that takes long to come back keeps its items: none moves
 
+    servers[0].ask("/api/v1/queue/default/processor/pause", "PUT")  # it keeps its items, so the run cannot end too soon
     run, _ = bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
     wait_until(lambda: sum(rendered(servers).values()) > 10)
     os.kill(cluster.processes("ray::Agent")[0], signal.SIGKILL)
     wait_until(lambda: sum(rendered(servers).values()) > 30)
     bench.zygote.signal(run, signal.SIGKILL)
     assert bench.zygote.wait(run)[0] == -signal.SIGKILL
+    servers[0].ask("/api/v1/queue/default/processor/resume", "PUT")
     code, said = bench.sweep("run", str(bench.write()), *options, **ENVIRONMENT)
     assert code == 0, said
 
     assert bench.statuses() == {"completed": 60}
     assert bench.results.verify() == []
-    assert sorted(rendered(servers).values()) == [1] * 60
+    counts = rendered(servers)
+    assert (len(counts), max(counts.values())) == (60, 1), counts.most_common(3)
     assert bench.results.table()["ssim"].notna().all()  # the values that the run put into the journal
     stop_agents(bench, cluster, len(servers))
 

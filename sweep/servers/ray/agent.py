@@ -310,7 +310,12 @@ class Agent:
         ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _paths(self, hashes: Iterable[str]) -> dict[str, Path]:
-        return {sha256: self._images[sha256] for sha256 in hashes if sha256 in self._images}
+        """Return the files of input images that were sent. Raises ServerUnreachableError where a restart lost some."""
+        try:
+            return {sha256: self._images[sha256] for sha256 in hashes}
+        except KeyError:
+            lost = f"The agent {self._settings.name} was restarted and has lost its input images."
+            raise ServerUnreachableError(lost) from None
 
 
 class _ItemLog:

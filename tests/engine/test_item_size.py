@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.engine import Stop, events, limits
-from sweep.engine.limits import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
+from sweep.engine.item_size import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
 from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.item_workers import Workers
