@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.atomic_files import Checkpoint, no_checkpoint, replace_atomically
@@ -19,23 +20,14 @@ from sweep.record.images import hash_file, is_whole_input
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import schema
-from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, sealing
+from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, fetch, insert, updating
+from sweep.record.sqlite.statements import OUTCOMES
 from sweep.text import quote_argument
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
 
 _CHUNK = 200  # points a commit
 _EXPERIMENT = "experiment.yaml"
-_POINT = ("id", *SEALED["points"])
-_IMAGE = SEALED["images"]
-_ATTEMPT = (
-    *("key", "number", "run", "server", "url", "batch_id", "item_id", "outputs", "state", "begun_at", "ended_at"),
-    *("kind", "message"),
-)
-_RUN = (
-    *("number", "definition", "fingerprint", "experiment", "axes", "points", "servers", "command", "sweep_version"),
-    *("begun_at", "ended_at", "ending"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +127,16 @@ class _Merge:
         if not runs:
             return
         self._copy_inputs(source, reader)
-        query = (
-            f"SELECT {', '.join(_POINT)} FROM points WHERE definition = ?"
-            " AND state IN ('completed', 'failed', 'cancelled') ORDER BY idx"
+        cursor = reader.execute(
+            f"SELECT {', '.join(SEALED['points'])} FROM points WHERE definition = ?"
+            " AND state IN ('completed', 'failed', 'cancelled') ORDER BY idx",
+            (_read_definition(reader),),
         )
-        cursor = reader.execute(query, (_read_definition(reader),))
         while rows := cursor.fetchmany(_CHUNK):
-            points = [dict(zip(_POINT, row, strict=True)) for row in rows]
+            points = [dict(zip(SEALED["points"], row, strict=True)) for row in rows]
             wanted = [point for point in points if self._is_wanted(source, reader, point)]
-            copies = {key: self._copy_images(source, reader, key) for key in _completed(wanted)}
+            done = dict.fromkeys(point["key"] for point in wanted if point["state"] == "completed")
+            copies = {key: self._copy_images(source, reader, key) for key in done}
             with _commit(self._db, self._checkpoint):
                 for point in wanted:
                     self._write(reader, point, copies.get(point["key"], []), runs)
@@ -166,12 +159,10 @@ class _Merge:
     def _copy_runs(self, source: Path, reader: sqlite3.Connection) -> dict[int, int]:
         """Copy drawn seeds and runs that the target lacks; return the target's numbers of runs by the source's."""
         numbers: dict[int, int] = {}
-        rows = reader.execute(f"SELECT {', '.join(_RUN)} FROM runs ORDER BY number").fetchall()
-        last = rows[-1][_RUN.index("fingerprint")] if rows else None
+        runs = fetch(reader, "SELECT * FROM runs ORDER BY number")
         with _commit(self._db, self._checkpoint):
-            for row in rows:
-                run = dict(zip(_RUN, row, strict=True))
-                if run["fingerprint"] == last:
+            for run in runs:
+                if run["fingerprint"] == runs[-1]["fingerprint"]:
                     numbers[run["number"]] = self._copy_run(reader, run)
             seeds = reader.execute("SELECT axis, drawn, seal FROM seeds")
             self._db.executemany("INSERT OR IGNORE INTO seeds VALUES (?, ?, ?)", seeds)
@@ -181,23 +172,19 @@ class _Merge:
                 out.write((source / _EXPERIMENT).read_bytes())
         return numbers
 
-    def _copy_run(self, reader: sqlite3.Connection, run: dict[str, object]) -> int:
-        same = (run["begun_at"], run["fingerprint"], run["command"])
+    def _copy_run(self, reader: sqlite3.Connection, run: dict[str, Any]) -> int:
         found = self._db.execute(
-            "SELECT number FROM runs WHERE begun_at = ? AND fingerprint = ? AND command = ?", same
+            "SELECT number FROM runs WHERE begun_at = ? AND fingerprint = ? AND command = ?",
+            (run["begun_at"], run["fingerprint"], run["command"]),
         ).fetchone()
         if found is not None:
             return int(found[0])
-        row = {**run, "definition": _read_definition(self._db), "seal": 0}
-        del row["number"]
-        number = _insert(self._db, "runs", row)
-        _reseal(self._db, "runs", "number", number)
+        (number,) = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM runs").fetchone()
+        insert(self._db, "runs", {**run, "number": number, "definition": _read_definition(self._db)})
         if schema.has_table(reader, "experiments"):
-            facts = reader.execute("SELECT facts FROM experiments WHERE run = ?", (run["number"],)).fetchone()
-            if facts is not None:
-                _insert(self._db, "experiments", {"run": number, "facts": facts[0], "seal": 0})
-                _reseal(self._db, "experiments", "run", number)
-        return number
+            for facts in fetch(reader, "SELECT facts FROM experiments WHERE run = ?", run["number"]):
+                insert(self._db, "experiments", {"run": number, **facts})
+        return int(number)
 
     def _copy_inputs(self, source: Path, reader: sqlite3.Connection) -> None:
         """Copy input images."""
@@ -207,37 +194,31 @@ class _Merge:
         with _commit(self._db, self._checkpoint):
             self._db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?, ?, ?)", inputs)
 
-    def _is_wanted(self, source: Path, reader: sqlite3.Connection, point: dict[str, object]) -> bool:
+    def _is_wanted(self, source: Path, reader: sqlite3.Connection, point: dict[str, Any]) -> bool:
         """Tell whether the target lacks this point's outcome; note a conflict where its images are others."""
-        key = str(point["key"])
+        key, index = point["key"], point["idx"]
         here = self._db.execute(
-            "SELECT state FROM points WHERE key = ? ORDER BY idx = ? DESC LIMIT 1", (key, point["idx"])
+            "SELECT state, idx = ? AND definition = ? FROM points WHERE key = ? ORDER BY idx = ? DESC, definition DESC",
+            (index, self._definition, key, index),
         ).fetchone()
-        is_there = self._db.execute(
-            "SELECT 1 FROM points WHERE key = ? AND idx = ? AND definition = ?", (key, point["idx"], self._definition)
-        ).fetchone()
-        if here is None or here[0] not in ("completed", "failed", "cancelled"):
+        state, is_there = here or (None, False)
+        if state not in OUTCOMES or (point["state"] == "completed" and state != "completed"):
             return True
-        if point["state"] == "completed" and here[0] == "completed":
-            if _hashes(reader, key) != _hashes(self._db, key):
-                self._conflicts.append(MergeConflict(key=key, index=int(str(point["idx"])), source=source))
-        elif point["state"] == "completed":
-            return True
-        self._known += is_there is not None
-        return is_there is None
+        if point["state"] == "completed" and _hashes(reader, key) != _hashes(self._db, key):
+            self._conflicts.append(MergeConflict(key=key, index=index, source=source))
+        self._known += is_there
+        return not is_there
 
-    def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str) -> list[tuple[object, ...]]:
+    def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str) -> list[dict[str, Any]]:
         """Copy a point's files, and return its image rows with the paths they have here; none where it has some."""
         if _hashes(self._db, key):
             return []
-        rows = reader.execute(f"SELECT {', '.join(_IMAGE)} FROM images WHERE key = ? ORDER BY ordinal", (key,))
-        copies = []
-        for row in rows:
-            image = dict(zip(_IMAGE, row, strict=True))
+        images = fetch(reader, "SELECT * FROM images WHERE key = ? ORDER BY ordinal", key)
+        for image in images:
             path = self._choose_path(image["path"], key)
             self._copy_file(source, image["path"], path, image["sha256"])
-            copies.append(tuple({**image, "path": path}.values()))
-        return copies
+            image["path"] = path
+        return images
 
     def _choose_path(self, path: str, key: str) -> str:
         """Return the path of the source, or one with the key where another point has that."""
@@ -272,28 +253,25 @@ class _Merge:
     def _write(
         self,
         reader: sqlite3.Connection,
-        point: dict[str, object],
-        images: Sequence[tuple[object, ...]],
+        point: dict[str, Any],
+        images: Sequence[dict[str, Any]],
         runs: dict[int, int],
     ) -> None:
         """Write a point, its images and its attempts, in place of what the target knew of it."""
-        key = str(point["key"])
+        key = point["key"]
         here = (key, point["idx"], self._definition)
         self._db.execute("DELETE FROM points WHERE key = ? AND (idx = ? OR definition < ?)", here)
-        row = {name: point[name] for name in SEALED["points"]} | {"definition": self._definition, "seal": 0}
-        _reseal(self._db, "points", "id", _insert(self._db, "points", row))
-        slots = ", ".join("?" * len(_IMAGE))
-        self._db.executemany(f"INSERT OR IGNORE INTO images ({', '.join(_IMAGE)}, seal) VALUES ({slots}, 0)", images)
-        _reseal(self._db, "images", "key", key)
+        insert(self._db, "points", {**point, "definition": self._definition})
+        for image in images:
+            insert(self._db, "images", image, verb="INSERT OR IGNORE")
         if images or point["state"] != "completed":
             self._copy_attempts(reader, key, runs)
 
     def _copy_attempts(self, reader: sqlite3.Connection, key: str, runs: dict[int, int]) -> None:
         self._db.execute("DELETE FROM attempts WHERE key = ?", (key,))
         last = max(runs.values())  # also for attempts of a run of an earlier definition
-        for values in reader.execute(f"SELECT {', '.join(_ATTEMPT)} FROM attempts WHERE key = ? ORDER BY id", (key,)):
-            attempt = dict(zip(_ATTEMPT, values, strict=True))
-            _insert(self._db, "attempts", {**attempt, "run": runs.get(attempt["run"], last)})
+        for attempt in fetch(reader, "SELECT * FROM attempts WHERE key = ? ORDER BY id", key):
+            insert(self._db, "attempts", {**attempt, "id": None, "run": runs.get(attempt["run"], last)})
 
 
 @contextmanager
@@ -314,8 +292,8 @@ def _copy_metrics(reader: sqlite3.Connection, db: sqlite3.Connection) -> None:
         columns = "image, reference, metric, version, working_size, value"
         rows = reader.execute(f"SELECT {columns}, put + ?, seal FROM metrics WHERE metric = ?", (before, name))
         db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        db.execute("UPDATE metric_names SET puts = puts + ? WHERE name = ?", (puts, name))
-        _reseal(db, "metric_names", "name", name)
+        added = updating("metric_names", (("puts", "puts + :puts"),), "name = :name")
+        db.execute(added, {"puts": puts, "name": name})
 
 
 def _read_definition(db: sqlite3.Connection) -> int:
@@ -324,22 +302,8 @@ def _read_definition(db: sqlite3.Connection) -> int:
     return int(row[0]) if row else 1
 
 
-def _completed(points: Iterable[dict[str, object]]) -> dict[str, None]:
-    """List the keys of the completed points, each once."""
-    return dict.fromkeys(str(point["key"]) for point in points if point["state"] == "completed")
-
-
 def _hashes(db: sqlite3.Connection, key: str) -> list[tuple[str]]:
     return db.execute("SELECT sha256 FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
-
-
-def _insert(db: sqlite3.Connection, table: str, row: Mapping[str, object]) -> int:
-    slots = ", ".join("?" * len(row))
-    return db.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({slots})", tuple(row.values())).lastrowid or 0
-
-
-def _reseal(db: sqlite3.Connection, table: str, column: str, value: object) -> None:
-    db.execute(f"UPDATE {table} SET seal = {sealing(table)} WHERE {column} = ?", (value,))
 
 
 def _damaged(source: Path, path: str, why: str) -> RecordError:

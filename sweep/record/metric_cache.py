@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,11 +18,9 @@ from sweep.record.sqlite.schema import (
     BrokenSealError,
     connect_reader,
     connect_writer,
-    count_broken,
-    record_error,
-    seal_all,
-    sealing,
+    seal,
     telling,
+    updating,
 )
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
@@ -77,16 +74,14 @@ class MetricCache:
     def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
         """Return the values that are known; None is a value, too: the metric is not defined for that image."""
         found: dict[MetricKey, float | None] = {}
-        sealed: list[tuple[object, ...]] = []
-        seals: list[int] = []
-        with self._using():
+        broken = 0
+        with self._one, telling(self._place):
             for key in dict.fromkeys(keys):  # equal images share a key
                 place = _row(key)
                 if row := self._db.execute(_GET, place).fetchone():
                     found[key] = row[0]
-                    sealed.append((*place, row[0]))
-                    seals.append(row[1])
-            if broken := count_broken(sealed, seals):
+                    broken += seal(*place, row[0]) != row[1]
+            if broken:
                 raise BrokenSealError(f"{broken} measured values are not as they were written")
         return found
 
@@ -97,7 +92,7 @@ class MetricCache:
         """
         rows = iter(values.items())
         while chunk := list(islice(rows, _CHUNK)):
-            with self._using():
+            with self._one, telling(self._place):
                 try:
                     with self._db:  # commits, or rolls back
                         self._db.execute("BEGIN IMMEDIATE")
@@ -110,19 +105,9 @@ class MetricCache:
     def _put(self, chunk: list[tuple[MetricKey, float | None]]) -> None:
         names = {(key.metric,) for key, _ in chunk}
         self._db.executemany("INSERT OR IGNORE INTO metric_names (name, seal) VALUES (?, 0)", names)
-        self._db.executemany("UPDATE metric_names SET puts = puts + 1 WHERE name = ?", names)
-        self._db.executemany(f"UPDATE metric_names SET seal = {sealing('metric_names')} WHERE name = ?", names)  # noqa: S608
+        self._db.executemany(updating("metric_names", (("puts", "puts + 1"),), "name = ?"), names)
         rows = [(*_row(key), None if value is None or math.isnan(value) else float(value)) for key, value in chunk]
-        puts = [(*row, row[2], kept) for row, kept in zip(rows, seal_all(rows), strict=True)]
-        self._db.executemany(_PUT, puts)
-
-    @contextlib.contextmanager
-    def _using(self) -> Iterator[None]:
-        with self._one:
-            try:
-                yield
-            except sqlite3.Error as error:
-                raise record_error(error, self._place) from error
+        self._db.executemany(_PUT, [(*row, row[2], seal(*row)) for row in rows])
 
 
 _WHICH = "image = ? AND reference = ? AND metric = ? AND version = ? AND working_size = ?"

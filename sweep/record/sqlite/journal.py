@@ -16,21 +16,20 @@ import queue
 import random
 import sqlite3
 import threading
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
 from sweep.record.atomic_files import Checkpoint, no_checkpoint
-from sweep.record.base import Counts, Failure, Intent, JournalPoint, JournalState, KeyStatus, Rendering, RunFacts, Times
+from sweep.record.base import JournalPoint
 from sweep.record.sqlite import statements
 from sweep.record.sqlite.schema import (
     JOURNAL_FILE,
@@ -44,8 +43,9 @@ from sweep.record.sqlite.schema import (
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
+_Method: TypeAlias = "Callable[Concatenate[SqliteJournal, _P], Coroutine[Any, Any, _T]]"
 _MOST_AT_ONCE = 512  # operations in one commit
-_ONCE = frozenset({"begin_run"})  # reads an iterator, so it cannot be carried out a second time
+_ONCE = frozenset({"begin_run", "reopen", "forget"})  # may read an iterator, so never carried out twice
 _LINGERING = frozenset({"submitted", "rendered", "complete"})  # nobody's next request waits for them
 
 
@@ -229,6 +229,38 @@ def _draw(_axis: str) -> int:
     return random.SystemRandom().randrange(2**32)
 
 
+def _write(name: str, step: Callable[Concatenate[sqlite3.Connection, _P], _T]) -> _Method[_P, _T]:
+    """Make the method of SqliteJournal that carries out `step` in the writer's thread."""
+
+    async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        return await self._writer.do(name, lambda db: step(db, *arguments, **named))
+
+    return method
+
+
+def _write_timed(name: str, step: Callable[Concatenate[sqlite3.Connection, datetime, _P], _T]) -> _Method[_P, _T]:
+    """Make such a method for a step that also writes the time at which it was called."""
+
+    async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        now = self._now()
+        return await self._writer.do(name, lambda db: step(db, now, *arguments, **named))
+
+    return method
+
+
+def _read(question: Callable[Concatenate[sqlite3.Connection, _P], _T]) -> _Method[_P, _T]:
+    """Make the method of SqliteJournal that asks `question` of the connection for reading."""
+
+    async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
+        def ask() -> _T:
+            with telling(self._place):
+                return question(self._reader, *arguments, **named)
+
+        return await run_sync(ask, limiter=self._reading)
+
+    return method
+
+
 class SqliteJournal:
     """See `base.Journal`. Open it with `open`; it belongs to the event loop it was opened on.
 
@@ -288,80 +320,37 @@ class SqliteJournal:
         """Transactions committed since it was opened: what group commit is measured by."""
         return self._writer.commits
 
-    async def begin_run(self, facts: RunFacts, points: Iterable[JournalPoint] = ()) -> int:
-        return await self._write("begin_run", statements.begin_run, facts, self._now(), points)
+    begin_run = _write_timed("begin_run", statements.begin_run)
+    end_run = _write_timed("end_run", statements.end_run)
+    intend = _write_timed("intend", statements.intend)
+    submitted = _write("submitted", statements.submitted)
+    rendered = _write("rendered", statements.write_rendered)
+    complete = _write_timed("complete", statements.write_completed)
+    attempt_failed = _write_timed("attempt_failed", statements.attempt_failed)
+    withdraw = _write("withdraw", statements.withdraw)
+    fail = _write_timed("fail", statements.fail)
+    cancel = _write_timed("cancel", statements.write_cancelled)
+    reopen = _write("reopen", statements.reopen)
+    forget = _write("forget", statements.forget)
+    keep_input = _write("keep_input", statements.keep_input)
+    keep_uploads = _write("keep_uploads", statements.keep_uploads)
 
-    async def end_run(self, run: int, ending: str, points: int | None = None) -> None:
-        await self._write("end_run", statements.end_run, run, ending, self._now(), points)
-
-    async def fingerprint(self) -> str | None:
-        return await self._read(statements.read_fingerprint)
-
-    async def indices(self, *states: JournalState) -> array[int]:
-        return await self._read(statements.read_indices, states)
-
-    async def keys(self, *states: JournalState) -> list[str]:
-        return await self._read(statements.keys, states)
-
-    async def identity(self) -> str:
-        return await self._read(statements.identity)
+    fingerprint = _read(statements.read_fingerprint)
+    indices = _read(statements.read_indices)
+    keys = _read(statements.keys)
+    identity = _read(statements.identity)
+    standing = _read(statements.read_key_status)
+    ended_with = _read(statements.ended_with)
+    open_intents = _read(statements.open_intents)
+    uploads = _read(statements.uploads)
+    counts = _read(statements.counts)
 
     async def rebase(self, points: Iterable[JournalPoint]) -> None:
-        await self._write("rebase", statements.rebase, tuple(points))
+        await self._writer.do("rebase", partial(statements.rebase, points=tuple(points)))
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        return await self._write("seeds", statements.seeds, axis, count, partial(self._draw, axis))
-
-    async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
-        return await self._read(statements.read_key_status, keys)
-
-    async def ended_with(self, kind: str, url: str) -> list[str]:
-        return await self._read(statements.ended_with, kind, url)
-
-    async def intend(self, point: JournalPoint, intent: Intent) -> None:
-        await self._write("intend", statements.intend, point, intent, self._now())
-
-    async def submitted(self, batch_id: str, item_id: str) -> None:
-        await self._write("submitted", statements.submitted, batch_id, item_id)
-
-    async def rendered(self, key: str, times: Times) -> None:
-        await self._write("rendered", statements.write_rendered, key, times)
-
-    async def complete(self, key: str, renderings: Sequence[Rendering], times: Times) -> None:
-        await self._write("complete", statements.write_completed, key, tuple(renderings), times, self._now())
-
-    async def attempt_failed(self, key: str, failure: Failure) -> None:
-        await self._write("attempt_failed", statements.attempt_failed, key, failure, self._now())
-
-    async def withdraw(self, key: str) -> None:
-        await self._write("withdraw", statements.withdraw, key)
-
-    async def fail(self, point: JournalPoint, failure: Failure) -> None:
-        await self._write("fail", statements.fail, point, failure, self._now())
-
-    async def cancel(self, key: str) -> None:
-        await self._write("cancel", statements.write_cancelled, key, self._now())
-
-    async def reopen(self, keys: Iterable[str]) -> int:
-        return await self._write("reopen", statements.reopen, tuple(keys))
-
-    async def forget(self, keys: Iterable[str]) -> int:
-        return await self._write("forget", statements.forget, tuple(keys))
-
-    async def open_intents(self) -> list[Intent]:
-        return await self._read(statements.open_intents)
-
-    async def keep_input(self, sha256: str, path: str, name: str, width: int, height: int) -> None:
-        await self._write("keep_input", statements.keep_input, sha256, path, name, width, height)
-
-    async def keep_uploads(self, url: str, names: Mapping[str, str]) -> None:
-        await self._write("keep_uploads", statements.keep_uploads, url, dict(names))
-
-    async def uploads(self, url: str) -> dict[str, str]:
-        return await self._read(statements.uploads, url)
-
-    async def counts(self) -> Counts:
-        return await self._read(statements.counts)
+        step = partial(statements.seeds, axis=axis, count=count, draw=partial(self._draw, axis))
+        return await self._writer.do("seeds", step)
 
     async def require_in_place(self) -> None:
         """Raise RecordError where the file is no longer the one that was opened: what is written to it is lost."""
@@ -373,27 +362,6 @@ class SqliteJournal:
         with anyio.CancelScope(shield=True):
             await run_sync(self._reader.close, limiter=self._reading)
             await self._writer.aclose()
-
-    async def _write(
-        self,
-        name: str,
-        step: Callable[Concatenate[sqlite3.Connection, _P], _T],
-        *arguments: _P.args,
-        **named: _P.kwargs,
-    ) -> _T:
-        return await self._writer.do(name, lambda db: step(db, *arguments, **named))
-
-    async def _read(
-        self,
-        question: Callable[Concatenate[sqlite3.Connection, _P], _T],
-        *arguments: _P.args,
-        **named: _P.kwargs,
-    ) -> _T:
-        def ask() -> _T:
-            with telling(self._place):
-                return question(self._reader, *arguments, **named)
-
-        return await run_sync(ask, limiter=self._reading)
 
 
 def _identity(place: Path) -> tuple[int, int] | None:

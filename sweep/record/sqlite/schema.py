@@ -1,4 +1,4 @@
-"""The tables of journal.sqlite, its format number and seals, and SQLite's errors as errors of the record.
+"""Connections to journal.sqlite, its format number, the seals of its rows, and SQLite's errors as RecordErrors.
 
 Every row that the results table is made of carries a *seal*, a CRC-32 of its other columns: a bit that flipped on the
 disk is found when the row is read, where SQLite itself checks structure only.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.atomic_files import FULL_HINT, make_disk_error, make_folder
@@ -22,6 +24,8 @@ JOURNAL_FILE = "journal.sqlite"
 FORMAT = 1
 _APPLICATION_ID = 0x53574550  # "SWEP"
 _CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds and is left to `verify`
+# ruff: noqa: S608  names of tables and columns vary in the SQL, never a value
+
 _BUSY_SECONDS = 60.0
 FULL_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
 RUN_CACHE = 4 * 1024  # KiB kept by one that lives as long as a run: its lookups are few, and the system caches the file
@@ -32,7 +36,7 @@ SEALED = {
         *("key", "definition", "idx", "axis_values", "prompt", "model", "source", "state", "kind", "message"),
         *("attempts", "server", "queued_at", "started_at", "finished_at"),
     ),
-    "images": (*("key", "ordinal", "path", "image_name", "node", "iteration", "width", "height", "sha256", "size"),),
+    "images": ("key", "ordinal", "path", "image_name", "node", "iteration", "width", "height", "sha256", "size"),
     "seeds": ("axis", "drawn"),
     "inputs": ("sha256", "path", "name", "width", "height"),
     "experiments": ("run", "facts"),
@@ -40,56 +44,6 @@ SEALED = {
     "metrics": ("image", "reference", "metric", "version", "working_size", "value"),
 }
 """The columns under each table's seal, in the order in which they are sealed."""
-
-_TABLES = """
-CREATE TABLE runs (
-    number INTEGER PRIMARY KEY, definition INTEGER NOT NULL, fingerprint TEXT NOT NULL, experiment TEXT NOT NULL,
-    axes TEXT NOT NULL, points INTEGER NOT NULL, servers TEXT NOT NULL, command TEXT NOT NULL,
-    sweep_version TEXT NOT NULL, begun_at INTEGER NOT NULL, ended_at INTEGER, ending TEXT, seal INTEGER NOT NULL
-);
-CREATE TABLE points (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, definition INTEGER NOT NULL, idx INTEGER NOT NULL,
-    axis_values TEXT NOT NULL, prompt TEXT, model TEXT, source TEXT, state TEXT NOT NULL
-        CHECK (state IN ('pending', 'intended', 'submitted', 'rendered', 'completed', 'failed', 'cancelled')),
-    kind TEXT, message TEXT, attempts INTEGER NOT NULL DEFAULT 0, server TEXT,
-    queued_at INTEGER, started_at INTEGER, finished_at INTEGER, seal INTEGER NOT NULL
-);
-CREATE INDEX points_by_key ON points (key);
-CREATE INDEX points_by_index ON points (definition, idx, state);
-CREATE TABLE attempts (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, number INTEGER NOT NULL, run INTEGER NOT NULL REFERENCES runs (number),
-    server TEXT NOT NULL, url TEXT NOT NULL, batch_id TEXT NOT NULL, item_id TEXT, outputs TEXT NOT NULL,
-    state TEXT NOT NULL, begun_at INTEGER NOT NULL, ended_at INTEGER, kind TEXT, message TEXT
-);
-CREATE INDEX attempts_by_key ON attempts (key);
-CREATE INDEX attempts_open ON attempts (batch_id) WHERE ended_at IS NULL;
-CREATE TABLE images (
-    key TEXT NOT NULL, ordinal INTEGER NOT NULL, path TEXT NOT NULL UNIQUE, image_name TEXT NOT NULL,
-    node TEXT NOT NULL, iteration INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    sha256 TEXT NOT NULL, size INTEGER NOT NULL, seal INTEGER NOT NULL, PRIMARY KEY (key, ordinal)
-) WITHOUT ROWID;
-CREATE TABLE seeds (axis TEXT PRIMARY KEY, drawn TEXT NOT NULL, seal INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE inputs (
-    sha256 TEXT PRIMARY KEY, path TEXT NOT NULL, name TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    seal INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE metrics (
-    image TEXT NOT NULL, reference TEXT NOT NULL, metric TEXT NOT NULL, version TEXT NOT NULL,
-    working_size INTEGER NOT NULL, value REAL, put INTEGER NOT NULL, seal INTEGER NOT NULL,
-    PRIMARY KEY (image, reference, metric, version, working_size)
-) WITHOUT ROWID;
-CREATE TABLE metric_names (name TEXT PRIMARY KEY, puts INTEGER NOT NULL DEFAULT 0, seal INTEGER NOT NULL)
-    WITHOUT ROWID;
-"""
-
-
-_ADDED = """
-CREATE TABLE IF NOT EXISTS uploads (
-    url TEXT NOT NULL, sha256 TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (url, sha256)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS experiments (run INTEGER PRIMARY KEY, facts TEXT NOT NULL, seal INTEGER NOT NULL);
-"""
-"""Tables that journals of sweep 0.1 lack: made when one is opened to be written, missing while it is only read."""
 
 
 class BrokenSealError(Exception):
@@ -101,20 +55,35 @@ def seal(*values: object) -> int:
     return zlib.crc32("\x1f".join(["\0" if value is None else str(value) for value in values]).encode())
 
 
-def count_broken(rows: Iterable[tuple[object, ...]], seals: Iterable[int]) -> int:
-    """Return how many of these rows, each the sealed columns in order, do not have their seal."""
-    return sum(seal(*row) != kept for row, kept in zip(rows, seals, strict=True))
-
-
-def seal_all(rows: Iterable[tuple[object, ...]]) -> list[int]:
-    """Return the seal of each row, given as its sealed columns in order."""
-    return [seal(*row) for row in rows]
-
-
 def sealing(table: str, alias: str = "") -> str:
     """Return SQL that computes the seal of a row of `table` from its columns."""
     prefix = f"{alias}." if alias else ""
     return f"seal({', '.join(prefix + column for column in SEALED[table])})"
+
+
+def insert(db: sqlite3.Connection, table: str, row: Mapping[str, object], *, verb: str = "INSERT") -> int:
+    """Insert a row, with its seal where the table has one; return its rowid."""
+    if table in SEALED:
+        row = {**row, "seal": seal(*map(row.get, SEALED[table]))}
+    slots = ", ".join("?" * len(row))
+    statement = f"{verb} INTO {table} ({', '.join(row)}) VALUES ({slots})"
+    return db.execute(statement, tuple(row.values())).lastrowid or 0
+
+
+@cache
+def updating(table: str, assignments: tuple[tuple[str, str], ...], where: str) -> str:
+    """Return SQL that sets columns to expressions, and the seal to that of the new row, in one statement."""
+    new = dict(assignments)
+    sealed = ", ".join(new.get(column, column) for column in SEALED[table])
+    sets = ", ".join(f"{column} = {expression}" for column, expression in assignments)
+    return f"UPDATE {table} SET {sets}, seal = seal({sealed}) WHERE {where}"
+
+
+def fetch(db: sqlite3.Connection, query: str, *values: object) -> list[dict[str, Any]]:
+    """Return all rows of a query by the names of its columns."""
+    cursor = db.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def record_error(error: sqlite3.Error, place: Path) -> RecordError:
@@ -181,7 +150,7 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
                 _create(db)
             check_journal(db, place)
             db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_ADDED)
+            db.executescript(_read_script("added_tables.sql"))
             db.execute("PRAGMA foreign_keys = ON")
         except BaseException:
             db.close()
@@ -225,9 +194,12 @@ def _reader(uri: str, cache: int) -> sqlite3.Connection:
 
 
 def _create(db: sqlite3.Connection) -> None:
-    db.executescript(
-        f"BEGIN; {_TABLES} PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT}; COMMIT;"
-    )
+    marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
+    db.executescript(f"BEGIN; {_read_script('tables.sql')} {marks} COMMIT;")
+
+
+def _read_script(name: str) -> str:
+    return resources.files("sweep.record.sqlite").joinpath(name).read_text(encoding="utf-8")
 
 
 def _check_format(db: sqlite3.Connection, place: Path) -> None:
@@ -259,7 +231,7 @@ def seal_faults(db: sqlite3.Connection) -> list[str]:
     """Return how many rows of each table were changed, and completed points without an image."""
     faults = []
     for table in filter(partial(has_table, db), SEALED):
-        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()  # noqa: S608
+        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()
         if broken:
             faults.append(f"{format_count(broken, 'row')} of {table} not as written")
     (bare,) = db.execute(

@@ -12,8 +12,8 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from itertools import islice
+from typing import Any
 
 from sweep.errors import RecordError
 from sweep.record.base import (
@@ -28,7 +28,17 @@ from sweep.record.base import (
     RunFacts,
     Times,
 )
-from sweep.record.sqlite.schema import FULL_CACHE, RUN_CACHE, SEALED, BrokenSealError, has_table, seal, sealing
+from sweep.record.sqlite.schema import (
+    FULL_CACHE,
+    RUN_CACHE,
+    SEALED,
+    BrokenSealError,
+    fetch,
+    has_table,
+    insert,
+    sealing,
+    updating,
+)
 from sweep.types import Scalar
 
 # ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
@@ -36,7 +46,7 @@ from sweep.types import Scalar
 OPEN = ("intended", "submitted", "rendered")
 OUTCOMES = ("completed", "failed", "cancelled")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_IMAGE_COLUMNS = SEALED["images"]
+_RENDERING = SEALED["images"][2:]  # the fields of a Rendering
 _NONE_OPEN = "has no open attempt"
 _IS_OPEN = f" AND state IN {OPEN}"
 _TIMES = ("queued_at", "started_at", "finished_at")
@@ -46,18 +56,16 @@ _TOGETHER = 500  # points that one statement looks up
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
-def microseconds(moment: datetime | None) -> int | None:
-    """Return how times are stored: since 1970, UTC. Raises ValueError for a naive one."""
-    if moment is None:
-        return None
+def to_microseconds(moment: datetime) -> int:
+    """Return a time as it is stored: microseconds since 1970, UTC. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone")
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-def moment(microseconds_since_1970: int | None) -> datetime | None:
-    """Return the inverse of `microseconds`."""
-    return None if microseconds_since_1970 is None else _EPOCH + timedelta(microseconds=microseconds_since_1970)
+def from_microseconds(stored: int) -> datetime:
+    """Return a stored time."""
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 _CURRENT = "(SELECT definition FROM runs ORDER BY number DESC LIMIT 1)"
@@ -99,20 +107,17 @@ def read_fingerprint(db: sqlite3.Connection) -> str | None:
     return row[0] if row else None
 
 
-def read_indices(db: sqlite3.Connection, states: Sequence[JournalState]) -> array[int]:
+def read_indices(db: sqlite3.Connection, *states: JournalState) -> array[int]:
     slots = ", ".join("?" * len(states))
-    rows = db.execute(
-        f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx", tuple(states)
-    )
+    query = f"SELECT idx FROM points WHERE definition = {_CURRENT} AND state IN ({slots}) ORDER BY idx"
+    rows = db.execute(query, states)
     return array("q", [index for (index,) in rows])
 
 
-def keys(db: sqlite3.Connection, states: Sequence[JournalState]) -> list[str]:
+def keys(db: sqlite3.Connection, *states: JournalState) -> list[str]:
     slots = ", ".join("?" * len(states))
-    rows = db.execute(
-        f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})", tuple(states)
-    )
-    return [key for (key,) in rows]
+    query = f"SELECT DISTINCT key FROM points WHERE definition = {_CURRENT} AND state IN ({slots})"
+    return [key for (key,) in db.execute(query, states)]
 
 
 def identity(db: sqlite3.Connection) -> str:
@@ -140,27 +145,17 @@ def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
 
 
 def open_intents(db: sqlite3.Connection) -> list[Intent]:
-    rows = db.execute(
+    rows = fetch(
+        db,
         "SELECT key, number, server, url, batch_id, item_id, outputs, state,"
-        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT}),"
-        " (SELECT ending = 'cancelled' FROM runs WHERE number = attempts.run)"
-        " FROM attempts WHERE ended_at IS NULL ORDER BY id"
+        f" (SELECT min(idx) FROM points WHERE points.key = attempts.key AND definition = {_CURRENT}) AS 'index',"
+        " (SELECT ending = 'cancelled' FROM runs WHERE number = attempts.run) AS is_cancel_requested"
+        " FROM attempts WHERE ended_at IS NULL ORDER BY id",
     )
-    return [
-        Intent(
-            key=key,
-            number=number,
-            server=server,
-            url=url,
-            batch_id=batch_id,
-            item_id=item_id,
-            outputs=tuple(json.loads(outputs)),
-            state=state,
-            index=index,
-            is_cancel_requested=bool(cancelled),
-        )
-        for key, number, server, url, batch_id, item_id, outputs, state, index, cancelled in rows
-    ]
+    for row in rows:
+        row["outputs"] = tuple(json.loads(row["outputs"]))
+        row["is_cancel_requested"] = bool(row["is_cancel_requested"])
+    return [Intent(**row) for row in rows]
 
 
 def uploads(db: sqlite3.Connection, url: str) -> dict[str, str]:
@@ -168,39 +163,38 @@ def uploads(db: sqlite3.Connection, url: str) -> dict[str, str]:
 
 
 def counts(db: sqlite3.Connection) -> Counts:
-    last = db.execute(
-        f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"
-    ).fetchone()
+    query = f"SELECT points, axes, definition, seal = {sealing('runs')} FROM runs ORDER BY number DESC LIMIT 1"
+    last = db.execute(query).fetchone()
     if last is None:
         return Counts()
     points, axes, definition, whole = last
     _believe(whole, "the last run")
-    current: dict[str, int] = {}
-    former = 0
-    for of, *numbers in db.execute(_NUMBERS):
-        found = dict(zip(_COUNTED, numbers, strict=True))
-        if of == definition:
-            current = found
-        else:
-            former += sum(found[state] for state in OUTCOMES)
+    by_definition = {of: dict(zip(_COUNTED, numbers, strict=True)) for of, *numbers in db.execute(_NUMBERS)}
+    current = by_definition.pop(definition, dict.fromkeys(_COUNTED, 0))
     return Counts(
         points=points,
-        completed=current.get("completed", 0),
-        failed=current.get("failed", 0),
-        cancelled=current.get("cancelled", 0),
-        open=sum(current.get(state, 0) for state in OPEN),
-        former=former,
+        **{state: current[state] for state in OUTCOMES},
+        open=sum(current[state] for state in OPEN),
+        former=sum(found[state] for found in by_definition.values() for state in OUTCOMES),
         axes=_axes(axes),
     )
 
 
 def runs(db: sqlite3.Connection) -> list[RunRecord]:
     """List the runs, oldest first."""
-    rows = db.execute(
-        "SELECT number, fingerprint, experiment, axes, points, servers, command, sweep_version, begun_at, ended_at,"
-        f" ending, seal = {sealing('runs')} FROM runs ORDER BY number"
+    return [_run(row) for row in fetch(db, f"SELECT *, seal = {sealing('runs')} AS whole FROM runs ORDER BY number")]
+
+
+def _run(row: dict[str, Any]) -> RunRecord:
+    _believe(row["whole"], f"run {row['number']}")
+    facts = {name: row[name] for name in ("experiment", "fingerprint", "points", "command", "sweep_version")}
+    return RunRecord(
+        number=row["number"],
+        facts=RunFacts(**facts, axes=_axes(row["axes"]), servers=tuple(json.loads(row["servers"]))),
+        begun_at=from_microseconds(row["begun_at"]),
+        ended_at=None if row["ended_at"] is None else from_microseconds(row["ended_at"]),
+        ending=row["ending"],
     )
-    return [_run(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,16 +210,12 @@ class OpenPoint:
 
 def open_points(db: sqlite3.Connection) -> list[OpenPoint]:
     """Read the points that are begun and have no outcome yet, by index."""
-    slots = ", ".join("?" * len(OPEN))
-    rows = db.execute(
-        f"SELECT key, idx, axis_values, state, attempts FROM points WHERE definition = {_CURRENT}"
-        f" AND (state IN ({slots}) OR state = 'pending' AND attempts > 0) ORDER BY idx",
-        tuple(OPEN),
+    rows = fetch(
+        db,
+        f"SELECT key, idx AS 'index', axis_values AS 'values', state, attempts FROM points"
+        f" WHERE definition = {_CURRENT} AND (state IN {OPEN} OR state = 'pending' AND attempts > 0) ORDER BY idx",
     )
-    return [
-        OpenPoint(key=key, index=index, values=json.loads(values), state=state, attempts=attempts)
-        for key, index, values, state, attempts in rows
-    ]
+    return [OpenPoint(**row | {"values": json.loads(row["values"])}) for row in rows]
 
 
 def experiment_facts(db: sqlite3.Connection) -> ExperimentFacts:
@@ -264,45 +254,16 @@ def metric_names(db: sqlite3.Connection) -> list[str]:
 
 def history(db: sqlite3.Connection, key: str) -> list[AttemptRecord]:
     """List every attempt at `key`, oldest first, those before a reopening too."""
-    rows = db.execute(
-        "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind, message FROM attempts"
-        " WHERE key = ? ORDER BY id",
-        (key,),
+    rows = fetch(
+        db,
+        "SELECT number, run, server, batch_id, item_id, state, begun_at, ended_at, kind || ': ' || message AS error"
+        " FROM attempts WHERE key = ? ORDER BY id",
+        key,
     )
-    return [
-        AttemptRecord(
-            number=number,
-            run=run,
-            server=server,
-            batch_id=batch_id,
-            item_id=item_id,
-            state=state,
-            begun_at=_known(moment(begun)),
-            ended_at=moment(ended),
-            error=None if kind is None else f"{kind}: {message}",
-        )
-        for number, run, server, batch_id, item_id, state, begun, ended, kind, message in rows
-    ]
-
-
-def _run(row: tuple[object, ...]) -> RunRecord:
-    number, fingerprint_, experiment, axes, points, servers, command, version, begun, ended, ending, whole = row
-    _believe(whole, f"run {number}")
-    return RunRecord(
-        number=int(str(number)),
-        facts=RunFacts(
-            experiment=str(experiment),
-            fingerprint=str(fingerprint_),
-            axes=_axes(str(axes)),
-            points=int(str(points)),
-            servers=tuple(json.loads(str(servers))),
-            command=str(command),
-            sweep_version=str(version),
-        ),
-        begun_at=_known(moment(int(str(begun)))),
-        ended_at=None if ended is None else moment(int(str(ended))),
-        ending=None if ending is None else str(ending),
-    )
+    for row in rows:
+        row["begun_at"] = from_microseconds(row["begun_at"])
+        row["ended_at"] = None if row["ended_at"] is None else from_microseconds(row["ended_at"])
+    return [AttemptRecord(**row) for row in rows]
 
 
 def _believe(whole: object, what: str) -> None:
@@ -314,44 +275,38 @@ def _axes(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((str(name), str(kind)) for name, kind in json.loads(text))
 
 
-def _known(at: datetime | None) -> datetime:
-    assert at is not None
-    return at
-
-
-def begin_run(db: sqlite3.Connection, facts: RunFacts, now: datetime, points: Iterable[JournalPoint] = ()) -> int:
-    last = db.execute("SELECT definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
-    definition = 1 if last is None else last[0] + (last[1] != facts.fingerprint)
-    number = db.execute(
-        "INSERT INTO runs (definition, fingerprint, experiment, axes, points, servers, command, sweep_version,"
-        " begun_at, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-        (
-            *(definition, facts.fingerprint, facts.experiment, json.dumps(facts.axes), facts.points),
-            *(json.dumps([dict(server) for server in facts.servers]), facts.command, facts.sweep_version),
-            microseconds(now),
-        ),
-    ).lastrowid
-    _reseal(db, "runs", "number", number)
+def begin_run(db: sqlite3.Connection, now: datetime, facts: RunFacts, points: Iterable[JournalPoint] = ()) -> int:
+    last = db.execute("SELECT number, definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
+    number, definition = (last[0] + 1, last[1] + (last[2] != facts.fingerprint)) if last else (1, 1)
+    run = {
+        "number": number,
+        "definition": definition,
+        "fingerprint": facts.fingerprint,
+        "experiment": facts.experiment,
+        "axes": json.dumps(facts.axes),
+        "points": facts.points,
+        "servers": json.dumps([dict(server) for server in facts.servers]),
+        "command": facts.command,
+        "sweep_version": facts.sweep_version,
+        "begun_at": to_microseconds(now),
+    }
+    insert(db, "runs", run)
     if facts.experiment_facts is not None:
-        db.execute("INSERT INTO experiments VALUES (?, ?, 0)", (number, facts.experiment_facts.to_json()))
-        _reseal(db, "experiments", "run", number)
+        insert(db, "experiments", {"run": number, "facts": facts.experiment_facts.to_json()})
     if db.execute("SELECT 1 FROM points LIMIT 1").fetchone():  # else computing their keys would be in vain
         db.execute(f"PRAGMA cache_size = -{FULL_CACHE}")
         coming = iter(points)
         while chunk := list(islice(coming, _TOGETHER)):
             _move_to(db, definition, chunk)
         db.execute(f"PRAGMA cache_size = -{RUN_CACHE}")
-    assert number is not None
     return number
 
 
-def end_run(db: sqlite3.Connection, run: int, ending: str, now: datetime, points: int | None = None) -> None:
-    changed = db.execute("UPDATE runs SET ended_at = ?, ending = ? WHERE number = ?", (microseconds(now), ending, run))
-    if not changed.rowcount:
+def end_run(db: sqlite3.Connection, now: datetime, run: int, ending: str, points: int | None = None) -> None:
+    ended = (("ended_at", ":now"), ("ending", ":ending"), ("points", "coalesce(:points, points)"))
+    values = {"now": to_microseconds(now), "ending": ending, "points": points, "run": run}
+    if not db.execute(updating("runs", ended, "number = :run"), values).rowcount:
         raise RecordError(f"There is no run {run} on record.")
-    if points is not None:
-        db.execute("UPDATE runs SET points = ? WHERE number = ?", (points, run))
-        _reseal(db, "runs", "number", run)
 
 
 def _move_to(db: sqlite3.Connection, definition: int, chunk: Sequence[JournalPoint]) -> None:
@@ -380,36 +335,38 @@ def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]
     row = db.execute("SELECT drawn FROM seeds WHERE axis = ?", (axis,)).fetchone()
     drawn: list[int] = json.loads(row[0]) if row else []
     if len(drawn) < count:
-        taken = set(drawn)
-        while len(drawn) < count:
-            seed = draw()
-            if seed not in taken:
-                taken.add(seed)
-                drawn.append(seed)
-        db.execute("INSERT OR REPLACE INTO seeds VALUES (?, ?, 0)", (axis, json.dumps(drawn)))
-        _reseal(db, "seeds", "axis", axis)
+        distinct = dict.fromkeys(drawn)
+        while len(distinct) < count:
+            distinct[draw()] = None
+        drawn = list(distinct)
+        insert(db, "seeds", {"axis": axis, "drawn": json.dumps(drawn)}, verb="INSERT OR REPLACE")
     return tuple(drawn[:count])
 
 
-def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent, now: datetime) -> None:
+def intend(db: sqlite3.Connection, now: datetime, point: JournalPoint, intent: Intent) -> None:
     run, definition = _current(db)
     state = _state(db, point.key)
     if state not in (None, "pending"):
         raise RecordError(f"Key {point.key} is {state}; it cannot be attempted.")
     if state is None:
-        _insert(db, point, definition, "intended", 1, intent.server)
+        _insert_point(db, point, definition, "intended", 1, intent.server)
     else:
         _place(db, point, definition)
         counted = {"state": "'intended'", "attempts": "attempts + 1", "server": ":server"}
         _set(db, point.key, counted, server=intent.server)
-    db.execute(
-        "INSERT INTO attempts (key, number, run, server, url, batch_id, item_id, outputs, state, begun_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?)",
-        (
-            *(point.key, intent.number, run, intent.server, intent.url, intent.batch_id, intent.item_id),
-            *(json.dumps(intent.outputs), microseconds(now)),
-        ),
-    )
+    attempt = {
+        "key": point.key,
+        "number": intent.number,
+        "run": run,
+        "server": intent.server,
+        "url": intent.url,
+        "batch_id": intent.batch_id,
+        "item_id": intent.item_id,
+        "outputs": json.dumps(intent.outputs),
+        "state": "intended",
+        "begun_at": to_microseconds(now),
+    }
+    insert(db, "attempts", attempt)
 
 
 def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
@@ -432,10 +389,15 @@ def write_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
 
 
 def write_completed(
-    db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times, now: datetime
+    db: sqlite3.Connection, now: datetime, key: str, renderings: Sequence[Rendering], times: Times
 ) -> None:
-    rows = [_image_row(key, ordinal, rendering) for ordinal, rendering in enumerate(renderings)]
-    if not rows:
+    images = [
+        {"key": key, "ordinal": ordinal, **{name: getattr(one, name) for name in _RENDERING}}
+        for ordinal, one in enumerate(renderings)
+    ]
+    for image in images:
+        image["image_name"] = _text(image["image_name"])
+    if not images:
         raise RecordError(f"Key {key} cannot be completed without an image.")
     done = {"state": "'completed'", "kind": "NULL", "message": "NULL", **_KNOWN_TIMES}
     try:
@@ -443,18 +405,16 @@ def write_completed(
     except RecordError:
         if _state(db, key) != "completed":
             raise
-        columns = ", ".join(_IMAGE_COLUMNS)
-        kept = db.execute(f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
-        if kept != rows:
+        columns = ", ".join(SEALED["images"])
+        if fetch(db, f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", key) != images:
             raise RecordError(f"Key {key} is completed already, with other images.") from None
         return
-    slots = ", ".join("?" * (len(_IMAGE_COLUMNS) + 1))
-    sealed = [(*row, seal(*row)) for row in rows]
-    db.executemany(f"INSERT INTO images ({', '.join(_IMAGE_COLUMNS)}, seal) VALUES ({slots})", sealed)
+    for image in images:
+        insert(db, "images", image)
     _end_attempt(db, key, "completed", now)
 
 
-def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure, now: datetime) -> None:
+def attempt_failed(db: sqlite3.Connection, now: datetime, key: str, failure: Failure) -> None:
     _set_open(db, key, {"state": "'pending'", **_NO_TIMES})
     _end_attempt(db, key, "failed", now, failure)
 
@@ -464,7 +424,7 @@ def withdraw(db: sqlite3.Connection, key: str) -> None:
     db.execute("DELETE FROM attempts WHERE key = ? AND ended_at IS NULL", (key,))
 
 
-def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: datetime) -> None:
+def fail(db: sqlite3.Connection, now: datetime, point: JournalPoint, failure: Failure) -> None:
     _, definition = _current(db)
     state = _state(db, point.key)
     if state == "failed":
@@ -480,7 +440,7 @@ def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure, now: dat
     _set(db, point.key, {"state": "'failed'", "kind": ":kind", "message": ":message"}, kind=kind, message=message)
 
 
-def write_cancelled(db: sqlite3.Connection, key: str, now: datetime) -> None:
+def write_cancelled(db: sqlite3.Connection, now: datetime, key: str) -> None:
     state = _state(db, key)
     if state == "cancelled":
         return
@@ -507,8 +467,8 @@ def forget(db: sqlite3.Connection, keys: Iterable[str]) -> int:
 
 
 def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width: int, height: int) -> None:
-    db.execute("INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?, ?, 0)", (sha256, path, name, width, height))
-    _reseal(db, "inputs", "sha256", sha256)
+    row = {"sha256": sha256, "path": path, "name": name, "width": width, "height": height}
+    insert(db, "inputs", row, verb="INSERT OR REPLACE")
 
 
 def keep_uploads(db: sqlite3.Connection, url: str, names: Mapping[str, str]) -> None:
@@ -534,22 +494,30 @@ def _place(db: sqlite3.Connection, point: JournalPoint, definition: int) -> None
     rows = db.execute("SELECT id, definition, idx FROM points WHERE key = ?", (point.key,)).fetchall()
     own = [row for row in rows if row[1:] == (definition, point.index)] or [row for row in rows if row[1] < definition]
     if not rows:
-        _insert(db, point, definition, "pending", 0, None)
+        _insert_point(db, point, definition, "pending", 0, None)
     else:
         rowid = own[0][0] if own else _copy(db, rows[0][0])
         new = {"id": rowid, "definition": definition, "index": point.index, "values": _write_values(point)}
         db.execute(_MOVE_ROW, new)
 
 
-def _insert(
+def _insert_point(
     db: sqlite3.Connection, point: JournalPoint, definition: int, state: str, attempts: int, server: str | None
 ) -> None:
     """Put a key that is not on record into a new row."""
-    columns = SEALED["points"]
-    facts = (definition, point.index, _write_values(point), point.prompt, point.model, point.source)
-    row = (point.key, *facts, state, None, None, attempts, server, None, None, None)
-    slots = ", ".join("?" * (len(columns) + 1))
-    db.execute(f"INSERT INTO points ({', '.join(columns)}, seal) VALUES ({slots})", (*row, seal(*row)))
+    row = {
+        "key": point.key,
+        "definition": definition,
+        "idx": point.index,
+        "axis_values": _write_values(point),
+        "prompt": point.prompt,
+        "model": point.model,
+        "source": point.source,
+        "state": state,
+        "attempts": attempts,
+        "server": server,
+    }
+    insert(db, "points", row)
 
 
 def _write_values(point: JournalPoint) -> str:
@@ -563,24 +531,15 @@ def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
     ).lastrowid
 
 
-@cache
-def _update(assignments: tuple[tuple[str, str], ...], where: str) -> str:
-    """Return SQL that sets columns of points to expressions, and the seal to that of the new row, in one statement."""
-    new = dict(assignments)
-    sealed = ", ".join(new.get(column, column) for column in SEALED["points"])
-    sets = ", ".join(f"{column} = {expression}" for column, expression in assignments)
-    return f"UPDATE points SET {sets}, seal = seal({sealed}) WHERE {where}"
-
-
 # A key decides prompt, model and source: they stay.
 _MOVED = (("definition", ":definition"), ("idx", ":index"), ("axis_values", ":values"))
-_MOVE = _update(_MOVED, "id = (SELECT id FROM points WHERE key = :key AND definition < :definition LIMIT 1)")
-_MOVE_ROW = _update(_MOVED, "id = :id")
+_MOVE = updating("points", _MOVED, "id = (SELECT id FROM points WHERE key = :key AND definition < :definition LIMIT 1)")
+_MOVE_ROW = updating("points", _MOVED, "id = :id")
 
 
 def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
     """Set columns of the rows of `key` to SQL expressions over `values`; return how many rows those are."""
-    return db.execute(_update(tuple(new.items()), f"key = :key{where}"), {"key": key, **values}).rowcount
+    return db.execute(updating("points", tuple(new.items()), f"key = :key{where}"), {"key": key, **values}).rowcount
 
 
 def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values: object) -> None:
@@ -590,14 +549,15 @@ def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values
 
 
 def _name_times(times: Times) -> dict[str, int | None]:
-    return {name: microseconds(getattr(times, name)) for name in _TIMES}
+    known = ((name, getattr(times, name)) for name in _TIMES)
+    return {name: None if moment is None else to_microseconds(moment) for name, moment in known}
 
 
 def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, failure: Failure | None = None) -> None:
     kind, message = _told(failure) if failure else (None, None)
     db.execute(
         "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
-        (state, microseconds(now), kind, message, key),
+        (state, to_microseconds(now), kind, message, key),
     )
 
 
@@ -613,14 +573,3 @@ def _told(failure: Failure) -> tuple[str, str]:
 def _text(text: str) -> str:
     """Make what a server sent storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _image_row(key: str, ordinal: int, rendering: Rendering) -> tuple[object, ...]:
-    return (
-        *(key, ordinal, rendering.path, _text(rendering.image_name), rendering.node, rendering.iteration),
-        *(rendering.width, rendering.height, rendering.sha256, rendering.size),
-    )
-
-
-def _reseal(db: sqlite3.Connection, table: str, column: str, value: object) -> None:
-    db.execute(f"UPDATE {table} SET seal = {sealing(table)} WHERE {column} = ?", (value,))
