@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -90,19 +90,17 @@ class RenderingOptions:
 
     def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
         """Return the options of the engine. Raises UsageError for a wrong value."""
+        given = asdict(self)
+        limit = given.pop("max_failures")
+        parsed = {
+            "failures": engine.FailureLimit.parse(limit) if limit else engine.FailureLimit(),
+            "fuse": engine.parse_fusion(self.fuse),
+            "shard": engine.parse_shard(self.shard) if self.shard else None,
+            "priority": int(self.priority),
+            "board": self.board or experiment.board,
+        }
         return engine.RunOptions(
-            concurrency=self.concurrency,
-            attempts=self.attempts,
-            failures=engine.FailureLimit.parse(self.max_failures) if self.max_failures else engine.FailureLimit(),
-            retry_failed=self.retry_failed,
-            verify=self.verify,
-            takeover_after=self.takeover_after,
-            priority=int(self.priority),
-            idle_only=self.idle_only,
-            board=self.board or experiment.board,
-            intermediate=self.intermediate,
-            fuse=engine.parse_fusion(self.fuse),
-            shard=engine.parse_shard(self.shard) if self.shard else None,
+            **{**given, **parsed},
             user_cache=engine.find_user_cache(os.environ),
             tells_steps=tells_steps,
             command=("sweep", *sys.argv[1:]),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,74 +131,64 @@ class JsonLines(ProgressDisplay):
         self._out.line(json_text({**head, **dataclasses.asdict(event)}))
 
 
-class HeadlineFirst(ProgressDisplay):
-    """Shows lines in reading order: what is reported before the run starts comes after the headline."""
+class LineProgress(ProgressDisplay):
+    """Prints plain lines on stderr: what happened, and the count every ten seconds.
 
-    def __init__(self, show: Callable[[str, events.Event], None]) -> None:
-        self.tally = RunProgress()
-        self._show = show
-        self._repeated: dict[type[events.Event], int] = {}
-        self._early: list[tuple[str, events.Event]] | None = []
-
-    def __call__(self, event: events.Event) -> None:
-        """Count the event and show its line."""
-        self.tally.take(event, time.monotonic())
-        text = self._line_of(event)
-        if isinstance(event, events.RunStarted):
-            self._show(text, event)
-            self._release()
-        elif text and self._early is not None:
-            self._early.append((text, event))
-        elif text:
-            self._show(text, event)
-
-    def __exit__(self, *_: object) -> None:
-        self._release()
-
-    def _line_of(self, event: events.Event) -> str:
-        """Return the line of an event; of failures and retries only the first ten."""
-        kind = type(event)
-        if kind not in MORE_FOLLOW:
-            return describe_event(event)
-        self._repeated[kind] = count = self._repeated.get(kind, 0) + 1
-        return describe_event(event) if count <= _MAX_LINES else MORE_FOLLOW[kind] if count == _MAX_LINES + 1 else ""
-
-    def _release(self) -> None:
-        early, self._early = self._early, None
-        for text, event in early or ():
-            self._show(text, event)
-
-
-class LineProgress(HeadlineFirst):
-    """Prints plain lines on stderr: what happened, and the count every ten seconds."""
+    What is reported before the run starts comes after the headline.
+    """
 
     EVERY = 10.0  # seconds between counts
 
     def __init__(self) -> None:
-        super().__init__(lambda text, _: self._out.line(text))
+        self.tally = RunProgress()
         self._out = Pipe(sys.stderr)
-        self._last = time.monotonic()
+        self._repeated: Counter[type[events.Event]] = Counter()
+        self._early: list[tuple[str, events.Event]] | None = []
+        self._counted = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
-        """Print the line of an event; print the count at most every ten seconds."""
-        super().__call__(event)
+        """Count the event and print its line; of failures and retries only the first ten."""
         now = time.monotonic()
+        self.tally.take(event, now)
+        text, kind = describe_event(event), type(event)
+        if kind in MORE_FOLLOW:
+            self._repeated[kind] += 1
+            if self._repeated[kind] > _MAX_LINES:
+                text = MORE_FOLLOW[kind] if self._repeated[kind] == _MAX_LINES + 1 else ""
         if isinstance(event, events.RunStarted):
-            self._last = now
-        elif isinstance(event, events.Completed) and now - self._last >= self.EVERY:
-            self._last = now
-            self._out.line(f"  {count_text(self.tally, now)}")
+            self._counted = now
+            self.print_line(text, event)
+            self._print_early()
+        elif text and self._early is not None:
+            self._early.append((text, event))
+        elif text:
+            self.print_line(text, event)
+        if isinstance(event, events.Completed) and now - self._counted >= self.EVERY:
+            self._counted = now
+            self.print_line(f"  {count_text(self.tally, now)}", event)
+
+    def __exit__(self, *_: object) -> None:
+        self._print_early()
+
+    def _print_early(self) -> None:
+        early, self._early = self._early, None
+        for text, event in early or ():
+            self.print_line(text, event)
+
+    def print_line(self, text: str, event: events.Event) -> None:  # noqa: ARG002  the bars ask for its kind
+        """Print a line about an event."""
+        self._out.line(text)
 
 
-class BarProgress(HeadlineFirst):
-    """Shows one bar per server and one for the run, redrawn four times a second; notices scroll above them."""
+class BarProgress(LineProgress):
+    """Shows one bar per server and one for the run, redrawn four times a second; lines scroll above them."""
 
     WIDTH = 36  # columns of a bar, where there is room
 
     def __init__(self) -> None:
         from rich.live import Live
 
-        super().__init__(self._print)
+        super().__init__()
         self._console = console(stderr=True)
         self._live = Live(
             console=self._console,
@@ -219,17 +210,14 @@ class BarProgress(HeadlineFirst):
             with suppress(OSError):
                 self._live.start()
 
-    def _print(self, text: str, event: events.Event) -> None:
-        """Print failures in red, and a retry on one line: if it fails in the end, the whole error follows."""
+    def print_line(self, text: str, event: events.Event) -> None:
+        """Print failures in red, a retry on one line (if it fails in the end, the whole error follows), no counts."""
+        if isinstance(event, events.Completed):
+            return
         width = self._console.width
-        style = "red" if isinstance(event, events.Failed) else None
-        lines = (
-            [truncate(text, width)]
-            if isinstance(event, events.Retrying)
-            else fill_lines(text, rest="    ", width=width)
-        )
+        is_retry, style = isinstance(event, events.Retrying), "red" if isinstance(event, events.Failed) else None
         with suppress(OSError):  # the terminal is gone
-            for line in lines:
+            for line in [truncate(text, width)] if is_retry else fill_lines(text, rest="    ", width=width):
                 self._console.print(line, style=style)
 
     def _table(self) -> Table:

@@ -43,6 +43,7 @@ from .results_table import (
     count_marginals,
     merge_marginals,
     name_image,
+    read_ratings,
 )
 from .sqlite.journal import SqliteJournal
 from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
@@ -106,6 +107,7 @@ __all__ = [
     "read_holder",
     "read_painted",
     "read_past",
+    "read_ratings",
     "read_sizes",
     "read_submitted",
     "rename_run",

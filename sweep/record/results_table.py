@@ -88,13 +88,17 @@ _RATED: Mapping[str, ColumnKind] = {"rating": "number", "rejected": "boolean", "
 _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the page has of it
 
 
-def read_marks(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Read stars, rejections and notes by the names of images; empty where there are none, or they cannot be read."""
+def read_ratings(folder: Path) -> Mapping[str, Any]:
+    """Read what a person said of the images: `ratings` (stars, rejection, note) by their names, and `choices`.
+
+    Empty where there is no file, or one that cannot be read.
+    """
     try:
-        marks = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))["ratings"]
-        return {str(name): mark for name, mark in marks.items() if isinstance(mark, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    is_known = isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("ratings"), dict)
+    return found if is_known else {"schema": 1, "ratings": {}, "choices": []}
 
 
 def name_image(key: str, number: int) -> tuple[str, ...]:
@@ -111,7 +115,7 @@ def lay_out_table(db: sqlite3.Connection, *, former: bool, folder: Path) -> Tabl
 
     Where a person rated images of the folder, the last columns are rating, rejected and note.
     """
-    marks = read_marks(folder)
+    marks = {name: mark for name, mark in read_ratings(folder)["ratings"].items() if isinstance(mark, dict)}
     definitions = list(queries.axes_of_definitions(db))
     definitions = definitions if former else definitions[:1]
     kinds: dict[str, ColumnKind] = {}

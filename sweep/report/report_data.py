@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import shlex
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.errors import RecordError, SweepError, UsageError
-from sweep.record import RATINGS_JSON, Counts, ExperimentFacts, RecordedResults, is_in_use
+from sweep.record import Counts, ExperimentFacts, RecordedResults, is_in_use, read_ratings
 from sweep.report.thumbnails import ImageFiles, make_thumb_id
 from sweep.text import format_value
 
@@ -35,7 +34,6 @@ STANDARD = (
     *("rating", "rejected", "note"),
 )
 """Columns of the results table that are neither axes nor metrics."""
-_NO_RATINGS: Final[Mapping[str, Any]] = {"schema": 1, "ratings": {}, "choices": []}
 _HASHES: Final = ("pixel_hash",)  # measured, but only to be compared for equality
 
 
@@ -63,7 +61,7 @@ class ReportData:
     experiment: str = ""
     facts: ExperimentFacts = field(default_factory=ExperimentFacts)
     problem: str | None = None
-    ratings: Mapping[str, Any] = field(default_factory=lambda: _NO_RATINGS)
+    ratings: Mapping[str, Any] = field(default_factory=lambda: {"schema": 1, "ratings": {}, "choices": []})
     open_points: Sequence[OpenPoint] = ()
 
     @classmethod
@@ -116,15 +114,6 @@ class ReportData:
         return tuple(str(name) for name in numeric if name not in taken)
 
 
-def _read_ratings(folder: Path) -> Mapping[str, Any]:
-    """Read the ratings kept in a results folder; none where there is no file, or one that cannot be read."""
-    try:
-        found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return _NO_RATINGS
-    return found if isinstance(found, dict) and found.get("schema") == 1 else _NO_RATINGS
-
-
 def remove_paths(command: str) -> str:
     """Remove the folders of the author's machine from a command: a report travels."""
     try:
@@ -175,7 +164,7 @@ def _collect(results: RecordedResults) -> ReportData:
         runs=tuple(results.runs()),
         experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
         facts=facts,
-        ratings=_read_ratings(results.folder),
+        ratings=read_ratings(results.folder),
         open_points=tuple(results.open_points()),
     )
 
