@@ -1,4 +1,4 @@
-"""Short texts for people: truncated sentences, numbers without noise, counts with their plural."""
+"""Short texts for people: truncated sentences, numbers without noise, durations, counts with their plural."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def format_value(value: object) -> str:
 def format_count(count: int, noun: str) -> str:
     """Write a count with its noun, as in "1 seed", "2,000 seeds"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a duration: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def quote_argument(value: object) -> str:

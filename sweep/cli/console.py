@@ -154,18 +154,6 @@ def relative_path(path: Path) -> str:
     return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
-def seconds_text(seconds: float) -> str:
-    """Format a duration: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def clock_text(seconds: float) -> str:
     """Format the time left: 1:22, 2:03:04."""
     whole = max(0, round(seconds))

@@ -1,8 +1,10 @@
-"""Housekeeping of runs: `sweep redo`, `rename`, `rm`, `clean` (what a run left on its servers) and `merge`."""
+"""Housekeeping of runs: `sweep verify`, `redo`, `rename`, `rm`, `clean` (what a run left on its servers), `merge`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ import anyio
 import typer
 
 from sweep import engine, record
-from sweep.cli.console import print_line, print_notice
+from sweep.cli.console import print_json, print_line, print_notice
 from sweep.cli.options import (
     Access,
     AnswerPrinter,
@@ -29,6 +31,55 @@ WhereOption = Annotated[
     typer.Option(help='Only points that meet this condition: "index in [3, 5]", "ssim < 0.5".', metavar="CONDITION"),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def verify(
+    chosen: ChosenRun,
+    access: Access,
+    repair: Annotated[bool, typer.Option("--repair")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> int:
+    """Check every file of a run against its hash.
+
+    Checks the journal too. Exits with 4 if something is wrong and was not repaired.
+
+    Args:
+        repair: Render the points of damaged images again.
+        as_json: Print the findings as one JSON list.
+    """
+    folder = chosen.folder()
+    findings = record.RecordedResults.open(folder).verify()
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print_line(f"  {finding.fault:<10} {finding.message}")
+
+    def tell(text: str) -> None:
+        if not as_json:
+            print_line(text)
+
+    if not findings:
+        tell(f"{folder.name}: all files and rows are intact.")
+        return 0
+    if not repair:
+        hint = f"sweep verify {quote_argument(chosen.run)} --repair renders the damaged images again."
+        tell(f"{format_count(len(findings), 'finding')}. {hint}")
+        return 4
+    return _repair(folder, findings, access, tell)
+
+
+def _repair(folder: Path, findings: list[record.Damage], access: Access, tell: Callable[[str], None]) -> int:
+    opened = anyio.run(record.reopen_damaged, folder, findings)
+    points = format_count(opened, "point")
+    tell(f"{format_count(len(findings), 'finding')}; {points} will be rendered again.")
+    if not opened:
+        return 4
+    if not access.addresses and not was_painted(folder):
+        tell("To render them, repeat the sweep run command, or add --server URL to this one.")
+        return 0
+    beyond = any(finding.fault not in record.REPAIRABLE for finding in findings)
+    return render_open(folder, access, Display()) or (4 if beyond else 0)
 
 
 def redo(

@@ -231,6 +231,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
     Raises UsageError if the file does not exist or there is no server, WorkflowError if it is wrong.
     """
     from sweep.experiment import did_you_mean_file, is_reference
+    from sweep.sandbox import FAMILY
 
     if is_reference(reference := str(path)):
         if not servers or not reference.startswith("library:"):
@@ -244,7 +245,8 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         hint = f"If it is an experiment, sweep plan {quote_argument(path)} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = graphs.load_workflow(path)
-    has = anyio.run(_ask, servers[0], loaded) if servers else _list_packaged(family or loaded.family)
+    schemas = None if servers else graphs.packaged_schemas(family or loaded.family or FAMILY)
+    has = anyio.run(_ask, servers[0], loaded) if schemas is None else _ServerContents(schemas)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
 
 
@@ -255,12 +257,6 @@ class _ServerContents:
     schemas: NodeSchemas
     models: Sequence[Model] = ()
     lacking: Sequence[str] = ()  # sentences about images that the workflow names and the server lacks
-
-
-def _list_packaged(family: str) -> _ServerContents:
-    from sweep.sandbox import FAMILY
-
-    return _ServerContents(graphs.packaged_schemas(family or FAMILY))
 
 
 async def _ask(server: Server, loaded: Workflow) -> _ServerContents:

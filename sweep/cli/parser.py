@@ -17,15 +17,14 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from sweep.cli.console import print_line
-from sweep.cli.housekeeping import clean, merge, redo, rename, rm
+from sweep.cli.housekeeping import clean, merge, redo, rename, rm, verify
 from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
 from sweep.cli.servers import sandbox, worker, workers
-from sweep.cli.status import cancel, status_command, stop, table
+from sweep.cli.status import cancel, check, status_command, stop, table
 from sweep.cli.study import rate, study_command
-from sweep.cli.verify import check, verify
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
 from sweep.version import VERSION

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from sweep import engine, record
-from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, seconds_text, text_width
+from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, text_width
 from sweep.cli.options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption
 from sweep.cli.run import FIRST_LOOK
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
-from sweep.text import format_count, format_value, truncate
+from sweep.text import format_count, format_seconds, format_value, truncate
 
 if TYPE_CHECKING:
     from sweep.engine import Forecast
     from sweep.experiment import Axis, Experiment
-    from sweep.servers import Server
     from sweep.workflow import Model, NodeSchemas
 
 
@@ -145,10 +144,10 @@ def _estimate(forecast: Forecast) -> str:
     count = max(1, len(forecast.servers))
     servers = "1 server" if count == 1 else f"{count} servers"
     rendering = (
-        f"rendering about {seconds_text(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
+        f"rendering about {format_seconds(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
     )
     meanwhile = ", most of it while rendering" if forecast.seconds > 2 * FIRST_LOOK else ""
-    return f"{rendering} · measuring about {seconds_text(_measuring_seconds(forecast))}{meanwhile} · {disk}"
+    return f"{rendering} · measuring about {format_seconds(_measuring_seconds(forecast))}{meanwhile} · {disk}"
 
 
 def _measuring_seconds(forecast: Forecast) -> float:
@@ -175,8 +174,15 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
     experiment, notice = typed.load(access)
     check_metrics(experiment)
     servers, folder = access.clients(experiment.servers), typed.results / experiment.name
-    known = None if servers else _packaged(experiment, family)
-    forecast = anyio.run(_make_forecast, experiment, servers, typed.results, known)
+    nodes, models = (None, None) if servers else _packaged(experiment, family)
+    try:
+        forecast = anyio.run(
+            partial(engine.make_forecast, experiment, servers, typed.results, nodes=nodes, models=models)
+        )
+    except DefinitionError as error:
+        if nodes is not None and models is None:
+            error.hint = error.hint or UNASKED
+        raise
     try:
         ended_at = record.folder_status(folder).ended_at
     except RecordError:  # there was no run yet
@@ -207,19 +213,3 @@ def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequenc
         family = load_workflow(experiment.workflow_path).family
     schemas = packaged_schemas(family or FAMILY)
     return schemas, catalogue(SandboxOptions().models) if schemas.dialect.name == FAMILY else None
-
-
-async def _make_forecast(
-    experiment: Experiment,
-    servers: Sequence[Server],
-    results: Path,
-    known: tuple[NodeSchemas, Sequence[Model] | None] | None,
-) -> Forecast:
-    if known is None:
-        return await engine.make_forecast(experiment, servers, results)
-    nodes, models = known
-    try:
-        return await engine.make_forecast(experiment, (), results, nodes=nodes, models=models)
-    except DefinitionError as error:
-        error.hint = error.hint or (UNASKED if models is None else None)
-        raise

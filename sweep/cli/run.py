@@ -226,10 +226,10 @@ FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter r
 
 
 @contextmanager
-def measure_meanwhile(folder: Path) -> Iterator[events.Listener]:
-    """Yield a listener of the run in `folder`; while it runs, one process of low priority measures finished images.
+def measure_meanwhile(folder: Path, display: events.Listener) -> Iterator[events.Listener]:
+    """Measure finished images while the run in `folder` goes on, in one process of low priority.
 
-    These take no time at the end.
+    These take no time at the end. Yields the listener of the run, which passes events to `display`.
     """
     started, ended = threading.Event(), threading.Event()
 
@@ -244,6 +244,7 @@ def measure_meanwhile(folder: Path) -> Iterator[events.Listener]:
     def listen(event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
             started.set()
+        display(event)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -313,15 +314,12 @@ def run_experiment(
     clients = (*access.clients(() if in_cluster else experiment.servers), *in_cluster)
     folder = results / experiment.name
     open_page = partial(report.open_view, folder, studies=False) if display.view else None  # imported before the loop
-    measuring = measure_meanwhile(folder) if display.report and not in_cluster else nullcontext()
-    with measuring as also, progress(display.progress) as shown:
-
-        def heard(event: events.Event) -> None:
-            if also is not None:
-                also(event)
-            shown(event)
-
-        render = partial(_render, experiment, clients, options, results, heard, open_page)
+    is_measuring = display.report and not in_cluster
+    with (
+        progress(display.progress) as shown,
+        measure_meanwhile(folder, shown) if is_measuring else nullcontext(shown) as listener,
+    ):
+        render = partial(_render, experiment, clients, options, results, listener, open_page)
         summary = anyio.run(render, backend_options=backend_options())
     return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if in_cluster else None)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from sweep import record
-from sweep.cli.console import clock_text, console, fill_lines, json_text, seconds_text, text_width
+from sweep.cli.console import clock_text, console, fill_lines, json_text, text_width
 from sweep.engine import RunProgress, ServerTally, events
-from sweep.text import escape_controls, format_count, format_value, quote_argument, truncate
+from sweep.text import escape_controls, format_count, format_seconds, format_value, quote_argument, truncate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -255,12 +255,12 @@ def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[
     """Write how the run ended: `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
     done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
-        measured = f" Measured in {seconds_text(measuring_seconds)}." if measuring_seconds else ""
+        measured = f" Measured in {format_seconds(measuring_seconds)}." if measuring_seconds else ""
         return fill_lines(f"{done} done already; nothing to render.{measured}", rest="  ")
     now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
-    text = f"{done} {now} in {seconds_text(summary.seconds)}"
+    text = f"{done} {now} in {format_seconds(summary.seconds)}"
     if measuring_seconds:
-        text += f", measured in {seconds_text(measuring_seconds)}"
+        text += f", measured in {format_seconds(measuring_seconds)}"
     if summary.failed:
         them = "it" if summary.failed == 1 else "them"
         text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"

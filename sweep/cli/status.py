@@ -1,4 +1,4 @@
-"""`sweep status` and `sweep table`: show the progress and the rows of a run; `sweep stop` and `cancel` end it."""
+"""Look at a run: `sweep status`, `sweep table`, and `sweep check` for a pipeline; `sweep stop` and `cancel` end it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
 import typer
 
 from sweep import engine, record
-from sweep.cli.console import SafeText, print_error, print_json, print_line
+from sweep.cli.console import MeasuringBar, SafeText, print_error, print_json, print_line
 from sweep.cli.options import (
     NO_RUNS,
+    AnswerPrinter,
     ChosenRun,
     ResultsRoot,
     complete_columns,
@@ -200,3 +201,49 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
         hint = "Leave out --format, or rename the file."
         raise UsageError(f"{output.name} is not a name for the format {form}.", hint=hint)
     return form or by_ending or "csv"
+
+
+_MAX_ROWS: Final = 20  # rows that missed a requirement; --json lists all
+
+
+def check(
+    chosen: ChosenRun,
+    printer: AnswerPrinter,
+    require: Annotated[list[str] | None, typer.Option(metavar="CONDITION")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE")] = None,
+) -> int:
+    """Test whether a run meets requirements.
+
+    Exits with 1 and lists the rows that miss a requirement. Conditions are about columns of the results table, metrics
+    or counts (points, completed, failed, cancelled, pending). Metrics are measured first if necessary.
+
+    Args:
+        require: A requirement: "ssim >= 0.9 where denoise_strength <= 0.4", or "failed == 0". Repeat for more.
+        junit: Also write a JUnit report to this file.
+    """
+    from sweep.requirements import check_run, describe_row, write_junit
+
+    folder = chosen.folder()
+    with MeasuringBar() as count:
+        found = check_run(folder, require or (), count)
+    axes = [name for name, _ in record.RecordedResults.open(folder).axes]
+    if junit is not None:
+        with record.replace_atomically(junit) as file:
+            file.write(write_junit(found, folder.name, axes).encode("utf-8"))
+    is_met = all(each.is_met for each in found)
+    status = record.folder_status(folder).to_json()
+    answer = {
+        "schema": "sweep.check/1",
+        "state": "passed" if is_met else "failed",
+        **{name: status[name] for name in ("folder", "ended_at", "table", "report")},
+        "junit": junit.as_posix() if junit else None,
+        "requirements": [each.to_json() for each in found],
+    }
+    lines: list[str] = []
+    for each in found:
+        lines.append(f"✓ {each.requirement}" if each.is_met else f"✗ {each.requirement}: {each.summary}")
+        lines += (f"    {describe_row(row, axes)}" for row in each.missed[:_MAX_ROWS])
+        if len(each.missed) > _MAX_ROWS:
+            lines.append(f"    … {len(each.missed) - _MAX_ROWS:,} more; --json lists all")
+    printer.print(lines, answer)
+    return 0 if is_met else 1

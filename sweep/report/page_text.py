@@ -30,7 +30,7 @@ from sweep.report.report_data import (
     study_folder,
     to_json_value,
 )
-from sweep.text import quote_argument
+from sweep.text import format_seconds, quote_argument
 from sweep.version import VERSION
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def format_counts(data: ReportData) -> str:
 
 def _describe_duration(run: RunRecord) -> str:
     """Say how long a run took, "" where it goes on or was killed."""
-    return "" if run.ended_at is None else _format_span((run.ended_at - run.begun_at).total_seconds())
+    return "" if run.ended_at is None else format_seconds((run.ended_at - run.begun_at).total_seconds())
 
 
 def _count_status(frame: pd.DataFrame, status: str) -> int:
@@ -148,13 +148,6 @@ def _describe_server(server: Mapping[str, str]) -> str:
     return f"{name} ({about})" if name and about else name or about
 
 
-def _format_span(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
-
-
 def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
     frame = data.frame
     facts: list[tuple[str, str]] = []
@@ -165,7 +158,7 @@ def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
                 facts.append((label, " · ".join(names[:20])))
     if "render_seconds" in frame and frame["render_seconds"].notna().any():
         seconds = frame["render_seconds"].dropna()
-        typical, total = format_level(float(seconds.median())), _format_span(seconds.sum())
+        typical, total = format_level(float(seconds.median())), format_seconds(float(seconds.sum()))
         facts.append(("rendering", f"{typical} s per image (median), {total} in total"))
     if data.runs:
         facts.append(("definition", data.runs[-1].facts.fingerprint))

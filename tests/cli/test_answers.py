@@ -134,7 +134,7 @@ def test_images_are_measured_while_a_run_renders(sweep: Sweep, home: Path, monke
         return process
 
     monkeypatch.setattr(sweep_study, "start_follower", start)
-    with run_module.measure_meanwhile(folder) as listen:
+    with run_module.measure_meanwhile(folder, lambda _: None) as listen:
         listen(
             RunStarted(
                 experiment="small",

@@ -15,14 +15,14 @@ from sweep.cli.console import (
     print_error,
     print_line,
     print_notice,
-    seconds_text,
 )
 from sweep.errors import SweepError
+from sweep.text import format_seconds
 
 
-def test_seconds_text() -> None:
+def test_format_seconds() -> None:
     cases = [(0.84, "0.8 s"), (12.2, "12 s"), (171, "2 min 51 s"), (11100, "3 h 05 min")]
-    assert [seconds_text(seconds) for seconds, _ in cases] == [text for _, text in cases]
+    assert [format_seconds(seconds) for seconds, _ in cases] == [text for _, text in cases]
 
 
 def test_clock_text_and_bytes_text() -> None:
