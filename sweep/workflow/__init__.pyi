@@ -1,7 +1,7 @@
-from .base import IDENTITY, Dialect, Encoding, FieldSchema, Model, NodeSchema, NodeSchemas, StageKind
 from .comfyui.comfyui_dialect import core_schemas, read_object_info
 from .comfyui.comfyui_formats import fill_defaults, write_prompt
 from .comfyui.object_info import model_files
+from .dialect import IDENTITY, Dialect, Encoding, NodeSchemas, StageKind
 from .digests import Digests, NodeChange, canonical, computation_order
 from .graph import (
     Address,
@@ -27,6 +27,7 @@ from .graph import (
 from .inspection import Description, InspectionRow, describe
 from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
 from .invokeai.invokeai_formats import write_graph
+from .node_schemas import FieldSchema, Model, NodeSchema
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type

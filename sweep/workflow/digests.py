@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Any
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import Dialect
+from sweep.workflow.dialect import Dialect
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node, Value
 
 _DIGEST_BYTES = 16

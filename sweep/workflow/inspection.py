@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from sweep.workflow.base import FieldSchema, NodeSchemas
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, Workflow, map_refs, named
+from sweep.workflow.node_schemas import FieldSchema
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.validation import check_graph, open_fields, range_of
 

@@ -5,19 +5,18 @@ A document may leave out edges where only one output fits; they are completed, w
 
 from __future__ import annotations
 
-import functools
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
-from sweep.workflow.base import NodeSchema
 from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after
+from sweep.workflow.node_schemas import NodeSchema, read_table
 from sweep.workflow.validation import clean_graph, raise_for
+
+PORTABLE: Final = "portable.json"  # in the package of each family
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +27,6 @@ class PortableRule:
     fields: Mapping[str, str | None] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)  # names edges lead to
     outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
-
-
-@functools.cache
-def load_portable(package: str) -> Mapping[str, Any]:
-    """Return the data of `portable.json` in a family's package: its rules, and what else the family keeps there."""
-    found: Mapping[str, Any] = json.loads(resources.files(package).joinpath("portable.json").read_text("utf-8"))
-    return found
 
 
 class PortableTranslation(ABC):
@@ -51,7 +43,7 @@ class PortableTranslation(ABC):
         """Prepare the translation; a document may also name nodes of the `own` types, which stay as they are."""
         self.document, self.source, self.schemas = document, source, schemas
         self.rules = {kind: PortableRule(kind) for kind in own}
-        for entry in load_portable(self.package)["rules"]:
+        for entry in read_table(self.package, PORTABLE)["rules"]:
             facts = {name: value for name, value in entry.items() if name != "types"}
             self.rules |= dict.fromkeys(entry["types"], PortableRule(**facts))
         self.notes: list[str] = []

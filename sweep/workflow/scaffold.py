@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.workflow.base import FieldSchema, Model, NodeSchemas
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
-from sweep.workflow.roles import STACKED, Roles, Target, Wiring
+from sweep.workflow.node_schemas import FieldSchema, Model
+from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.validation import check_value, open_fields
+from sweep.workflow.wiring import Wiring
 
 _FEW = 3
 

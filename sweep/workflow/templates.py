@@ -8,22 +8,19 @@ of the nodes that take them, because the plan fills them in. Node ids are words,
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
-from importlib import resources
-from typing import Any, Final
+from typing import Any
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow.graph import Address, Graph, Node
-
-_TEMPLATES_FILE: Final = "templates.json"
+from sweep.workflow.node_schemas import read_table
 
 
 def build_template(package: str, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
     """Return a template of the family whose data files lie in `package`; see `Dialect.template`."""
-    templates = _load_templates(package)
+    templates = read_table(package, "templates.json")
     hint = f"Templates: {', '.join(TEMPLATE_NAMES)}{templates['offered']}."
     if name not in TEMPLATE_NAMES:
         raise WorkflowError(f"There is no template {name!r}.{did_you_mean(name, TEMPLATE_NAMES)}", hint=hint)
@@ -43,12 +40,6 @@ def build_template(package: str, name: str, base: str, loras: int = 0, controls:
     if controls > 1 and "collector" in recipe:
         graph = _add_part(graph, recipe["collector"])
     return _add_loras(graph, recipe["lora"], max(loras, int(name == "lora")))
-
-
-@functools.cache
-def _load_templates(package: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(resources.files(package).joinpath(_TEMPLATES_FILE).read_text("utf-8"))
-    return found
 
 
 def _number_ids(word: str, count: int) -> Iterator[str]:

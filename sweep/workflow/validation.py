@@ -9,7 +9,7 @@ from typing import Any
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
-from sweep.workflow.base import FieldSchema, NodeSchema, NodeSchemas
+from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.digests import computation_order
 from sweep.workflow.graph import (
     Address,
@@ -25,6 +25,7 @@ from sweep.workflow.graph import (
     named,
     readable,
 )
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema
 
 _MANY = 12  # choices up to this number are listed in full
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import quote_argument
-from sweep.workflow.base import Dialect, NodeSchemas
+from sweep.workflow.dialect import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow, parse_object
 
 # Each package beside this module is a family, and `FAMILY_dialect.py` in it holds its own.

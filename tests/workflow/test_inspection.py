@@ -10,10 +10,10 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from sweep.experiment import Experiment
-from sweep.workflow.base import Model
 from sweep.workflow.graph import Address, Node, Workflow
 from sweep.workflow.inspection import describe
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.node_schemas import Model
 from sweep.workflow.roles import find_roles
 from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
 from sweep.workflow.workflow_file import load_workflow, workflow_from

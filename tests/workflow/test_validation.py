@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import FieldSchema
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.node_schemas import FieldSchema
 from sweep.workflow.validation import check_graph, check_value, raise_for, range_of
 
 template = INVOKEAI.template

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.base import Candidate, Dialect, Encoding, NodeSchema, NodeSchemas, StageKind
 from sweep.workflow.comfyui.comfyui_formats import is_drawing, is_prompt, read_drawing, read_prompt, translate_portable
 from sweep.workflow.comfyui.comfyui_roles import (
     ROLE_FINDERS,
@@ -18,8 +17,10 @@ from sweep.workflow.comfyui.comfyui_roles import (
     lora_weights,
 )
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
+from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Graph, Node, Workflow, parse_object
-from sweep.workflow.roles import Wiring
+from sweep.workflow.node_schemas import NodeSchema
+from sweep.workflow.wiring import Wiring
 
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached
 _FULL: Final = 0.9999  # a strength above is 1

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
-from sweep.workflow.base import NodeSchema
 from sweep.workflow.comfyui.comfyui_roles import SAMPLER_NAMES
 from sweep.workflow.comfyui.object_info import MODEL_FIELDS
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
+from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.portable_translation import PortableRule, PortableTranslation
 from sweep.workflow.validation import clean_graph, raise_for
 

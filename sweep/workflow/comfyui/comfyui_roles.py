@@ -8,9 +8,10 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
-from sweep.workflow.base import IDENTITY, Candidate, Encoding, NodeSchema, NodeSchemas
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Value, nodes_before
-from sweep.workflow.roles import Wiring
+from sweep.workflow.node_schemas import NodeSchema
+from sweep.workflow.wiring import Wiring
 
 _PARTS: Final = frozenset({"NOISE", "GUIDER", "SAMPLER", "SIGMAS"})  # what a sampling node is put together from
 _POSITIVE: Final = ("positive", "conditioning", "cond1")

@@ -16,33 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import FieldSchema, NodeSchema, read_packaged, write_packaged
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table, write_packaged
 
 CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
-MODEL_FIELDS: Final[Mapping[str, str]] = {  # name of a field → type of the models it takes
-    "ckpt_name": "main",
-    "unet_name": "main",
-    "lora_name": "lora",
-    "control_net_name": "controlnet",
-    "vae_name": "vae",
-    "clip_name": "text_encoder",
-    "clip_name1": "text_encoder",
-    "clip_name2": "text_encoder",
-    "clip_name3": "text_encoder",
-    "clip_name4": "text_encoder",
-    "style_model_name": "style",
-    "gligen_name": "gligen",
-    "hypernetwork_name": "hypernetwork",
-    "photomaker_model_name": "photomaker",
-}
-_BY_NODE: Final[Mapping[tuple[str, str], str]] = {  # fields whose name alone does not tell
-    ("CLIPVisionLoader", "clip_name"): "clip_vision",
-    ("UpscaleModelLoader", "model_name"): "upscale",
-    ("LatentUpscaleModelLoader", "model_name"): "latent_upscale",
-    ("ModelPatchLoader", "name"): "model_patch",
-    ("AudioEncoderLoader", "audio_encoder_name"): "audio_encoder",
-}
+_MODELS: Final = read_table(str(__package__), "model_fields.json")
+MODEL_FIELDS: Final[Mapping[str, str]] = _MODELS["by_field"]  # name of a field → type of the models it takes
+_BY_NODE: Final[Mapping[str, str]] = _MODELS["by_node_and_field"]  # fields whose name alone does not tell
 _SCALARS: Final = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 _COARSE_STEP: Final = 8  # a width or height of another multiple is changed silently by the server
 _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
@@ -92,7 +72,7 @@ def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[st
 
 def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tuple[str, str], str]:
     """Return the type of model that inputs load; of custom nodes, where they offer just what a known loader offers."""
-    known = {at: kind for at in choices if (kind := _BY_NODE.get(at) or MODEL_FIELDS.get(at[1]))}
+    known = {at: kind for at in choices if (kind := _BY_NODE.get(".".join(at)) or MODEL_FIELDS.get(at[1]))}
     offered = {choices[at]: kind for at, kind in reversed(known.items()) if choices[at]}
     return {at: known.get(at) or offered[files] for at, files in choices.items() if at in known or files in offered}
 

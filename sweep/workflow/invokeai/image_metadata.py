@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sweep.workflow.base import Encoding
+from sweep.workflow.dialect import Encoding
 from sweep.workflow.graph import Address, Edge, Graph, ImageRef, Json, ModelRef, Node, Value
 from sweep.workflow.invokeai.invokeai_roles import StartEncoding
 

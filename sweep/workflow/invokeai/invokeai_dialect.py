@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.base import Candidate, Dialect, Encoding, FieldSchema, NodeSchema, NodeSchemas, StageKind
+from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, nodes_before, parse_object, pruned
 from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, Recall, write_metadata
 from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, from_portable, is_editor
@@ -23,7 +23,8 @@ from sweep.workflow.invokeai.invokeai_roles import (
     strength_encoding,
 )
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
-from sweep.workflow.roles import Wiring
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema
+from sweep.workflow.wiring import Wiring
 
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between

@@ -18,7 +18,6 @@ from random import Random
 from typing import Any, ClassVar, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.workflow.base import FieldSchema
 from sweep.workflow.graph import (
     Address,
     BatchAxis,
@@ -37,7 +36,8 @@ from sweep.workflow.graph import (
 from sweep.workflow.invokeai.image_metadata import tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
-from sweep.workflow.portable_translation import PortableRule, PortableTranslation, load_portable, read_edge
+from sweep.workflow.node_schemas import FieldSchema, read_table
+from sweep.workflow.portable_translation import PORTABLE, PortableRule, PortableTranslation, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 
 _PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
@@ -421,7 +421,7 @@ def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
     known = packaged_nodes()["denoise_latents"].fields["scheduler"].choices
     if not sampler and str(schedule) in known:
         return str(schedule), ""
-    samplers = load_portable(_PACKAGE)["samplers"]  # portable name → InvokeAI's scheduler
+    samplers = read_table(_PACKAGE, PORTABLE)["samplers"]  # portable name → InvokeAI's scheduler
     name = samplers.get(str(sampler or "euler"), str(sampler or "euler"))
     if name not in known:
         near = did_you_mean(name, [*known, *samplers])
@@ -438,7 +438,7 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
 
     Models are named without a base, which the plan finds out from a server. Raises WorkflowError.
     """
-    bases = load_portable(_PACKAGE)["bases"]  # base → its node types, for the places of the rules
+    bases = read_table(_PACKAGE, PORTABLE)["bases"]  # base → its node types, for the places of the rules
 
     def translate(base: str) -> Workflow:
         if base not in bases:

@@ -9,9 +9,9 @@ from decimal import Decimal
 from functools import partial
 from typing import Final, Literal
 
-from sweep.workflow.base import IDENTITY, Candidate, Encoding, NodeSchemas
+from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
 from sweep.workflow.graph import Address, Graph, Value, nodes_before
-from sweep.workflow.roles import ANYTHING, Wiring
+from sweep.workflow.wiring import ANYTHING, Wiring
 
 UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
 _IMAGES = frozenset({"ImageField", "LatentsField"}) | ANYTHING

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import FieldSchema, NodeSchema, read_packaged, write_packaged
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table, write_packaged
 
 PACKAGED: Final = "nodes-6.14.2.json"
 COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
@@ -33,22 +33,6 @@ _BOUNDS = {
     "multipleOf": "multiple_of",
 }
 _NOT_INPUTS = frozenset({"id", "type", "is_intermediate", "use_cache", "workflow"})
-_MODEL_UI_TYPES = {  # how servers before 6.8 say which models a field takes: the field's ui_type
-    **dict.fromkeys(("MainModelField", "ModelField", "SDXLMainModelField", "SDXLRefinerModelField"), "main"),
-    **dict.fromkeys(("SD3MainModelField", "FluxMainModelField", "CogView4MainModelField"), "main"),
-    **dict.fromkeys(("VAEModelField", "VaeModelField", "FluxVAEModelField"), "vae"),
-    **dict.fromkeys(("CLIPEmbedModelField", "CLIPLEmbedModelField", "CLIPGEmbedModelField"), "clip_embed"),
-    "ONNXModelField": "onnx",
-    "LoRAModelField": "lora",
-    "ControlNetModelField": "controlnet",
-    "ControlLoRAModelField": "control_lora",
-    "IPAdapterModelField": "ip_adapter",
-    "T2IAdapterModelField": "t2i_adapter",
-    "T5EncoderModelField": "t5_encoder",
-    "FluxReduxModelField": "flux_redux",
-    "SpandrelImageToImageModelField": "spandrel_image_to_image",
-}
-
 _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
 
 
@@ -106,7 +90,8 @@ def _openapi_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
     if not all(isinstance(bound, int | float) for bound in bounds.values()):
         raise TypeError(f"{name} has bounds that are no numbers")
     choices = next((source["enum"] for source in (facts, *options) if "enum" in source), ())
-    by_ui_type = _MODEL_UI_TYPES.get(str(facts.get("ui_type")), ())
+    # servers before 6.8 say which models a field takes by its ui_type
+    by_ui_type = read_table(str(__package__), "model_ui_types.json").get(str(facts.get("ui_type")), ())
     said = facts.get("input")
     return FieldSchema(
         name=name,

@@ -9,8 +9,8 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
-from sweep.workflow.base import read_packaged
 from sweep.workflow.comfyui import object_info
+from sweep.workflow.node_schemas import read_packaged
 
 
 def describe_node(**inputs: Any) -> dict[str, Any]:

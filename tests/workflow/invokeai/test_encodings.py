@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.workflow.base import IDENTITY
+from sweep.workflow.dialect import IDENTITY
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
 
 strengths = st.floats(0, 1)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow.base import FieldSchema, NodeSchema, read_packaged, write_packaged
 from sweep.workflow.invokeai import openapi
 from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas, node_schemas
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 
 def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
