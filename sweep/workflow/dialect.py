@@ -66,6 +66,9 @@ class Dialect(Protocol):
     equal_strengths: str  # what strengths of an equal `count_steps` do, with {count} in it, as the end of a sentence
     vae_loader: tuple[str, str]  # the node type that loads a VAE, and its output
     main_loader: tuple[re.Pattern[str], str]  # the node types that load a main model, and their output of its VAE
+    encoders: Mapping[StageKind, tuple[str, str]]  # kind → a word of an output's type, an input's name or type
+    ordered_fields: tuple[tuple[str, str], ...] = ()  # pairs of fields of a node; the first is never beyond the second
+    clip_skip: tuple[frozenset[str], Node, tuple[str, str]]  # see `add_clip_skip`: encoders, the node, its way through
 
     def packaged_schemas(self) -> NodeSchemas:
         """Return the node types of this family that are packaged with sweep, for planning without a server."""
@@ -138,6 +141,18 @@ class Dialect(Protocol):
 
     def classify(self, schema: NodeSchema | None) -> StageKind:
         """Return the kind of work that a node of this type is for a server."""
+        if schema is None:
+            return "other"
+        models = {kind for field in schema.fields.values() for kind in field.model_types}
+        if models & {"lora", "control_lora"}:
+            return "lora"
+        if "main" in models:
+            return "model"
+        takes = schema.fields.keys() | {field.type for field in schema.fields.values()}
+        for kind, (word, wanted) in self.encoders.items():
+            if wanted in takes and any(word in output for output in schema.outputs.values()):
+                return kind
+        return "other"
 
     def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
         """Return the outputs into whose images `write_metadata` can write."""
@@ -161,6 +176,11 @@ class Dialect(Protocol):
 
     def find_contradiction(self, node: Node) -> str | None:
         """Find two fields of a node that exclude each other, as the end of a sentence; None where there are none."""
+        for first, last in self.ordered_fields:
+            start, end = node.fields.get(first), node.fields.get(last)
+            if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
+                return f"{first} {start:g} is beyond {last} {end:g}"
+        return None
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         """Yield sentences on how strengths are written into these fields, where that is no straight line."""
@@ -176,6 +196,9 @@ class Dialect(Protocol):
 
         Unchanged where the graph's encoders take none.
         """
+        kinds, skip, way = self.clip_skip
+        encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type in kinds}
+        return graph.inserting(skip, way, encoders)
 
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """Return the graph with a VAE loader `name` in place of the main model's VAE."""

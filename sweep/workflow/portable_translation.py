@@ -69,7 +69,7 @@ class PortableTranslation(ABC):
         )
 
     @abstractmethod
-    def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
         """Yield the nodes that a portable node becomes. Raises WorkflowError or ValueError for a wrong value."""
 
     def wire(self, graph: Graph) -> Graph:
@@ -92,7 +92,7 @@ class PortableTranslation(ABC):
             return
         self.kinds[name] = kind
         try:
-            yield from self.make_nodes(name, kind, rule, dict(data) if isinstance(data, Mapping) else {})
+            yield from self.make_nodes(name, rule, dict(data) if isinstance(data, Mapping) else {})
         except (WorkflowError, ValueError) as error:
             problems.append(Problem(message=f"Node {name}: {error}"))
 

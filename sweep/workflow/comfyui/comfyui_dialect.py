@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.comfyui.comfyui_formats import is_drawing, is_prompt, read_drawing, read_prompt, translate_portable
+from sweep.workflow.comfyui.comfyui_formats import ComfyUITranslation, is_drawing, is_prompt, read_drawing, read_prompt
 from sweep.workflow.comfyui.comfyui_roles import (
     ROLE_FINDERS,
     SamplingNodes,
@@ -24,7 +24,7 @@ from sweep.workflow.wiring import Wiring
 
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached
 _FULL: Final = 0.9999  # a strength above is 1
-_ENCODERS: Final = frozenset({"CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"})
+_TEXT_ENCODERS: Final = frozenset({"CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner"})
 _BASES: Final = ("any", "sd-1", "sd-2", "sdxl", "sd-3", "flux")
 
 
@@ -40,6 +40,9 @@ class ComfyUIDialect(Dialect):
     equal_strengths = "come to the same part of {count} steps, and then give the same image"
     vae_loader = ("VAELoader", "0")
     main_loader = (re.compile("CheckpointLoader.*"), "2")
+    encoders: Mapping[StageKind, tuple[str, str]] = {"prompt": ("CONDITIONING", "CLIP"), "image": ("LATENT", "IMAGE")}
+    ordered_fields = (("start_at_step", "end_at_step"),)
+    clip_skip = (_TEXT_ENCODERS, Node("clip_skip", "CLIPSetLastLayer"), ("clip", "0"))
 
     def packaged_schemas(self) -> NodeSchemas:
         return core_schemas()
@@ -66,7 +69,7 @@ class ComfyUIDialect(Dialect):
             return workflow
         if workflow.family:
             return replace(self._read(known["document"], known["source"], schemas), name=workflow.name)
-        found = translate_portable(known, workflow.name or "the workflow", schemas)
+        found = ComfyUITranslation(known, workflow.name or "the workflow", schemas).workflow()
         named = replace(found, name=workflow.name or found.name)
         return replace(named, translate=lambda _base: named, bases=_BASES)
 
@@ -102,26 +105,6 @@ class ComfyUIDialect(Dialect):
     def refresh(self, node: Node, replicate: int) -> Node:
         return replace(node, fields={**node.fields, REPLICATE: replicate})
 
-    def classify(self, schema: NodeSchema | None) -> StageKind:
-        if schema is None:
-            return "other"
-        takes = {kind for field in schema.fields.values() for kind in field.model_types}
-        types = {field.type for field in schema.fields.values()}
-        outputs = set(schema.outputs.values())
-        if "lora" in takes:
-            return "lora"
-        if "main" in takes:
-            return "model"
-        if "CONDITIONING" in outputs and "CLIP" in types:
-            return "prompt"
-        return "image" if "LATENT" in outputs and "IMAGE" in types else "other"
-
-    def find_contradiction(self, node: Node) -> str | None:
-        start, end = (node.fields.get(name) for name in ("start_at_step", "end_at_step"))
-        if isinstance(start, int) and isinstance(end, int) and start > end:
-            return f"start_at_step {start} is beyond end_at_step {end}"
-        return None
-
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         if targets:
             yield "ComfyUI runs all steps at every strength (InvokeAI runs strength × steps of them)."
@@ -131,10 +114,6 @@ class ComfyUIDialect(Dialect):
         if not targets or strength <= 0:
             return 0 if targets else None
         return steps if strength > _FULL else int(steps / strength)
-
-    def add_clip_skip(self, graph: Graph) -> Graph:
-        encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type in _ENCODERS}
-        return graph.inserting(Node("clip_skip", "CLIPSetLastLayer"), ("clip", "0"), encoders)
 
 
 COMFYUI: Final[Dialect] = ComfyUIDialect()

@@ -131,7 +131,7 @@ def is_drawing(document: Mapping[str, Any]) -> bool:
 def read_drawing(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
     """Translate an editor export with the node types of a server. Raises WorkflowError."""
     drawing = _Drawing(document, schemas)
-    for scope, entry in drawing.walk(_Scope(document), 0):
+    for scope, entry in drawing.rendered:
         drawing.translate(scope, entry)
     graph = clean_graph(Graph.of(drawing.nodes, dict.fromkeys(drawing.edges)), source)
     return Workflow(graph=graph, kind="editor", files=drawing.files)
@@ -147,7 +147,8 @@ class _Scope:
         parent: _Scope | None = None,
         instance: Mapping[str, Any] | None = None,
     ) -> None:
-        self.definition, self.prefix, self.parent, self.instance = definition, prefix, parent, instance or {}
+        self.inputs, self.prefix, self.parent = definition.get("inputs") or [], prefix, parent
+        self.instance = instance or {}
         entries = definition.get("nodes") or ()
         self.nodes = {str(node["id"]): node for node in entries if isinstance(node, Mapping)}
         self.links: dict[str, tuple[str, int, str, int]] = {}  # link id → source node, slot, target node, slot
@@ -174,30 +175,25 @@ class _Drawing:
         definitions = document.get("definitions")
         subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
         self.subgraphs = {str(each["id"]): each for each in subgraphs or () if isinstance(each, Mapping)}
-        self.scopes: dict[tuple[int, str], _Scope] = {}
+        self.scopes: dict[str, _Scope] = {}  # by their prefix
+        self.rendered: list[tuple[_Scope, Mapping[str, Any]]] = []  # what a server runs, subgraphs in their place
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.files: dict[Address, str] = {}
+        self._open(_Scope(document), 0)
 
-    def inside(self, scope: _Scope, entry: Mapping[str, Any]) -> _Scope:
-        """Return the scope of a node that is an instance of a subgraph."""
-        key = (id(scope), str(entry["id"]))
-        if key not in self.scopes:
-            definition = self.subgraphs[str(entry["type"])]
-            self.scopes[key] = _Scope(definition, f"{scope.prefix}{entry['id']}:", scope, entry)
-        return self.scopes[key]
-
-    def walk(self, scope: _Scope, depth: int) -> Iterator[tuple[_Scope, Mapping[str, Any]]]:
-        """Yield the nodes that a server runs, those of subgraphs in their place."""
+    def _open(self, scope: _Scope, depth: int) -> None:
+        """Add a scope and the instances of subgraphs within it."""
         if depth > _DEEPEST:
             raise WorkflowError("The workflow's subgraphs hold each other.")
-        for entry in scope.nodes.values():
+        self.scopes[scope.prefix] = scope
+        for name, entry in scope.nodes.items():
             if entry.get("mode") in (_MUTED, _BYPASSED) or entry.get("type") in _DRAWN:
                 continue
-            if str(entry.get("type")) in self.subgraphs:
-                yield from self.walk(self.inside(scope, entry), depth + 1)
+            if definition := self.subgraphs.get(str(entry.get("type"))):
+                self._open(_Scope(definition, f"{scope.prefix}{name}:", scope, entry), depth + 1)
             else:
-                yield scope, entry
+                self.rendered.append((scope, entry))
 
     def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> None:
         """Add one node as the server takes it, the edges into it and the image files that it names."""
@@ -262,7 +258,7 @@ class _Drawing:
             found = next((each for each in setters if _first_widget(each) == _first_widget(entry)), None)
             return self._output(scope, str(found["id"]), 0, depth + 1) if found else None
         if kind in self.subgraphs:
-            inner = self.inside(scope, entry)
+            inner = self.scopes[f"{scope.prefix}{node}:"]
             given = (link for link in inner.links.values() if link[2:] == (_OUTPUTS, slot))
             return next((self._output(inner, origin, from_slot, depth + 1) for origin, from_slot, *_ in given), None)
         return Address(f"{scope.prefix}{node}", str(slot))
@@ -271,8 +267,7 @@ class _Drawing:
         """Return the source of a subgraph's input from outside; None where its inner value counts."""
         if scope.parent is None:
             return None
-        declared = scope.definition.get("inputs") or []
-        name = declared[slot].get("name") if slot < len(declared) else None
+        name = scope.inputs[slot].get("name") if slot < len(scope.inputs) else None
         given = scope.instance.get("inputs") or []
         found = next((each for each in given if each.get("name") == name), None)
         linked = self._linked(scope.parent, found.get("link"), depth) if found else None
@@ -293,22 +288,13 @@ def _first_widget(entry: Mapping[str, Any]) -> Any:
     return values[0] if isinstance(values, list) and values else None
 
 
-def translate_portable(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
-    """Translate a portable document, with what was completed or left out in the notes. Raises WorkflowError."""
-    return _Translation(document, source, schemas).workflow()
+class ComfyUITranslation(PortableTranslation):
+    """Translates a portable document to the node types of a server."""
 
-
-class _Translation(PortableTranslation):
     package = str(__package__)
     any_output = "0"
 
-    def make_nodes(
-        self,
-        name: str,
-        kind: str,  # noqa: ARG002  another family needs it
-        rule: PortableRule,
-        values: dict[str, Any],
-    ) -> Iterator[Node]:
+    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
         if rule.becomes == "KSampler":
             start = values.pop("denoising_start", None)
             if isinstance(start, int | float):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sweep.workflow.dialect import Encoding
@@ -47,57 +46,49 @@ _CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in t
 _CONTROL_MODES: Final = ("control_mode", "resize_mode")  # they stand on the ControlNet's own node
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Reads the metadata of an image from its graph; the fields are found once for all points."""
+def make_recall(
+    graph: Graph,
+    roles: Mapping[str, Sequence[tuple[Address, Encoding]]],
+    loras: Sequence[tuple[Address, Address]],
+    controls: Sequence[Mapping[str, Address]],
+) -> Callable[[Graph], dict[str, Value]]:
+    """See `Dialect.make_recall`; the fields are found once for all points. A LoRA is its model and its weight."""
+    first = {role: found[0] for role, found in roles.items() if found}
+    plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
+    if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
+        del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
+    loader = next((node.id for node in graph.nodes.values() if node.type == "vae_loader"), None)
+    if loader is not None:
+        plain["vae"] = Address(loader, "vae_model")
 
-    plain: Mapping[str, Address]
-    strength: tuple[Address, Encoding] | None
-    loras: Sequence[tuple[Address, Address]]  # where its model and its weight stand
-    controls: Sequence[Mapping[str, Address]]
-
-    @classmethod
-    def of(
-        cls,
-        graph: Graph,
-        roles: Mapping[str, Sequence[tuple[Address, Encoding]]],
-        loras: Sequence[tuple[Address, Address]],
-        controls: Sequence[Mapping[str, Address]],
-    ) -> Recall:
-        first = {role: found[0] for role, found in roles.items() if found}
-        plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
-        if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
-            del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
-        loader = next((node.id for node in graph.nodes.values() if node.type == "vae_loader"), None)
-        if loader is not None:
-            plain["vae"] = Address(loader, "vae_model")
-        return cls(plain, first.get("denoise_strength"), loras, controls)
-
-    def __call__(self, graph: Graph) -> dict[str, Value]:
-        """Read the metadata of an image of `graph`."""
-        found = {name: _read(graph, address) for name, address in self.plain.items()}
-        if self.strength is not None:
-            found["strength"] = _decode(*self.strength, graph)
-        found["loras"] = list(self._loras(graph)) or None
-        found["controlnets"] = list(self._controls(graph)) or None
+    def recall(graph: Graph) -> dict[str, Value]:
+        found = {name: _read(graph, address) for name, address in plain.items()}
+        if "denoise_strength" in first:
+            found["strength"] = _decode(*first["denoise_strength"], graph)
+        found["loras"] = list(_read_loras(graph, loras)) or None
+        found["controlnets"] = list(_read_controls(graph, controls)) or None
         return {name: value for name, value in found.items() if value is not None}
 
-    def _loras(self, graph: Graph) -> Iterator[dict[str, Value]]:
-        for model, weight in self.loras:
-            named = _read(graph, model)
-            if isinstance(named, ModelRef):
-                # Before release 4 the key was `lora`; a server drops the one that it does not know.
-                given = _read(graph, weight)
-                yield {"model": named, "lora": named, "weight": 0.75 if given is None else given}
+    return recall
 
-    def _controls(self, graph: Graph) -> Iterator[dict[str, Value]]:
-        for parts in self.controls:
-            model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
-            if isinstance(model, ModelRef) and isinstance(image, ImageRef):
-                own = {name: Address(parts["model"].node, name) for name in _CONTROL_MODES}
-                said = {name: parts[part] for part, name in _CONTROL.items()} | own
-                told = {name: value for name, at in said.items() if (value := _read(graph, at)) is not None}
-                yield {"control_model": model, "image": image, **told}
+
+def _read_loras(graph: Graph, loras: Sequence[tuple[Address, Address]]) -> Iterator[dict[str, Value]]:
+    for model, weight in loras:
+        named = _read(graph, model)
+        if isinstance(named, ModelRef):
+            # Before release 4 the key was `lora`; a server drops the one that it does not know.
+            given = _read(graph, weight)
+            yield {"model": named, "lora": named, "weight": 0.75 if given is None else given}
+
+
+def _read_controls(graph: Graph, controls: Sequence[Mapping[str, Address]]) -> Iterator[dict[str, Value]]:
+    for parts in controls:
+        model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
+        if isinstance(model, ModelRef) and isinstance(image, ImageRef):
+            own = {name: Address(parts["model"].node, name) for name in _CONTROL_MODES}
+            said = {name: parts[part] for part, name in _CONTROL.items()} | own
+            told = {name: value for name, at in said.items() if (value := _read(graph, at)) is not None}
+            yield {"control_model": model, "image": image, **told}
 
 
 def _read(graph: Graph, address: Address) -> Value:

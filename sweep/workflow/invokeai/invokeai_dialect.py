@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, nodes_before, parse_object, pruned
-from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, Recall, write_metadata
+from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, make_recall, write_metadata
 from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, from_portable, is_editor
 from sweep.workflow.invokeai.invokeai_roles import (
     FINDERS,
@@ -57,6 +57,12 @@ class InvokeAIDialect(Dialect):
     equal_strengths = "come to {count} of them with the usual spacing, and then give the same image"
     vae_loader = ("vae_loader", "vae")
     main_loader = (re.compile(".*model_loader"), "vae")
+    encoders: Mapping[StageKind, tuple[str, str]] = {
+        "prompt": ("Conditioning", "prompt"),
+        "image": ("LatentsField", "ImageField"),
+    }
+    ordered_fields = (("denoising_start", "denoising_end"), ("begin_step_percent", "end_step_percent"))
+    clip_skip = (frozenset({"compel"}), Node("clip_skip", "clip_skip"), ("clip", "clip"))  # SDXL may skip none
 
     def packaged_schemas(self) -> NodeSchemas:
         return builtin_schemas()
@@ -131,20 +137,6 @@ class InvokeAIDialect(Dialect):
     def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
         return node.fields.get("use_cache", schema.is_cached if schema else True) is not False
 
-    def classify(self, schema: NodeSchema | None) -> StageKind:
-        if schema is None:
-            return "other"
-        takes = {kind for field in schema.fields.values() for kind in field.model_types}
-        if takes & {"lora", "control_lora"}:
-            return "lora"
-        if "main" in takes:
-            return "model"
-        if any("Conditioning" in kind for kind in schema.outputs.values()) and "prompt" in schema.fields:
-            return "prompt"
-        if "LatentsField" in schema.outputs.values() and any(f.type == "ImageField" for f in schema.fields.values()):
-            return "image"
-        return "other"
-
     def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
         if METADATA_TYPE not in schemas:
             return ()
@@ -157,17 +149,12 @@ class InvokeAIDialect(Dialect):
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
     ) -> Callable[[Graph], Mapping[str, Value]]:
         loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
-        return Recall.of(graph, roles, loras, self.find_controls(graph, schemas))
+        return make_recall(graph, roles, loras, self.find_controls(graph, schemas))
 
     def find_contradiction(self, node: Node) -> str | None:
-        for first, last in (("denoising_start", "denoising_end"), ("begin_step_percent", "end_step_percent")):
-            start, end = node.fields.get(first), node.fields.get(last)
-            if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
-                return f"{first} {start:g} is beyond {last} {end:g}"
         scale = node.fields.get("cfg_scale")
-        if node.type in _WHOLE_STEPS and isinstance(scale, int | float) and scale < 1:
-            return f"cfg_scale {scale:g} must be at least 1"
-        return None
+        is_low = node.type in _WHOLE_STEPS and isinstance(scale, int | float) and scale < 1
+        return super().find_contradiction(node) or (f"cfg_scale {scale:g} must be at least 1" if is_low else None)
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         for address, encode in targets:
@@ -179,11 +166,6 @@ class InvokeAIDialect(Dialect):
         if not any(graph.nodes[target.node].type in _WHOLE_STEPS for target in targets):
             return None
         return steps_run(strength, steps)
-
-    def add_clip_skip(self, graph: Graph) -> Graph:
-        """Skip layers of the encoder: only that of SD 1 and 2 has some that may be skipped."""
-        encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type == "compel"}
-        return graph.inserting(Node("clip_skip", "clip_skip"), ("clip", "clip"), encoders)
 
 
 INVOKEAI: Final[Dialect] = InvokeAIDialect()

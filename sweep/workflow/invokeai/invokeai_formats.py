@@ -461,8 +461,8 @@ class _Translation(PortableTranslation):
         super().__init__(document, source, packaged_nodes(), own=packaged_nodes())
         self.base = base
 
-    def make_nodes(self, name: str, kind: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
-        if kind == "ksampler":  # it draws its own noise
+    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+        if self.kinds[name] == "ksampler":  # it draws its own noise
             yield Node(f"{name}_noise", "noise", {"seed": values.pop("seed", 0), "use_cpu": True})
             self._translate_sampler(name, values)
         becomes = rule.becomes.format_map(self.base)
