@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sweep.errors import ExperimentError, did_you_mean
 from sweep.experiment.axes import InputImage, Setting
 from sweep.experiment.problems import DocumentPath, did_you_mean_file
-from sweep.experiment.typed_ranges import suggest_axis
+from sweep.experiment.typed_ranges import parse_number, suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import InputImageError, inspect_input
 from sweep.role_table import find_role, find_value_problem, is_image, quote
@@ -200,15 +200,13 @@ class TextColumn:
             raise SourceError(f"{where} is empty")
         if decimal_comma and _GROUPED_CELL.fullmatch(cell):
             raise SourceError(f"{where}: {quote(cell)} may be a thousand or a decimal number; write it without a comma")
-        text = cell.replace(",", ".") if decimal_comma else cell
-        if not _CELL.fullmatch(text) or math.isinf(float(text)):
+        number = parse_number(cell.replace(",", ".") if decimal_comma else cell)
+        if number is None or math.isinf(number):
             raise SourceError(f"{where}: {quote(cell)} is not a number")
-        return int(text) if _WHOLE_CELL.fullmatch(text) else float(text)
+        return number
 
 
-_CELL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?")
 _GROUPED_CELL: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
-_WHOLE_CELL: Final = re.compile(r"[+-]?\d{1,300}")
 
 
 def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int] | None) -> list[Scalar]:
@@ -273,7 +271,7 @@ def parse_column(target: str, column: TextColumn) -> list[Scalar]:
         texts = [cell.replace(",", ".") if decimal_comma else cell for cell in given]
         if {text.lower() for text in texts} <= {"true", "false"}:
             return [cell.lower() == "true" if cell else cell for cell in column.cells]
-        if not all(_CELL.fullmatch(text) for text in texts):
+        if any(parse_number(text) is None for text in texts):
             return list(column.cells)
     elif role.kind not in ("integer", "number"):
         return list(column.cells)

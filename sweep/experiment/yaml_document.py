@@ -32,6 +32,7 @@ from ruamel.yaml.reader import ReaderError
 
 from sweep.errors import ExperimentError, Problem
 from sweep.experiment.problems import DocumentPath, Mark, did_you_mean_file, make_problem
+from sweep.experiment.typed_ranges import MAX_DIGITS, parse_number
 from sweep.text import quote_argument
 
 
@@ -126,14 +127,11 @@ def expand_path(folder: Path, written: str) -> Path:
 MAX_DOCUMENT_BYTES: Final = 2_000_000
 MAX_NODES: Final = 100_000
 MAX_DOCUMENT_DEPTH: Final = 40
-MAX_DIGITS: Final = 300
 _TOO_DEEP: Final = f"nested deeper than {MAX_DOCUMENT_DEPTH} levels; does an alias hold itself?"
 
 _NULL = re.compile(r"(?:null|Null|NULL|~|)\Z")
 _BOOL = re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z")
-_INT = re.compile(r"[-+]?[0-9]+\Z")
 _OTHER_INT = re.compile(r"(?:0o[0-7]+|0x[0-9a-fA-F]+)\Z")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _NOT_FINITE = re.compile(r"(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 _HALVES = re.compile("[\ud800-\udfff]")
 _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
@@ -324,14 +322,15 @@ class _Reader:
             return None
         if _BOOL.match(text):
             return text[0] in "tT"
-        if _INT.match(text) or _OTHER_INT.match(text):
-            if len(text) > MAX_DIGITS:
-                self._refuse(mark, f"a number of more than {MAX_DIGITS} digits")
-            return int(text) if _INT.match(text) else int(text, 0)
-        if _NOT_FINITE.match(text) or (_FLOAT.match(text) and math.isinf(float(text))):
-            self.problems.append(make_problem(mark, f"{text[:40]} is not a number that can be set"))
+        is_long = len(text) > MAX_DIGITS
+        number = parse_number(text)
+        if _OTHER_INT.match(text):
+            number = math.inf if is_long else int(text, 0)
+        if number == math.inf or number == -math.inf or _NOT_FINITE.match(text):
+            few = f"a number of more than {MAX_DIGITS} digits"
+            self.problems.append(make_problem(mark, few if is_long else f"{text} is not a number that can be set"))
             return 0
-        return float(text) if _FLOAT.match(text) else text
+        return text if number is None else number
 
 
 def _count_opening(event: ScalarEvent, text: str) -> int | None:
