@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
+from sweep.errors import ExperimentError, Problem, UsageError, nearest
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
 from sweep.experiment.typed_ranges import parse_numbers
-from sweep.experiment.yaml_document import Document, dump_yaml, read_text
+from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
 from sweep.text import truncate
 
@@ -171,10 +171,8 @@ def apply_override(document: Document, text: str) -> None:
         nothing = "a comment" if written.strip().startswith("#") else "nothing"
         kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
         raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
-    document.forget(place)
-    document.keys[place] = document.values[place] = Mark(1, 1, f"--set {path}")
-    document.folders[place] = None
-    document.texts[place] = "" if isinstance(value, str) else written.strip()
+    mark = Mark(1, 1, f"--set {path}", written="" if isinstance(value, str) else written.strip())
+    document.replace_marks(place, Document(None, document.folder, {place: mark}, {place: mark}))
     _assign(document.data, place, value, path)
 
 
@@ -185,51 +183,39 @@ def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
     return role is not None and role.kind in ("text", "name") and taken
 
 
-def _resolve(data: Any, path: str) -> DocumentPath:
-    fields = list_section_keys()
+def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
+    """Find the place that a path means: names of axes and addresses may have dots in them."""
+    sections = list_section_keys()
     section, dot, rest = path.partition(".")
-    if section not in fields:
-        raise UsageError(f"--set: there is no key {path}.{_suggest_key(section, data, fields)}")
+    inside = data.get(section if section in sections else "axes")
+    inside = inside if isinstance(inside, Mapping) else {}
+    if section not in sections:
+        known = {name: f"inputs.{name}" for name in INPUT_NAMES} | {name: f"axes.{name}" for name in inside}
+        near = _suggest(section, known | {name: name for name in sections})
+        raise UsageError(f"--set: there is no key {path}.{near}")
     if not dot:
         return (section,)
-    inside = data.get(section)
-    inside = inside if isinstance(inside, dict) else {}
-    if section in ("inputs", "axes", "roles"):
-        return (section, *_resolve_entry(inside, section, rest, path))
-    head, _, tail = rest.partition(".")
-    known = fields[section]
-    if known and head not in known:
-        near = did_you_mean(head, known).replace("mean ", f"mean {section}.")
-        raise UsageError(f"--set: there is no key {path}.{near}")
-    if not known:
-        raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
-    return (section, head, *_split_steps(tail))
-
-
-def _suggest_key(key: str, data: Mapping[str, Any], fields: Iterable[str]) -> str:
-    """Suggest what a key at the top level was meant to be: an axis, an input, or a section spelled wrong."""
-    axes = data.get("axes")
-    if isinstance(axes, Mapping) and key in axes:
-        return f" Did you mean axes.{key}?"
-    if key in INPUT_NAMES:
-        return f" Did you mean inputs.{key}?"
-    near = did_you_mean(key, [*fields, *INPUT_NAMES])
-    role = near.removeprefix(" Did you mean ").removesuffix("?")
-    return f" Did you mean inputs.{role}?" if role in INPUT_NAMES else near
-
-
-def _resolve_entry(inside: Mapping[str, Any], section: str, rest: str, path: str) -> DocumentPath:
-    held = [key for key in inside if rest == key or rest.startswith(f"{key}.")]
-    if held:
+    held = [key for key in inside if f"{rest}.".startswith(f"{key}.")]
+    if section in MERGED and held:
         key = max(held, key=len)
-        return (key, *_split_steps(rest[len(key) + 1 :]))
-    words = INPUT_NAMES if section == "inputs" else ROLE_NAMES
-    head, dot, _ = rest.partition(".")
-    near = did_you_mean(head if dot else rest, [*inside, *words]).replace("mean ", f"mean {section}.")
+        return (section, key, *_split_steps(rest[len(key) + 1 :]))
+    words = (INPUT_NAMES if section == "inputs" else ROLE_NAMES) if section in MERGED else sections[section]
+    if not words:
+        raise UsageError(f"--set {path}: {section} is one value.", hint=f"Write --set {section}=….")
+    head, _, tail = rest.partition(".")
+    if section not in MERGED and head in words:
+        return (section, head, *_split_steps(tail))
+    near = _suggest(head, {name: f"{section}.{name}" for name in (*words, *inside)})
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
-    if rest in words or parse_numbered(rest) or (is_address(rest) and not slip):
-        return (rest,)
+    if section in MERGED and (rest in words or parse_numbered(rest) or (is_address(rest) and not slip)):
+        return (section, rest)
     raise UsageError(f"--set: there is no key {path}.{near}")
+
+
+def _suggest(word: str, known: Mapping[str, str]) -> str:
+    """Suggest the path of the name that is most like a word."""
+    near = nearest(word, known)
+    return f" Did you mean {known[near]}?" if near else ""
 
 
 def _split_steps(tail: str) -> DocumentPath:

@@ -16,15 +16,14 @@ DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a doc
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a text, counted from 1. `source` names another text than the experiment file itself.
-
-    `opening` is how many characters stand before a text's own (1: a quote), where they all follow as they are.
-    """
+    """A place in a text, counted from 1, and facts about the value there that its data do not have."""
 
     line: int
     column: int
-    source: str | None = None
-    opening: int | None = None
+    source: str | None = None  # another text than the experiment file itself
+    opening: int | None = None  # characters before a text's own (1: a quote), where they all follow as they are
+    written: str = ""  # a plain scalar that is no text: 007, 1e3
+    folder: Path | None = None  # from which a path starts that stands in an included file
 
 
 P = TypeVar("P", contravariant=True)

@@ -44,35 +44,27 @@ class Document:
     folder: Path
     keys: dict[DocumentPath, Mark] = field(default_factory=dict)
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
-    texts: dict[DocumentPath, str] = field(default_factory=dict)  # of plain scalars that are no text: 007, 1e3
-    folders: dict[DocumentPath, Path | None] = field(default_factory=dict)  # of included files; None: its own
 
     def find_folder(self, place: DocumentPath) -> Path:
         """Find the folder that a relative path at `place` starts from.
 
         A value that stands in no document is from a file that the experiment names; paths there start from `folder`.
         """
-        while place in self.values and place:
-            if place in self.folders:
-                return self.folders[place] or self.folder
-            place = place[:-1]
-        return self.folder
+        mark = self.values.get(place)
+        return (mark.folder if mark else None) or self.folder
 
     def find_mark(self, place: DocumentPath, /, *, value: bool = False) -> Mark | None:
         """Find the mark of the key (or the value) at `place`, or else of the nearest thing above it."""
-        while place:
-            first, second = (self.values, self.keys) if value else (self.keys, self.values)
-            mark = first.get(place) or second.get(place)
-            if mark is not None:
-                return mark
-            place = place[:-1]
-        return self.values.get(())
+        first, second = (self.values, self.keys) if value else (self.keys, self.values)
+        above = (place[:length] for length in range(len(place), -1, -1))
+        return next((mark for each in above if (mark := first.get(each) or second.get(each))), None)
 
-    def forget(self, place: DocumentPath) -> None:
-        """Forget the marks of `place` and of all that is in it."""
-        for store in (self.keys, self.values, self.texts):
-            for old in [each for each in store if each[: len(place)] == place]:
-                del store[old]
+    def replace_marks(self, place: DocumentPath, other: Document) -> None:
+        """Replace the marks of `place`, and of all that is in it, by those of another document."""
+        for own, new in ((self.keys, other.keys), (self.values, other.values)):
+            for old in [each for each in own if each[: len(place)] == place]:
+                del own[old]
+            own.update((each, mark) for each, mark in new.items() if each[: len(place)] == place)
 
 
 _WORDS: Final = (  # what the parser says, and what that comes of
@@ -292,8 +284,6 @@ class _Reader:
         if isinstance(value, dict):
             document.keys |= {(*place, key): document.keys[*origin, key] for key in value}
             return {key: self._copy(part, (*origin, key), (*place, key)) for key, part in value.items()}
-        if origin in document.texts:
-            document.texts[place] = document.texts[origin]
         return value
 
     def _read_scalar(self, event: ScalarEvent, tag: str | None, place: DocumentPath, mark: Mark) -> Any:
@@ -301,10 +291,9 @@ class _Reader:
         plain = event.style is None and tag in (None, *_TAGS - {"tag:yaml.org,2002:str"})
         if plain and not text:
             mark = self.document.keys.get(place, mark)  # its own is where the next thing begins, further down
-        self._note_value(place, replace(mark, opening=_count_opening(event, text)))
         value = self._parse_scalar(text, mark) if plain else text
-        if text and not isinstance(value, str):
-            self.document.texts[place] = text
+        written = "" if isinstance(value, str) else text
+        self._note_value(place, replace(mark, opening=_count_opening(event, text), written=written))
         return value
 
     def _check_text(self, text: str, mark: Mark) -> str:
@@ -355,8 +344,10 @@ def make_plain(value: Any) -> Any:
 
 def quote_source(document: Document, place: DocumentPath, message: str) -> str:
     """Let a message that asks for quotes show the text as it is written at `place`: "007", not "7"."""
-    text = document.texts.get(place)
-    return re.sub(r'needs quotes: "[^"]*"', lambda _: f'needs quotes: "{text}"', message) if text else message
+    mark = document.values.get(place)
+    if mark is None or not mark.written:
+        return message
+    return re.sub(r'needs quotes: "[^"]*"', lambda _: f'needs quotes: "{mark.written}"', message)
 
 
 def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Mapping[DocumentPath, Any]) -> str:
@@ -422,8 +413,9 @@ def _load_include(name: str, document: Document, chain: tuple[Path, ...], mark: 
         layer.folder = expand_path(layer.folder, own)
     if "include" in layer.data:
         layer = include_files(layer, path, str(path.name), chain)
-    folders: dict[DocumentPath, Path | None] = {(key,): layer.folder for key in layer.data}
-    layer.folders = folders | {place: folder or layer.folder for place, folder in layer.folders.items()}
+    layer.values = {
+        at: mark if mark.folder else replace(mark, folder=layer.folder) for at, mark in layer.values.items()
+    }
     return layer
 
 
@@ -431,28 +423,17 @@ def merge_documents(base: Document, top: Document) -> Document:
     """Lay `top` over `base`. Sections are merged entry by entry, and null takes an entry out; an entry itself
     (an axis, an input) is replaced whole, since half of one axis and half of another make none.
     """
-    result = Document(data=dict(base.data), folder=top.folder)
-    result.keys, result.values, result.folders = dict(base.keys), dict(base.values), dict(base.folders)
+    result = Document(dict(base.data), top.folder, dict(base.keys), dict(base.values))
     result.values[()] = top.values.get((), Mark(1, 1))
     for key, value in top.data.items():
         below = result.data.get(key)
         if key in MERGED and isinstance(value, dict) and isinstance(below, dict):
-            result.data[key] = dict(below)
-            for name, entry in value.items():
-                _replace(result, top, (key, name))
-                result.data[key][name] = entry
-                if entry is None and key == "axes":
-                    del result.data[key][name]
+            merged = {**below, **value}
+            gone = [name for name in value if value[name] is None and key == "axes"]
+            result.data[key] = {name: entry for name, entry in merged.items() if name not in gone}
+            for name in value:
+                result.replace_marks((key, name), top)
         else:
-            _replace(result, top, (key,))
             result.data[key] = value
+            result.replace_marks((key,), top)
     return result
-
-
-def _replace(result: Document, top: Document, place: DocumentPath) -> None:
-    depth = len(place)
-    result.forget(place)
-    result.keys |= {p: m for p, m in top.keys.items() if p[:depth] == place}
-    result.values |= {p: m for p, m in top.values.items() if p[:depth] == place}
-    result.folders = {p: folder for p, folder in result.folders.items() if p[:depth] != place}
-    result.folders[place] = top.folders.get(place, top.folders.get(place[:1]))
