@@ -1,6 +1,6 @@
 from .model_catalogue import catalogue
-from .options import FAMILY, FaultInjection, SandboxOptions
 from .routes.app import sandbox_server, serve_sandbox
+from .sandbox_options import FAMILY, FaultInjection, SandboxOptions
 
 __all__ = [
     "FAMILY",

@@ -1,154 +1,24 @@
-"""Posted batches, checked and expanded as InvokeAI does it, and the queue of their items, in memory."""
+"""The queue of items in memory, and the SQLite file that keeps them, the records of images and the counts."""
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import json
-import math
+import sqlite3
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from importlib import resources
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, StrictStr, ValidationError
-
-from sweep.sandbox.graph_expansion import initial_session
-from sweep.sandbox.graph_schemas import GraphTemplate, ImageField, NodeTypes, read_graph
-from sweep.sandbox.requests import RefusedError, collect_faults, read_member, read_value, refuse_value
-
-_Scalar = StrictStr | float | int | ImageField
-
-
-class Datum(BaseModel):
-    """One axis of a batch: the values one field takes."""
-
-    node_path: str
-    field_name: str
-    items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
-
-
-class BatchSettings(BaseModel):
-    """A posted batch without its graph, which the node schemas check."""
-
-    batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
-    origin: str | None = None
-    destination: str | None = None
-    data: list[list[Datum]] | None = None
-    workflow: dict[str, Any] | None = None
-    runs: int = Field(default=1, ge=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """An accepted batch."""
-
-    settings: BatchSettings
-    graph: GraphTemplate
-    poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
-
-    def _sizes(self) -> list[int]:
-        return [len(group[0].items) if group else 0 for group in self.settings.data or ()]
-
-    def count_items(self) -> int:
-        """Count the items that it asks for."""
-        return math.prod(self._sizes()) * self.settings.runs
-
-    def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
-        """Yield the values that each item puts into the graph, with the error where the server cannot read them later.
-
-        Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
-        """
-        groups = self.settings.data or []
-        for _ in range(self.settings.runs):
-            for places in itertools.product(*map(range, self._sizes())):
-                chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
-                poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
-                yield tuple(_pick_value(groups[g][d], i) for g, d, i in chosen), poison
-
-    def to_api(self) -> dict[str, Any]:
-        """Return the batch as the answer to an enqueue repeats it."""
-        kept = self.settings.model_dump()
-        last = {"graph": self.graph.to_api(), "workflow": kept.pop("workflow"), "runs": kept.pop("runs")}
-        return {**kept, **last}
-
-
-def _pick_value(datum: Datum, index: int) -> dict[str, Any]:
-    value = datum.items[index]
-    plain = [_dump(item) for item in value] if isinstance(value, list) else _dump(value)
-    return {"node_path": datum.node_path, "field_name": datum.field_name, "value": plain}
-
-
-def _dump(value: Any) -> Any:
-    return value.model_dump() if isinstance(value, BaseModel) else value
-
-
-def read_batch(body: Any, types: NodeTypes) -> Batch:
-    """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
-    posted = read_member(body, "batch", dict[str, Any])
-    faults: list[dict[str, Any]] = []
-    settings = collect_faults(faults, _read_settings, posted)
-    graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
-    if faults:
-        raise RefusedError(422, faults)
-    _check_targets(settings, graph, types, posted)
-    return Batch(settings=settings, graph=graph, poisons=dict(_find_poisons(settings, graph, types)))
-
-
-def _read_settings(posted: dict[str, Any]) -> BatchSettings:
-    settings: BatchSettings = read_value(BatchSettings, posted, "body", "batch")
-    data = settings.data or []
-    every = [datum for group in data for datum in group]
-    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
-    message = None
-    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
-        message = "Zipped batch items must all have the same length"
-    elif any(len(found) > 1 for found in kinds):
-        message = "All items in a batch must have the same type"
-    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
-        message = "Each batch data must have unique node_id and field_name"
-    if message:
-        raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
-    return settings
-
-
-def _check_targets(settings: BatchSettings, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
-    for datum in itertools.chain.from_iterable(settings.data or ()):
-        node = graph.nodes.get(datum.node_path)
-        if node is None:
-            message = f"Node {datum.node_path} not found in graph"
-        elif not types.has_field(node, datum.field_name):
-            message = f"Field {datum.field_name} not found in node {datum.node_path}"
-        else:
-            continue
-        raise refuse_value(("body", "batch"), message, posted)
-
-
-def _find_poisons(
-    settings: BatchSettings, graph: GraphTemplate, types: NodeTypes
-) -> Iterator[tuple[tuple[int, int, int], str]]:
-    """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
-    for g, group in enumerate(settings.data or ()):
-        for d, datum in enumerate(group):
-            for i in range(len(datum.items)):
-                try:
-                    types.put(graph.nodes[datum.node_path], datum.field_name, _pick_value(datum, i)["value"])
-                except (ValidationError, KeyError, ValueError) as error:
-                    yield (g, d, i), _describe_poison(datum.node_path, error)
-
-
-def _describe_poison(node: str, error: Exception) -> str:
-    head = "1 validation error for GraphExecutionState\ngraph"
-    if not isinstance(error, ValidationError):
-        return f"{head}\n  Value error, {error}"
-    entry = error.errors(include_url=False)[0]
-    place = ".".join(map(str, (f"nodes.{node}", error.title, *entry["loc"])))
-    value, kind = entry["input"], type(entry["input"]).__name__
-    return f"{head}.{place}\n  {entry['msg']} [type={entry['type']}, input_value={value!r}, input_type={kind}]"
-
+from sweep.errors import UsageError
+from sweep.sandbox.posted_batches import Batch, GraphTemplate, NodeTypes
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
@@ -239,6 +109,21 @@ _CALLS = ("workflow_call_id", "parent_item_id", "parent_session_id", "root_item_
 _TIMES = ("created_at", "started_at", "completed_at")
 _SUMMARY = ("item_id", *_TIMES, "status", "device", "origin", "destination", "batch_id")
 _RETRIED = ("queue_id", "batch_id", "origin", "destination", "graph", "field_values", "poison", "workflow", "priority")
+
+
+def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
+    """Build the session of an item that has not ended: InvokeAI stores nothing in between."""
+    return {
+        "id": session_id,
+        "graph": graph.to_api(),
+        "execution_graph": {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []},
+        **{name: [] for name in ("executed", "executed_history", "workflow_call_stack", "workflow_call_history")},
+        **{name: {} for name in ("results", "errors", "prepared_source_mapping", "source_prepared_mapping")},
+        "max_workflow_call_depth": 4,
+        "prepared_iteration_paths": {},
+        "ready_order": [],
+        "indegree": {},
+    }
 
 
 class SandboxQueue:
@@ -379,3 +264,139 @@ class SandboxQueue:
         group.pop(item.item_id, None)
         if not group:
             self._pending.pop(item.priority, None)
+
+
+_T = TypeVar("_T")
+_PATIENCE = 2.0  # seconds to wait for another sandbox to end
+_TABLES = (resources.files(__package__) / "item_queue.sql").read_text("utf-8")
+_PUT_GRAPH = "INSERT INTO graphs (body) VALUES (?) ON CONFLICT DO UPDATE SET body = body RETURNING graph_id"
+_RAISE_LAST_ID = (
+    "INSERT INTO records VALUES ('meta', 'last_id', :id) ON CONFLICT DO UPDATE SET body = max(body + 0, :id)"
+)
+_APART = {"item_id", "graph", "field_values", "session"}  # columns of their own
+_FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
+
+
+class Store:
+    """The database file; without a path, nothing is stored. A method returns after its commit, in the order of calls.
+
+    Only one process may use it at a time, as two would hand out the same ids. The first call raises UsageError where
+    another process has the folder: a lock holds it, which the system releases when the process ends, also by a kill.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-store")
+        self._db: sqlite3.Connection | None = None
+        self._held: sqlite3.Connection | None = None
+
+    async def _do(self, work: Callable[[sqlite3.Connection], _T], nothing: _T) -> _T:
+        """Do the work in a transaction; without a database return `nothing`."""
+        path = self._path
+        if path is None:
+            return nothing
+
+        def run() -> _T:
+            if self._db is None:
+                self._held = _hold(path.with_name("in-use.sqlite"))
+                self._db = sqlite3.connect(path)
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")  # a kill loses nothing; a power cut may
+                self._db.executescript(_TABLES)
+            with self._db:
+                return work(self._db)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    async def load(self, queue: SandboxQueue) -> None:
+        """Fill the queue with the stored items; those that were running come back as canceled."""
+
+        def work(db: sqlite3.Connection) -> None:
+            for row in db.execute(
+                "SELECT item_id, facts, session, body FROM items JOIN graphs USING (graph_id) ORDER BY item_id"
+            ):
+                queue.add(_read_item(*row))
+            for row in db.execute("SELECT body FROM records WHERE kind = 'meta' AND name = 'last_id'"):
+                queue.last_id = max(queue.last_id, int(row[0]))
+
+        await self._do(work, None)
+        killed = [item for item in queue.items.values() if item.status == "in_progress"]
+        for item in killed:
+            queue.move(item, "canceled")
+        await self.save(killed)
+
+    async def save(self, items: Iterable[QueueItem]) -> None:
+        """Write items, new or changed."""
+        rows = [_write_item(item) for item in items if self._path is not None]
+
+        def work(db: sqlite3.Connection) -> None:
+            ids = {body: db.execute(_PUT_GRAPH, (body,)).fetchone()[0] for body in {body for body, _ in rows}}
+            values = [(item_id, ids[body], *rest) for body, (item_id, *rest) in rows]
+            db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?)", values)
+            db.execute(_RAISE_LAST_ID, {"id": max(row[0] for row in values)})
+
+        if rows:
+            await self._do(work, None)
+
+    async def delete(self, item_ids: Iterable[int]) -> None:
+        """Delete items."""
+        gone = [(item_id,) for item_id in item_ids]
+        await self._do(lambda db: db.executemany("DELETE FROM items WHERE item_id = ?", gone) and None, None)
+
+    async def load_records(self, kind: str) -> list[dict[str, Any]]:
+        """List the records of a kind (`image`, `board`), in the order they were made."""
+        query = "SELECT body FROM records WHERE kind = ? ORDER BY rowid"
+        return await self._do(lambda db: [json.loads(row[0]) for row in db.execute(query, (kind,))], [])
+
+    async def save_record(self, kind: str, name: str, body: dict[str, Any] | None, rendered: str | None = None) -> None:
+        """Write one record, None deletes it; in the same transaction count a render of the key `rendered`."""
+
+        def work(db: sqlite3.Connection) -> None:
+            if body is None:
+                db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind, name))
+            else:
+                db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", (kind, name, json.dumps(body)))
+            if rendered is not None:
+                upsert = "INSERT INTO renders VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET count = count + 1"
+                db.execute(upsert, (rendered,))
+
+        await self._do(work, None)
+
+    async def load_renders(self) -> dict[str, int]:
+        """Count renders by key so far."""
+        return await self._do(lambda db: dict(db.execute("SELECT key, count FROM renders").fetchall()), {})
+
+    async def aclose(self) -> None:
+        """Close the file."""
+        for connection in (self._db, self._held):
+            if connection is not None:
+                await asyncio.get_running_loop().run_in_executor(self._thread, connection.close)
+        self._thread.shutdown(wait=False)
+
+
+def _hold(path: Path) -> sqlite3.Connection:
+    """Open a connection that keeps others from opening theirs. Raises UsageError where another process has one."""
+    connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        connection.close()
+        raise UsageError(
+            f"{path.parent} is in use by another sandbox.", hint="Stop it, or take another --root."
+        ) from None
+    return connection
+
+
+def _write_item(item: QueueItem) -> tuple[str, tuple[Any, ...]]:
+    """Return the graph's JSON, and the item's row without it."""
+    facts = {name: getattr(item, name) for name in _FACTS}
+    body = json.dumps({**facts, "fields": item.field_values})
+    return json.dumps(item.graph.to_api()), (item.item_id, body, item.status, item.session)
+
+
+def _read_item(item_id: int, facts: str, session: bytes | None, graph: str) -> QueueItem:
+    kept, body = json.loads(facts), json.loads(graph)
+    values = tuple(kept.pop("fields"))
+    template = GraphTemplate(id=body["id"], nodes=body["nodes"], edges=tuple(body["edges"]))
+    kept["error"] = tuple(kept["error"]) if kept["error"] else None
+    return QueueItem(item_id=item_id, field_values=values, graph=template, session=session, **kept)

@@ -16,21 +16,19 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any
+from importlib import resources
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from sweep.sandbox.image_library import ImageLibrary, ImageRecord, PixelArray, encode
 from sweep.sandbox.item_queue import QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
-from sweep.sandbox.options import FaultDice
 from sweep.sandbox.painter.painting import Control, Painting, paint
-from sweep.sandbox.storage import ImageLibrary, ImageRecord, encode
+from sweep.sandbox.sandbox_options import FaultDice
 
 NodeFields = dict[str, Any]
-_INTEGER, _FLOAT, _STRING, _METADATA = "integer_output", "float_output", "string_output", "metadata_output"
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "ADD": operator.add,
     "SUB": operator.sub,
@@ -44,116 +42,7 @@ _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "MAX": max,
 }
 _ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
-
-
-def _pass(*names: str) -> Callable[[NodeFields], NodeFields]:
-    """Build a node function that returns these inputs unchanged, without those that the node lacks."""
-    return lambda node: {name: node[name] for name in names if name in node}
-
-
-def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
-    low, high = sorted((node["low"], node["high"]))
-    return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
-
-
-def _round(node: NodeFields) -> NodeFields:
-    """Round a number to a multiple of a whole one."""
-    share = node["value"] / node["multiple"]
-    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
-
-
-def _join(node: NodeFields) -> NodeFields:
-    return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
-
-
-def _replace(node: NodeFields) -> NodeFields:
-    """Replace text; InvokeAI ignores case unless it is a regular expression."""
-    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
-    if not pattern:
-        return {"value": text}
-    if node["use_regex"]:
-        return {"value": re.sub(pattern, put, text)}
-    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
-
-
-def _iterate(node: NodeFields) -> NodeFields:
-    items = node["collection"]
-    return {"item": items[node["index"]], "index": node["index"], "total": len(items)}
-
-
-def _keep_metadata(node: NodeFields) -> NodeFields:
-    """Return all inputs as metadata, also those that the schema does not name."""
-    hidden = {"id", "type", "is_intermediate", "use_cache"}
-    kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
-    return {"metadata": {**kept, "app_version": "6.14.2"}}
-
-
-def _label_metadata(node: NodeFields) -> NodeFields:
-    items = node["items"] if isinstance(node["items"], list) else [node["items"]]
-    return {"metadata": {item["label"]: item["value"] for item in items}}
-
-
-def _merge_metadata(node: NodeFields) -> NodeFields:
-    merged: NodeFields = {}
-    for entry in node["collection"] or []:
-        merged |= entry
-    return {"metadata": merged}
-
-
-def _skip_layers(node: NodeFields) -> NodeFields:
-    clip = node["clip"]
-    return {"clip": {**clip, "skipped_layers": clip["skipped_layers"] + node["skipped_layers"]}}
-
-
-_VALUE_NODES: dict[str, tuple[str, Callable[[NodeFields], NodeFields]]] = {  # type → type of the output, its fields
-    "integer": (_INTEGER, _pass("value")),
-    "float": (_FLOAT, _pass("value")),
-    "string": (_STRING, _pass("value")),
-    "boolean": ("boolean_output", _pass("value")),
-    "rand_int": (_INTEGER, lambda node: {"value": _draw_integers(node, random.Random(), 1)[0]}),
-    "add": (_INTEGER, lambda node: {"value": node["a"] + node["b"]}),
-    "sub": (_INTEGER, lambda node: {"value": node["a"] - node["b"]}),
-    "mul": (_INTEGER, lambda node: {"value": node["a"] * node["b"]}),
-    "div": (_INTEGER, lambda node: {"value": int(node["a"] / node["b"])}),
-    "integer_math": (_INTEGER, lambda node: {"value": int(_OPERATIONS[node["operation"]](node["a"], node["b"]))}),
-    "float_math": (_FLOAT, lambda node: {"value": _OPERATIONS[node["operation"]](node["a"], node["b"])}),
-    "float_to_int": (_INTEGER, _round),
-    "string_join": (_STRING, _join),
-    "string_join_three": (_STRING, _join),
-    "string_replace": (_STRING, _replace),
-    "scheduler": ("scheduler_output", _pass("scheduler")),
-    "model_identifier": ("model_identifier_output", _pass("model")),
-    "seamless": ("seamless_output", _pass("unet", "vae")),  # the painter ignores these settings
-    "freeu": ("unet_output", _pass("unet")),
-    "range": (
-        "integer_collection_output",
-        lambda node: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
-    ),
-    "random_range": (
-        "integer_collection_output",
-        lambda node: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
-    ),
-    **{
-        f"{kind}_collection": (f"{kind}_collection_output", lambda node: {"collection": node["collection"] or []})
-        for kind in ("integer", "float", "string", "image")
-    },
-    "iterate": ("iterate_output", _iterate),
-    "collect": ("collect_output", _pass("collection")),
-    "core_metadata": (_METADATA, _keep_metadata),
-    "metadata_item": ("metadata_item_output", lambda node: {"item": {name: node[name] for name in ("label", "value")}}),
-    "metadata": (_METADATA, _label_metadata),
-    "merge_metadata": (_METADATA, _merge_metadata),
-    "lora_selector": ("lora_selector_output", lambda node: {"lora": {name: node[name] for name in ("lora", "weight")}}),
-    "clip_skip": ("clip_skip_output", _skip_layers),
-}
-
-
-def run_value_node(node: NodeFields) -> NodeFields:
-    """Return the output of a node of `_VALUE_NODES`; fails with whatever its computation raises."""
-    output, compute = _VALUE_NODES[node["type"]]
-    return {**compute(node), "type": output}
-
-
+STEP_FIELDS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}  # of the nodes that denoise
 _MOST_KEPT = 50_000  # values behind names: more than a node cache refers to
 
 
@@ -166,12 +55,11 @@ class NodeError(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(NamedTuple):
     """An encoded prompt, stored under a conditioning name."""
 
-    text: str = ""
-    clip_skip: int = 0
+    text: str
+    clip_skip: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,14 +117,68 @@ class NodeContext:
         """Get the record of a model. Raises NodeError as InvokeAI does."""
         key = (reference or {}).get("key", "")
         if key not in self.models:
-            if node == "flux_model_loader":
-                raise NodeError("ValueError", f"Unknown model: {key}")
-            raise NodeError("Exception", f"Unknown model {key}")
+            is_flux = node == "flux_model_loader"
+            raise NodeError("ValueError" if is_flux else "Exception", f"Unknown model{':' * is_flux} {key}")
         return self.models[key]
 
     def image(self, node: NodeFields) -> ImageRecord:
         """Get the record of a node's input image. Raises UnknownImageError."""
         return self.images.get_record(node["image"]["image_name"])
+
+
+def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
+    low, high = sorted((node["low"], node["high"]))
+    return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
+
+
+def _operate(node: NodeFields, _: NodeContext) -> NodeFields:
+    value = _OPERATIONS[node["operation"]](node["a"], node["b"])
+    return {"value": int(value) if node["type"] == "integer_math" else value}
+
+
+def _round(node: NodeFields, _: NodeContext) -> NodeFields:
+    """Round a number to a multiple of a whole one."""
+    share = node["value"] / node["multiple"]
+    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
+
+
+def _join(node: NodeFields, _: NodeContext) -> NodeFields:
+    return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
+
+
+def _replace(node: NodeFields, _: NodeContext) -> NodeFields:
+    """Replace text; InvokeAI ignores case unless it is a regular expression."""
+    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
+    if not pattern:
+        return {"value": text}
+    if node["use_regex"]:
+        return {"value": re.sub(pattern, put, text)}
+    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
+
+
+def _list(node: NodeFields, _: NodeContext) -> NodeFields:
+    return {"collection": node["collection"] or []}
+
+
+def _iterate(node: NodeFields, _: NodeContext) -> NodeFields:
+    items = node["collection"]
+    return {"item": items[node["index"]], "index": node["index"], "total": len(items)}
+
+
+def _keep_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
+    """Return all inputs as metadata, also those that the schema does not name."""
+    hidden = {"id", "type", "is_intermediate", "use_cache"}
+    kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
+    return {"metadata": {**kept, "app_version": "6.14.2"}}
+
+
+def _merge_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
+    return {"metadata": {name: value for entry in node["collection"] or [] for name, value in entry.items()}}
+
+
+def _skip_layers(node: NodeFields, _: NodeContext) -> NodeFields:
+    clip = node["clip"]
+    return {"clip": {**clip, "skipped_layers": clip["skipped_layers"] + node["skipped_layers"]}}
 
 
 _MODEL_PARTS = {
@@ -312,12 +254,8 @@ def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))
-    prompt = Prompt(text=text, clip_skip=clip.get("skipped_layers", 0))
+    prompt = Prompt(text, clip.get("skipped_layers", 0))
     return {"conditioning": {"conditioning_name": context.put("ConditioningFieldData", prompt), "mask": None}}
-
-
-def _read_loras(part: NodeFields) -> tuple[tuple[str, float], ...]:
-    return tuple((lora["name"], lora["weight"]) for lora in part.get("loras", []))
 
 
 def _make_noise(node: NodeFields, context: NodeContext) -> NodeFields:
@@ -340,8 +278,41 @@ def _make_control(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Describe a painting, which is painted only where latents are decoded."""
-    noise, start = context.get_latents(node["noise"]), context.get_latents(node["latents"])
+    """Describe a painting, over the latents that it starts from; it is painted only where latents are decoded."""
+    start = context.get_latents(node["latents"])
+    strength = max(0.0, node["denoising_end"] - node["denoising_start"])
+    if node["type"] == "flux_denoise":  # which has size and seed itself; its strength grows with the fifth power
+        part, kind, guidance, strength = "transformer", "text_conditioning", node["guidance"], strength**5
+        size = start or Latents(width=node["width"], height=node["height"])
+        seed = node["seed"] % 2**32
+    else:
+        part, kind, guidance = "unet", "conditioning", node["cfg_scale"]
+        size, seed = _measure_noise(context.get_latents(node["noise"]), start)
+    positive, negative = (_read_prompt(node[f"{side}_{kind}"], context) for side in ("positive", "negative"))
+    used = _as_list(node["control"])
+    painting = Painting(
+        width=size.width,
+        height=size.height,
+        seed=seed,
+        prompt=positive.text,
+        negative=negative.text,
+        model=context.model(node[part][part], node["type"])["name"],
+        steps=node[STEP_FIELDS[node["type"]]],
+        cfg_scale=_first_number(guidance),
+        scheduler=node.get("scheduler") or "euler",
+        strength=strength if start else 1.0,
+        loras=tuple((lora["name"], lora["weight"]) for lora in node[part].get("loras", [])),
+        controls=tuple(_read_control(control, context) for control in used),
+        clip_skip=positive.clip_skip,
+        source=start.content if start else None,
+    )
+    names = tuple(control["image"]["image_name"] for control in used)
+    latents = replace(size, painting=painting, below=start, controls=names)
+    return {"latents": context.put_latents(latents), "width": size.width, "height": size.height}
+
+
+def _measure_noise(noise: Latents | None, start: Latents | None) -> tuple[Latents, int]:
+    """Return latents of the size to paint, and the seed. Raises NodeError as InvokeAI does."""
     size = start or noise
     if size is None:
         raise NodeError("ValueError", "'latents' or 'noise' must be provided!")
@@ -349,71 +320,22 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
         shapes = (f"torch.Size([1, 4, {it.height // 8}, {it.width // 8}])" for it in (noise, start))
         message = "Incompatible 'noise' and 'latents' shapes: noise={} latents={}".format(*shapes)
         raise NodeError("Exception", message)
-    positive = _read_prompt(node["positive_conditioning"], context)
-    painting = Painting(
-        width=size.width,
-        height=size.height,
-        seed=noise.seed if noise else 0,
-        prompt=positive.text,
-        negative=_read_prompt(node["negative_conditioning"], context).text,
-        model=context.model(node["unet"]["unet"], node["type"])["name"],
-        steps=node["steps"],
-        cfg_scale=_first_number(node["cfg_scale"]),
-        scheduler=node["scheduler"],
-        strength=max(0.0, node["denoising_end"] - node["denoising_start"]),
-        loras=_read_loras(node["unet"]),
-        clip_skip=positive.clip_skip,
-    )
-    return _paint_over(start, painting, node, context)
+    return size, noise.seed if noise else 0
 
 
-def _denoise_flux(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Describe a painting by FLUX: size and seed are fields of the node, and strength grows with the fifth power."""
-    start = context.get_latents(node["latents"])
-    painting = Painting(
-        width=start.width if start else node["width"],
-        height=start.height if start else node["height"],
-        seed=node["seed"] % 2**32,
-        prompt=_read_prompt(node["positive_text_conditioning"], context).text,
-        negative=_read_prompt(node["negative_text_conditioning"], context).text,
-        model=context.model(node["transformer"]["transformer"], node["type"])["name"],
-        steps=node["num_steps"],
-        cfg_scale=float(node["guidance"]),
-        scheduler=str(node.get("scheduler") or "euler"),
-        strength=max(0.0, node["denoising_end"] - node["denoising_start"]) ** 5,
-        loras=_read_loras(node["transformer"]),
+def _read_control(control: NodeFields, context: NodeContext) -> Control:
+    return Control(
+        model=context.model(control["control_model"], "controlnet")["name"],
+        image=context.image(control)["digest"],
+        weight=_first_number(control["control_weight"]),
+        begin=control["begin_step_percent"],
+        end=control["end_step_percent"],
     )
-    return _paint_over(start, painting, node, context)
-
-
-def _paint_over(start: Latents | None, painting: Painting, node: NodeFields, context: NodeContext) -> NodeFields:
-    """Keep a painting as latents, over those it starts from and with the control images of its node."""
-    used = _as_list(node["control"])
-    controls = tuple(
-        Control(
-            model=context.model(control["control_model"], "controlnet")["name"],
-            image=context.image(control)["digest"],
-            weight=_first_number(control["control_weight"]),
-            begin=control["begin_step_percent"],
-            end=control["end_step_percent"],
-        )
-        for control in used
-    )
-    painting = replace(
-        painting,
-        strength=painting.strength if start else 1.0,
-        source=start.content if start else None,
-        controls=controls,
-    )
-    names = tuple(control["image"]["image_name"] for control in used)
-    width, height = painting.width, painting.height
-    latents = Latents(width=width, height=height, painting=painting, below=start, controls=names)
-    return {"latents": context.put_latents(latents), "width": width, "height": height}
 
 
 def _read_prompt(conditioning: Any, context: NodeContext) -> Prompt:
     prompts = [context.get(entry["conditioning_name"]) for entry in _as_list(conditioning)]
-    return replace(prompts[0], text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt()
+    return prompts[0]._replace(text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt("", 0)
 
 
 def _first_number(value: Any) -> float:
@@ -426,31 +348,52 @@ def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
     return {"image": node["image"], "width": record["width"], "height": record["height"]}
 
 
-_MODEL_NODES: dict[str, tuple[str, Callable[[NodeFields, NodeContext], NodeFields]]] = {  # as `_VALUE_NODES`
-    "main_model_loader": ("model_loader_output", _load_model),
-    "sdxl_model_loader": ("sdxl_model_loader_output", _load_model),
-    "sdxl_refiner_model_loader": ("sdxl_refiner_model_loader_output", _load_model),
-    "flux_model_loader": ("flux_model_loader_output", _load_flux),
-    "vae_loader": ("vae_output", _load_vae),
-    "lora_loader": ("lora_loader_output", _load_loras),
-    "sdxl_lora_loader": ("sdxl_lora_loader_output", _load_loras),
-    "flux_lora_loader": ("flux_lora_loader_output", _load_loras),
-    "lora_collection_loader": ("lora_loader_output", _load_loras),
-    "sdxl_lora_collection_loader": ("sdxl_lora_loader_output", _load_loras),
-    "flux_lora_collection_loader": ("flux_lora_loader_output", _load_loras),
-    "compel": ("conditioning_output", _encode_prompt),
-    "sdxl_compel_prompt": ("conditioning_output", _encode_prompt),
-    "sdxl_refiner_compel_prompt": ("conditioning_output", _encode_prompt),
-    "flux_text_encoder": ("flux_conditioning_output", _encode_prompt),
-    "noise": ("noise_output", _make_noise),
-    "i2l": ("latents_output", _encode_image),
-    "flux_vae_encode": ("latents_output", _encode_image),
-    "controlnet": ("control_output", _make_control),
-    "flux_controlnet": ("flux_controlnet_output", _make_control),
-    "denoise_latents": ("latents_output", _denoise),
-    "flux_denoise": ("latents_output", _denoise_flux),
-    "image": ("image_output", _pass_image),
+_OUTPUTS: dict[str, NodeFields] = json.loads((resources.files(__package__) / "node_outputs.json").read_text("utf-8"))
+_LORA_LOADERS = [kind for kind in _OUTPUTS if "lora" in kind and kind.endswith("_loader")]
+_ENCODERS = ("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
+_FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
+    "rand_int": lambda node, _: {"value": _draw_integers(node, random.Random(), 1)[0]},
+    "add": lambda node, _: {"value": node["a"] + node["b"]},
+    "sub": lambda node, _: {"value": node["a"] - node["b"]},
+    "mul": lambda node, _: {"value": node["a"] * node["b"]},
+    "div": lambda node, _: {"value": int(node["a"] / node["b"])},
+    **dict.fromkeys(("integer_math", "float_math"), _operate),
+    "float_to_int": _round,
+    **dict.fromkeys(("string_join", "string_join_three"), _join),
+    "string_replace": _replace,
+    "range": lambda node, _: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
+    "random_range": lambda node, _: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
+    **dict.fromkeys((f"{kind}_collection" for kind in ("integer", "float", "string", "image")), _list),
+    "iterate": _iterate,
+    "core_metadata": _keep_metadata,
+    "metadata_item": lambda node, _: {"item": {name: node[name] for name in ("label", "value")}},
+    "metadata": lambda node, _: {"metadata": {item["label"]: item["value"] for item in _as_list(node["items"])}},
+    "merge_metadata": _merge_metadata,
+    "lora_selector": lambda node, _: {"lora": {name: node[name] for name in ("lora", "weight")}},
+    "clip_skip": _skip_layers,
+    **dict.fromkeys(_MODEL_PARTS, _load_model),
+    "flux_model_loader": _load_flux,
+    "vae_loader": _load_vae,
+    **dict.fromkeys(
+        (f"{base}lora{kind}_loader" for base in ("", "sdxl_", "flux_") for kind in ("", "_collection")), _load_loras
+    ),
+    **dict.fromkeys(
+        ("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder"), _encode_prompt
+    ),
+    "noise": _make_noise,
+    **dict.fromkeys(("i2l", "flux_vae_encode"), _encode_image),
+    **dict.fromkeys(("controlnet", "flux_controlnet"), _make_control),
+    **dict.fromkeys(STEP_FIELDS, _denoise),
+    "image": _pass_image,
 }
+
+
+def compute_output(node: NodeFields, context: NodeContext) -> NodeFields:
+    """Return the output of a node that makes no image; fails with whatever its computation raises."""
+    output = _OUTPUTS[node["type"]]
+    if "passes" in output:
+        return {**{name: node[name] for name in output["passes"] if name in node}, "type": output["type"]}
+    return {**_FUNCTIONS[node["type"]](node, context), "type": output["type"]}
 
 
 _HOSTILE = (  # names that a client must not make a path of; {} is the image's own
@@ -462,7 +405,6 @@ _HOSTILE = (  # names that a client must not make a path of; {} is the image's o
     "x" * 300 + "{}",
     "<img src=x onerror=alert(1)>{}",
 )
-PixelArray = NDArray[np.uint8]
 DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
@@ -571,21 +513,9 @@ IMAGE_NODES = frozenset({"blank_image", *DECODERS, *_EDITS})
 async def run_node(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
     """Return a node's output; fails with whatever the node raises, and with NodeError for an unknown type."""
     kind = node["type"]
-    if kind in _VALUE_NODES:
-        return run_value_node(node)
-    if kind in _MODEL_NODES:
-        output, behave = _MODEL_NODES[kind]
-        return {**behave(node, context), "type": output}
+    if kind in _OUTPUTS:
+        return compute_output(node, context)
     if kind in IMAGE_NODES:
         return await _make_image(node, context, item, graph)
     message = f"The sandbox paints without a {kind} node: run this workflow on a real InvokeAI."
     raise NodeError("SandboxUnsupportedNode", message)
-
-
-@cache
-def plain_image(side: int) -> bytes:
-    """Make a square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
-    rng = np.random.default_rng(7)
-    slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
-    grain = rng.normal(0, 0.85, (side, side, 3))
-    return encode(Image.fromarray(np.clip(slope + grain, 0, 255).astype(np.uint8)))

@@ -8,10 +8,9 @@ from typing import Any
 
 import socketio
 
-from sweep.sandbox.graph_expansion import NodeCopy
+from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.options import FaultDice
-from sweep.sandbox.requests import Accounts
+from sweep.sandbox.sandbox_options import FaultDice
 
 Payload = dict[str, Any]
 
@@ -88,11 +87,11 @@ class EventEmitter:
             }
             await self.send("queue_item_status_changed", payload)
 
-    async def invocation(self, name: str, item: QueueItem, prepared: NodeCopy, **more: Any) -> None:
-        """Announce that a node was started, made progress, was completed or failed."""
+    async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
+        """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
         if self.heard:
-            node = {"invocation": prepared.node, "invocation_source_id": prepared.source}
-            await self.send(f"invocation_{name}", {**_describe_item(item), **node, **more})
+            about = {**_describe_item(item), "invocation": node, "invocation_source_id": source}
+            await self.send(f"invocation_{name}", {**about, **more})
 
     async def model_load(self, name: str, config: Payload, submodel: str | None) -> None:
         """Announce that a model is being loaded, or was."""

@@ -16,7 +16,7 @@ from sweep.cli.options import find_run
 from sweep.cli.run import RunAccess
 from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.cli.conftest import Sweep, write_experiment
 from tests.support.tls_proxy import CA, proxy
 

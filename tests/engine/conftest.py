@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sweep.sandbox import SandboxOptions, sandbox_server
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
 
 

@@ -12,7 +12,7 @@ import pytest
 from sweep.engine import events
 from sweep.engine.shutdown import Stop
 from sweep.record import RecordedResults, folder_status
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import MOST_OPEN, ONE_BY_ONE, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy
 

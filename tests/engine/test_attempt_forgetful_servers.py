@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.mutating_proxy import open_proxy
 

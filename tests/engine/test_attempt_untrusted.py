@@ -18,8 +18,8 @@ from anyio.abc import TaskStatus
 from sweep.engine import events
 from sweep.errors import SweepError
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.options import BadImage
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.sandbox_options import BadImage
 from sweep.servers.http import LARGEST_ANSWER, LARGEST_SCHEMA
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy

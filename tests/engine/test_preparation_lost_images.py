@@ -13,7 +13,7 @@ import pytest
 from sweep.engine import events
 from sweep.errors import UsageError
 from sweep.record import RecordedResults, read_painted
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, open_proxy

@@ -13,7 +13,7 @@ import pytest
 from sweep.engine import events
 from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.ports import free_port
 

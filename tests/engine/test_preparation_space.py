@@ -7,7 +7,7 @@ import pytest
 
 from sweep.engine import preparation as space
 from sweep.errors import DiskFullError
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
 
 

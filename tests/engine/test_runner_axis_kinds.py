@@ -16,7 +16,7 @@ from sweep.engine.runner import run
 from sweep.experiment import Experiment
 from sweep.record import RecordedResults
 from sweep.sandbox import SandboxOptions, sandbox_server
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE
 from tests.support.left_out import mark_rest_slow
 

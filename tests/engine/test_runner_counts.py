@@ -15,7 +15,7 @@ from sweep.engine.preparation import prepare
 from sweep.engine.runner import Runner, run
 from sweep.engine.shutdown import Stop
 from sweep.record import RecordedResults, no_checkpoint
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
 from tests.support.engine_bench import AT_ONCE, Bench

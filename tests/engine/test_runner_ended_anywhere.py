@@ -25,7 +25,7 @@ from sweep.engine.runner import run
 from sweep.engine.shutdown import Stop
 from sweep.errors import StoppedError
 from sweep.record import Checkpoint
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import ConnectOptions, connect
 from tests.support.crash_points import IMAGE_POINTS
 from tests.support.engine_bench import AT_ONCE, QUICK, Bench

@@ -14,7 +14,7 @@ from sweep.engine.limits import RunOptions
 from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
 
 IDLE_ONLY = replace(AT_ONCE, idle_only=True)

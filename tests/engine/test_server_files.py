@@ -18,7 +18,7 @@ from sweep.engine.events import Notice
 from sweep.errors import ExperimentError, ServerError, UnfetchedError
 from sweep.experiment import Experiment
 from sweep.record import read_submitted
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.fake_comfyui import fake_comfyui

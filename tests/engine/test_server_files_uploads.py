@@ -11,7 +11,7 @@ import pytest
 
 from sweep.engine import delete_leftovers, find_leftovers, find_user_cache
 from sweep.record import read_submitted
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.left_out import mark_rest_slow

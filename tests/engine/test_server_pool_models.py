@@ -16,7 +16,7 @@ from sweep import Results
 from sweep.engine import events, make_forecast
 from sweep.engine.server_pool import index_models
 from sweep.errors import ServerUnsupportedError
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from sweep.workflow import Model, ModelRef
 from tests.support.engine_bench import AT_ONCE, MOST_OPEN, ONE_BY_ONE, Bench

@@ -15,7 +15,7 @@ from sweep.engine.limits import Backoff, Limit
 from sweep.engine.server_pool import MOST_REFUSALS, PooledServer, ServerPool
 from sweep.errors import OverloadedError
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import ServerInfo, connect
 from tests.support.engine_bench import AT_ONCE, Bench
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from yarl import URL
 
-from sweep.sandbox.options import HTTP_FAULTS, FaultDice, FaultInjection, SandboxOptions
+from sweep.sandbox.sandbox_options import HTTP_FAULTS, FaultDice, FaultInjection, SandboxOptions
 from tests.sandbox.conftest import served, until
 from tests.support.wire import API, Wire, datum, txt2img
 

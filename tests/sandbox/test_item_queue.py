@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
-from sweep.sandbox.graph_schemas import NodeTypes, write_openapi
-from sweep.sandbox.item_queue import STATUSES, Batch, SandboxQueue, read_batch
+from sweep.sandbox.http_requests import RefusedError
+from sweep.sandbox.item_queue import STATUSES, SandboxQueue
 from sweep.sandbox.model_catalogue import records
-from sweep.sandbox.options import FaultInjection, SandboxOptions
-from sweep.sandbox.requests import RefusedError
+from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
+from sweep.sandbox.routes.app import write_openapi
+from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
 from sweep.workflow import builtin_schemas, node_schemas
 from tests.support.wire import datum, graph, node
 

@@ -9,17 +9,20 @@ the source is returned as it is, at 1 it decides nothing.
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from importlib import resources
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from sweep.sandbox.painter.prompt_words import Colour, Look, Mood, chance, read_mood
 from sweep.sandbox.painter.scenes import (
     PaintedImage,
     PaintPlane,
+    Palette,
     Rng,
     blur_paint,
     clouds,
@@ -74,6 +77,95 @@ class Painting:
         return hashlib.blake2b(repr(self).encode(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The amounts that a word adds to an image, around 0; 1 is strong."""
+
+    contrast: float = 0.0
+    brightness: float = 0.0
+    saturation: float = 0.0
+    warmth: float = 0.0
+    vignette: float = 0.0
+    sidelight: float = 0.0
+    glow: float = 0.0
+    strokes: float = 0.0  # oil paint
+    wash: float = 0.0  # watercolour
+    grain: float = 0.0
+    fade: float = 0.0  # lifted blacks and sepia
+    flat: float = 0.0  # few tones, as printed
+    sharp: float = 0.0
+    ink: float = 0.0  # drawn outlines
+    haze: float = 0.0
+    whiteness: float = 0.0  # a white backdrop
+
+    def plus(self, other: Look, amount: float = 1.0) -> Look:
+        """Add `amount` of another look to this one."""
+        return Look(**{f.name: getattr(self, f.name) + amount * getattr(other, f.name) for f in fields(Look)})
+
+    def times(self, amount: float) -> Look:
+        """Return the same look, weaker or stronger."""
+        return Look().plus(self, amount)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mood:
+    """The look and the scene that a prompt asks for."""
+
+    palette: Palette
+    look: Look
+    is_still_life: bool  # else a landscape
+    accent: float  # hue from 0 to 1 for what stands out
+
+
+def _read_palette(colours: Sequence[str]) -> Palette:
+    return Palette(*(colour([part / 255 for part in bytes.fromhex(text)]) for text in colours))
+
+
+_WORDS = json.loads((resources.files(__package__) / "prompt_words.json").read_text("utf-8"))
+_PALETTES = {name: _read_palette(entry["colours"]) for name, entry in _WORDS["palettes"].items()}
+_LOOKS, _LORAS = ({word: Look(**amounts) for word, amounts in _WORDS[kind].items()} for kind in ("looks", "loras"))
+_IN_NEGATIVE = 0.45  # how much a negative word takes away
+_MOST = 0.12  # how much an unknown word moves each amount at most
+_DRAWN = ("contrast", "brightness", "saturation", "warmth", "vignette", "sidelight", "glow", "sharp")
+_DRAWN_BY_LORAS = ("saturation", "warmth", "contrast", "strokes", "glow", "haze")
+
+
+def chance(*parts: object) -> float:
+    """Compute a number in [0, 1) by hash."""
+    digest = hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48
+
+
+def read_mood(prompt: str, negative: str, model: str) -> Mood:
+    """Compute the mood of a prompt with this model, at full adherence."""
+    words = _split(prompt)
+    look = Look()
+    for word in words:
+        look = look.plus(_LOOKS.get(word) or _draw_look(word, _DRAWN, _MOST), 1.0 / (1 + 0.03 * len(words)))
+    for word in _split(negative):
+        look = look.plus(_LOOKS.get(word, Look()), -_IN_NEGATIVE)
+    look = look.plus(_draw_look(model, _DRAWN, _MOST), 1.5)
+    subject = " ".join(_split(prompt.split(",")[0]))
+    by_chance = _WORDS["palettes_by_chance"]
+    asked = (name for name, entry in _WORDS["palettes"].items() if set(words) & set(entry["words"]))
+    name = next(asked, None) or by_chance[int(chance("palette", subject, model) * len(by_chance))]
+    return Mood(
+        palette=_PALETTES[name],
+        look=replace(look, grain=max(look.grain, 0.0)),
+        is_still_life=bool(set(words) & set(_WORDS["still_life"])),
+        accent=chance("accent", subject, model),
+    )
+
+
+def _split(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
+def _draw_look(word: str, names: Sequence[str], most: float = 1.0) -> Look:
+    """Draw these amounts of a look from a word's hash: words without a look of their own change the image too."""
+    return Look(**{name: (2 * chance(word, name) - 1) * most for name in names})
+
+
 _LARGEST = 384  # composed at most this large, then enlarged
 
 
@@ -112,12 +204,8 @@ def _adapt_look(look: Look, painting: Painting) -> Look:
 
 
 def _choose_lora_look(name: str) -> Look:
-    if "ink" in name:
-        return Look(ink=1.0, saturation=-0.55, contrast=0.25)
-    if "glow" in name:
-        return Look(glow=1.1, warmth=0.35, brightness=0.1)
-    signs = {key: 2 * chance(name, key) - 1 for key in ("saturation", "warmth", "contrast", "strokes", "glow", "haze")}
-    return Look(**signs)
+    known = (look for word, look in _LORAS.items() if word in name)
+    return next(known, None) or _draw_look(name, _DRAWN_BY_LORAS)
 
 
 def _compose(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:
@@ -157,7 +245,7 @@ def _add_traces(values: PaintPlane, painting: Painting, amount: float) -> PaintP
     return np.asarray(values + np.float32(left * amount) * noise, np.float32)
 
 
-def _apply_grade(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount: float = 1.0) -> PaintPlane:
+def _apply_grade(values: PaintPlane, look: Look, light: PaintPlane, rng: Rng, amount: float = 1.0) -> PaintPlane:
     """Grade the image in this look: tone, colour, light; `amount` scales it."""
     look = look.times(amount)
     height, width = values.shape[1:]
@@ -170,7 +258,7 @@ def _apply_grade(values: PaintPlane, look: Look, light: Colour, rng: Rng, amount
     _apply_colour(out, look)
     if look.haze > 0:
         veil = np.float32(min(0.5, 0.32 * look.haze)) * smooth_paint(1.2 - y)
-        out += (colour(light) - out) * veil
+        out += (light - out) * veil
     if look.glow > 0.05:
         soft = blur_paint(out, height / 42)
         out += np.float32(min(0.6, 0.42 * look.glow)) * soft * soft * (1 - np.clip(out, 0, 1))

@@ -1,28 +1,41 @@
-"""The two scenes: a landscape of hills before a lake, and a still life of vessels and fruit; and the noise and blends
-that they are made of.
+"""The two scenes, a landscape of hills before a lake and a still life of vessels and fruit, and the noise and blends in
+them.
 
 Images in the making are 3 × height × width, so that a plane times a colour runs along memory.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from importlib import resources
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from sweep.sandbox.painter.prompt_words import Colour, Palette
-
 PaintPlane = NDArray[np.float32]
 PaintedImage = NDArray[np.uint8]
 Rng = np.random.Generator
+_SHAPES = json.loads((resources.files(__package__) / "still_life.json").read_text("utf-8"))
+_VESSELS, _GLAZES, _FRUIT = (tuple(_SHAPES[kind].items()) for kind in ("vessels", "glazes", "fruit"))
 
 
-def colour(value: Colour) -> PaintPlane:
-    """Convert a colour to an array of 3 × 1 × 1."""
+class Palette(NamedTuple):
+    """Five colours of a scene, as `colour` makes them."""
+
+    zenith: PaintPlane
+    horizon: PaintPlane
+    light: PaintPlane
+    far: PaintPlane
+    near: PaintPlane
+
+
+def colour(value: Sequence[float]) -> PaintPlane:
+    """Convert sRGB from 0 to 1 to an array of 3 × 1 × 1."""
     return np.array(value, np.float32).reshape(3, 1, 1)
 
 
@@ -131,7 +144,7 @@ def paint_landscape(rng: Rng, height: int, width: int, palette: Palette) -> Pain
 
 def _paint_sky(rng: Rng, height: int, width: int, palette: Palette, plan: ScenePlan) -> PaintPlane:
     y, x = grid(height, width)
-    high, low, light = colour(palette.zenith), colour(palette.horizon), colour(palette.light)
+    high, low, light = palette.zenith, palette.horizon, palette.light
     out = mix(high, low, smooth_paint(y / plan.horizon * 0.95) ** np.float32(0.85))
     ratio = width / height
     distance = np.hypot(y - plan.sun[0], (x - plan.sun[1]) * ratio)
@@ -165,12 +178,12 @@ def _paint_ridge(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, n
     texture = clouds(rng, height - first, width, max(2, int(10 + 20 * near)), max(2, int(12 + 20 * near)), 3)
     slope = np.gradient(top) * width / 7
     lit = np.sign(x[rows] - plan.sun[1]) * slope * (0.4 + 0.6 * smooth_paint(1 - depth * 6))
-    tone = mix(colour(palette.far), colour(palette.near), np.float32(near**1.25))
+    tone = mix(palette.far, palette.near, np.float32(near**1.25))
     body = tone * (1 + 0.10 * np.clip(lit, -1.5, 1.5) + 0.085 * texture * (0.35 + near))
-    glow = colour(palette.light) - tone
+    glow = palette.light - tone
     body = body + glow * (0.10 * np.clip(lit, 0, 1.2) * (1 - 0.5 * near))
     haze = (1 - near) * smooth_paint(depth / 0.16) * 0.75
-    body = mix(body, mix(colour(palette.horizon), colour(palette.far), np.float32(near)), haze)
+    body = mix(body, mix(palette.horizon, palette.far, np.float32(near)), haze)
     out[:, rows] = mix(out[:, rows], body, mask)
 
 
@@ -187,10 +200,10 @@ def _paint_water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, s
     source = np.clip(first - 1 - np.arange(count)[:, None] * 1.15 + waves * height * 0.012, 0, first - 1).astype(int)
     columns = np.broadcast_to(np.arange(width), (count, width))
     mirror = out[:, source, columns]
-    deep = mix(colour(palette.zenith), colour(palette.near), np.float32(0.6))
+    deep = mix(palette.zenith, palette.near, np.float32(0.6))
     water = mix(mirror * np.float32(0.86), deep, (0.12 + 0.5 * near))
     path = np.exp(-(((x[first:] - plan.sun[1]) / (0.03 + 0.10 * near)) ** 2)) * smooth_paint(waves * 1.4 + 0.1)
-    water = mix(water, colour(palette.light), (0.55 * path * (1 - 0.5 * near)))
+    water = mix(water, palette.light, (0.55 * path * (1 - 0.5 * near)))
     edge = smooth_paint(near * 22)
     out[:, first:] = mix(mix(out[:, first - 1 : first], water, np.float32(0.65)), water, edge)
 
@@ -202,38 +215,10 @@ class Thing:
     middle: float
     foot: float
     tall: float
-    profile: tuple[float, ...]
-    body: tuple[float, float, float]
+    profile: list[float]
+    body: PaintPlane
     shine: float
     glaze: float  # where a second glaze begins, from the top; above 1 there is none
-
-
-_VASE = (0.30, 0.22, 0.20, 0.34, 0.62, 0.84, 0.95, 0.92, 0.78, 0.58, 0.46, 0.48)
-_BOTTLE = (0.24, 0.20, 0.18, 0.18, 0.22, 0.50, 0.72, 0.78, 0.78, 0.78, 0.77, 0.74)
-_BOWL = (1.30, 1.29, 1.27, 1.22, 1.15, 1.05, 0.93, 0.78, 0.62, 0.48, 0.42, 0.50)
-_CUP = (0.86, 0.85, 0.84, 0.83, 0.81, 0.79, 0.76, 0.72, 0.66, 0.56, 0.44, 0.46)
-_JAR = (0.50, 0.56, 0.44, 0.70, 0.88, 0.95, 0.97, 0.95, 0.90, 0.80, 0.66, 0.60)
-_GLAZES = (  # celadon, cobalt, oxblood, ochre, terracotta, teal, plum, moss, slate, coral
-    (0.52, 0.68, 0.58),
-    (0.14, 0.27, 0.58),
-    (0.52, 0.11, 0.12),
-    (0.80, 0.56, 0.18),
-    (0.72, 0.36, 0.22),
-    (0.10, 0.48, 0.50),
-    (0.42, 0.20, 0.38),
-    (0.36, 0.42, 0.20),
-    (0.28, 0.33, 0.40),
-    (0.88, 0.46, 0.38),
-)
-_FRUIT = (  # orange, lemon, apple, lime, plum, peach
-    (0.90, 0.50, 0.12),
-    (0.93, 0.80, 0.26),
-    (0.74, 0.16, 0.14),
-    (0.55, 0.68, 0.22),
-    (0.34, 0.16, 0.34),
-    (0.93, 0.62, 0.42),
-)
-_VESSELS = (_VASE, _BOTTLE, _BOWL, _CUP, _JAR)
 
 
 def paint_still_life(rng: Rng, height: int, width: int, palette: Palette, accent: float, white: float) -> PaintPlane:
@@ -250,14 +235,13 @@ def paint_still_life(rng: Rng, height: int, width: int, palette: Palette, accent
 def _arrange_things(rng: Rng, ratio: float, edge: float, palette: Palette, accent: float) -> list[Thing]:
     """Arrange from back to front: a tall vessel, one or two more, and fruit."""
     first = int(accent * len(_GLAZES))
-    main, other = _GLAZES[first], _GLAZES[(first + int(rng.integers(2, len(_GLAZES) - 1))) % len(_GLAZES)]
-    pale = [float(v) for v in mix(colour(palette.light), colour(palette.horizon), 0.4).ravel()]
-    glazes = (main, (pale[0], pale[1], pale[2]), other)
+    second = (first + int(rng.integers(2, len(_GLAZES) - 1))) % len(_GLAZES)
+    glazes = (colour(_GLAZES[first][1]), mix(palette.light, palette.horizon, 0.4), colour(_GLAZES[second][1]))
     centre = 0.5 * ratio + rng.uniform(-0.08, 0.08)
     things = []
     for place in range(int(rng.integers(2, 4))):
-        shape = _VESSELS[int(rng.integers(len(_VESSELS)))]
-        squat = shape in (_BOWL, _CUP)
+        name, shape = _VESSELS[int(rng.integers(len(_VESSELS)))]
+        squat = name in ("bowl", "cup")
         tall = rng.uniform(0.15, 0.23) if squat else rng.uniform(0.32, 0.5) * (1 - 0.16 * place)
         offset = (0, -0.25, 0.26)[place] * rng.uniform(0.85, 1.15)
         wide = tall * (0.5 if squat else rng.uniform(0.34, 0.44))
@@ -266,22 +250,21 @@ def _arrange_things(rng: Rng, ratio: float, edge: float, palette: Palette, accen
                 middle=centre + offset,
                 foot=edge + 0.07 + 0.055 * place + rng.uniform(0, 0.03),
                 tall=tall,
-                profile=tuple(share * wide for share in shape),
-                body=glazes[place % 3],
+                profile=[share * wide for share in shape],
+                body=glazes[place],
                 shine=rng.uniform(0.25, 0.9),
                 glaze=rng.uniform(0.2, 0.6) if rng.random() < 0.5 else 2.0,
             )
         )
     for _ in range(int(rng.integers(1, 4))):
         size = rng.uniform(0.05, 0.075)
-        ball = tuple(size * float(np.sqrt(max(0.0, 1 - t * t))) for t in np.linspace(-0.999, 0.97, 16))
         things.append(
             Thing(
                 middle=centre + rng.uniform(-0.36, 0.36),
                 foot=edge + rng.uniform(0.16, 0.24),
                 tall=2 * size,
-                profile=ball,
-                body=_FRUIT[int(rng.integers(len(_FRUIT)))],
+                profile=[size * float(np.sqrt(max(0.0, 1 - t * t))) for t in np.linspace(-0.999, 0.97, 16)],
+                body=colour(_FRUIT[int(rng.integers(len(_FRUIT)))][1]),
                 shine=rng.uniform(0.3, 0.7),
                 glaze=2.0,
             )
@@ -293,8 +276,8 @@ def _paint_table(
     rng: Rng, height: int, width: int, palette: Palette, edge: float, light: float, white: float
 ) -> PaintPlane:
     y, x = grid(height, width)
-    wall = mix(colour(palette.far), colour(palette.horizon), np.float32(0.45))
-    table = mix(colour(palette.near), colour(palette.horizon), np.float32(0.42))
+    wall = mix(palette.far, palette.horizon, np.float32(0.45))
+    table = mix(palette.near, palette.horizon, np.float32(0.42))
     paper = colour((0.93, 0.93, 0.925))
     share = np.float32(np.clip(white, 0, 1) * 0.85)
     wall, table = mix(wall, paper, share), mix(table, paper * np.float32(0.94), share)
@@ -357,12 +340,12 @@ def _paint_thing(out: PaintPlane, rng: Rng, thing: Thing, light: float, palette:
     toward = (0.62 * light, -0.52, 0.59)
     lambert = normal[0] * toward[0] + normal[1] * toward[1] + normal[2] * toward[2]
     speckle = clouds(rng, y.shape[0], y.shape[1], 9, 9, 3)
-    tone = mix(colour(thing.body), np.float32(0.82), (0.75 * smooth_paint((bent - thing.glaze) * 26)))
+    tone = mix(thing.body, np.float32(0.82), (0.75 * smooth_paint((bent - thing.glaze) * 26)))
     diffuse = 0.20 + 0.92 * smooth_paint(0.12 + 0.88 * lambert)
     body = tone * (diffuse * (1 + 0.035 * speckle))
-    body = body + colour(palette.horizon) * (0.13 * smooth_paint(-lambert) * (1 - bulge))
+    body = body + palette.horizon * (0.13 * smooth_paint(-lambert) * (1 - bulge))
     spot = np.clip(0.5 * lambert + 0.5 * (normal[2] * 0.5 + 0.5 * lambert) + 0.08, 0, 1)
-    body = body + np.float32(thing.shine) * (spot**26) * colour(palette.light)
+    body = body + np.float32(thing.shine) * (spot**26) * palette.light
     body = body * mix(np.float32(0.72), np.float32(1), smooth_paint((1 - along) * 5))
     out[:, rows, columns] = mix(out[:, rows, columns], body, mask)
 

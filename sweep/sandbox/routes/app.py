@@ -17,10 +17,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
-from sweep.sandbox.graph_schemas import write_openapi
-from sweep.sandbox.item_workers import NODE_CACHE_SIZE
-from sweep.sandbox.options import FaultInjection, SandboxOptions
-from sweep.sandbox.requests import (
+from sweep.sandbox.graph_execution import NODE_CACHE_SIZE
+from sweep.sandbox.http_requests import (
     KEY,
     TOKEN_SECONDS,
     Accounts,
@@ -33,12 +31,14 @@ from sweep.sandbox.requests import (
     reply,
     route,
 )
+from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
 from sweep.sandbox.socket_events import EventEmitter
-from sweep.sandbox.storage import UnknownImageError
+from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
 
 
 @web.middleware
@@ -190,6 +190,72 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
 async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
     text = await asyncio.to_thread(lambda: json.dumps(write_openapi(sandbox.types.schemas)))
     return web.Response(body=text.encode(), content_type="application/json")
+
+
+_PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
+_BOUNDS = {
+    "minimum": "minimum",
+    "maximum": "maximum",
+    "exclusive_minimum": "exclusiveMinimum",
+    "exclusive_maximum": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+
+
+def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
+    """Write an OpenAPI document from which a client reads back exactly these schemas."""
+    classes: dict[str, Any] = {}
+    for schema in schemas.values():
+        name = "".join(part.title() for part in schema.type.split("_")) + "Invocation"
+        classes[name] = {"class": "invocation", "title": name, "type": "object", **_describe_node(schema)}
+        outputs = {name: {**_refer(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
+        output = {"class": "output", "title": schema.output_class, "type": "object", "properties": outputs}
+        classes.setdefault(schema.output_class, output)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "sweep sandbox", "description": "Speaks InvokeAI's queue protocol.", "version": "1.0.0"},
+        "paths": {},
+        "components": {"schemas": classes},
+    }
+
+
+def _describe_node(schema: NodeSchema) -> dict[str, Any]:
+    attribute = {"field_kind": "node_attribute"}
+    return {
+        "properties": {
+            "id": {**attribute, "type": "string"},
+            "is_intermediate": {**attribute, "type": "boolean", "default": False, "input": "direct"},
+            "use_cache": {**attribute, "type": "boolean", "default": schema.is_cached},
+            **{name: _describe_field(field) for name, field in schema.fields.items()},
+            "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
+        },
+        "required": ["type", "id"],
+        "output": _refer(schema.output_class),
+    }
+
+
+def _describe_field(field: FieldSchema) -> dict[str, Any]:
+    many = {"type": "array", "items": _refer(field.items or "any")}
+    kinds = [many] if field.type == "array" else [_refer(field.type)]
+    if field.type != "array" and field.choices:
+        kinds[0]["enum"] = list(field.choices)
+    if field.type != "array" and field.items:
+        kinds.append(many)
+    if field.nullable:
+        kinds.append({"type": "null"})
+    facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    facts |= {"field_kind": "input", "input": field.input, "orig_required": field.required, "default": field.default}
+    facts |= {said: bound for slot, said in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
+    facts |= {"ui_model_type": list(field.model_types)} if field.model_types else {}
+    facts |= {"ui_model_base": list(field.model_bases)} if field.model_bases else {}
+    return facts
+
+
+def _refer(kind: str) -> dict[str, Any]:
+    """Return the schema of a type: a primitive one, a reference to its class, or nothing where any will do."""
+    if kind == "any":
+        return {}
+    return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
 
 
 def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.requests import (
+from sweep.sandbox.http_requests import (
     RefusedError,
     cut_window,
     read_required,
@@ -17,8 +17,8 @@ from sweep.sandbox.requests import (
     reply,
     route,
 )
-from sweep.sandbox.service import Sandbox
-from sweep.sandbox.storage import UnsavableImageError, spoil_image
+from sweep.sandbox.image_library import UnsavableImageError, spoil_image
+from sweep.sandbox.running_sandbox import Sandbox
 
 _CATEGORIES = ("general", "mask", "control", "user", "other")
 _KEEP = {"Cache-Control": "max-age=31536000"}

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field
 
-from sweep.sandbox.item_queue import QueueItem, read_batch
-from sweep.sandbox.requests import RefusedError, body_of, drop_nulls, read_member, read_required, read_value, route
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.http_requests import RefusedError, body_of, drop_nulls, read_member, read_required, read_value, route
+from sweep.sandbox.item_queue import QueueItem
+from sweep.sandbox.posted_batches import read_batch
+from sweep.sandbox.running_sandbox import Sandbox
 
 _Ids = Annotated[list[int], Field(max_length=1000)]
 

@@ -10,14 +10,13 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import WorkflowError
-from sweep.sandbox.graph_expansion import NodeCopy, initial_session
-from sweep.sandbox.graph_schemas import GraphTemplate, read_graph
-from sweep.sandbox.item_queue import Batch, BatchSettings, QueueItem
+from sweep.sandbox.http_requests import RefusedError, body_of, cut_page, refuse_value, route
+from sweep.sandbox.item_queue import QueueItem, initial_session
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.requests import RefusedError, body_of, cut_page, refuse_value, route
-from sweep.sandbox.service import Sandbox
-from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.posted_batches import Batch, BatchSettings, GraphTemplate, read_graph
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.socket_events import EventEmitter, Payload
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
 
 _QUEUE = "sessions"  # the queue id under which sessions wait
@@ -64,18 +63,18 @@ class SessionEvents(EventEmitter):
             about = {"graph_execution_state_id": item.session_id}
             await self.send("graph_execution_state_complete", about, room=item.session_id)
 
-    async def invocation(self, name: str, item: QueueItem, prepared: NodeCopy, **more: Any) -> None:
-        """Announce that a node was started, made progress, was completed or failed."""
-        about = {"graph_execution_state_id": item.session_id, "source_node_id": prepared.source}
+    async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
+        """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
+        about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source}
         if name == "progress":
-            steps = prepared.node.get("steps") or 1
+            steps = node.get("steps") or 1
             done = {"step": round((more["percentage"] or 0) * steps), "total_steps": steps, "progress_image": None}
-            node = {"node_id": prepared.id, "node": {"id": prepared.id, "type": prepared.node["type"]}}
-            await self.send("generator_progress", {**about, **node, **done}, room=item.session_id)
+            about |= {"node_id": node["id"], "node": {"id": node["id"], "type": node["type"]}}
+            await self.send("generator_progress", {**about, **done}, room=item.session_id)
             return
         if name == "error":
             more = {"error_type": more["error_type"], "error": more["error_traceback"]}
-        await self.send(f"invocation_{name}", {**about, "node": prepared.node, **more}, room=item.session_id)
+        await self.send(f"invocation_{name}", {**about, "node": node, **more}, room=item.session_id)
 
 
 async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:

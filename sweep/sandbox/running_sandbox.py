@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import UsageError
-from sweep.sandbox.graph_schemas import builtin_types
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue
-from sweep.sandbox.item_workers import Workers
+from sweep.sandbox.graph_execution import Workers
+from sweep.sandbox.http_requests import Accounts
+from sweep.sandbox.image_library import ImageLibrary, plain_image
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store
 from sweep.sandbox.model_catalogue import records
-from sweep.sandbox.nodes import NodeContext, plain_image
-from sweep.sandbox.options import FaultDice, FaultInjection, SandboxOptions
-from sweep.sandbox.requests import Accounts
+from sweep.sandbox.nodes import NodeContext
+from sweep.sandbox.posted_batches import builtin_types
+from sweep.sandbox.sandbox_options import FaultDice, FaultInjection, SandboxOptions
 from sweep.sandbox.socket_events import EventEmitter
-from sweep.sandbox.storage import ImageLibrary, Store
 
 
 class Sandbox:

@@ -1,17 +1,28 @@
-"""Schemas of nodes and graphs: checks of what is posted, and the OpenAPI document that tells them to clients."""
+"""Posted batches and graphs: checks against the node schemas as InvokeAI makes them, and expansion into items."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, StrictStr, ValidationError, create_model
 
-from sweep.sandbox.requests import Loc, RefusedError, collect_faults, describe_faults, read_value, refuse, refuse_value
+from sweep.sandbox.http_requests import (
+    Loc,
+    RefusedError,
+    collect_faults,
+    describe_faults,
+    read_member,
+    read_value,
+    refuse,
+    refuse_value,
+)
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, builtin_schemas
 
 NodeJson = dict[str, Any]
@@ -231,67 +242,131 @@ def _find_edge_fault(nodes: Mapping[str, NodeJson], start: NodeJson, end: NodeJs
     return f"Edge source and target types do not match ({ends})"
 
 
-_PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
-_BOUNDS = {
-    "minimum": "minimum",
-    "maximum": "maximum",
-    "exclusive_minimum": "exclusiveMinimum",
-    "exclusive_maximum": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-}
+_Scalar = StrictStr | float | int | ImageField
 
 
-def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
-    """Write an OpenAPI document from which a client reads back exactly these schemas."""
-    classes: dict[str, Any] = {}
-    for schema in schemas.values():
-        name = "".join(part.title() for part in schema.type.split("_")) + "Invocation"
-        classes[name] = {"class": "invocation", "title": name, "type": "object", **_describe_node(schema)}
-        outputs = {name: {**_refer(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
-        output = {"class": "output", "title": schema.output_class, "type": "object", "properties": outputs}
-        classes.setdefault(schema.output_class, output)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "sweep sandbox", "description": "Speaks InvokeAI's queue protocol.", "version": "1.0.0"},
-        "paths": {},
-        "components": {"schemas": classes},
-    }
+class Datum(BaseModel):
+    """One axis of a batch: the values one field takes."""
+
+    node_path: str
+    field_name: str
+    items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
 
 
-def _describe_node(schema: NodeSchema) -> dict[str, Any]:
-    attribute = {"field_kind": "node_attribute"}
-    return {
-        "properties": {
-            "id": {**attribute, "type": "string"},
-            "is_intermediate": {**attribute, "type": "boolean", "default": False, "input": "direct"},
-            "use_cache": {**attribute, "type": "boolean", "default": schema.is_cached},
-            **{name: _describe_field(field) for name, field in schema.fields.items()},
-            "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
-        },
-        "required": ["type", "id"],
-        "output": _refer(schema.output_class),
-    }
+class BatchSettings(BaseModel):
+    """A posted batch without its graph, which the node schemas check."""
+
+    batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    origin: str | None = None
+    destination: str | None = None
+    data: list[list[Datum]] | None = None
+    workflow: dict[str, Any] | None = None
+    runs: int = Field(default=1, ge=1)
 
 
-def _describe_field(field: FieldSchema) -> dict[str, Any]:
-    many = {"type": "array", "items": _refer(field.items or "any")}
-    kinds = [many] if field.type == "array" else [_refer(field.type)]
-    if field.type != "array" and field.choices:
-        kinds[0]["enum"] = list(field.choices)
-    if field.type != "array" and field.items:
-        kinds.append(many)
-    if field.nullable:
-        kinds.append({"type": "null"})
-    facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
-    facts |= {"field_kind": "input", "input": field.input, "orig_required": field.required, "default": field.default}
-    facts |= {said: bound for slot, said in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
-    facts |= {"ui_model_type": list(field.model_types)} if field.model_types else {}
-    facts |= {"ui_model_base": list(field.model_bases)} if field.model_bases else {}
-    return facts
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """An accepted batch."""
+
+    settings: BatchSettings
+    graph: GraphTemplate
+    poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
+
+    def _sizes(self) -> list[int]:
+        return [len(group[0].items) if group else 0 for group in self.settings.data or ()]
+
+    def count_items(self) -> int:
+        """Count the items that it asks for."""
+        return math.prod(self._sizes()) * self.settings.runs
+
+    def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
+        """Yield the values that each item puts into the graph, with the error where the server cannot read them later.
+
+        Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
+        """
+        groups = self.settings.data or []
+        for _ in range(self.settings.runs):
+            for places in itertools.product(*map(range, self._sizes())):
+                chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
+                poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
+                yield tuple(_pick_value(groups[g][d], i) for g, d, i in chosen), poison
+
+    def to_api(self) -> dict[str, Any]:
+        """Return the batch as the answer to an enqueue repeats it."""
+        kept = self.settings.model_dump()
+        last = {"graph": self.graph.to_api(), "workflow": kept.pop("workflow"), "runs": kept.pop("runs")}
+        return {**kept, **last}
 
 
-def _refer(kind: str) -> dict[str, Any]:
-    """Return the schema of a type: a primitive one, a reference to its class, or nothing where any will do."""
-    if kind == "any":
-        return {}
-    return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
+def _pick_value(datum: Datum, index: int) -> dict[str, Any]:
+    value = datum.items[index]
+    plain = [_dump(item) for item in value] if isinstance(value, list) else _dump(value)
+    return {"node_path": datum.node_path, "field_name": datum.field_name, "value": plain}
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, BaseModel) else value
+
+
+def read_batch(body: Any, types: NodeTypes) -> Batch:
+    """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
+    posted = read_member(body, "batch", dict[str, Any])
+    faults: list[dict[str, Any]] = []
+    settings = collect_faults(faults, _read_settings, posted)
+    graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
+    if faults:
+        raise RefusedError(422, faults)
+    _check_targets(settings, graph, types, posted)
+    return Batch(settings=settings, graph=graph, poisons=dict(_find_poisons(settings, graph, types)))
+
+
+def _read_settings(posted: dict[str, Any]) -> BatchSettings:
+    settings: BatchSettings = read_value(BatchSettings, posted, "body", "batch")
+    data = settings.data or []
+    every = [datum for group in data for datum in group]
+    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
+    message = None
+    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
+        message = "Zipped batch items must all have the same length"
+    elif any(len(found) > 1 for found in kinds):
+        message = "All items in a batch must have the same type"
+    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
+        message = "Each batch data must have unique node_id and field_name"
+    if message:
+        raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
+    return settings
+
+
+def _check_targets(settings: BatchSettings, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
+    for datum in itertools.chain.from_iterable(settings.data or ()):
+        node = graph.nodes.get(datum.node_path)
+        if node is None:
+            message = f"Node {datum.node_path} not found in graph"
+        elif not types.has_field(node, datum.field_name):
+            message = f"Field {datum.field_name} not found in node {datum.node_path}"
+        else:
+            continue
+        raise refuse_value(("body", "batch"), message, posted)
+
+
+def _find_poisons(
+    settings: BatchSettings, graph: GraphTemplate, types: NodeTypes
+) -> Iterator[tuple[tuple[int, int, int], str]]:
+    """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
+    for g, group in enumerate(settings.data or ()):
+        for d, datum in enumerate(group):
+            for i in range(len(datum.items)):
+                try:
+                    types.put(graph.nodes[datum.node_path], datum.field_name, _pick_value(datum, i)["value"])
+                except (ValidationError, KeyError, ValueError) as error:
+                    yield (g, d, i), _describe_poison(datum.node_path, error)
+
+
+def _describe_poison(node: str, error: Exception) -> str:
+    head = "1 validation error for GraphExecutionState\ngraph"
+    if not isinstance(error, ValidationError):
+        return f"{head}\n  Value error, {error}"
+    entry = error.errors(include_url=False)[0]
+    place = ".".join(map(str, (f"nodes.{node}", error.title, *entry["loc"])))
+    value, kind = entry["input"], type(entry["input"]).__name__
+    return f"{head}.{place}\n  {entry['msg']} [type={entry['type']}, input_value={value!r}, input_type={kind}]"

@@ -1,4 +1,4 @@
-"""Workers: each takes an item from the queue, runs its nodes one after the other, and sends events of its progress."""
+"""Execution of the items' graphs: expansion into copies of nodes that run in order, and the workers that run them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,196 @@ import contextlib
 import hashlib
 import json
 import math
+import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.sandbox.graph_expansion import ExpandedGraph, NodeCopy
-from sweep.sandbox.graph_schemas import GraphTemplate, NodeTypes
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue
+from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store, initial_session
 from sweep.sandbox.model_catalogue import ModelRecord
-from sweep.sandbox.nodes import NodeContext, NodeError, NodeFields, run_node
-from sweep.sandbox.options import SandboxOptions, share
+from sweep.sandbox.nodes import STEP_FIELDS, NodeContext, NodeError, NodeFields, run_node
+from sweep.sandbox.posted_batches import GraphTemplate, NodeTypes
+from sweep.sandbox.sandbox_options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
-from sweep.sandbox.storage import Store, UnknownImageError
+
+InputPlace = Mapping[str, int]  # iterator's node id → which of its items
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeCopy:
+    """A copy of a node to run: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
+
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    source: str
+    node: NodeFields
+    place: InputPlace
+    inputs: list[tuple[str, NodeCopy, str]]
+    output: NodeFields | None = None
+
+    def __post_init__(self) -> None:
+        self.node = {**self.node, "id": self.id}
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """Return the position within the iterations around it, outermost first."""
+        return tuple(self.place.values())
+
+    def get(self, name: str) -> Any:
+        """Return one output of a node that has run."""
+        assert self.output is not None
+        return self.output[name]
+
+
+@dataclass(slots=True)
+class ExpandedGraph:
+    """A graph expanded for one run: `next` gives the node to run, `complete` takes its output.
+
+    Nodes become ready when all before them are done. Among ready nodes InvokeAI stays with one class of node until
+    no more of it is ready, then takes the alphabetically first.
+    """
+
+    session_id: str
+    graph: GraphTemplate
+    errors: dict[str, str] = field(default_factory=dict)
+    history: list[str] = field(default_factory=list)
+    results: dict[str, NodeFields] = field(default_factory=dict)
+    copies: dict[str, list[NodeCopy]] = field(default_factory=dict)
+    _ready: dict[str, list[NodeCopy]] = field(default_factory=dict)
+    _active: str | None = None
+    _into: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)  # node → (field, source, output)
+    _left: dict[str, set[str]] = field(default_factory=dict)  # node → sources not yet done
+    _graph_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def __post_init__(self) -> None:
+        self._into = {name: [] for name in self.graph.nodes}
+        self._left = {name: set() for name in self.graph.nodes}
+        for edge in self.graph.edges:
+            start, end = edge["source"], edge["destination"]
+            self._into[end["node_id"]].append((end["field"], start["node_id"], start["field"]))
+            self._left[end["node_id"]].add(start["node_id"])
+        for name in self.graph.nodes:
+            if not self._into[name]:
+                self._prepare(name)
+
+    def next(self) -> NodeCopy | None:
+        """Return the node to run now, None when nothing is ready."""
+        if not self._ready.get(self._active or ""):
+            kinds = [kind for kind, group in self._ready.items() if group]
+            self._active = min(kinds, key=lambda kind: _CLASS_NAMES.get(kind, kind.replace("_", "")), default=None)
+        if self._active is None:
+            return None
+        prepared = self._ready[self._active].pop(0)
+        self._fill(prepared)
+        return prepared
+
+    def complete(self, prepared: NodeCopy, output: NodeFields) -> None:
+        """Record a node's output, and make the nodes ready that waited for it."""
+        prepared.output = self.results[prepared.id] = output
+        if prepared.node["type"] in {"iterate", "collect"}:
+            prepared.node["collection"] = []
+        if all(copy.output is not None for copy in self.copies[prepared.source]):
+            self._source_done(prepared.source)
+
+    def _source_done(self, source: str) -> None:
+        self.history.append(source)
+        for name, left in self._left.items():
+            if source in left:
+                left.discard(source)
+                if not left:
+                    self._prepare(name)
+
+    def _prepare(self, name: str) -> None:
+        node = self.graph.nodes[name]
+        made = list(self._gather(name) if node["type"] == "collect" else self._join(name))
+        if node["type"] == "iterate":
+            made = [copy for parent in made for copy in _iterate(parent)]
+        self.copies[name] = made
+        ready = self._ready.setdefault(node["type"], [])
+        ready += made
+        ready.sort(key=lambda copy: copy.path)
+        if not made:
+            self._source_done(name)
+
+    def _join(self, name: str) -> Iterator[NodeCopy]:
+        """Make one copy for each way in which copies of the sources stand at the same place."""
+        partial: list[tuple[dict[str, int], dict[str, NodeCopy]]] = [({}, {})]
+        for source in dict.fromkeys(source for _, source, _ in self._into[name]):
+            partial = [
+                ({**place, **copy.place}, {**chosen, source: copy})
+                for place, chosen in partial
+                for copy in self.copies[source]
+                if all(place.get(axis, index) == index for axis, index in copy.place.items())
+            ]
+        for place, chosen in partial:
+            inputs = [(to, chosen[source], out) for to, source, out in self._into[name]]
+            yield NodeCopy(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
+
+    def _gather(self, name: str) -> Iterator[NodeCopy]:
+        """Make one copy for all copies of the sources, as `collect` takes them together."""
+        inputs = [
+            (to, copy, out)
+            for to, source, out in self._into[name]
+            for copy in sorted(self.copies[source], key=lambda copy: copy.path)
+        ]
+        yield NodeCopy(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
+
+    def _fill(self, prepared: NodeCopy) -> None:
+        """Put the outputs that edges bring into the node's fields; of two edges into one field the last wins."""
+        node = prepared.node
+        if node["type"] == "collect":
+            collection = list(node.get("collection") or [])
+            for to, copy, out in prepared.inputs:
+                collection += copy.get(out) if to == "collection" else [copy.get(out)]
+            node["collection"] = collection
+            return
+        for to, copy, out in prepared.inputs:
+            node[to] = copy.get(out)
+
+    def to_api(self) -> dict[str, Any]:
+        """Return the session in its present state, as InvokeAI writes it."""
+        every = [copy for copies in self.copies.values() for copy in copies]
+        edges = [
+            {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}
+            for copy in every
+            for to, start, out in copy.inputs
+        ]
+        return {
+            **initial_session(self.session_id, self.graph),
+            "execution_graph": {"id": self._graph_id, "nodes": {copy.id: copy.node for copy in every}, "edges": edges},
+            "executed": [*self.history, *self.results],
+            "executed_history": self.history,
+            "results": self.results,
+            "errors": self.errors,
+            "prepared_source_mapping": {copy.id: copy.source for copy in every},
+            "source_prepared_mapping": {name: [copy.id for copy in made] for name, made in self.copies.items()},
+            "prepared_iteration_paths": {copy.id: list(copy.path) for copy in every},
+            "indegree": {copy.id: sum(1 for _, start, _ in copy.inputs if start.output is None) for copy in every},
+        }
+
+
+def _iterate(parent: NodeCopy) -> Iterator[NodeCopy]:
+    collection = parent.node.get("collection") or []
+    for to, copy, out in parent.inputs:
+        if to == "collection":
+            collection = copy.get(out)
+    for index in range(len(collection)):
+        place = {**parent.place, parent.source: index}
+        yield NodeCopy(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
+
+
+_CLASS_NAMES = {  # where the class's name sorts elsewhere than the type
+    "i2l": "imagetolatents",
+    "l2i": "latentstoimage",
+    "add": "addinvocation",
+    "img_resize": "imageresize",
+}
+
 
 NODE_CACHE_SIZE = 512
-_SAMPLERS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}
 
 
 class NodeCache:
@@ -157,23 +329,24 @@ class Workers:
         if item.status != "canceled":
             await self.events.status_changed(item)
         if failed and item.error:
-            await self.events.invocation("error", item, failed[0], **item.describe_error())
+            await self.events.invocation("error", item, failed[0].source, failed[0].node, **item.describe_error())
 
     async def _run(self, job: WorkerJob, expanded: ExpandedGraph) -> tuple[NodeCopy, NodeError] | None:
         """Run all nodes; return the one that failed and its failure, or None."""
         graph = json.dumps(job.graph.to_api())
         while not job.stopped.is_set() and (prepared := expanded.next()) is not None:
-            await self.events.invocation("started", job.item, prepared)
+            await self.events.invocation("started", job.item, prepared.source, prepared.node)
             try:
                 output = await self._node(job, prepared, graph)
             except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
                 failure = _describe_failure(error)
-                expanded.fail(prepared, failure.kind, failure.message)
+                expanded.errors[prepared.id] = f"{failure.kind}: {failure.message}"
                 return prepared, failure
             if output is None:
                 return None
             expanded.complete(prepared, output)
-            await self.events.invocation("complete", job.item, prepared, result={"output_meta": None, **output})
+            result = {"output_meta": None, **output}
+            await self.events.invocation("complete", job.item, prepared.source, prepared.node, result=result)
         return None
 
     async def _node(self, job: WorkerJob, prepared: NodeCopy, graph: str) -> NodeFields | None:
@@ -185,7 +358,7 @@ class Workers:
             cached = self.cache.get(key)
             if cached is not None:
                 return cached
-        if node["type"] in _SAMPLERS and not await self._sample(job, prepared):
+        if node["type"] in STEP_FIELDS and not await self._sample(job, prepared):
             return None
         output = await self._make(job.item, node, graph)
         if key is not None:
@@ -221,7 +394,7 @@ class Workers:
             nodes = json.dumps(dict(job.graph.nodes), sort_keys=True).encode()
             if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
                 raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
-        whole = node[_SAMPLERS[node["type"]]]
+        whole = node[STEP_FIELDS[node["type"]]]
         steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)
         for step in range(steps + 1):
             if job.stopped.is_set():
@@ -243,7 +416,7 @@ class Workers:
 
     async def _report(self, job: WorkerJob, prepared: NodeCopy, message: str, share_done: float | None) -> None:
         told = {"message": message, "percentage": share_done, "image": None, "device": None}
-        await self.events.invocation("progress", job.item, prepared, **told)
+        await self.events.invocation("progress", job.item, prepared.source, prepared.node, **told)
 
     async def _rest(self, seconds: float, job: WorkerJob) -> None:
         """Wait for about as long, or until the item is cancelled."""
@@ -254,11 +427,9 @@ class Workers:
 
 
 def _describe_failure(error: Exception) -> NodeError:
-    if isinstance(error, NodeError):
-        return error
     if isinstance(error, UnknownImageError):
         return NodeError("ImageRecordNotFoundException", "Image record not found")
-    return NodeError(type(error).__name__, str(error))
+    return error if isinstance(error, NodeError) else NodeError(type(error).__name__, str(error))
 
 
 def _write_traceback(error: NodeError) -> str:

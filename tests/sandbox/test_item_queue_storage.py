@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import UsageError
-from sweep.sandbox.options import SandboxOptions
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.sandbox_options import SandboxOptions
 from tests.sandbox.conftest import served, until
 from tests.support.wire import API, Wire, add, datum, txt2img, wire
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.sandbox.graph_expansion import ExpandedGraph
-from sweep.sandbox.graph_schemas import GraphTemplate
-from sweep.sandbox.nodes import NodeContext, run_value_node
-from sweep.sandbox.options import FaultDice, FaultInjection
-from sweep.sandbox.storage import ImageLibrary, Store
+from sweep.sandbox.graph_execution import ExpandedGraph
+from sweep.sandbox.image_library import ImageLibrary
+from sweep.sandbox.item_queue import Store
+from sweep.sandbox.nodes import NodeContext, compute_output
+from sweep.sandbox.posted_batches import GraphTemplate
+from sweep.sandbox.sandbox_options import FaultDice, FaultInjection
 from tests.support.wire import graph, node
+
+
+def nothing_stored() -> NodeContext:
+    return NodeContext(models={}, images=ImageLibrary(Path(), Store(), None), dice=FaultDice(FaultInjection(), 0))
 
 
 def run(posted: dict[str, Any]) -> ExpandedGraph:
     template = GraphTemplate(id="g", nodes=posted["nodes"], edges=tuple(posted["edges"]))
     expanded = ExpandedGraph("session", template)
     while (prepared := expanded.next()) is not None:
-        expanded.complete(prepared, run_value_node(prepared.node))
+        expanded.complete(prepared, compute_output(prepared.node, nothing_stored()))
     return expanded
 
 
@@ -108,7 +113,7 @@ def test_session_maps_copies_to_sources_and_back() -> None:
 
 def test_node_cache_keeps_recently_used_values() -> None:
     """A prompt in the node cache serves every image of a sweep, also the hundred-thousandth."""
-    context = NodeContext(models={}, images=ImageLibrary(Path(), Store(), None), dice=FaultDice(FaultInjection(), 0))
+    context = nothing_stored()
     prompt = context.put("ConditioningFieldData", "a cup")
     noise = context.put("Noise", 0)
     for number in range(50_000):

@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 import socketio
 
-from sweep.sandbox.options import SandboxOptions
-from sweep.sandbox.requests import TOKEN_SECONDS, Accounts
+from sweep.sandbox.http_requests import TOKEN_SECONDS, Accounts
 from sweep.sandbox.routes.app import sandbox_server
-from sweep.sandbox.service import Sandbox
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.sandbox_options import SandboxOptions
 
 EMAIL, PASSWORD = "me@example.org", "a secret"
 USERS = {EMAIL: PASSWORD}

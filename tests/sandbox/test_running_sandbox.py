@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
-from sweep.sandbox.options import SandboxOptions
+from sweep.sandbox.image_library import with_text
 from sweep.sandbox.routes.app import sandbox_server, serve_sandbox
-from sweep.sandbox.service import Sandbox
-from sweep.sandbox.storage import with_text
+from sweep.sandbox.running_sandbox import Sandbox
+from sweep.sandbox.sandbox_options import SandboxOptions
 from tests.sandbox.conftest import served, until
 from tests.support.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
 
