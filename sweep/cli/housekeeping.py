@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +16,8 @@ from sweep.cli.console import print_json, print_line, print_notice
 from sweep.cli.options import (
     Access,
     AnswerPrinter,
-    CaFile,
     ChosenRun,
-    CredentialsOption,
-    QueueOption,
+    Login,
     output_option,
 )
 from sweep.cli.run import Display, ProgressOption, render_open, was_painted
@@ -158,10 +156,8 @@ def rm(chosen: ChosenRun, printer: AnswerPrinter, where: WhereOption = None, yes
 def clean(
     chosen: ChosenRun,
     printer: AnswerPrinter,
+    login: Login,
     yes: Yes = False,
-    queue: QueueOption = "default",
-    ca_file: CaFile = None,
-    credentials: CredentialsOption = None,
 ) -> int:
     """Delete what a run left on its servers.
 
@@ -174,14 +170,14 @@ def clean(
         raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(chosen.run)} ends it.")
     sent = record.read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
-    access = Access(addresses=list(work), ca_file=ca_file, credentials=credentials, queue=queue)
-    found = anyio.run(engine.find_leftovers, work, access.clients()) if work else []
+    clients = replace(login, addresses=list(work)).clients()
+    found = anyio.run(engine.find_leftovers, work, clients) if work else []
     for each in found:
         if each.reason and not printer.as_json:
             print_notice(f"{each.name}: {each.reason}.")
     lines = [] if found else [f"There is nothing to clean: {folder.name} left nothing on any server."]
     servers = []
-    for each, client in zip(found, access.clients(), strict=True):
+    for each, client in zip(found, clients, strict=True):
         if each.images:
             _confirm(f"Delete {format_count(len(each.images), 'image')} of {folder.name} on {each.name}?", yes)
         deleted = anyio.run(engine.delete_leftovers, each, client) if each.images else 0

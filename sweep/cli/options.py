@@ -201,21 +201,6 @@ class AnswerPrinter:
 
 server_option = partial(typer.Option, rich_help_panel="Servers")
 
-CaFile: TypeAlias = Annotated[
-    Path | None,
-    server_option(
-        help="File with the certificates of your own certificate authority, for https servers.", metavar="PEM"
-    ),
-]
-CredentialsOption: TypeAlias = Annotated[
-    Path | None, server_option(help="File (mode 0600) with a token, or with email and password.", metavar="FILE")
-]
-QueueOption: TypeAlias = Annotated[
-    str,
-    server_option(
-        help="The name of the queue to use on the servers. Every server has a queue named default.", metavar="NAME"
-    ),
-]
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
@@ -238,17 +223,19 @@ def parse_cluster_address(on: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Addresses of servers, and what they ask for. `queue` is an option of the commands that declare it.
+class Login:
+    """Servers, and what they ask for. Their addresses are those of a run; commands that take any server use Access.
 
     Attributes:
-        addresses: Address of a server. Repeat it for several servers.
+        ca_file: File with the certificates of your own certificate authority, for https servers.
+        credentials: File (mode 0600) with a token, or with email and password.
+        queue: The name of the queue to use on the servers. Every server has a queue named default.
     """
 
-    addresses: Annotated[list[str] | None, server_option("--server", "-s", metavar="URL")] = None
-    ca_file: CaFile = None
-    credentials: CredentialsOption = None
-    queue: str = "default"
+    addresses: list[str] | None = None
+    ca_file: Annotated[Path | None, server_option(metavar="PEM")] = None
+    credentials: Annotated[Path | None, server_option(metavar="FILE")] = None
+    queue: Annotated[str, server_option(metavar="NAME")] = "default"
 
     def clients(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
         """Return unopened clients for the addresses on the command line, or else for these.
@@ -277,6 +264,18 @@ class Access:
             queue_id=self.queue,
             insecure=insecure,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access(Login):
+    """Servers whose addresses are an option, and what they ask for. The queue is an option of `sweep run` only.
+
+    Attributes:
+        addresses: Address of a server. Repeat it for several servers.
+    """
+
+    addresses: Annotated[list[str] | None, server_option("--server", "-s", metavar="URL")] = None
+    queue: str = "default"
 
 
 _fileless_option = partial(

@@ -32,7 +32,6 @@ from sweep.cli.options import (
     ExperimentOptions,
     InsecureRay,
     OnOption,
-    QueueOption,
     parse_cluster_address,
     server_option,
 )
@@ -122,7 +121,7 @@ class RunAccess(Access):
     with_: Annotated[str | None, server_option("--with", metavar="COMMAND")] = None
     images: Annotated[Literal["sent", "shared"], server_option(metavar="HOW")] = "sent"
     insecure: InsecureRay = False
-    queue: QueueOption = "default"
+    queue: Annotated[str, server_option(metavar="NAME")] = "default"
 
     def __post_init__(self) -> None:
         if self.on is not None:

@@ -14,12 +14,9 @@ import typer
 from sweep import servers
 from sweep.cli.console import print_line
 from sweep.cli.options import (
-    Access,
     AnswerPrinter,
-    CaFile,
-    CredentialsOption,
     InsecureRay,
-    QueueOption,
+    Login,
     parse_cluster_address,
 )
 from sweep.errors import UsageError, did_you_mean
@@ -146,9 +143,8 @@ def worker(
     name: Annotated[str | None, typer.Option()] = None,
     stop: Annotated[str | None, typer.Option(metavar="NAME")] = None,
     on: Join = "ray",
-    queue: QueueOption = "default",
-    ca_file: CaFile = None,
-    credentials: CredentialsOption = None,
+    *,
+    login: Login,
     insecure: InsecureRay = False,
 ) -> None:
     """Register the image server of this host in a Ray cluster.
@@ -172,8 +168,7 @@ def worker(
         print_line(f"{stop} has ended.")
         return
     name = name or socket.gethostname()
-    access = Access(ca_file=ca_file, credentials=credentials, queue=queue)
-    servers.start_agent(access.agent_settings(name, server, insecure=insecure))
+    servers.start_agent(login.agent_settings(name, server, insecure=insecure))
     (found,) = (agent for agent in servers.list_agents() if agent.name == name)
     if found.url != server:
         raise UsageError(f"A worker {name} serves {found.url} already.", hint="Choose another --name.")
