@@ -1,5 +1,4 @@
 from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
-from .findings import select_headline_metrics, select_headlines, write_decision
 from .measuring.measurement import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower
@@ -13,14 +12,15 @@ from .metrics.base import (
     decode,
     resize_image,
 )
+from .metrics.metric_lookup import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .metrics.pixel_metrics import luma
-from .metrics.registry import describe_columns, estimate_seconds, list_standard, resolve_metrics
-from .observations import read_design
 from .ratings import add_ratings
+from .sentences import select_headline_metrics, select_headlines, write_decision
 from .stats.level_differences import compare_levels, correct_claims
 from .stats.response_curves import compute_curve
 from .stats.variance_shares import compute_effects
 from .study import Study, make_study
+from .study_design import read_design
 from .study_json import Curve, DesignFacts, Difference, Effects, MetricFacts, Sentence, Share, StudyJson
 
 __all__ = [

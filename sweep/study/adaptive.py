@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from sweep.errors import UsageError
-from sweep.study.observations import FloatArray
 from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
+from sweep.study.study_design import FloatArray
 from sweep.study.study_json import AdaptiveGroup, AdaptiveResult, Estimate, Group
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
     Raises UsageError for a metric that prefers neither side.
     """
     from sweep.study.measuring.measurement import measure_design
-    from sweep.study.metrics.registry import resolve_metrics
+    from sweep.study.metrics.metric_lookup import resolve_metrics
 
     facts, asked = results.facts, results.facts.design
     (metric,) = resolve_metrics([asked["metric"]])

@@ -20,9 +20,9 @@ from scipy.special import ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, name_image, replace_atomically
-from sweep.study.metrics.registry import ColumnFacts, describe_metric
-from sweep.study.observations import FloatArray, StudyDesign
+from sweep.study.metrics.metric_lookup import ColumnFacts, describe_metric
 from sweep.study.stats.intervals import CONFIDENCE
+from sweep.study.study_design import FloatArray, StudyDesign
 from sweep.study.study_json import ChoiceRank, Choices, MetricFacts
 
 SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."

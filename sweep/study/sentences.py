@@ -1,16 +1,14 @@
-"""The sentences of a study, about one thing each: a curve, a difference, an outlier, a limit of the design.
-
-A number always stands with its interval and n, or with the reason for none.
-"""
+"""The sentences of a study: each finding in words, the headlines first, then metric by metric, then the limits."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Final
 
 from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.study.stats.response_curves import BRACKET, UNEVEN
+from sweep.study.stats.seeds import STRENGTHS
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
@@ -22,15 +20,153 @@ from sweep.study.study_json import (
     Effects,
     Estimate,
     Group,
-    LevelValue,
+    Hold,
     MetricFacts,
+    Recommendation,
     Sentence,
     StudyJson,
 )
-from sweep.text import format_count, format_value, truncate
+from sweep.study.wording import (
+    capitalise,
+    join_words,
+    name_axis,
+    write_cell,
+    write_estimate,
+    write_interval,
+    write_level,
+    write_mark,
+    write_number,
+    write_number_word,
+    write_percent,
+    write_place,
+    write_units,
+)
+from sweep.text import format_count
 
-_SHORT = 48  # characters of a level in a sentence
-_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+MOST_HEADLINES = 5
+PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # metrics of the headlines
+BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
+MOST_COUNTS = 3  # levels whose counts follow the advised one
+WORTH_NAMING = 0.05  # share of variance from which an interaction is named
+FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
+ENOUGH_SEEDS = 8  # fewer cannot show a long tail, and advice is called that of few seeds
+SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
+CHOSEN = (
+    "An adaptive design has no means, curves, shares and differences: it chose its images by their values, so these "
+    "would be biased. For them use design: {kind: rotated, share: 0.3}."
+)
+
+
+def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:
+    """Choose the metric of the headlines: the most telling one that was measured."""
+    measured = [m["name"] for m in metrics if m["measured"]]
+    return next((name for name in PREFERRED if name in measured), measured[0] if measured else None)
+
+
+def _choose_axis(data: StudyJson, main: str | None) -> str | None:
+    """Choose the axis of the headlines, a numeric one if any: denoise strength, else the one that explains most."""
+    varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
+    axes = [axis["name"] for axis in varying if axis["numeric"]] or [axis["name"] for axis in varying]
+    shares = next((e["shares"] for e in data["effects"] if e["metric"] == main), [])
+    ranked = [share["axes"][0] for share in shares if len(share["axes"]) == 1 and share["axes"][0] in axes]
+    return next((axis for axis in axes if axis in STRENGTHS), next(iter([*ranked, *axes]), None))
+
+
+def write_sentences(
+    data: StudyJson, aliases: Mapping[str, str], *, compared: bool, taken: Sequence[str]
+) -> list[Sentence]:
+    """Write the sentences of a study whose `words` are empty yet: headlines first, limits last.
+
+    Args:
+        data: The study.
+        aliases: Axes that step together with another one.
+        compared: Whether images were compared with a reference, or need none.
+        taken: Metrics left out because an axis has their name.
+    """
+    facts = {fact["name"]: fact for fact in data["metrics"]}
+    main = choose_metric(data["metrics"])
+    measured = sorted((fact for fact in data["metrics"] if fact["measured"]), key=lambda fact: fact["name"] != main)
+    axis = _choose_axis(data, main)
+    said: list[Sentence] = []
+    if data["adaptive"] is not None:
+        measured, main, axis = [], data["adaptive"]["metric"], data["adaptive"]["axis"]
+        said += describe_search(data["adaptive"], facts, data)
+    said += [*describe_choices(data["choices"]), *describe_distances(data["distances"]), *describe_equal(data)]
+    said += describe_scales(data, axis) if axis else []
+    for fact in measured:
+        mine = [advice for advice in data["recommendations"] if advice["metric"] == fact["name"]]
+        said += [describe_recommendation(advice, fact, data) for advice in mine]
+        said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
+    said += describe_unshown(data, {fact["name"]: fact for fact in measured}, main)
+    said += describe_diversity(data["diversity"], facts)
+    said = _drop_repeated(said)
+    limited: Iterable[str] = [CHOSEN]
+    if data["adaptive"] is None:
+        limited = list_design_limits(data["design"], aliases, measured=bool(measured), compared=compared)
+    limits = [make_sentence("limit", text) for text in (*limited, *list_measuring_limits(data, taken))]
+    if measured and any("95 %" in each["text"] + each["detail"] for each in said):
+        limits += [make_sentence("assumption", text) for text in list_assumptions(data)]
+    if not said and not limits:
+        limits = [make_sentence("limit", "No effect of any setting was found.")]
+    top = _rank(said, main, axis) or limits[:1]
+    for each in top:
+        each["headline"] = True
+    return [*top, *(each for each in [*said, *limits] if not each["headline"])]
+
+
+def _rank(said: Sequence[Sentence], main: str | None, axis: str | None) -> list[Sentence]:
+    """Rank findings by what a person would do differently, and keep the first five.
+
+    Choices and advice come first, then levels that make no difference, then differences, and what explains them. Each
+    kind is told once, of the main metric; then the largest difference in another metric.
+    """
+    wanted: list[Sentence] = []
+    has_advice = any(each["kind"] in {"choice", "recommendation", "word"} for each in said)
+    early, late = ("difference", "curve") if has_advice else ("curve", "difference")
+    for kind in ("choice", "recommendation", "word", "equal", early, late, "share", "outlier"):
+        found = [each for each in said if each["kind"] == kind and each["metric"] in {None, main}]
+        if kind in {"recommendation", "difference"}:
+            found = [each for each in found if each["axis"] == axis] or found
+        if kind == "share" and any(each["kind"] == "word" for each in wanted):
+            found = []  # which axis decides is told already
+        if kind == "curve" and any(each["kind"] == "recommendation" for each in wanted):
+            found = [each for each in found if each["metric"] is None]  # the scales; the curve itself is in the advice
+        wanted += found[: 2 if kind == "equal" else 1]
+    others = [each for each in said if each["kind"] == "difference" and each["metric"] in BESIDE]
+    return [*wanted, *[each for each in others if each not in wanted][:1]][:MOST_HEADLINES]
+
+
+def _drop_repeated(said: Sequence[Sentence]) -> list[Sentence]:
+    """Drop a sentence that is there already, and an outlier that another metric has told already."""
+    told: set[object] = set()
+    found = []
+    for each in said:
+        about = each["rows"][0] if each["kind"] == "outlier" else each["text"]
+        if about not in told:
+            found.append(each)
+        told.add(about)
+    return found
+
+
+def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts]:
+    """Select at most `most` of the measured metrics, the most telling first."""
+    measured = {metric["name"]: metric for metric in study["metrics"] if metric["measured"]}
+    names = dict.fromkeys(name for name in (choose_metric(study["metrics"]), *BESIDE) if name in measured)
+    return [measured[name] for name in names if name][:most]
+
+
+def select_headlines(study: StudyJson) -> list[str]:
+    """Select the sentences that belong on top, in order."""
+    return [each["text"] for each in study["words"] if each["headline"]]
+
+
+def write_decision(study: StudyJson) -> str:
+    """Write what to do, with the counts behind it and the weakest group; empty where the study has no such advice."""
+    top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
+    if top is None:
+        return ""
+    weakest = top["detail"].partition(". ")[0] if top["detail"].startswith(("First ", "Weakest ")) else ""
+    return f"{top['text']} {weakest.rstrip('.')}." if weakest else top["text"]
 
 
 def make_sentence(
@@ -45,109 +181,76 @@ def make_sentence(
     return Sentence(kind=kind, text=text, detail=detail, headline=False, metric=metric, axis=axis, rows=list(rows))
 
 
-def write_number(value: float, width: float | None = None) -> str:
-    """Write a number with the digits its interval's width deserves (two of the width), else three significant ones."""
-    if width is not None and width > 0:
-        decimals = min(max(1 - math.floor(math.log10(width)), 0), 6)
-        text = f"{value:.{decimals}f}"
-    else:
-        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-        text = f"{value:.6f}" if "e" in text else text
-    text = "0" if float(text) == 0 and "." not in text else text
-    return text.replace("-", "−")
+def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
+    """Write which level to use, the counts behind it, and what they cannot say."""
+    name, axis, use = fact["name"], advice["axis"], advice["use"]
+    whole = [hold for hold in data["holds"] if (hold["metric"], hold["axis"]) == (name, axis) and not hold["group"]]
+    counts = [hold for hold in whole if hold["threshold"] == advice["threshold"]]
+    text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
+    details = (*_write_weakest(advice, fact), _write_breadth(advice, data), *_write_gap(advice))
+    rows = find_rows(data, {axis: use}) if use is not None else []
+    return make_sentence("recommendation", text, " ".join(details), metric=name, axis=axis, rows=rows)
 
 
-def write_estimate(estimate: Estimate) -> str:
-    """Write as in "0.45 (0.41–0.49, 95 %, n = 4 seeds)"; without an interval the bracket says why."""
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if value is None:
-        return f"unknown ({estimate['reason']})"
-    if low is None or high is None:
-        return f"{write_number(value)} (no interval: {estimate['reason']})"
-    if _same(estimate):
-        return f"{write_number(value)} (the same with each of {write_units(estimate)})"
-    shown = write_interval(estimate)
-    return f"{shown[:-1]}, {estimate['confidence'] * 100:.0f} %, n = {write_units(estimate)})"
+def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Hold]) -> str:
+    axis, label, mark = name_axis(advice["axis"]), fact["label"], write_mark(advice["wanted"], advice["threshold"])
+    kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{label} stayed at {mark}"
+    held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
+    extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
+    if advice["use"] is None:
+        if not any(hold["held"] for hold in counts):
+            return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
+        return f"No {axis} tested is safe for every image: {kept} {held} at {counts[0]['level']:g}, the {extreme}."
+    later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
+    if not later:
+        return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
+    others = ", ".join(f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS])
+    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {others}."
 
 
-def write_interval(estimate: Estimate) -> str:
-    """Write as in "0.45 (0.41–0.49)", where confidence and n stand elsewhere; without an interval the value."""
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if value is None:
-        return "unknown"
-    if low is None or high is None or _same(estimate):
-        return write_number(value)
-    shown = [write_number(v, high - low) for v in (value, low, high)]
-    dash = " to " if "−" in "".join(shown) else "–"
-    return f"{shown[0]} ({shown[1]}{dash}{shown[2]})"
+def _write_weakest(advice: Recommendation, fact: MetricFacts) -> Iterator[str]:
+    low, high = advice["bracket_low"], advice["bracket_high"]
+    for name, level in (advice["weakest_group"] or {}).items():
+        where = f"at {high:g}, the first level tested"
+        if low is not None:
+            where = f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
+        miss = "rise above" if fact["direction"] == "lower" else "fall below"
+        yield f"First {name_axis(name)} to {miss} {advice['threshold']:g}: {write_level(level)}, {where}."
 
 
-def _same(estimate: Estimate) -> bool:
-    """Tell whether the interval has no width but for rounding."""
-    width = (estimate["high"] or 0.0) - (estimate["low"] or 0.0)
-    return width <= 1e-9 * max(1.0, abs(estimate["value"] or 0.0))
+def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
+    """Say how few seeds and other levels the advice rests on."""
+    factors = {hold["axis"] for hold in data["holds"]} - {advice["axis"]}  # not those that step with another one
+    others = [
+        axis
+        for axis in data["design"]["axes"]
+        if axis["name"] in factors and axis["kind"] not in {"seed", "integer"} and not axis["numeric"]
+    ]
+    count = data["design"]["seeds"]
+    seeds = f"{write_number_word(max(count, 1)).lower()} seed{'' if count < 2 else 's'}"
+    tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in others[:2])])
+    return f"Tested with {'only ' if count < ENOUGH_SEEDS else ''}{tested}: others may fail earlier."
 
 
-def write_units(estimate: Estimate) -> str:
-    """Write how many seeds or repeated points the interval rests on."""
-    return format_count(estimate["n"], "repeated point" if "repeated" in estimate["method"] else "seed")
-
-
-def write_number_word(n: int) -> str:
-    """Write a count that begins a sentence: a word up to twelve."""
-    return capitalise(_WORDS[n]) if n < len(_WORDS) else f"{n:,}"
-
-
-def write_level(level: LevelValue) -> str:
-    """Write a level for a sentence: text in quotes, shortened; numbers without empty decimals."""
-    if isinstance(level, str):
-        return f"“{truncate(level, _SHORT)}”"
-    if isinstance(level, float):
-        return f"{level:.12g}".replace("-", "−")
-    return "none" if level is None else format_value(level)
-
-
-def write_percent(share: Estimate) -> str:
-    """Write a share in whole percents, and in tenths below two percent."""
-    value, low, high = (None if v is None else 100 * v for v in (share["value"], share["low"], share["high"]))
-    digits = 0 if (value or 0.0) >= 2 else 1
-    text = f"{value or 0.0:.{digits}f} %"
-    return text if low is None or high is None else f"{text} ({low:.{digits}f}–{high:.{digits}f} %)"
-
-
-def write_cell(cell: Group) -> str:
-    """Write a cell, or an image, by its levels."""
-    return ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in cell.items()) or "the only point"
-
-
-def capitalise(text: str) -> str:
-    """Capitalise the start of a sentence."""
-    is_name = text.startswith("pHash") or "." in text.partition(" ")[0]  # an address: decode.tiled
-    return text if is_name else text[:1].upper() + text[1:]
-
-
-WORTH_NAMING = 0.05  # share of variance from which an interaction is named
-
-FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
-SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
-
-
-def name_axis(name: str) -> str:
-    """Write an axis for a sentence: spaces instead of underscores."""
-    return name.replace("_", " ")
-
-
-def write_mark(wanted: str, threshold: float) -> str:
-    return f"{threshold:g} or {'more' if wanted == 'above' else 'less'}"
+def _write_gap(advice: Recommendation) -> Iterator[str]:
+    """Write which levels to test next, and where the mean passes the threshold."""
+    if advice["use"] is None:
+        yield f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
+    elif advice["levels_to_add"]:
+        levels = ", ".join(f"{level:g}" for level in advice["levels_to_add"])
+        yield f"To narrow the gap after {advice['use']:g}, add {levels} (--set axes.{advice['axis']}=[…])."
+    if advice["mean_crossing"] is not None and advice["low"] is not None and advice["high"] is not None:
+        at = make_estimate(advice["mean_crossing"], advice["low"], advice["high"], method=advice["method"])
+        where = write_place(at) if at["method"] == BRACKET else f"at {write_interval(at)}"
+        yield f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
 
 
 def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     """Write in which order detail, shapes and layout change along an axis."""
     found = []
     for name, label in SCALES:
-        curve = next((c for c in data["curves"] if c["metric"] == name and c["axis"] == axis and not c["group"]), None)
-        if curve is not None and curve["half"]["value"] is not None and curve["half"]["low"] is not None:
-            found.append((label, curve["half"]))
+        curves = (c for c in data["curves"] if (c["metric"], c["axis"], c["group"]) == (name, axis, {}))
+        found += [(label, curve["half"]) for curve in curves if curve["half"]["low"] is not None]
     if len(found) < 2:
         return
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
@@ -161,18 +264,12 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     yield make_sentence("curve", f"{start}: {join_words(places)}.", detail, axis=axis)
 
 
-def write_place(at: Estimate) -> str:
-    if at["method"] == BRACKET:
-        return f"between {at['low']:g} and {at['high']:g}"
-    return f"by {write_interval(at)}"
-
-
 def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
     """Write how a metric changes along an axis, or that it does not."""
     label, axis, about = capitalise(fact["label"]), name_axis(curve["axis"]), (fact["name"], curve["axis"])
     kinds = {warning["kind"] for warning in curve["warnings"]}
     known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
-    if len(known) < 2 or curve["falling"] is None:
+    if curve["falling"] is None:
         return
     is_sure, verb = is_shown(curve["p_adjusted"]), "falls" if curve["falling"] else "rises"
     if "flat" in kinds:
@@ -227,9 +324,8 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
     names, top = [name_axis(share["axes"][0]) for share in mains[:4]], mains[0]["share"]
     if top["value"] is None:
         detail = f"({capitalise(effects['reason'] or top['reason'] or '')}.)"
-        yield make_sentence(
-            "share", f"Most important for {fact['label']}: {', then '.join(names)}.", detail, fact["name"]
-        )
+        text = f"Most important for {fact['label']}: {', then '.join(names)}."
+        yield make_sentence("share", text, detail, fact["name"])
         return
     pairs = [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING]
     if not (top["value"] or pairs):
@@ -249,12 +345,11 @@ def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: S
     """Write the largest difference between levels of each axis that is not numeric, or that none was found."""
     for axis in dict.fromkeys(d["axis"] for d in found):
         pairs = [d for d in found if d["axis"] == axis and d["difference"]["value"] is not None]
-        if not (any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs)):
-            continue
-        if sure := [d for d in pairs if d["significant"]]:
-            yield _describe_largest(axis, sure, fact, data)
-        else:
-            yield from _describe_no_difference(axis, _find_largest(pairs), fact, data)
+        sure = [d for d in pairs if d["significant"]]
+        if sure:
+            yield _describe_largest(_find_largest(sure), len(sure), fact, data)
+        elif any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs):
+            yield from _describe_no_difference(_find_largest(pairs), fact, data)
 
 
 def _find_largest(pairs: Sequence[Difference]) -> Difference:
@@ -268,31 +363,29 @@ def _find_largest(pairs: Sequence[Difference]) -> Difference:
     return Difference(**{**top, "a": top["b"], "b": top["a"], "difference": turned})
 
 
-def _describe_no_difference(axis: str, top: Difference, fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
-    change, label, named = top["difference"], fact["label"], name_axis(axis)
+def _describe_no_difference(top: Difference, fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
+    change, named = top["difference"], name_axis(top["axis"])
     low, high = change["low"] or 0.0, change["high"] or 0.0
     seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
     most = max(abs(low), abs(high))
     if most > max(seen) - min(seen):
         return  # with so few seeds any difference is possible
+    together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
+    text = f"No difference in {fact['label']} between levels of {named} was found; "
+    text += f"one of up to {write_number(most)} is possible."
+    detail = f"(95 %{together}, n = {write_units(change)}.)"
     if low > 0:
-        text = f"{capitalise(label)} may differ between levels of {named}, or seem to by chance."
+        text = f"{capitalise(fact['label'])} may differ between levels of {named}, or seem to by chance."
         detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."
-    else:
-        possible = f"one of up to {write_number(most)} is possible"
-        text = f"No difference in {label} between levels of {named} was found; {possible}."
-        together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
-        detail = f"(95 %{together}, n = {write_units(change)}.)"
-    yield make_sentence("limit", text, detail, fact["name"], axis)
+    yield make_sentence("limit", text, detail, fact["name"], top["axis"])
 
 
-def _describe_largest(axis: str, sure: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Sentence:
-    top = _find_largest(sure)
+def _describe_largest(top: Difference, sure: int, fact: MetricFacts, data: StudyJson) -> Sentence:
+    axis, detail = top["axis"], ""
     higher = f"{capitalise(fact['label'])} is higher with {name_axis(axis)} {write_level(top['b'])}"
     text = f"{higher} than with {write_level(top['a'])}, by {write_estimate(top['difference'])}."
-    detail = ""
     if top["pairs"] > 1:
-        detail = f"{len(sure)} of {top['pairs']} pairs of levels differ (95 % for all together). "
+        detail = f"{sure} of {top['pairs']} pairs of levels differ (95 % for all together). "
         detail += "The largest difference is shown, so the true one is probably smaller."
     rows = [row for level in (top["b"], top["a"]) for row in find_rows(data, {axis: level})[:3]]
     return make_sentence("difference", text, detail, fact["name"], axis, rows)
@@ -405,11 +498,9 @@ def describe_choices(choices: Sequence[Choices]) -> Iterator[Sentence]:
         yield make_sentence("choice", text, detail, axis=each["axis"])
 
 
-def describe_search(
-    found: AdaptiveResult | None, facts: Mapping[str, MetricFacts], data: StudyJson
-) -> Iterator[Sentence]:
+def describe_search(found: AdaptiveResult, facts: Mapping[str, MetricFacts], data: StudyJson) -> Iterator[Sentence]:
     """Write which level an adaptive design advises, which group misses first, and how the design ended."""
-    if found is None or all(group["mean"] is None for group in found["groups"]):
+    if all(group["mean"] is None for group in found["groups"]):
         return
     fact, axis, use = facts.get(found["metric"]), name_axis(found["axis"]), found["use"]
     label, is_lower_better = (fact["label"], fact["direction"] == "lower") if fact else (found["metric"], False)
@@ -426,17 +517,15 @@ def describe_search(
 
 def _write_weakest_found(found: AdaptiveResult, miss: str) -> str:
     weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
-    if weakest is None or len(found["groups"]) < 2 or weakest["lowest"] is None or weakest["highest"] is None:
-        return ""
-    if not weakest["inside"]:
+    if weakest is None or len(found["groups"]) < 2 or not weakest["inside"]:
         return ""
     low, high = f"{weakest['lowest']:.3g}", f"{weakest['highest']:.3g}"
     where = f"at {low}" if low == high else f"between {low} and {high}"
-    others = [group for group in found["possible"] if group != weakest["group"]]
     text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'])}, which {miss} "
     text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
+    others = [_write_levels(group) for group in found["possible"] if group != weakest["group"]]
     if found["goal"] == "weakest" and others and found["ending"]:
-        text += f" {capitalise(' and '.join(map(_write_levels, others[:3])))} may be as weak."
+        text += f" {capitalise(' and '.join(others[:3]))} may be as weak."
     return text
 
 
@@ -445,24 +534,25 @@ def _write_names(group: Group) -> str:
 
 
 def _write_levels(group: Group) -> str:
-    return ", ".join(write_level(level) for level in group.values())
+    return ", ".join(map(write_level, group.values()))
 
 
 def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
     """Write how the search ended and where images pass the threshold on average; and how that was averaged."""
-    images, place, detail = f"{found['used']} of the {found['full']:,} images of the full grid", "", ""
+    start, place, detail = "Not at its end yet", "", ""
     if found["crossing"]["value"] is not None and found["goal"] != "weakest":
         at = f"{name_axis(found['axis'])} {write_estimate(found['crossing'])}"
         place = f": on average images pass {found['threshold']:g} at {at}"
         groups = f" of each {_write_names(found['weakest'])}" if found["weakest"] else ""
         detail = f"(Found for each seed{groups} by itself, then averaged.)"
     if found["ending"] is None:
-        return f"Not at its end yet, with {images}{place}.", detail
-    why = ""
-    if found["ending"] == "budget spent" and found["goal"] == "each":
-        spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
-        why = f" ({spent}; ±{found['within']:g} was asked)"
-    return f"{capitalise(found['ending'])}{why} with {images}{place}.", detail
+        start += ","
+    else:
+        start = capitalise(found["ending"])
+        if found["ending"] == "budget spent" and found["goal"] == "each":
+            spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
+            start += f" ({spent}; ±{found['within']:g} was asked)"
+    return f"{start} with {found['used']} of the {found['full']:,} images of the full grid{place}.", detail
 
 
 def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:
@@ -498,18 +588,6 @@ def describe_unshown(data: StudyJson, facts: Mapping[str, MetricFacts], main: st
         if names := [fact["label"] for name, fact in facts.items() if name in tested - shown - {main}]:
             text = f"No effect of {name_axis(axis)} is shown on {join_words(names)}."
             yield make_sentence("limit", text, "More seeds could still show one.", axis=axis)
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Join words for a sentence."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-CHOSEN = (
-    "An adaptive design has no means, curves, shares and differences: it chose its images by their values, so these "
-    "would be biased. For them use design: {kind: rotated, share: 0.3}."
-)
-ENOUGH = 8  # seeds; fewer cannot show a long tail
 
 
 def list_design_limits(
@@ -567,7 +645,7 @@ def list_measuring_limits(data: StudyJson, taken: Sequence[str]) -> Iterator[str
 def list_assumptions(data: StudyJson) -> Iterator[str]:
     """List what so few seeds cannot show, and for how many comparisons claims are corrected where there are several."""
     seeds = data["design"]["seeds"]
-    if 2 <= seeds < ENOUGH:
+    if 2 <= seeds < ENOUGH_SEEDS:
         yield (
             f"{write_number_word(seeds)} seeds cannot show whether now and then one lies far from the rest. "
             "If so, 92 to 94 of 100 such intervals hold instead of 95."

@@ -17,20 +17,12 @@ import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
-from sweep.study.findings import choose_metric, write_findings
-from sweep.study.metrics.registry import describe_columns, list_standard
-from sweep.study.observations import (
-    BOOKKEEPING,
-    StudyDesign,
-    add_bookkeeping,
-    infer_axes,
-    is_measurement,
-    read_design,
-)
-from sweep.study.recommendations import count_holds, recommend_levels
+from sweep.study.metrics.metric_lookup import describe_columns, list_standard
+from sweep.study.sentences import choose_metric, write_sentences
 from sweep.study.stats.intervals import round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
+from sweep.study.stats.safe_levels import count_holds, recommend_levels
 from sweep.study.stats.seeds import (
     SAME_PIXELS,
     SAME_POINT,
@@ -42,6 +34,14 @@ from sweep.study.stats.seeds import (
     rank_seeds,
 )
 from sweep.study.stats.variance_shares import compute_cell_effects, compute_effects
+from sweep.study.study_design import (
+    BOOKKEEPING,
+    StudyDesign,
+    add_bookkeeping,
+    infer_axes,
+    is_measurement,
+    read_design,
+)
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
@@ -418,7 +418,7 @@ def analyse(
     )
     compared = "image_path" not in design.frame or any(fact["reference"] == "image" for fact in measured or shown)
     taken = [name for name in design.names if name in PANEL_NAMES and "image_path" in design.frame]
-    data["words"] = write_findings(data, design.aliases, compared=compared, taken=taken)
+    data["words"] = write_sentences(data, design.aliases, compared=compared, taken=taken)
     return Study(data, design.frame)
 
 

@@ -13,7 +13,6 @@ import pytest
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, RecordedResults
 from sweep.results import Results
-from sweep.study.observations import read_design
 from sweep.study.ratings import (
     Ratings,
     add_ratings,
@@ -24,6 +23,7 @@ from sweep.study.ratings import (
     rank_choices,
 )
 from sweep.study.study import make_study
+from sweep.study.study_design import read_design
 
 
 def write_ratings(path: Path, ratings: Mapping[str, object], choices: Sequence[object] = ()) -> Path:

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.sentences import (
+from sweep.study.study import Study, make_study
+from sweep.study.study_json import Estimate
+from sweep.study.wording import (
     capitalise,
     write_estimate,
     write_interval,
@@ -17,8 +19,6 @@ from sweep.study.sentences import (
     write_number,
     write_number_word,
 )
-from sweep.study.study import Study, make_study
-from sweep.study.study_json import Estimate
 from tests.support.planted_studies import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))

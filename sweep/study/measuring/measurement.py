@@ -37,9 +37,9 @@ from sweep.study.metrics.base import (
     hash_image_file,
     resize_image,
 )
+from sweep.study.metrics.metric_lookup import describe_metric, resolve_metrics
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
-from sweep.study.metrics.registry import describe_metric, resolve_metrics
-from sweep.study.observations import FloatArray, StudyDesign, read_design
+from sweep.study.study_design import FloatArray, StudyDesign, read_design
 from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
 MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sweep.study.observations import Codes, FloatArray, solve_shifts
+from sweep.study.study_design import Codes, FloatArray, solve_shifts
 from sweep.study.study_json import Estimate
 
 CONFIDENCE = 0.95
@@ -73,14 +73,19 @@ def compute_p_value(values: FloatArray, *, pairwise: bool = False) -> float | No
 
 
 def estimate_mean(
-    values: FloatArray, *, method: str, pairwise: bool = False, confidence: float = CONFIDENCE
+    values: FloatArray,
+    *,
+    method: str,
+    has_units: bool = True,
+    pairwise: bool = False,
+    confidence: float = CONFIDENCE,
 ) -> Estimate:
-    """Estimate the mean of one value a unit, with its t interval."""
+    """Estimate the mean of one value a unit, with its t interval; without units (no seed axis) the value alone."""
     values = values[np.isfinite(values)]
     if not len(values):
-        return make_estimate(reason="nothing was measured", method=method)
+        return make_estimate(reason="nothing was measured", method=method if has_units else "none")
     found = compute_band(values[:, None], pairwise=pairwise, confidence=confidence)
-    n, value = len(values), float(found.mean[0])
+    n, value = len(values) if has_units else 0, float(found.mean[0])
     if n < (3 if pairwise else 2):
         return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
     return make_estimate(value, *list_finite(np.array([found.low[0], found.high[0]])), n=n, method=method)
@@ -106,12 +111,6 @@ def make_estimate(
 ) -> Estimate:
     """Make an estimate; without a value or an interval, `reason` says why."""
     return Estimate(value=value, low=low, high=high, confidence=CONFIDENCE, n=n, method=method, reason=reason)
-
-
-def strip_interval(estimate: Estimate) -> Estimate:
-    """Strip an estimate for a table without a seed axis: no n, no interval, and the reason."""
-    reason = estimate["reason"] if estimate["value"] is None else explain_few_units(0)
-    return make_estimate(estimate["value"], reason=reason)
 
 
 def measure_step(values: FloatArray) -> float:

@@ -11,7 +11,6 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sweep.study.observations import StudyDesign
 from sweep.study.stats.intervals import (
     CONFIDENCE,
     ROUNDED,
@@ -19,9 +18,9 @@ from sweep.study.stats.intervals import (
     estimate_mean,
     make_estimate,
     measure_step,
-    strip_interval,
 )
 from sweep.study.stats.variance_shares import LEAST_SEEDS
+from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import Curve, Difference, MetricFacts
 
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
@@ -55,8 +54,9 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     method = PAIRED if asked == 1 else f"{PAIRED}, Bonferroni-corrected for {asked} pairs"
     found = []
     for (a, b), step, p, same in zip(pairs, steps, raw, agreed, strict=True):
-        value = estimate_mean(step, method=method, pairwise=of_cells, confidence=1 - (1 - CONFIDENCE) / asked)
-        if is_rounded or same:
+        confidence, has_units = 1 - (1 - CONFIDENCE) / asked, design.unit_count > 0
+        value = estimate_mean(step, method=method, has_units=has_units, pairwise=of_cells, confidence=confidence)
+        if has_units and (is_rounded or same):
             value = make_estimate(value["value"], n=value["n"], reason=ROUNDED)
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
@@ -65,7 +65,7 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
                 axis=axis,
                 a=levels[a],
                 b=levels[b],
-                difference=value if design.unit_count else strip_interval(value),
+                difference=value,
                 p=p,
                 p_adjusted=corrected,
                 pairs=asked,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
-from sweep.study.observations import FloatArray, Mask, StudyDesign
 from sweep.study.stats.intervals import (
     CONFIDENCE,
     ROUNDED,
@@ -24,8 +23,8 @@ from sweep.study.stats.intervals import (
     make_estimate,
     measure_step,
     round_digits,
-    strip_interval,
 )
+from sweep.study.study_design import FloatArray, Mask, StudyDesign
 from sweep.study.study_json import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 
 FINE = 201  # points of the fitted curve
@@ -96,16 +95,15 @@ def find_crossing(fit: Fit, threshold: float) -> float | None:
     return float(fit.x[i] + (fit.x[i + 1] - fit.x[i]) * rest[i] / (rest[i] - rest[i + 1]))
 
 
-def invert_band(x: FloatArray, curves: FloatArray, value: float, *, pairwise: bool = False) -> Estimate:
+def invert_band(x: FloatArray, curves: FloatArray, value: float, *, n: int, pairwise: bool) -> Estimate:
     """Compute the interval of a crossing of zero at `value`: the levels whose t band contains zero.
 
     That is test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16.
 
-    `curves` is units × levels. It needs two units, makes no assumption on the curve's shape beyond its
+    `curves` is units × levels, of `n` units. It needs two units, makes no assumption on the curve's shape beyond its
     interpolation, and cannot fail where single seeds never cross. An interval as wide as the axis says nothing: then
     there is no estimate.
     """
-    n = len(curves)
     if n < (3 if pairwise else 2):
         return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
     fine = np.linspace(x[0], x[-1], FINE)
@@ -148,7 +146,8 @@ class _Locator:
 
     x: FloatArray
     curves: FloatArray
-    left_out: Sequence[FloatArray] | None  # mean curves without each unit, of a design with many holes
+    n: int  # units; 0 without a seed axis
+    left_out: FloatArray | None  # mean curves without each unit, of a design with many holes
     fit: Fit
     pairwise: bool
     useless: str | None  # why the fit stands for nothing
@@ -157,18 +156,19 @@ class _Locator:
         """Locate where the fit passes a threshold, by default half of its range."""
         value = find_crossing(self.fit, self.fit.middle if threshold is None else threshold)
         if self.useless or value is None:
-            return make_estimate(reason=self.useless or unmet, n=len(self.curves))
+            return make_estimate(reason=self.useless or unmet, n=self.n)
         if self.left_out is not None:
             return _jackknife_crossing(self.x, self.left_out, value, threshold)
         passed = (self.curves[:, :1] + self.curves[:, -1:]) / 2 if threshold is None else threshold
-        return widen_to_levels(self.x, invert_band(self.x, self.curves - passed, value, pairwise=self.pairwise))
+        found = invert_band(self.x, self.curves - passed, value, n=self.n, pairwise=self.pairwise)
+        return widen_to_levels(self.x, found)
 
     def cross(self, threshold: float) -> Crossing:
         means = self.curves.mean(axis=0)
         if (means > threshold).all() or (means < threshold).all():
             side = "above" if means[0] > threshold else "below"
             reason = f"the mean stays {side} {threshold:g} over the range tested"
-            return Crossing(threshold=threshold, at=make_estimate(reason=reason, n=len(self.curves)))
+            return Crossing(threshold=threshold, at=make_estimate(reason=reason, n=self.n))
         return Crossing(threshold=threshold, at=self.locate(threshold, "single levels pass it and the fit does not"))
 
 
@@ -181,6 +181,7 @@ def analyse_curve(
     turns: str | None = None,
     span: float | None = None,
     without: Sequence[FloatArray] | None = None,
+    has_units: bool = True,
 ) -> CurveAnalysis:
     """Analyse one units × levels matrix.
 
@@ -193,6 +194,7 @@ def analyse_curve(
         span: Highest minus lowest value the metric can have; None without bounds.
         without: The matrix without each unit in turn, of a design with so many holes that intervals must be made by
             leaving seeds out; None where units have (nearly) all levels.
+        has_units: Whether rows are units; without a seed axis there is one row, and no interval or test.
     """
     levels = compute_band(matrix, pairwise=pairwise)
     known = np.isfinite(levels.mean)
@@ -201,47 +203,38 @@ def analyse_curve(
         missing = [_make_warning("missing", reason)]
         half = make_estimate(reason=reason)
         return CurveAnalysis(levels=levels, fit=None, half=half, crossings=[], warnings=missing, p=None)
-    inner, curves = x[known], fill_holes(matrix[:, known])
-    left_out, tested = None, curves
+    inner, curves, left_out = x[known], fill_holes(matrix[:, known]), None
+    tested = curves
     if without is not None:
-        left_out = [fill_holes(each[:, known]).mean(axis=0) for each in without]
-        levels = _jackknife_band(curves.mean(axis=0), left_out, levels, known)
-        tested = _compute_pseudo_values(curves.mean(axis=0), left_out)
+        left_out = np.array([fill_holes(each[:, known]).mean(axis=0) for each in without])
+        tested = _jackknife_band(levels, known, curves.mean(axis=0), left_out)
     means = levels.mean[known]
     fit = fit_monotone(inner, means, levels.n[known].astype(np.float64))
     change, p = _judge_change(inner, tested, span, pairwise=pairwise)
     is_uneven = float(np.abs(means - fit.at_levels).max()) > TURNED * float(np.ptp(means))  # no monotone curve fits
-    useless = change or turns or (UNEVEN if is_uneven else None)
-    locator = _Locator(x=inner, curves=curves, left_out=left_out, fit=fit, pairwise=pairwise, useless=useless)
+    useless, n = change or turns or (UNEVEN if is_uneven else None), len(curves) if has_units else 0
+    locator = _Locator(x=inner, curves=curves, n=n, left_out=left_out, fit=fit, pairwise=pairwise, useless=useless)
     return CurveAnalysis(
         levels=levels,
         fit=fit,
         half=locator.locate(None, "the fit does not pass half of its range"),
         crossings=list(map(locator.cross, thresholds)),
-        warnings=_collect_warnings(x, levels, fit, len(curves), change=change),
+        warnings=_collect_warnings(x, levels, fit, n, change=change),
         p=p,
     )
 
 
-def _compute_pseudo_values(mean: FloatArray, left_out: Sequence[FloatArray]) -> FloatArray:
-    """Compute the jackknife's units × levels (Tukey 1958): as if each unit had a curve of its own."""
+def _jackknife_band(levels: Band, known: Mask, mean: FloatArray, left_out: FloatArray) -> FloatArray:
+    """Replace a band, in place, by the additive fit and its jackknife over two or more units. Return its
+    units × levels: pseudo-values, as if each unit had a curve of its own (Tukey 1958).
+    """
     n = len(left_out)
-    return n * mean - (n - 1) * np.array(left_out) if n > 1 else np.full((1, len(mean)), np.nan)
-
-
-def _jackknife_band(mean: FloatArray, left_out: Sequence[FloatArray], levels: Band, known: Mask) -> Band:
-    """Replace means and intervals of a design with holes by the additive fit and its jackknife over units."""
-    n = len(left_out)
-    pseudo = _compute_pseudo_values(mean, left_out)
-    error = pseudo.std(axis=0, ddof=1) / n**0.5 if n > 1 else np.full(len(mean), np.nan)
+    pseudo = n * mean - (n - 1) * left_out
+    error = pseudo.std(axis=0, ddof=1) / n**0.5
     half = error * compute_t_quantile(n - 1)
-
-    def spread(values: FloatArray) -> FloatArray:
-        whole = np.full(len(known), np.nan)
-        whole[known] = values
-        return whole
-
-    return Band(mean=spread(mean), low=spread(mean - half), high=spread(mean + half), n=levels.n, error=spread(error))
+    levels.mean[known], levels.error[known] = mean, error
+    levels.low[known], levels.high[known] = mean - half, mean + half
+    return np.asarray(pseudo, dtype=np.float64)
 
 
 def _judge_change(
@@ -287,12 +280,10 @@ def widen_to_levels(x: FloatArray, found: Estimate) -> Estimate:
     return make_estimate(found["value"], float(x[below]), float(x[above]), n=found["n"], method=BRACKET, reason=reason)
 
 
-def _jackknife_crossing(
-    x: FloatArray, left_out: Sequence[FloatArray], value: float, threshold: float | None
-) -> Estimate:
+def _jackknife_crossing(x: FloatArray, left_out: FloatArray, value: float, threshold: float | None) -> Estimate:
     """Compute the interval of a crossing from the curves without each unit; without a threshold of half the range."""
     n = len(left_out)
-    if n < LEAST_JACKKNIFE or not all(np.isfinite(mean).all() for mean in left_out):
+    if n < LEAST_JACKKNIFE or not np.isfinite(left_out).all():
         return make_estimate(value, n=n, reason=FEW_THERE)
     fits = [fit_monotone(x, mean, np.ones(len(x))) for mean in left_out]
     places = [find_crossing(fit, fit.middle if threshold is None else threshold) for fit in fits]
@@ -332,10 +323,9 @@ def _find_saturation(x: FloatArray, fit: Fit) -> list[CurveWarning]:
     y, least = fit.at_levels, STRETCH * (x[-1] - x[0])
     late, early = (x[np.abs(y - end) <= SPENT * fit.range] for end in (y[-1], y[0]))
     stretches = ((x[0], early[-1], f"Up to {early[-1]:.3g}"), (late[0], x[-1], f"From {late[0]:.3g} on"))
+    means_little = "this metric barely changes, so ignore differences there"
     return [
-        _make_warning(
-            "saturated", f"{where} this metric barely changes, so ignore differences there", float(low), float(high)
-        )
+        _make_warning("saturated", f"{where} {means_little}", float(low), float(high))
         for low, high, where in stretches
         if high - low >= least
     ]
@@ -354,29 +344,29 @@ def compute_curve(
     interval a t interval over those seed means, as far as the metric can go. Of a metric that is a mean distance to the
     other images of the cell (diversity) intervals are wider.
     """
-    metric, pairwise = fact["name"], fact["reference"] == "cell"
+    metric, pairwise, has_units = fact["name"], fact["reference"] == "cell", design.unit_count > 0
     x = np.asarray(design.by_name[axis].levels, dtype=np.float64)
     matrix = design.unit_matrix(metric, axis, group)
-    if not design.unit_count:
-        matrix = matrix[:1]
     lowest, highest = fact["range"]
     is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
     without_each = None
     if is_sparse and not pairwise:
         without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
+    # compared with a baseline that has levels of this axis on both sides, the curve turns there
+    is_compared = fact["reference"] == "image" and design.reference == "baseline"
+    is_turning = is_compared and design.baseline.get(axis) in design.by_name[axis].levels[1:-1]
     found = analyse_curve(
         x,
         matrix,
         thresholds=thresholds,
         pairwise=pairwise,
-        turns=TURNED_BY_BASELINE if _has_baseline_within(design, fact, axis) else None,
+        turns=TURNED_BY_BASELINE if is_turning else None,
         span=None if lowest is None or highest is None else highest - lowest,
         without=without_each,
+        has_units=has_units,
     )
-    if not design.unit_count:
-        found = _strip_intervals(found)
-    levels, fit = found.levels, found.fit
-    seeds = int(levels.n.max(initial=0))
+    levels, fit, counts = found.levels, found.fit, found.levels.n * has_units
+    seeds = int(counts.max(initial=0))
     reason = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
     if reason is None and group and is_sparse:
         is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
@@ -394,7 +384,7 @@ def compute_curve(
         mean=list_finite(np.clip(levels.mean, lowest, highest)),  # adjusted for holes it can leave the range
         low=list_finite(np.clip(low, lowest, None)),
         high=list_finite(np.clip(high, None, highest)),
-        n=levels.n.tolist(),
+        n=counts.tolist(),
         interval=f"no interval: {reason}" if reason else f"95 % t interval over {seeds} seed means",
         fit_x=[round_digits(v) for v in fit.x[::SHOWN].tolist()] if fit else [],
         fit_y=[round_digits(v) for v in fit.y[::SHOWN].tolist()] if fit else [],
@@ -404,25 +394,6 @@ def compute_curve(
         p=found.p,
         p_adjusted=None,
         warnings=found.warnings,
-    )
-
-
-def _has_baseline_within(design: StudyDesign, fact: MetricFacts, axis: str) -> bool:
-    """Tell whether images are compared with a baseline that has levels of this axis on both sides."""
-    is_compared = fact["reference"] == "image" and design.reference == "baseline"
-    return is_compared and design.baseline.get(axis) in design.by_name[axis].levels[1:-1]
-
-
-def _strip_intervals(found: CurveAnalysis) -> CurveAnalysis:
-    """Strip the analysis of a table without a seed axis: no n, no intervals, no test, and the reason."""
-    few = _make_warning("one-seed", explain_few_units(0))
-    return replace(
-        found,
-        levels=replace(found.levels, n=np.zeros_like(found.levels.n)),
-        half=strip_interval(found.half),
-        crossings=[Crossing(threshold=c["threshold"], at=strip_interval(c["at"])) for c in found.crossings],
-        warnings=[few if warning["kind"] == "one-seed" else warning for warning in found.warnings],
-        p=None,
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import chdtri
 
-from sweep.study.observations import ROUNDS, Codes, FloatArray, StudyDesign
-from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate, strip_interval
+from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate
+from sweep.study.study_design import ROUNDS, Codes, FloatArray, StudyDesign
 from sweep.study.study_json import (
     Determinism,
     Direction,
@@ -121,8 +121,8 @@ def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityC
         rows = np.flatnonzero(design.cells == cell)
         axes = [design.by_name[name] for name in design.factors]
         group: Group = {axis.name: axis.levels[int(axis.codes[rows[0]])] for axis in axes}
-        value = estimate_mean(response[rows], method="jackknife over seeds", pairwise=True)
-        value = value if design.unit_count else strip_interval(value)
+        has_units = design.unit_count > 0
+        value = estimate_mean(response[rows], method="jackknife over seeds", has_units=has_units, pairwise=True)
         if value["low"] is not None and value["high"] is not None:
             value["low"] = value["low"] if lowest is None else max(value["low"], lowest)
             value["high"] = value["high"] if highest is None else min(value["high"], highest)
@@ -202,8 +202,8 @@ def _estimate_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float |
     rows = np.isfinite(response) & (axis.codes == 0)
     units = np.maximum(design.units[rows], 0)
     sums, counts = np.bincount(units, response[rows]), np.bincount(units)
-    found = estimate_mean(sums[counts > 0] / counts[counts > 0], method="t over seed means")
-    return (found if design.unit_count else strip_interval(found)), at
+    means = sums[counts > 0] / counts[counts > 0]
+    return estimate_mean(means, method="t over seed means", has_units=design.unit_count > 0), at
 
 
 def check_determinism(design: StudyDesign) -> Determinism | None:

@@ -21,7 +21,7 @@ from sweep.study.measuring.measurement import measure_now
 from sweep.study.measuring.task import Task
 from sweep.study.measuring.workers import find_versions, measure_sent
 from sweep.study.metrics.base import Formula, ImagePair
-from sweep.study.metrics.registry import list_standard
+from sweep.study.metrics.metric_lookup import list_standard
 from sweep.study.study import make_study
 from sweep.types import Scalar
 from tests.support.odd_metrics import BRIGHTNESS, dying, failing

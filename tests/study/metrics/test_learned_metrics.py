@@ -19,7 +19,7 @@ from sweep.errors import UsageError
 from sweep.study.measuring.measurement import measure_now
 from sweep.study.metrics.base import ImagePair
 from sweep.study.metrics.learned_metrics import TextAlignment, load_tokenizer
-from sweep.study.metrics.registry import list_standard, resolve_metrics
+from sweep.study.metrics.metric_lookup import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.study_images import decoded, photo, view
 

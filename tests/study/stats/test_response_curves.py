@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.study.metrics.registry import describe_columns
-from sweep.study.observations import add_bookkeeping, read_design
+from sweep.study.metrics.metric_lookup import describe_columns
 from sweep.study.stats.intervals import compute_band, fill_holes
 from sweep.study.stats.response_curves import (
     BRACKET,
@@ -21,6 +20,7 @@ from sweep.study.stats.response_curves import (
     fit_monotone,
 )
 from sweep.study.study import make_study
+from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.study.study_json import Curve
 from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
 

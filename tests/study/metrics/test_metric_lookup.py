@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sweep.errors import UsageError
 from sweep.record import RecordedResults
 from sweep.study.measuring.measurement import measure_now
-from sweep.study.metrics import registry
+from sweep.study.metrics import metric_lookup
 from sweep.study.metrics.base import ImagePair, Metric
+from sweep.study.metrics.metric_lookup import list_standard, resolve_metrics
 from sweep.study.metrics.pixel_metrics import SAME_POINT_METRIC
-from sweep.study.metrics.registry import list_standard, resolve_metrics
 from sweep.testing import check_metric
 from tests.support.odd_metrics import BRIGHTNESS
 from tests.support.study_images import photo, view
@@ -102,10 +102,10 @@ def test_an_unknown_metric_is_told_with_the_nearest() -> None:
 
 def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def points(*, group: str) -> list[EntryPoint]:
-        here = "tests.study.metrics.test_registry"
+        here = "tests.study.metrics.test_metric_lookup"
         return [EntryPoint("brightness", f"{here}:make_brightness", group)]
 
-    monkeypatch.setattr(registry, "entry_points", points)
+    monkeypatch.setattr(metric_lookup, "entry_points", points)
 
     assert resolve_metrics(["brightness"]) == (BRIGHTNESS,)
 

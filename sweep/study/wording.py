@@ -1,0 +1,117 @@
+"""Words for numbers, estimates, levels and lists of them, as the sentences of a study have them.
+
+A number always stands with its interval and n, or with the reason for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sweep.study.stats.response_curves import BRACKET
+from sweep.study.study_json import Estimate, Group, LevelValue
+from sweep.text import format_count, format_value, truncate
+
+_SHORT = 48  # characters of a level in a sentence
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def write_number(value: float, width: float | None = None) -> str:
+    """Write a number with the digits its interval's width deserves (two of the width), else three significant ones."""
+    if width is not None and width > 0:
+        decimals = min(max(1 - math.floor(math.log10(width)), 0), 6)
+        text = f"{value:.{decimals}f}"
+    else:
+        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        text = f"{value:.6f}" if "e" in text else text
+    text = "0" if float(text) == 0 and "." not in text else text
+    return text.replace("-", "−")
+
+
+def write_estimate(estimate: Estimate) -> str:
+    """Write as in "0.45 (0.41–0.49, 95 %, n = 4 seeds)"; without an interval the bracket says why."""
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return f"unknown ({estimate['reason']})"
+    if low is None or high is None:
+        return f"{write_number(value)} (no interval: {estimate['reason']})"
+    if _same(estimate):
+        return f"{write_number(value)} (the same with each of {write_units(estimate)})"
+    shown = write_interval(estimate)
+    return f"{shown[:-1]}, {estimate['confidence'] * 100:.0f} %, n = {write_units(estimate)})"
+
+
+def write_interval(estimate: Estimate) -> str:
+    """Write as in "0.45 (0.41–0.49)", where confidence and n stand elsewhere; without an interval the value."""
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "unknown"
+    if low is None or high is None or _same(estimate):
+        return write_number(value)
+    shown = [write_number(v, high - low) for v in (value, low, high)]
+    dash = " to " if "−" in "".join(shown) else "–"
+    return f"{shown[0]} ({shown[1]}{dash}{shown[2]})"
+
+
+def _same(estimate: Estimate) -> bool:
+    """Tell whether the interval has no width but for rounding."""
+    width = (estimate["high"] or 0.0) - (estimate["low"] or 0.0)
+    return width <= 1e-9 * max(1.0, abs(estimate["value"] or 0.0))
+
+
+def write_units(estimate: Estimate) -> str:
+    """Write how many seeds or repeated points the interval rests on."""
+    return format_count(estimate["n"], "repeated point" if "repeated" in estimate["method"] else "seed")
+
+
+def write_number_word(n: int) -> str:
+    """Write a count that begins a sentence: a word up to twelve."""
+    return capitalise(_WORDS[n]) if n < len(_WORDS) else f"{n:,}"
+
+
+def write_level(level: LevelValue) -> str:
+    """Write a level for a sentence: text in quotes, shortened; numbers without empty decimals."""
+    if isinstance(level, str):
+        return f"“{truncate(level, _SHORT)}”"
+    if isinstance(level, float):
+        return f"{level:.12g}".replace("-", "−")
+    return "none" if level is None else format_value(level)
+
+
+def write_percent(share: Estimate) -> str:
+    """Write a share in whole percents, and in tenths below two percent."""
+    percent = 100 * (share["value"] or 0.0)
+    return f"{percent:.{0 if percent >= 2 else 1}f} %"
+
+
+def write_cell(cell: Group) -> str:
+    """Write a cell, or an image, by its levels."""
+    return ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in cell.items()) or "the only point"
+
+
+def capitalise(text: str) -> str:
+    """Capitalise the start of a sentence."""
+    is_name = text.startswith("pHash") or "." in text.partition(" ")[0]  # an address: decode.tiled
+    return text if is_name else text[:1].upper() + text[1:]
+
+
+def name_axis(name: str) -> str:
+    """Write an axis for a sentence: spaces instead of underscores."""
+    return name.replace("_", " ")
+
+
+def write_mark(wanted: str, threshold: float) -> str:
+    """Write a threshold as a mark to keep: "0.9 or more"."""
+    return f"{threshold:g} or {'more' if wanted == 'above' else 'less'}"
+
+
+def write_place(at: Estimate) -> str:
+    """Write the place of a crossing: the tested levels around it, or its interval."""
+    if at["method"] == BRACKET:
+        return f"between {at['low']:g} and {at['high']:g}"
+    return f"by {write_interval(at)}"
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Join words for a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
