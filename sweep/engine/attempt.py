@@ -8,9 +8,10 @@ the table or another attempt; only a RecordError ends the run.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -21,7 +22,7 @@ from sweep.engine.events import Listener
 from sweep.engine.limits import ByteBudget, FailurePolicy, ItemSlot, RunOptions, open_task_group, run_all
 from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
-from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, to_journal_point
+from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, partition_points, to_journal_point
 from sweep.errors import (
     AttemptError,
     ItemLostError,
@@ -32,17 +33,18 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.plan import Instance
+from sweep.plan import Instance, Plan
 from sweep.record import (
     Checkpoint,
+    Counts,
     Failure,
     ImageStore,
     Intent,
-    Journal,
     JournalPoint,
     KeyStatus,
     Rendering,
     SavedImage,
+    SqliteJournal,
     Times,
     no_checkpoint,
 )
@@ -60,7 +62,7 @@ from sweep.servers import (
     Ticket,
     saves_images,
 )
-from sweep.workflow import Names
+from sweep.workflow import Model, ModelRef, Names
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; a larger one is asked for alone, or nearly
@@ -93,26 +95,53 @@ class RetryRequest:
     delay: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RunContext:
-    """Dependencies that all attempts of a run share. `in_flight`: items by batch id; stage 2 of a stop cancels them."""
+    """A run that is prepared: what it has open, and what all its attempts share."""
 
-    journal: Journal
+    folder: Path
+    plan: Plan
+    journal: SqliteJournal
     store: ImageStore
     pool: ServerPool
-    work: WorkQueue
-    failures: FailurePolicy
-    listener: Listener
-    options: RunOptions
-    destination: str  # names our items on every server
+    models: Mapping[ModelRef, Model]  # of all servers, one of each name
+    skip: bytearray  # by index: 1 where nothing is to be begun
     run: int
-    kinds: Mapping[str, str]  # of the axes, by name: they shape the names of files
-    downloads: anyio.Semaphore
-    budget: ByteBudget
+    destination: str  # names our items on every server
+    before: Counts  # as the run found them
+    options: RunOptions
     uploads: UploadMemory
+    listener: Listener
     checkpoint: Checkpoint = no_checkpoint
     chance: random.Random = field(default_factory=random.Random)
-    in_flight: dict[str, InFlightItem] = field(default_factory=dict)
+    in_flight: dict[str, InFlightItem] = field(default_factory=dict)  # by batch id; stage 2 of a stop cancels them
+    kinds: Mapping[str, str] = field(init=False)  # of the axes, by name: they shape the names of files
+    work: WorkQueue = field(init=False)
+    failures: FailurePolicy = field(init=False)
+    downloads: anyio.Semaphore = field(init=False)
+    budget: ByteBudget = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        lanes = partition_points(self.plan) if len(self.pool.servers) > 1 else [self.plan.order]
+        if self.plan.experiment.design.kind == "adaptive":  # its points are queued as they are chosen
+            lanes = []
+        self.kinds = {axis.name: axis.kind for axis in self.plan.axes}
+        self.work = WorkQueue([self._iterate_fresh(lane()) for lane in lanes], servers=self.pool)
+        self.failures = FailurePolicy(options.failures, options.alike)
+        self.downloads = anyio.Semaphore(options.downloads, fast_acquire=True)
+        self.budget = ByteBudget(options.download_bytes)
+
+    def instance(self, index: int) -> Instance:
+        return self.plan.instance(self.plan.grid[index])
+
+    def _iterate_fresh(self, indices: Iterator[int]) -> Iterator[Instance]:
+        shard = self.options.shard
+        for index in indices:
+            if not self.skip[index]:
+                instance = self.instance(index)
+                if shard is None or self.plan.is_in_shard(instance.key, *shard):
+                    yield instance
 
     def stop_for(self, reason: str) -> None:
         """Begin nothing more where there is a reason, which is told."""

@@ -12,7 +12,7 @@ import random
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count, groupby, islice
 from pathlib import Path
@@ -22,13 +22,14 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine import shutdown as stopping
-from sweep.engine.attempt import ABANDONED
-from sweep.engine.events import Listener, Notice, RunStarted, ServerChanged
+from sweep.engine.attempt import ABANDONED, RunContext
+from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import RunOptions, report_wait, run_all
 from sweep.engine.server_files import UploadMemory, keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,
+    ServerPool,
     ask_patiently,
     cancel_abandoned,
     collect_refs,
@@ -37,7 +38,7 @@ from sweep.engine.server_pool import (
     open_servers,
     plan_jointly,
 )
-from sweep.engine.work_queue import Job, partition_points
+from sweep.engine.work_queue import Job
 from sweep.errors import (
     DiskFullError,
     PlanError,
@@ -46,7 +47,7 @@ from sweep.errors import (
     UsageError,
 )
 from sweep.experiment import Axis, Experiment, InputImage, Setting
-from sweep.plan import Instance, Plan
+from sweep.plan import Plan
 from sweep.record import (
     FULL_HINT,
     INPUTS,
@@ -76,7 +77,7 @@ from sweep.record import (
 )
 from sweep.servers import Server, ServerInfo
 from sweep.version import VERSION
-from sweep.workflow import Model, ModelRef, readable
+from sweep.workflow import readable
 
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
 LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on
@@ -108,39 +109,6 @@ def _size_text(size: int) -> str:
 LINGER: Final = 0.02  # seconds that a write nobody's request waits for may wait for another's commit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """Everything a run needs, held open while it lasts."""
-
-    folder: Path
-    plan: Plan
-    journal: SqliteJournal
-    store: ImageStore
-    servers: tuple[PooledServer, ...]
-    models: Mapping[ModelRef, Model]  # of all servers, one of each name
-    skip: bytearray  # by index: 1 where nothing is to be begun
-    run: int
-    destination: str  # names our items on every server
-    before: Counts  # as the run found them
-    options: RunOptions
-    uploads: UploadMemory
-
-    def instance(self, index: int) -> Instance:
-        return self.plan.instance(self.plan.grid[index])
-
-    def started(self) -> RunStarted:
-        return RunStarted(
-            experiment=self.plan.experiment.name,
-            points=self.plan.most,
-            done=self.before.completed,
-            failed=self.before.failed,
-            former=self.before.former,
-            servers=tuple(server.name for server in self.servers),
-            sandbox=any(server.info.sandbox for server in self.servers),
-            folder=str(self.folder),
-        )
-
-
 @asynccontextmanager
 async def prepare(
     experiment: Experiment,
@@ -149,7 +117,7 @@ async def prepare(
     options: RunOptions,
     listener: Listener,
     checkpoint: Checkpoint = no_checkpoint,
-) -> AsyncIterator[Preparation]:
+) -> AsyncIterator[RunContext]:
     """Prepare a run and hold what it needs open.
 
     Raises:
@@ -169,9 +137,7 @@ async def prepare(
         names = " and ".join(server.name for server in pooled if server.is_open)
         async with report_wait(listener, f"Waiting for {names} to describe nodes and models."):
             plan, models = await plan_jointly(experiment, pooled, options)
-        await _report_exclusions(plan, pooled, listener)
-        for note in await note_boards(experiment, options.board, pooled):
-            listener(Notice(message=note))
+        await _report_exclusions(plan, pooled, options.board, listener)
         uploads = UploadMemory(journal, options.user_cache, experiment)
         await run_all(*(uploads.recall(server) for server in pooled))
         kinds = await anyio.to_thread.run_sync(read_painted, folder)
@@ -193,12 +159,12 @@ async def prepare(
         skip = bytearray(len(plan))
         for index in await journal.indices("completed", "failed"):
             skip[index] = 1
-        yield Preparation(
+        yield RunContext(
             folder=folder,
             plan=plan,
             journal=journal,
             store=store,
-            servers=tuple(pooled),
+            pool=ServerPool(pooled, listener, options.backoff, options.takeover_after),
             models=models,
             skip=skip,
             run=run,
@@ -206,6 +172,8 @@ async def prepare(
             before=before,
             options=options,
             uploads=uploads,
+            listener=listener,
+            checkpoint=checkpoint,
         )
 
 
@@ -299,14 +267,18 @@ async def _reopen_lost_images(folder: Path, journal: SqliteJournal, options: Run
         listener(Notice(message=message))
 
 
-async def _report_exclusions(plan: Plan, servers: Sequence[PooledServer], listener: Listener) -> None:
-    """Report excluded servers, who renders what, and the plan's notes to the listener."""
+async def _report_exclusions(
+    plan: Plan, servers: Sequence[PooledServer], board: str | None, listener: Listener
+) -> None:
+    """Report excluded servers, who renders what, the plan's notes and boards that servers lack to the listener."""
     for server in servers:
         if server.left is not None and server.is_open:
             listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
     alive = [each for each in servers if each.left is None]
     shares = await anyio.to_thread.run_sync(describe_server_shares, plan, alive)
     for note in (*(f"{share}." for share in shares), *await anyio.to_thread.run_sync(lambda: plan.notes)):
+        listener(Notice(message=note))
+    for note in await note_boards(plan.experiment, board, servers):
         listener(Notice(message=note))
 
 
@@ -462,34 +434,17 @@ def _write(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def iterate_fresh(prepared: Preparation) -> list[Iterator[Instance]]:
-    """Return what is to be rendered, lazily, in the order that is cheapest for the servers.
-
-    For several servers it is divided by the models it needs, so that each can keep to its own. An adaptive design has
-    nothing fresh: its points are queued as they are chosen.
-    """
-    plan, shard = prepared.plan, prepared.options.shard
-    if plan.experiment.design.kind == "adaptive":
-        return []
-
-    def iterate(indices: Iterator[int]) -> Iterator[Instance]:
-        instances = (prepared.instance(index) for index in indices if not prepared.skip[index])
-        return (each for each in instances if shard is None or plan.is_in_shard(each.key, *shard))
-
-    walks = partition_points(plan) if len(prepared.servers) > 1 else [plan.order]
-    return [iterate(walk()) for walk in walks]
-
-
-async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:
+async def recover_jobs(context: RunContext) -> list[Job]:
     """Return a job for each item whose end is not on record, its points marked in `skip` so that nothing begins them.
 
     An item the definition no longer has a use for is cancelled where it is, if its server is here, and closed; so is
     one that was given to another server by an earlier run, before this one could tell the first.
     """
-    servers = {server.url: server for server in prepared.servers}
-    for server in prepared.servers:
-        server.abandoned.update(await prepared.journal.ended_with(ABANDONED, server.url))
-    intents = await prepared.journal.open_intents()
+    journal, listener = context.journal, context.listener
+    servers = {server.url: server for server in context.pool.servers}
+    for url, server in servers.items():
+        server.abandoned.update(await journal.ended_with(ABANDONED, url))
+    intents = await journal.open_intents()
     jobs: list[Job] = []
     for batch, group in groupby(sorted(intents, key=lambda intent: intent.batch_id), lambda intent: intent.batch_id):
         several = list(group)
@@ -497,8 +452,8 @@ async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:
         if not wanted and several[0].url in servers:
             servers[several[0].url].abandoned.add(batch)
         if wanted:
-            jobs.append(await _recover_job(prepared, wanted))
-    _report_absent(prepared, jobs, listener)
+            jobs.append(await _recover_job(context, wanted))
+    _report_absent(context, jobs)
 
     async def cancel_unwanted(server: PooledServer) -> None:
         try:
@@ -507,30 +462,30 @@ async def recover_jobs(prepared: Preparation, listener: Listener) -> list[Job]:
             message = f"{server.name}: {error.message} Items that are no longer wanted may continue there."
             listener(Notice(message=message))
 
-    await run_all(*(cancel_unwanted(server) for server in prepared.servers if server.left is None))
+    await run_all(*(cancel_unwanted(server) for server in servers.values() if server.left is None))
     former = Failure(kind="Former", message="the experiment no longer has this point")
-    await run_all(*(prepared.journal.attempt_failed(i.key, former) for i in intents if i.index is None))
+    await run_all(*(journal.attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs
 
 
-def _report_absent(prepared: Preparation, jobs: Sequence[Job], listener: Listener) -> None:
+def _report_absent(context: RunContext, jobs: Sequence[Job]) -> None:
     """Say which servers are waited for because they have items of an earlier run."""
-    for server in prepared.servers:
+    for server in context.pool.servers:
         count = sum(len(job.keys) for job in jobs if job.home == server.url)
         if count and server.left is not None:
-            wait = prepared.options.takeover_after
+            wait = context.options.takeover_after
             images = "1 image is" if count == 1 else f"{count} images are"
             message = f"{images} at {server.name}; other servers render them if it stays away for {wait:.0f} s."
-            listener(Notice(message=message))
+            context.listener(Notice(message=message))
 
 
-async def _recover_job(prepared: Preparation, intents: Sequence[Intent]) -> Job:
+async def _recover_job(context: RunContext, intents: Sequence[Intent]) -> Job:
     places = [intent.index for intent in intents if intent.index is not None]
     for index in places:
-        prepared.skip[index] = 1
-    home = await _find_home(prepared.servers, intents[0])
+        context.skip[index] = 1
+    home = await _find_home(context.pool.servers, intents[0])
     return Job(
-        instances=tuple(prepared.instance(index) for index in places),
+        instances=tuple(context.instance(index) for index in places),
         intents=tuple(replace(intent, url=home) for intent in intents),
         admitted=True,
     )

@@ -23,11 +23,11 @@ from anyio.lowlevel import RunVar
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
 from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
-from sweep.engine.limits import ByteBudget, ChangeSignal, FailurePolicy, ItemSlot, RunOptions, RunSlots, open_task_group
-from sweep.engine.preparation import LOOK_EVERY, Preparation, iterate_fresh, prepare, recover_jobs, wait_for_shortage
-from sweep.engine.server_pool import PooledServer, Readiness, ServerPool
+from sweep.engine.limits import ItemSlot, RunOptions, RunSlots, open_task_group
+from sweep.engine.preparation import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
+from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
-from sweep.engine.work_queue import Deduplicator, Job, WorkQueue
+from sweep.engine.work_queue import Deduplicator, Job
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
 from sweep.record import CSV, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
 from sweep.servers import Server, connect
@@ -122,13 +122,13 @@ async def run(
         raise UsageError(f"An adaptive design {missing if choose is None else 'cannot be divided into shards'}.")
     clients = [connect(server) if isinstance(server, str) else server for server in servers]
     async with AsyncExitStack() as held:
-        preparation: Preparation | None = None
+        context: RunContext | None = None
         async with _unless_stopped(stop):
             preparing = prepare(experiment, clients, results, options, listener, checkpoint)
-            preparation = await held.enter_async_context(preparing)
-        if preparation is None:
+            context = await held.enter_async_context(preparing)
+        if context is None:
             raise StoppedError("Stopped before anything was sent.", hint="The same command begins anew.")
-        return await Runner(preparation, listener, stop, checkpoint, choose).run()
+        return await Runner(context, stop, choose).run()
 
 
 @asynccontextmanager
@@ -148,95 +148,83 @@ async def _unless_stopped(stop: Stop) -> AsyncIterator[None]:
 class Runner:
     """The tasks of one run: a worker for each server, one task for each item in flight, and the watchers."""
 
-    def __init__(
-        self,
-        preparation: Preparation,
-        listener: events.Listener,
-        stop: Stop,
-        checkpoint: Checkpoint = no_checkpoint,
-        choose: Chooser | None = None,
-    ) -> None:
-        self._prepared = preparation
-        self._choose = choose if preparation.plan.experiment.design.kind == "adaptive" else None
+    def __init__(self, context: RunContext, stop: Stop, choose: Chooser | None = None) -> None:
+        self._context = context
+        self._options = options = context.options
+        self._listener = context.listener
+        self._pool = context.pool
+        self._work = context.work
+        self._stop = stop
+        self._choose = choose if context.plan.experiment.design.kind == "adaptive" else None
         self._choosing = anyio.Lock()
         self._is_choice_due = False
         self._chosen: set[int] = set()
         self._is_decided = False
-        self._options = options = preparation.options
-        self._listener = listener
-        self._stop = stop
-        changes = ChangeSignal()
-        self._pool = ServerPool(preparation.servers, listener, options.backoff, changes, options.takeover_after)
-        self._work = WorkQueue(iterate_fresh(preparation), servers=self._pool, changes=changes)
-        self._duplicates = Deduplicator(preparation.journal, listener)
-        self._failures = FailurePolicy(options.failures, options.alike)
-        self._context = RunContext(
-            journal=preparation.journal,
-            store=preparation.store,
-            pool=self._pool,
-            work=self._work,
-            failures=self._failures,
-            listener=listener,
-            options=options,
-            destination=preparation.destination,
-            run=preparation.run,
-            kinds={axis.name: axis.kind for axis in preparation.plan.axes},
-            downloads=anyio.Semaphore(options.downloads, fast_acquire=True),
-            budget=ByteBudget(options.download_bytes),
-            uploads=preparation.uploads,
-            checkpoint=checkpoint,
-        )
-        slots = sum(server.limit.most for server in preparation.servers)
-        fuse = options.fuse if preparation.plan.is_fusable else options.fuse or 1
-        most = min(MOST_FUSED, max(1, MOST_NODES // len(preparation.plan.graph.nodes)))
-        for server in preparation.servers:
+        self._duplicates = Deduplicator(context.journal, context.listener)
+        fuse = options.fuse if context.plan.is_fusable else options.fuse or 1
+        most = min(MOST_FUSED, max(1, MOST_NODES // len(context.plan.graph.nodes)))
+        for server in self._pool.servers:
             server.fusion = FusionSize(fuse, most=most)
-        self._slots = RunSlots(2 * slots + 4 * options.downloads)
+        self._slots = RunSlots(2 * sum(server.limit.most for server in self._pool.servers) + 4 * options.downloads)
         self._rendering = anyio.CancelScope()
         self._error: SweepError | None = None
 
     async def run(self) -> RunSummary:
         """Run to the end, the last writes included."""
         began = time.monotonic()
-        prepared = self._prepared
-        self._listener(prepared.started())
+        context = self._context
+        self._report_start()
         try:
             async with open_task_group() as watchers:
                 for watch in (self._watch_stop, self._watch_pool, self._watch_disk, self._watch_record):
                     watchers.start_soon(watch)
-                watchers.start_soon(watch_requests, self._stop, prepared.folder)
-                watchers.start_soon(self._pool.maintain, Readiness(prepared.plan, prepared.models, self._options))
+                watchers.start_soon(watch_requests, self._stop, context.folder)
+                watchers.start_soon(self._pool.maintain, context.plan, context.models, self._options)
                 with self._rendering:
                     await self._render_all()
                 watchers.cancel_scope.cancel()
-            if self._stop.stage == 2 and self._context.in_flight:
-                await cancel_in_flight(self._context)
+            if self._stop.stage == 2 and context.in_flight:
+                await cancel_in_flight(context)
         except RecordError as error:
             self._error = self._error or error
-        seconds = time.monotonic() - began
-        return await self._conclude(seconds)
+        return await self._conclude(time.monotonic() - began)
+
+    def _report_start(self) -> None:
+        context = self._context
+        self._listener(
+            events.RunStarted(
+                experiment=context.plan.experiment.name,
+                points=context.plan.most,
+                done=context.before.completed,
+                failed=context.before.failed,
+                former=context.before.former,
+                servers=tuple(server.name for server in self._pool.servers),
+                sandbox=any(server.info.sandbox for server in self._pool.servers),
+                folder=str(context.folder),
+            )
+        )
 
     async def _conclude(self, seconds: float) -> RunSummary:
         """Write how the run ended and its tables, as far as the disk lets us, and return the summary.
 
         Shielded: a run that is told to stop still says how it ended.
         """
-        prepared, failures = self._prepared, self._failures
-        hint, counts = "", prepared.before
+        context, failures = self._context, self._context.failures
+        hint, counts = "", context.before
         with anyio.CancelScope(shield=True):
             try:
-                counts = await prepared.journal.counts()
+                counts = await context.journal.counts()
                 if self._is_decided:  # an adaptive design wants no more: the points there are were all of them
                     counts = replace(counts, points=counts.completed + counts.failed)
                 points = counts.points if self._is_decided else None
-                await prepared.journal.end_run(prepared.run, self._name_ending(counts), points)
-                if failures.outcomes or not await anyio.to_thread.run_sync((prepared.folder / CSV).is_file):
-                    _, missing = await anyio.to_thread.run_sync(write_tables, prepared.folder)
+                await context.journal.end_run(context.run, self._name_ending(counts), points)
+                if failures.outcomes or not await anyio.to_thread.run_sync((context.folder / CSV).is_file):
+                    _, missing = await anyio.to_thread.run_sync(write_tables, context.folder)
                     hint = missing or ""
             except RecordError as broken:
                 self._error = self._error or broken
         summary = RunSummary(
-            folder=prepared.folder,
+            folder=context.folder,
             ending=self._name_ending(counts),
             points=counts.points,
             completed=counts.completed,
@@ -267,18 +255,18 @@ class Runner:
             return "no-server"
         if self._stop.stage and counts.completed + counts.failed < counts.points:
             return "cancelled" if self._stop.stage == 2 else "interrupted"
-        if self._failures.reason:
+        if self._context.failures.reason:
             return "stopped-by-failures"
         return "failures" if counts.failed else "completed"
 
     async def _render_all(self) -> None:
         async with open_task_group() as group:
             async with _unless_stopped(self._stop):  # a stop does not wait for servers to be asked what they have
-                for job in await recover_jobs(self._prepared, self._listener):
+                for job in await recover_jobs(self._context):
                     self._duplicates.register(job.keys)
                     self._work.put(job)
             await self._queue_chosen()
-            for server in self._prepared.servers:
+            for server in self._pool.servers:
                 group.start_soon(self._serve, server, group)
 
     async def _queue_chosen(self) -> None:
@@ -291,13 +279,13 @@ class Runner:
         self._is_choice_due = True
         async with self._choosing:
             self._is_choice_due = False
-            wanted = await anyio.to_thread.run_sync(self._choose, self._prepared.folder)
+            wanted = await anyio.to_thread.run_sync(self._choose, self._context.folder)
         self._is_decided = not wanted
         for values in wanted:
-            index = self._prepared.plan.experiment.grid.index_of(values)
-            if index not in self._chosen and not self._prepared.skip[index]:
+            index = self._context.plan.experiment.grid.index_of(values)
+            if index not in self._chosen and not self._context.skip[index]:
                 self._chosen.add(index)
-                self._work.put(Job(instances=(self._prepared.instance(index),)))
+                self._work.put(Job(instances=(self._context.instance(index),)))
 
     async def _serve(self, server: PooledServer, group: TaskGroup) -> None:
         """Pull work for one server for as long as there is any: the slot first, then the job, then its task."""
@@ -319,7 +307,7 @@ class Runner:
                 await self._work.wait_for_change(aside)
                 continue
             await self._bound_by_others(server)
-            before = self._prepared.before
+            before = self._context.before
             remaining = before.points - before.completed - before.failed - self._work.handed  # never handed out yet
             size = self._pool.choose_size(server, remaining, anyio.current_time())
             if not size:
@@ -417,7 +405,7 @@ class Runner:
 
     async def _watch_disk(self) -> None:
         """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""
-        folder = self._prepared.folder
+        folder = self._context.folder
         error = await wait_for_shortage(partial(anyio.to_thread.run_sync, free_bytes, folder), str(folder))
         self._error = self._error or error
         self._listener(events.Notice(message=error.message))
@@ -428,7 +416,7 @@ class Runner:
         try:
             while True:
                 await anyio.sleep(LOOK_EVERY)
-                await self._prepared.journal.require_in_place()
+                await self._context.journal.require_in_place()
         except RecordError as error:
             self._break_off(error)
 

@@ -151,13 +151,12 @@ class ServerPool:
         servers: Iterable[PooledServer],
         listener: Listener,
         backoff: Backoff,
-        changes: ChangeSignal | None = None,
         takeover_after: float = 0.0,
     ) -> None:
         self.servers = tuple(servers)
         self._by_url = {server.url: server for server in self.servers}
         self._takeover_after = takeover_after
-        self.changes = changes or ChangeSignal()
+        self.changes = ChangeSignal()
         self.last_reason: ServerError | None = None  # why a server left last
         self._listener = listener
         self._backoff = backoff
@@ -259,13 +258,16 @@ class ServerPool:
             server.abandoned.add(intent.batch_id)
             self.changes.notify()
 
-    async def maintain(self, readiness: Readiness) -> None:
-        """Bring back servers that left, and cancel what was abandoned at those that are here, until cancelled."""
+    async def maintain(self, plan: Plan, models: Mapping[ModelRef, Model], options: RunOptions) -> None:
+        """Bring back servers that left, and cancel what was abandoned at those that are here, until cancelled.
+
+        `models` are those of all servers, one of each name.
+        """
         busy: set[PooledServer] = set()
 
         async def mend(server: PooledServer) -> None:
             try:
-                await (self.revive(server, readiness) if server.left else self._revoke(server))
+                await (self._revive(server, plan, models, options) if server.left else self._revoke(server))
             finally:
                 busy.discard(server)
                 self.changes.notify()
@@ -279,7 +281,9 @@ class ServerPool:
                         group.start_soon(mend, server)
                 await event.wait()
 
-    async def revive(self, server: PooledServer, readiness: Readiness) -> None:
+    async def _revive(
+        self, server: PooledServer, plan: Plan, models: Mapping[ModelRef, Model], options: RunOptions
+    ) -> None:
         """Ask a server that left again and again, with back-off, until it can serve.
 
         Items that others took over meanwhile are cancelled there first, so that none is rendered twice.
@@ -291,7 +295,8 @@ class ServerPool:
             try:
                 if server.is_open:
                     await cancel_abandoned(server)
-                await readiness.check(server)
+                await open_server(server, options)
+                await check_models(plan, server, models)
                 await cancel_abandoned(server)
             except ServerError as error:
                 server.left = self.last_reason = error
@@ -314,20 +319,6 @@ class ServerPool:
         except SweepError as error:
             server.abandoned.clear()
             self._listener(Notice(message=f"{server.name}: {error.message} It may render an item twice."))
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Checks whether a server can serve the plan: it answers, and has the models of some of its points."""
-
-    plan: Plan
-    models: Mapping[ModelRef, Model]  # of all servers, one of each name
-    options: RunOptions
-
-    async def check(self, server: PooledServer) -> None:
-        """Raise SweepError where the server cannot serve the plan now."""
-        await open_server(server, self.options)
-        await check_models(self.plan, server, self.models)
 
 
 async def cancel_abandoned(server: PooledServer) -> None:

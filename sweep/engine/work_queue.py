@@ -15,7 +15,6 @@ from typing import Final
 import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
-from sweep.engine.limits import ChangeSignal
 from sweep.engine.server_pool import ServerPool
 from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
 from sweep.record import Intent, Journal, JournalPoint, KeyStatus
@@ -182,14 +181,13 @@ class WorkQueue:
         *,
         servers: ServerPool,
         clock: Callable[[], float] = anyio.current_time,
-        changes: ChangeSignal | None = None,
     ) -> None:
         self._lanes = [_Lane(points) for points in fresh]
         self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
         self._servers = servers
         self._clock = clock
         self._waiting: list[_Waiting] = []
-        self._changes = changes or ChangeSignal()
+        self._changes = servers.changes
         self._stopped = False
         self.handed = 0  # points of the grid handed out
         self.in_flight = 0  # jobs taken and neither finished nor given back

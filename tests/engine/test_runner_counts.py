@@ -14,7 +14,7 @@ import pytest
 from sweep.engine.preparation import prepare
 from sweep.engine.runner import Runner, run
 from sweep.engine.shutdown import Stop
-from sweep.record import RecordedResults, no_checkpoint
+from sweep.record import RecordedResults
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
@@ -91,10 +91,10 @@ async def test_many_variations_at_once_share_their_commits(bench: Bench, sandbox
     options = replace(AT_ONCE, concurrency=POINTS)
     async with sandbox_with(workers=4) as server:
         clients = [connect(server.url)]
-        async with prepare(experiment, clients, bench.root / "results", options, lambda _: None) as preparation:
-            before = preparation.journal.commits
-            await Runner(preparation, lambda _: None, Stop(), no_checkpoint).run()
-            commits = preparation.journal.commits - before
+        async with prepare(experiment, clients, bench.root / "results", options, lambda _: None) as context:
+            before = context.journal.commits
+            await Runner(context, Stop()).run()
+            commits = context.journal.commits - before
     assert commits < 4 * POINTS
 
 

@@ -9,6 +9,7 @@ from math import inf
 import anyio
 import pytest
 
+from sweep.engine.limits import ChangeSignal
 from sweep.engine.server_pool import ServerPool
 from sweep.engine.work_queue import Job, WorkQueue
 from sweep.experiment import Variation
@@ -25,6 +26,7 @@ class Alive(ServerPool):
     alive_urls: frozenset[str]
     takeover: float = 0.0
     models: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by url, where it does not have all
+    changes: ChangeSignal = field(default_factory=ChangeSignal)
 
     def seconds_until_takeover(self, url: str) -> float:
         return inf if url in self.alive_urls else self.takeover
