@@ -68,7 +68,7 @@ def verify(
 
 
 def _repair(folder: Path, findings: list[record.Damage], access: Access, tell: Callable[[str], None]) -> int:
-    opened = anyio.run(record.reopen_damaged, folder, findings)
+    opened = anyio.run(record.reopen_points, folder, record.list_damaged_keys(findings))
     points = format_count(opened, "point")
     tell(f"{format_count(len(findings), 'finding')}; {points} will be rendered again.")
     if not opened:

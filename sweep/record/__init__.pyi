@@ -15,10 +15,18 @@ from .base import (
     RunFacts,
     Times,
 )
-from .changes import delete_points, delete_run, matching_keys, rename_run, reopen_points
-from .damage import REPAIRABLE, Damage, find_lost_images, reopen_damaged
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, is_in_use, read_holder
+from .maintenance import (
+    REPAIRABLE,
+    Damage,
+    delete_points,
+    delete_run,
+    find_lost_images,
+    list_damaged_keys,
+    rename_run,
+    reopen_points,
+)
 from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results_folder import (
@@ -28,6 +36,7 @@ from .results_folder import (
     RecordedResults,
     SubmittedWork,
     folder_status,
+    matching_keys,
     read_painted,
     read_past,
     read_sizes,
@@ -99,6 +108,7 @@ __all__ = [
     "folder_status",
     "free_bytes",
     "is_in_use",
+    "list_damaged_keys",
     "matching_keys",
     "merge_marginals",
     "merge_results",
@@ -111,7 +121,6 @@ __all__ = [
     "read_sizes",
     "read_submitted",
     "rename_run",
-    "reopen_damaged",
     "reopen_points",
     "replace_atomically",
     "seal",

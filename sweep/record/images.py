@@ -206,15 +206,21 @@ def _format(data: bytes) -> ImageFormat:
 
 def _png_size(data: bytes) -> tuple[int, int]:
     """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost."""
+    for kind, content, checksum in _chunks(data):
+        if zlib.crc32(content, zlib.crc32(kind)) != checksum:
+            raise ValueError(f"the checksum of chunk {kind!r} is wrong")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Yield kind, content and checksum of each chunk of a PNG up to IEND."""
     view, at, kind = memoryview(data), len(_PNG), b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, at)
-        (expected,) = struct.unpack_from(">I", data, at + 8 + length)
-        if zlib.crc32(view[at + 4 : at + 8 + length]) != expected:
-            raise ValueError(f"the checksum of chunk {kind!r} is wrong")
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
+        yield kind, view[at + 8 : at + 8 + length], checksum
         at += 12 + length
-    width, height = struct.unpack_from(">II", data, 16)
-    return width, height
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -261,9 +267,9 @@ def _inflated(data: bytes) -> tuple[int, int] | None:
     if channels is None or depth != _DEPTH or method or filtering or interlaced:
         return None
     chunks = list(_chunks(data))
-    if not all(kind in _SIMPLE or (kind == b"iTXt" and _plain_text(body)) for kind, body in chunks):
+    if not all(kind in _SIMPLE or (kind == b"iTXt" and _is_plain_text(body)) for kind, body, _ in chunks):
         return None
-    stream = [body for kind, body in chunks if kind == b"IDAT"]
+    stream = [body for kind, body, _ in chunks if kind == b"IDAT"]
     row = 1 + width * channels
     pixels, ended = inflate(stream[0] if len(stream) == 1 else b"".join(stream), row * height + 1)
     if ended and len(pixels) < row * height:  # which Pillow fills up in silence
@@ -279,16 +285,7 @@ _LONGEST_KEYWORD = 82  # bytes, with the end of the keyword and the mark after i
 _SIMPLE = frozenset({b"IHDR", b"IDAT", b"IEND", b"tEXt", b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"tIME", b"bKGD"})
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield kind and content of each; their checksums have been looked at before."""
-    view, at, kind = memoryview(data), len(_PNG), b""
-    while kind != b"IEND":
-        length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, view[at + 8 : at + 8 + length]
-        at += 12 + length
-
-
-def _plain_text(body: memoryview) -> bool:
+def _is_plain_text(body: memoryview) -> bool:
     """Tell whether an international text is not compressed: the byte after its keyword says so."""
     _, _, rest = bytes(body[:_LONGEST_KEYWORD]).partition(b"\0")
     return rest[:1] == b"\0"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 from sweep.errors import RecordError
 from sweep.record.base import Counts, ExperimentFacts
-from sweep.record.damage import Damage, verify_folder
 from sweep.record.lock import is_in_use, read_holder
+from sweep.record.maintenance import Damage, verify_folder
 from sweep.record.results_table import (
     PARQUET_HINT,
     WRITERS,
@@ -203,6 +203,12 @@ class RecordedResults:
             yield _frame(chosen, next(lists, []))
             for rows in lists:
                 yield _frame(chosen, rows)
+
+
+def matching_keys(folder: Path, where: Where) -> list[str]:
+    """List the keys of the rows for which `where` holds, each once. Raises RecordError."""
+    rows = RecordedResults.open(folder).rows(where=where)
+    return list(dict.fromkeys(str(row["key"]) for row in rows))
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:

@@ -19,7 +19,7 @@ from tests.cli.conftest import SMALL, Answer, Sweep, sandbox, write_experiment
 
 KILLED = """
 import os, signal, sys
-import sweep.record.changes as changes
+import sweep.record.maintenance as maintenance
 from sweep.cli import main as app
 
 steps = [int(sys.argv[1])]
@@ -32,13 +32,13 @@ def counted(function):
         return function(*arguments, **options)
     return call
 
-changes._unlink = counted(changes._unlink)
-changes.replace_atomically = counted(changes.replace_atomically)
-changes.SqliteJournal.forget = counted(changes.SqliteJournal.forget)
-changes.SqliteJournal.reopen = counted(changes.SqliteJournal.reopen)
+maintenance._unlink = counted(maintenance._unlink)
+maintenance.replace_atomically = counted(maintenance.replace_atomically)
+maintenance.SqliteJournal.forget = counted(maintenance.SqliteJournal.forget)
+maintenance.SqliteJournal.reopen = counted(maintenance.SqliteJournal.reopen)
 os.rename = counted(os.rename)
-changes.Path.rename = counted(changes.Path.rename)
-changes.shutil.rmtree = counted(changes.shutil.rmtree)
+maintenance.Path.rename = counted(maintenance.Path.rename)
+maintenance.shutil.rmtree = counted(maintenance.shutil.rmtree)
 sys.exit(app.run_cli(sys.argv[2:]))
 """
 

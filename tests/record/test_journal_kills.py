@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.record.damage import list_damaged_keys
 from sweep.record.lock import FolderLock
+from sweep.record.maintenance import list_damaged_keys
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from tests.support.crash_points import IMAGE_POINTS, JOURNAL_OPERATIONS, JOURNAL_POINTS

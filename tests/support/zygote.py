@@ -26,7 +26,7 @@ from sweep.engine.limits import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, merge_results
-from sweep.record.damage import list_damaged_keys
+from sweep.record.maintenance import list_damaged_keys
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, InvokeAI, ServerImage, connect
 from sweep.servers.base import Saved

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import CorruptRecordError
-from sweep.record.damage import list_damaged_keys
 from sweep.record.images import ImageStore
+from sweep.record.maintenance import list_damaged_keys
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.record.sqlite.schema import JOURNAL_FILE

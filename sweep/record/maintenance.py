@@ -1,0 +1,230 @@
+"""Maintenance of a results folder: damage found, points reopened or deleted, the folder renamed or deleted.
+
+All but the search for damage take the lock of the folder, so none of them works on a run that is going on. Whatever
+dies in between, the record is true: the journal forgets an image before its file goes, and a folder that is deleted
+first gets another name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from anyio.to_thread import run_sync
+
+from sweep.errors import CorruptRecordError, RecordError, TransientError
+from sweep.record.atomic_files import PART, make_disk_error, replace_atomically
+from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_input, verify_image
+from sweep.record.lock import FolderLock
+from sweep.record.sqlite.journal import SqliteJournal
+from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
+
+DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
+_TO_DELETE = "delete.txt"  # files whose images the journal has forgotten, one a line
+Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
+REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
+"""Faults of a variation's images: rendering it again mends them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """One damaged file or row. `path` is relative to the folder; `key` names the variation whose image it is."""
+
+    fault: Fault
+    path: str
+    message: str
+    key: str | None = None
+
+
+def verify_folder(folder: Path) -> list[Damage]:
+    """List all damage, for `Results.verify`. Reads every file once; a journal that cannot be read is damage, too."""
+    try:
+        return list(_findings(folder))
+    except CorruptRecordError as error:
+        return [_journal(str(error))]
+
+
+def list_damaged_keys(findings: list[Damage]) -> list[str]:
+    """Return the variations to `forget` and render again, each once."""
+    return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
+
+
+def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
+    """Return the keys of completed variations of which an image is missing or has another size than on record.
+
+    With `hash_files` every file is read, too, which finds one that was replaced by another of the same size. Raises
+    CorruptRecordError.
+    """
+    root = os.fspath(folder)  # of a million images, joining with pathlib would take four times as long
+
+    def is_whole(file: str, size: int, sha256: str) -> bool:
+        try:
+            return os.stat(file).st_size == size and (not hash_files or hash_file(Path(file)) == sha256)  # noqa: PTH116
+        except OSError:
+            return False
+
+    with reading(folder) as db:
+        rows = db.execute("SELECT key, path, size, sha256 FROM images")
+        return list(dict.fromkeys(key for key, path, *facts in rows if not is_whole(f"{root}/{path}", *facts)))
+
+
+def _findings(folder: Path) -> Iterator[Damage]:
+    with reading(folder) as db:
+        faults = [*integrity_faults(db), *seal_faults(db)]
+        yield from map(_journal, faults)
+        known: set[str] = set()
+        for key, path, size, sha256 in db.execute("SELECT key, path, size, sha256 FROM images ORDER BY path"):
+            known.add(path)
+            if found := _check_image(folder, path, size, sha256):
+                yield Damage(fault=found[0], path=path, key=key, message=found[1])
+        for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
+            if not is_whole_input(folder / path, sha256):
+                message = f"{path}, a source image, is missing or changed; the next run copies it again."
+                yield Damage(fault="changed", path=path, message=message)
+    yield from _unknown_files(folder, known)
+
+
+def _check_image(folder: Path, path: str, size: int, sha256: str) -> tuple[Fault, str] | None:
+    """Return the fault of an image with a message; None where it is whole."""
+    file = folder / path
+    try:
+        found = file.stat().st_size
+        if found == size and hash_file(file) == sha256:
+            return None
+        verify_image(file.read_bytes())
+    except FileNotFoundError:
+        return "missing", f"{path} is missing."
+    except OSError as error:
+        return "damaged", f"{path} could not be read ({error.strerror})."
+    except TransientError as error:
+        if found < size:
+            return "truncated", f"{path} is truncated: {found} of {size} bytes."
+        return "damaged", f"{path}: {str(error).replace('The image received ', 'The image ')}"
+    return "changed", f"{path} is an image, but not the one that was rendered: its hash differs."
+
+
+def _unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
+    for file in sorted((folder / IMAGES_FOLDER).rglob("*")):
+        path = file.relative_to(folder).as_posix()
+        if path in known or not file.is_file():
+            continue
+        if file.name.endswith(PART):
+            yield Damage(fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it.")
+        else:
+            yield Damage(fault="orphan", path=path, message=f"{path} belongs to no row.")
+
+
+def _journal(fault: str) -> Damage:
+    return Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
+
+
+async def reopen_points(folder: Path, keys: Iterable[str]) -> int:
+    """Make points pending again, whatever became of them; the next run renders them.
+
+    Returns:
+        How many points were reopened.
+
+    Raises:
+        FolderInUseError: A run is going on there.
+        RecordError: The journal cannot be read or written.
+    """
+    chosen = list(keys)
+    async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
+        return await journal.forget(chosen) + await journal.reopen(chosen)
+
+
+async def delete_points(folder: Path, keys: Sequence[str]) -> int:
+    """Delete the images of points, which are then pending again; raises as `reopen_points` does.
+
+    Returns:
+        How many files were deleted.
+    """
+    async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
+        await run_sync(_delete_files, folder)  # of a call that was killed
+        await run_sync(_note_files, folder, keys)
+        await journal.forget(keys)
+        await journal.reopen(keys)
+        return await run_sync(_delete_files, folder)
+
+
+def _note_files(folder: Path, keys: Sequence[str]) -> None:
+    paths: list[str] = []
+    with reading(folder) as db:
+        for key in keys:
+            paths += [path for (path,) in db.execute("SELECT path FROM images WHERE key = ?", (key,))]
+    with replace_atomically(folder / _TO_DELETE) as file:
+        file.write("".join(f"{path}\n" for path in paths).encode())
+
+
+def _delete_files(folder: Path) -> int:
+    """Delete the noted files but those that have an image on record (again), then the note."""
+    note = folder / _TO_DELETE
+    if not note.exists():
+        return 0
+    with reading(folder) as db:
+        kept = {path for (path,) in db.execute("SELECT path FROM images")}
+    deleted = 0
+    for path in note.read_text(encoding="utf-8").splitlines():
+        file = folder / path
+        if path not in kept and path.startswith(f"{IMAGES_FOLDER}/") and file.is_file():
+            _unlink(file)
+            deleted += 1
+    _unlink(note)
+    return deleted
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise make_disk_error(error, path) from error
+
+
+def delete_run(folder: Path) -> None:
+    """Delete a results folder and everything in it.
+
+    Raises:
+        FolderInUseError: A run is going on there.
+        RecordError: It is not a results folder, or a file cannot be deleted.
+    """
+    _check_is_run(folder)
+    doomed = folder.with_name(f"{DELETED}{folder.name}")
+    with FolderLock(folder):
+        try:
+            shutil.rmtree(doomed, ignore_errors=True)  # what a call that was killed has left
+            folder.rename(doomed)
+            (doomed / JOURNAL_FILE).unlink(missing_ok=True)  # from here on it is no run
+        except OSError as error:
+            raise make_disk_error(error, folder) from error
+    try:
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise make_disk_error(error, doomed) from error
+
+
+def rename_run(folder: Path, name: str) -> Path:
+    """Give a results folder another name beside the old one, and return its new path.
+
+    Raises:
+        FolderInUseError: A run is going on there.
+        RecordError: It is not a results folder, or there is something of the new name already.
+    """
+    _check_is_run(folder)
+    target = folder.with_name(name)
+    if os.path.lexists(target):
+        raise RecordError(f"{target} exists already.", hint="Choose another name.")
+    with FolderLock(folder):
+        try:
+            folder.rename(target)
+        except OSError as error:
+            raise make_disk_error(error, folder) from error
+    return target
+
+
+def _check_is_run(folder: Path) -> None:
+    if not (folder / JOURNAL_FILE).is_file() or folder.is_symlink():
+        raise RecordError(f"{folder} is not a results folder.")
