@@ -13,9 +13,12 @@ import pytest
 from aiohttp import web
 
 from sweep.servers.base import ItemEnded, ItemEvent, Ticket
-from sweep.servers.http import ConnectOptions
+from sweep.servers.credentials import ServerAddress
+from sweep.servers.http import ConnectOptions, Http
 from sweep.servers.invokeai.invokeai_client import InvokeAI
-from sweep.servers.invokeai.socketio import ConnectionLostError, open_socket, receive_events
+from sweep.servers.invokeai.resources import ServerResources
+from sweep.servers.invokeai.socketio import ConnectionLostError, SocketIOConnection, open_socket
+from sweep.servers.tracker import ItemTracker
 from tests.servers.building import Q, submission, summary, takes_items
 from tests.servers.conftest import QUICK
 from tests.servers.fake import Fake, payload
@@ -50,23 +53,22 @@ class Wire:
         return socket
 
 
-class Listener:
+class Listener(SocketIOConnection):
     """Keeps the events it is given, and wants no dull ones."""
 
     def __init__(self, heard: list[Any]) -> None:
+        http = Http(ServerAddress.parse("http://nobody.invalid"), ConnectOptions())
+        super().__init__(http, ItemTracker(http.address.url, http.timings), ServerResources(http, {}))
         self.heard = heard
 
     def subscriptions(self) -> list[tuple[str, dict[str, str]]]:
         return []
 
-    def is_wanted(self, event: str, _text: str) -> bool:
+    def is_wanted(self, event: str, text: str) -> bool:  # noqa: ARG002
         return event != "dull"
 
     def handle_event(self, event: str, data: Any) -> None:
         self.heard.append((event, data))
-
-    def note_connection(self, _is_up: bool) -> None:
-        raise AssertionError("nobody connects here")
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ async def _hear(*says: str | bytes, auth: dict[str, str] | None = None) -> tuple
     async with wired(wire) as (session, url):
         with pytest.raises(ConnectionLostError):
             async with open_socket(session, url, {"Authorization": "Bearer t"}, auth) as (socket, silence):
-                await receive_events(socket, silence, Listener(heard))
+                await Listener(heard).receive(socket, silence)
     return heard, wire
 
 
@@ -135,7 +137,7 @@ async def test_whatever_it_says_ends_as_an_error_of_ours(says: tuple[str, ...]) 
     async with wired(wire) as (session, url):
         with pytest.raises((ConnectionLostError, ValueError)):
             async with open_socket(session, url, {}, None) as (socket, silence):
-                await receive_events(socket, silence, Listener([]))
+                await Listener([]).receive(socket, silence)
 
 
 @pytest.fixture
@@ -201,5 +203,5 @@ async def test_a_line_that_falls_silent_is_given_up() -> None:
     async with wired(wire) as (session, url):
         with pytest.raises(TimeoutError):
             async with open_socket(session, url, {}, None) as (socket, silence):
-                await receive_events(socket, silence, Listener(heard))
+                await Listener(heard).receive(socket, silence)
     assert heard == [("a", None)]

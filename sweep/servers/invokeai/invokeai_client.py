@@ -56,7 +56,7 @@ class InvokeAI(TrackedServer):
 
     async def open(self) -> ServerInfo:
         info = await self._http.introduce(self._introduce)
-        self.start_tracking(self._api.events, self._api.read_states)
+        self.start_tracking(self._api, self._api.read_states)
         return info
 
     async def _introduce(self) -> ServerInfo:

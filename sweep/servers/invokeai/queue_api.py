@@ -25,18 +25,14 @@ STATUS_ORDER = ("completed", "in_progress", "pending", "waiting", "failed", "can
 PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "integer", "value": 0}}, "edges": []}
 
 
-class QueueApi:
-    """One queue of one server; `SessionsApi` has the same methods for releases without queues."""
+class QueueApi(SocketIOConnection):
+    """Calls and events of one queue; `SessionsApi` has the same methods for releases without queues."""
 
     def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources, queue_id: str) -> None:
-        self._http = http
-        self._url = http.address.url
-        self._tracker = tracker
-        self._resources = resources
+        super().__init__(http, tracker, resources)
         self._queue_id = queue_id
         self._path = f"/api/v1/queue/{quote(queue_id, safe='')}"
         self._has_summaries = True
-        self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
         answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404,))
@@ -73,7 +69,7 @@ class QueueApi:
         return [("subscribe_queue", {"queue_id": self._queue_id})]
 
     def is_wanted(self, event: str, text: str) -> bool:
-        """See `EventListener.is_wanted`.
+        """See `SocketIOConnection.is_wanted`.
 
         Of all the nodes that start, the first of an item tells how long the server took to come to it.
         """
@@ -82,7 +78,7 @@ class QueueApi:
         return event != "invocation_progress" or ('"percentage"' in text and self._tracker.takes_step())
 
     def handle_event(self, event: str, data: Any) -> None:
-        """See `EventListener.handle_event`, for the events of any release of this API."""
+        """See `SocketIOConnection.handle_event`, for the events of any release of this API."""
         if not isinstance(data, dict):
             return
         if event in ("model_load_complete", "model_load_completed"):
@@ -107,11 +103,6 @@ class QueueApi:
             note_image(item, data)
         elif event == "invocation_progress" and isinstance(data.get("percentage"), int | float):
             item.send(StepDone(node=str(data.get("invocation_source_id")), share=float(data["percentage"])))
-
-    def note_connection(self, is_up: bool) -> None:
-        if not is_up:
-            self._resources.forget_loaded()  # another process may answer next
-        self._tracker.note_connection(is_up)
 
     async def follow(self, ticket: Ticket) -> None:
         """Ask for the events of an item; here the whole queue is subscribed to."""

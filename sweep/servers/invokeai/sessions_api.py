@@ -34,20 +34,16 @@ STATE_EVENTS = {
 }
 
 
-class SessionsApi:
+class SessionsApi(SocketIOConnection):
     """The sessions of one server, with the methods of `QueueApi`.
 
     `portable` is the shape: the graph wrapped, images listed.
     """
 
     def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
-        self._http = http
-        self._url = http.address.url
-        self._tracker = tracker
-        self._resources = resources
+        super().__init__(http, tracker, resources)
         self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self.portable = False
-        self.events = SocketIOConnection(http, self)
 
     async def introduce(self) -> ServerInfo:
         answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
@@ -69,7 +65,7 @@ class SessionsApi:
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
         return [("subscribe", {"session": item.item_id}) for item in self._tracker.heard_items() if item.item_id]
 
-    def is_wanted(self, event: str, _text: str) -> bool:
+    def is_wanted(self, event: str, text: str) -> bool:  # noqa: ARG002  (the name tells enough)
         return event != "invocation_progress"
 
     def handle_event(self, event: str, data: Any) -> None:
@@ -80,22 +76,17 @@ class SessionsApi:
         elif item is not None and event in STATE_EVENTS:
             self._tracker.note_state(item, ItemState(status=STATE_EVENTS[event], batch_id=item.batch_id))
 
-    def note_connection(self, is_up: bool) -> None:
-        if not is_up:
-            self._resources.forget_loaded()  # another process may answer next
-        self._tracker.note_connection(is_up)
-
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
         """See `QueueApi.submit`. This API knows neither `destination` nor `priority`."""
         session_id = await self.create({**graph, "id": submission.batch_id})
         self._remember(session_id, submission.batch_id)
-        await self.events.emit("subscribe", {"session": session_id})
+        await self.emit("subscribe", {"session": session_id})
         await self.start(session_id)
         return session_id
 
     async def follow(self, ticket: Ticket) -> None:
         self._remember(ticket.item_id, ticket.batch_id)
-        await self.events.emit("subscribe", {"session": ticket.item_id})
+        await self.emit("subscribe", {"session": ticket.item_id})
 
     async def find(self, batch_id: str) -> str | None:
         """See `QueueApi.find`. A session that was posted but never started is started now."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiohttp
 
 from sweep.servers.http import Http, mapping, number, parse, sequence
-from sweep.servers.tracker import EventConnection
+from sweep.servers.invokeai.resources import ServerResources
+from sweep.servers.tracker import EventConnection, ItemTracker
 
 LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
 SILENCE: Final = 60.0  # seconds without a ping after which a connection counts as dead, where the server does not say
@@ -38,29 +40,27 @@ SOCKET_ERRORS: Final = (ConnectionLostError, aiohttp.ClientError, OSError, Timeo
 IDLE_EVENTS: Final = frozenset({"generator_progress", "batch_enqueued", "model_load_started"})  # tell nothing of use
 
 
-class EventListener(Protocol):
-    """The methods that a connection calls with its events."""
+class SocketIOConnection(EventConnection):
+    """The connection to one server: the base of its API, which says what it subscribes to and takes the events."""
 
+    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
+        super().__init__(http)
+        self._url = http.address.url
+        self._tracker = tracker
+        self._resources = resources
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    @abstractmethod
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
         """Return the events to send whenever the connection is up: subscriptions end with it."""
 
+    @abstractmethod
     def is_wanted(self, event: str, text: str) -> bool:
         """Return whether an event that is not idle is worth parsing, by its name and its text."""
 
+    @abstractmethod
     def handle_event(self, event: str, data: Any) -> None:
         """Take one event."""
-
-    def note_connection(self, is_up: bool) -> None:
-        """Note that the connection came up or went down: events in between are lost."""
-
-
-class SocketIOConnection(EventConnection):
-    """The connection to one server, for one listener."""
-
-    def __init__(self, http: Http, listener: EventListener) -> None:
-        super().__init__(http)
-        self._listener = listener
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def emit(self, event: str, data: dict[str, str]) -> None:
         """Send an event, where the connection is up."""
@@ -75,23 +75,54 @@ class SocketIOConnection(EventConnection):
             async with asyncio.timeout(http.timings.connect + HANDSHAKE) as handshake:
                 url = http.address.url + SOCKET_PATH
                 async with open_socket(http.session, url, http.headers(), token) as (socket, silence):
-                    for event, data in self._listener.subscriptions():
+                    for event, data in self.subscriptions():
                         await send_event(socket, event, data)
                     handshake.reschedule(None)
-                    was_up = True
-                    self._set(socket)
-                    await receive_events(socket, silence, self._listener)
+                    was_up, self._socket = True, socket
+                    self._tracker.note_connection(is_up=True)
+                    await self.receive(socket, silence)
         except SOCKET_ERRORS:
             return was_up
         finally:
-            self._set(None)
+            self._socket = None
+            if was_up:
+                self._resources.forget_loaded()  # another process may answer next
+                self._tracker.note_connection(is_up=False)
         return was_up
 
-    def _set(self, socket: aiohttp.ClientWebSocketResponse | None) -> None:
-        is_changed = (self._socket is None) is not (socket is None)
-        self._socket = socket
-        if is_changed:
-            self._listener.note_connection(socket is not None)
+    async def receive(self, socket: aiohttp.ClientWebSocketResponse, silence: float) -> None:
+        """Take the wanted events until the connection ends.
+
+        It ends as ConnectionLostError, or as TimeoutError where the server falls silent.
+        """
+        async with asyncio.timeout(silence) as patience:
+            while True:
+                message = await socket.receive()
+                text = _read_text(message)
+                if text == _PING:  # what the server promises to send, however little there is to tell
+                    patience.reschedule(asyncio.get_running_loop().time() + silence)
+                    await socket.send_str(_PONG)
+                elif text.startswith(_EVENT):
+                    self._parse(text)
+                elif text.startswith((_DISCONNECTED, _CLOSE)):
+                    raise ConnectionLostError("the server hung up")
+
+    def _parse(self, text: str) -> None:
+        """Parse `42["name",data]`, perhaps with the number of an acknowledgement before the bracket, and handle it."""
+        begin = text.find('["', 2, 24)
+        end = text.find('"', begin + 2)
+        is_ours = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
+        if begin < 0 or end < 0 or not is_ours:
+            return
+        name = text[begin + 2 : end]
+        is_idle = name in IDLE_EVENTS or (name == "invocation_complete" and '"image_name"' not in text)  # no image
+        if is_idle or not self.is_wanted(name, text):
+            return
+        try:
+            event = sequence(parse(text[begin:]))
+        except ValueError:
+            raise ConnectionLostError("an event that is not JSON") from None
+        self.handle_event(str(event[0]), event[1] if len(event) > 1 else None)
 
 
 @asynccontextmanager
@@ -123,24 +154,6 @@ async def send_event(socket: aiohttp.ClientWebSocketResponse, event: str, data: 
     await socket.send_str(_EVENT + json.dumps([event, data]))
 
 
-async def receive_events(socket: aiohttp.ClientWebSocketResponse, silence: float, listener: EventListener) -> None:
-    """Give the wanted events to the listener until the connection ends.
-
-    It ends as ConnectionLostError, or as TimeoutError where the server falls silent.
-    """
-    async with asyncio.timeout(silence) as patience:
-        while True:
-            message = await socket.receive()
-            text = _read_text(message)
-            if text == _PING:  # what the server promises to send, however little there is to tell
-                patience.reschedule(asyncio.get_running_loop().time() + silence)
-                await socket.send_str(_PONG)
-            elif text.startswith(_EVENT):
-                _pass_on(text, listener)
-            elif text.startswith((_DISCONNECTED, _CLOSE)):
-                raise ConnectionLostError("the server hung up")
-
-
 async def _introduce(socket: aiohttp.ClientWebSocketResponse, auth: Mapping[str, str] | None) -> float:
     """Shake hands; return for how many seconds the server is never silent."""
     opening = _read_text(await socket.receive())
@@ -164,21 +177,3 @@ def _read_text(message: aiohttp.WSMessage) -> str:
     if message.type is not aiohttp.WSMsgType.BINARY:  # attachments of events that nobody here listens to
         raise ConnectionLostError("the connection went down")
     return ""
-
-
-def _pass_on(text: str, listener: EventListener) -> None:
-    """Parse `42["name",data]`, perhaps with the number of an acknowledgement before the bracket, and hand it on."""
-    begin = text.find('["', 2, 24)
-    end = text.find('"', begin + 2)
-    is_ours = begin == 2 or text[2:begin].isdecimal()  # anything else is of another namespace
-    if begin < 0 or end < 0 or not is_ours:
-        return
-    name = text[begin + 2 : end]
-    is_idle = name in IDLE_EVENTS or (name == "invocation_complete" and '"image_name"' not in text)  # without an image
-    if is_idle or not listener.is_wanted(name, text):
-        return
-    try:
-        event = sequence(parse(text[begin:]))
-    except ValueError:
-        raise ConnectionLostError("an event that is not JSON") from None
-    listener.handle_event(str(event[0]), event[1] if len(event) > 1 else None)
