@@ -31,6 +31,7 @@ from sweep.servers import (
     ItemEnded,
     ItemEvent,
     RayServer,
+    Server,
     ServerImage,
     ServerInfo,
     Submission,
@@ -115,9 +116,8 @@ class SimulatedAgent(Agent):
         super().__init__(settings)
         self._simulated = server
 
-    async def _try_open(self, _until: float) -> ServerInfo | None:
-        self._client = self._simulated
-        return await self._simulated.open()
+    async def _try_open(self, _until: float) -> tuple[Server, ServerInfo] | None:
+        return self._simulated, await self._simulated.open()
 
 
 class Hosts:

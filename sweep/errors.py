@@ -28,11 +28,12 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from sweep.text import format_count
 
@@ -46,6 +47,10 @@ class SweepError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle an error of any class, whatever its constructor takes: agents on other hosts send errors as values."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}" if self.hint else self.message

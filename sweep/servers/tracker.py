@@ -46,14 +46,8 @@ class ItemState:
     finished_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
-    """A signal that the item has reached a terminal state; its outcome is asked for unless events told all of it."""
-
-    state: ItemState
-
-
-Signal: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | Over | SweepError
+Signal: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemState | SweepError
+"""News of an item. A state comes as the last: its outcome is asked for unless events told all of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +76,7 @@ class TrackedItem:
             return
         if not isinstance(signal, SweepError | ItemHeld | StepDone):
             self.log.append(signal)
-        self.is_over = isinstance(signal, Over)
+        self.is_over = isinstance(signal, ItemState)
         for listener in self.listeners:
             listener.put_nowait(signal)
 
@@ -90,7 +84,7 @@ class TrackedItem:
         if state.status == "in_progress":
             self.send(ItemStarted(at=state.started_at))
         elif state.status in ENDED_STATES:
-            self.send(Over(state))
+            self.send(state)
 
     def completed_by_events(self, state: ItemState, outputs: Sequence[str]) -> ItemEnded | None:
         """Return the end of a completed item where events told its times and the one image of every output."""
@@ -392,8 +386,8 @@ class TrackedServer(ABC):
                 signal = await signals.get()
                 if isinstance(signal, SweepError):
                     raise signal
-                if isinstance(signal, Over):
-                    yield await self._read_end(ticket, item, signal.state)
+                if isinstance(signal, ItemState):
+                    yield await self._read_end(ticket, item, signal)
                     return
                 yield signal
 

@@ -1,7 +1,7 @@
 """The actor beside a server on another host: it holds an ordinary client and answers for it.
 
 It holds nothing that matters. After a restart it opens its client anew, and an item is found by its ticket: the
-journal's intents and the server's own items are the only truth. Errors cross as data, because Ray would wrap them.
+journal's intents and the server's own items are the only truth. Errors cross as values, because Ray would wrap them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
 from sweep.servers.base import (
@@ -46,10 +46,6 @@ _LOGS = 2000  # items whose events are remembered
 _START_SECONDS = 600.0  # a server that the agent starts may take to answer
 _STOP_SECONDS = 15.0
 _PLACEHOLDER = "{port}"
-
-ErrorData: TypeAlias = "tuple[type[SweepError], tuple[Any, ...], dict[str, Any]]"
-Answer: TypeAlias = "tuple[Any, ErrorData | None]"
-"""A value, or an error as its class, arguments and state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,26 +93,24 @@ class Agent:
         self._made: Path | None = None
         self._images: dict[str, Path] = {}  # input images by hash, as long as this life of the agent
         self._opening = asyncio.Lock()
-        self._client: Server | None = None
-        self._info: ServerInfo | None = None
+        self._opened: tuple[Server, ServerInfo] | None = None
         self._items: OrderedDict[tuple[str, str], _ItemLog] = OrderedDict()
         self._server: subprocess.Popen[bytes] | None = None
-        self._state = "starting"
         self._last_call = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         for name in ("sweep", "aiohttp"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
-    async def call(self, method: str, *arguments: Any) -> Answer:
-        """Run one of the methods below; an error of ours comes back as data."""
+    async def call(self, method: str, *arguments: Any) -> tuple[Any, SweepError | None]:
+        """Run one of the methods below; return its value, or an error of ours."""
         self._last_call = time.monotonic()
         try:
             await self._begin()
             return await getattr(self, f"do_{method}")(*arguments), None
         except SweepError as error:
-            return None, (type(error), error.args, dict(vars(error)))
+            return None, error
         except RuntimeError:  # such as a closed session: the next call opens a client of its own
-            self._client, self._info = None, None
+            self._opened = None
             raise
 
     async def _begin(self) -> None:
@@ -133,17 +127,17 @@ class Agent:
 
     async def do_describe(self) -> AgentDescription:
         """Describe the agent and its server, asked now."""
+        info, state = None, "ready"
         try:
-            info = await self._open()
-            await self._call_client("loaded")
-            self._state = "ready"
+            client, info = await self._open()
+            await client.loaded()
         except SweepError as error:
-            info, self._state = None, error.message
+            info, state = None, error.message
         return AgentDescription(
             name=self._settings.name,
             host=socket.gethostname(),
             url=self._settings.url,
-            state=self._state,
+            state=state,
             family=(info.family or info.api) if info else "",
             version=info.version if info else "",
             since=self._since,
@@ -156,12 +150,12 @@ class Agent:
 
     async def do_open(self) -> ServerInfo:
         """Open the client, waiting for a server that the agent starts itself. One opened before is tried first."""
-        if self._client is not None:
+        if self._opened is not None:
             try:
-                await self._client.loaded()
+                await self._opened[0].loaded()
             except (SweepError, RuntimeError):  # the server is gone, or the client's session is closed
-                self._client, self._info = None, None
-        return await self._open()
+                self._opened = None
+        return (await self._open())[1]
 
     async def do_lacking(self, hashes: Sequence[str]) -> list[str]:
         """Name the input images that are not here yet."""
@@ -174,16 +168,16 @@ class Agent:
         self._images[sha256] = path
 
     async def do_submit(self, submission: Submission) -> Ticket:
-        client = await self._use()
+        client, _ = await self._open()
         return await client.submit(replace(submission, images=self._paths(submission.images)))
 
     async def do_check(self, graphs: Sequence[Graph], hashes: Sequence[str]) -> list[str | None]:
-        client = await self._use()
+        client, _ = await self._open()
         return await client.check(graphs, self._paths(hashes))
 
     async def do_save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
         """Fetch an image and write it into the results folder, which this host shares with the coordinator."""
-        client = await self._use()
+        client, _ = await self._open()
         return await asyncio.to_thread(write, await client.fetch(image, limit))
 
     async def do_read(self, path: Path) -> bytes:
@@ -195,14 +189,15 @@ class Agent:
 
     async def do_client(self, method: str, *arguments: Any) -> Any:
         """Call a method of the client that needs nothing else."""
-        return await self._call_client(method, *arguments)
+        client, _ = await self._open()
+        return await getattr(client, method)(*arguments)
 
-    async def do_listen(self, ticket: Ticket, life: str, seen: int) -> tuple[str, list[ItemEvent], ErrorData | None]:
+    async def do_listen(self, ticket: Ticket, life: str, seen: int) -> tuple[str, list[ItemEvent], SweepError | None]:
         """Wait for news of an item, at most `POLL_SECONDS`: events after the first `seen` of this life of the agent."""
         key = (ticket.batch_id, ticket.item_id)
         log = self._items.get(key)
         if log is None or (log.is_over and (life != self._life or not seen)):
-            client = await self._use()
+            client, _ = await self._open()
             log = self._items[key] = _ItemLog()
             log.task = asyncio.create_task(log.follow(client, ticket))
             while len(self._items) > _LOGS:
@@ -212,8 +207,8 @@ class Agent:
 
     async def do_stop(self) -> None:
         """End the server that the agent started, and let go of the client."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._opened is not None:
+            await self._opened[0].aclose()
         if self._server is not None:
             await asyncio.to_thread(self._end_server, self._server)
         await asyncio.to_thread(self._remove_images)
@@ -238,37 +233,25 @@ class Agent:
     def _log(self) -> Path:
         return self._folder / "server.log"
 
-    async def _use(self) -> Server:
-        await self._open()
-        assert self._client is not None
-        return self._client
-
-    async def _call_client(self, method: str, *arguments: Any) -> Any:
-        return await getattr(await self._use(), method)(*arguments)
-
-    async def _open(self) -> ServerInfo:
+    async def _open(self) -> tuple[Server, ServerInfo]:
         async with self._opening:
-            if self._info is None:
-                until = time.monotonic() + (_START_SECONDS if self._server else 0.0)
-                while self._info is None:
-                    self._info = await self._try_open(until)
-        return self._info
+            until = time.monotonic() + (_START_SECONDS if self._server else 0.0)
+            while self._opened is None:
+                self._opened = await self._try_open(until)
+            return self._opened
 
-    async def _try_open(self, until: float) -> ServerInfo | None:
+    async def _try_open(self, until: float) -> tuple[Server, ServerInfo] | None:
         """Open a client; None where a server that the agent started is still starting."""
         settings = self._settings
-        credentials = find_credentials(settings.url, os.environ, settings.credentials)
-        client = connect(
-            settings.url,
-            ConnectOptions(
-                credentials=credentials,
-                ca_file=settings.ca_file,
-                queue_id=settings.queue_id,
-                timings=settings.timings,
-            ),
+        options = ConnectOptions(
+            credentials=find_credentials(settings.url, os.environ, settings.credentials),
+            ca_file=settings.ca_file,
+            queue_id=settings.queue_id,
+            timings=settings.timings,
         )
+        client = connect(settings.url, options)
         try:
-            info = await client.open()
+            return client, await client.open()
         except SweepError as error:
             await client.aclose()
             if self._server is not None and self._server.poll() is not None:
@@ -277,8 +260,6 @@ class Agent:
                 raise
             await asyncio.sleep(0.5)
             return None
-        self._client = client
-        return info
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         assert self._command is not None
@@ -324,7 +305,7 @@ class _ItemLog:
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
         self._events: list[ItemEvent] = []
-        self._error: ErrorData | None = None
+        self._error: SweepError | None = None
         self._news = asyncio.Condition()
 
     @property
@@ -341,10 +322,10 @@ class _ItemLog:
                     self._news.notify_all()
         except SweepError as error:
             async with self._news:
-                self._error = type(error), error.args, dict(vars(error))
+                self._error = error
                 self._news.notify_all()
 
-    async def wait(self, seen: int) -> tuple[list[ItemEvent], ErrorData | None]:
+    async def wait(self, seen: int) -> tuple[list[ItemEvent], SweepError | None]:
         """Return events after the first `seen`, at once where there are some; an error where there are none left."""
         try:
             async with asyncio.timeout(POLL_SECONDS), self._news:

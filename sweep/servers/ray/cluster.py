@@ -22,7 +22,6 @@ from sweep.servers.ray.agent import (
     Agent,
     AgentDescription,
     AgentSettings,
-    ErrorData,
     derive_url,
     has_token_authentication,
     without_token,
@@ -108,7 +107,7 @@ class RayServer:
                 if isinstance(event, ItemEnded):
                     return
             if error is not None:
-                raise restore_error(error)
+                raise error
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         ticket: Ticket | None = await self._ask("client", "find", batch_id, outputs)
@@ -165,7 +164,7 @@ class RayServer:
             reason = shorten(str(cause)) or type(cause).__name__
             raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
         if error is not None:
-            raise restore_error(error)
+            raise error
         return value
 
 
@@ -204,14 +203,6 @@ def _write_probe(path: Path, word: str) -> None:
         path.write_text(word, encoding="ascii")
     except OSError as error:
         raise UsageError(f"{path.parent} cannot be written ({error.strerror}).") from error
-
-
-def restore_error(data: ErrorData) -> SweepError:
-    kind, arguments, state = data
-    error = kind.__new__(kind)
-    error.args = arguments
-    vars(error).update(state)
-    return error
 
 
 _CALLS_AT_ONCE = 1000
@@ -303,7 +294,7 @@ def _check_begun(name: str, agent: Any, reference: Any) -> None:
         raise _not_started(name, type(failure).__name__) from failure
     if error is not None:
         ray.kill(agent, no_restart=True)
-        raise restore_error(error)
+        raise error
 
 
 def _not_started(name: str, reason: str) -> ServerUnreachableError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from asyncio import to_thread
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from sweep.input_images import hash_prepared
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray.agent import AgentSettings
-from sweep.servers.ray.cluster import RayServer, SharingRayServer, restore_error, start_agent, stop_agent
+from sweep.servers.ray.cluster import RayServer, SharingRayServer, start_agent, stop_agent
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import Graph, ModelRef
@@ -48,7 +49,7 @@ def test_errors_cross_whole() -> None:
         MissingModelError("no model", ref=ModelRef("m", "sd-1")),
         SweepError("said", hint="do"),
     ):
-        again = restore_error((type(error), error.args, dict(vars(error))))
+        again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
