@@ -25,7 +25,7 @@ from .graph import (
     readable,
 )
 from .inspection import Description, InspectionRow, describe
-from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, node_schemas
+from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, read_openapi
 from .invokeai.invokeai_formats import write_graph
 from .node_schemas import FieldSchema, Model, NodeSchema
 from .roles import STACKED, Roles, Target, field_target, find_roles
@@ -80,13 +80,13 @@ __all__ = [
     "load_workflow",
     "map_refs",
     "model_files",
-    "node_schemas",
     "nodes_after",
     "nodes_before",
     "packaged_schemas",
     "pruned",
     "range_of",
     "read_object_info",
+    "read_openapi",
     "readable",
     "starter",
     "unknown_type",

@@ -21,8 +21,8 @@ from sweep.workflow import (
     check_graph,
     find_roles,
     load_workflow,
-    node_schemas,
     pruned,
+    read_openapi,
 )
 from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
 from tests.live.rendering import ask, refusal, rendered
@@ -40,7 +40,7 @@ def folder(invokeai_package: Path) -> Path:
 
 @pytest.fixture
 def schemas(live_server: str) -> NodeSchemas:
-    return node_schemas(ask(f"{live_server}/openapi.json"))
+    return read_openapi(ask(f"{live_server}/openapi.json"))
 
 
 def filled(graph: Graph, schemas: NodeSchemas) -> Graph:

@@ -17,7 +17,7 @@ from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
 from sweep.sandbox.routes.app import write_openapi
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
-from sweep.workflow import builtin_schemas, node_schemas
+from sweep.workflow import builtin_schemas, read_openapi
 from tests.support.wire import datum, graph, node
 
 TYPES = NodeTypes(builtin_schemas())
@@ -97,7 +97,7 @@ def test_queue_never_reuses_ids() -> None:
 
 
 def test_openapi_document_gives_back_the_same_schemas() -> None:
-    assert node_schemas(write_openapi(builtin_schemas())) == builtin_schemas()
+    assert read_openapi(write_openapi(builtin_schemas())) == builtin_schemas()
 
 
 @pytest.mark.slow

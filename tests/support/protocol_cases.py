@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from sweep.workflow import node_schemas
+from sweep.workflow import read_openapi
 from tests.support.wire import API, Wire, add, datum, graph, node, png, txt2img
 
 Data: TypeAlias = list[list[dict[str, Any]]]
@@ -467,7 +467,7 @@ async def questions_that_every_client_asks(wire: Wire) -> None:
     cache = (await wire.call("GET", f"{API}/app/invocation_cache/status")).body
     assert set(cache) == {"size", "hits", "misses", "enabled", "max_size"}
     document = (await wire.call("GET", "/openapi.json")).body
-    assert node_schemas(document)["l2i"].output_class == "ImageOutput"
+    assert read_openapi(document)["l2i"].output_class == "ImageOutput"
     by_key = await wire.call("GET", f"/api/v2/models/i/{wire.model['key']}")
     assert by_key.body["name"] == wire.model["name"]
     named = {name: wire.model[name] for name in ("name", "type", "base")}

@@ -19,7 +19,7 @@ from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.resources import RefusedImageError, ServerResources
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.workflow import Graph, Model, NodeSchemas, node_schemas, nodes_after
+from sweep.workflow import Graph, Model, NodeSchemas, nodes_after, read_openapi
 
 
 class InvokeAI(TrackedServer):
@@ -72,7 +72,7 @@ class InvokeAI(TrackedServer):
             if self._schemas is None:
                 answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
                 try:
-                    self._schemas = await asyncio.to_thread(node_schemas, mapping(answer.body))
+                    self._schemas = await asyncio.to_thread(read_openapi, mapping(answer.body))
                 except WorkflowError as error:
                     raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
             return self._schemas

@@ -171,7 +171,7 @@ class InvokeAIDialect(Dialect):
 INVOKEAI: Final[Dialect] = InvokeAIDialect()
 
 
-def node_schemas(document: Mapping[str, Any]) -> NodeSchemas:
+def read_openapi(document: Mapping[str, Any]) -> NodeSchemas:
     """Return every node type that an OpenAPI document of InvokeAI 3.2 to 6.x describes.
 
     Raises WorkflowError where the document describes no nodes at all.

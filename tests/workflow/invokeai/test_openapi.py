@@ -7,7 +7,7 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow.invokeai import openapi
-from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas, node_schemas
+from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas, read_openapi
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, write_packaged
 
 
@@ -29,7 +29,7 @@ def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def field(facts: dict[str, Any]) -> FieldSchema:
-    node: NodeSchema = node_schemas(document({"x": facts}))["thing"]
+    node: NodeSchema = read_openapi(document({"x": facts}))["thing"]
     return node.fields["x"]
 
 
@@ -111,10 +111,10 @@ def test_an_older_document_without_classes_is_read_too() -> None:
     node = old["components"]["schemas"]["Thing"]
     del node["class"]
     node["properties"]["type"] = {"type": "string", "enum": ["thing"]}
-    assert set(node_schemas(old)) == {"thing"}
+    assert set(read_openapi(old)) == {"thing"}
 
 
 @pytest.mark.parametrize("wrong", [{}, {"components": []}, {"components": {"schemas": {"A": {"type": "object"}}}}])
 def test_a_document_without_nodes_is_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(WorkflowError, match="is this an InvokeAI server"):
-        node_schemas(wrong)
+        read_openapi(wrong)
