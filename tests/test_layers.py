@@ -167,6 +167,16 @@ def test_each_package_has_a_sorted_face_whose_names_are_there(package: str) -> N
         face.nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("package", FACES)
+def test_no_name_of_a_face_is_also_a_module_of_its_package(package: str) -> None:
+    """Once such a module has been imported it stands in the package instead of the name."""
+    folder = PACKAGE.joinpath(*package.split(".")[1:])
+    inside = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
+    shadowed = inside & set(importlib.import_module(package).__all__)
+
+    assert not shadowed
+
+
 def test_other_packages_import_from_faces_only() -> None:
     """What is not in a package's face is private to it: cli, benchmarks and other packages do not reach into it."""
     users = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]

@@ -207,18 +207,12 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
             await anyio.to_thread.run_sync(typer.launch, page.url)
             await anyio.sleep_forever()
 
-    failure: BaseException | None = None
-    async with anyio.create_task_group() as serving:
+    async with engine.open_task_group() as serving:
         serving.start_soon(serve)
-        try:
-            yield listen
-            for page in pages:
-                await page.finish(measure=not {"interrupted", "cancelled"}.intersection(endings))
-        except (SweepError, OSError, KeyboardInterrupt) as error:  # raised below, outside the task group
-            failure = error
+        yield listen
+        for page in pages:
+            await page.finish(measure=not {"interrupted", "cancelled"}.intersection(endings))
         serving.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter run measures them all at its end

@@ -1,6 +1,6 @@
 from .events import RunProgress, ServerTally
 from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
-from .limits import FailureLimit, RunOptions, parse_fusion, parse_shard
+from .limits import FailureLimit, RunOptions, open_task_group, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
 from .server_files import delete_leftovers, fetch_workflow, find_leftovers, find_user_cache, load_from_servers
 from .shutdown import Stop, handle_signals, request_stop
@@ -23,6 +23,7 @@ __all__ = [
     "list_lacking_images",
     "load_from_servers",
     "make_forecast",
+    "open_task_group",
     "parse_fusion",
     "parse_shard",
     "render",
