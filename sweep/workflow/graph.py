@@ -10,12 +10,11 @@ them, in the order of the file: `Random Seed.low`, `controlnet_2.control_weight`
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Final, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
 
@@ -245,18 +244,18 @@ class Names:
 
     def __init__(self, graph: Graph) -> None:
         self._nodes = graph.nodes
-        self._labels: dict[str, list[str]] = {}
-        self._words: dict[str, list[str]] = {}
-        self._types: dict[str, list[str]] = {}
+        self._by_label: dict[str, list[str]] = {}
+        self._by_word: dict[str, list[str]] = {}
+        self._by_type: dict[str, list[str]] = {}
         for node in graph.nodes.values():
             said, word, kind = _words(node)
-            for index, key in ((self._labels, said.casefold()), (self._words, word), (self._types, kind)):
+            for index, key in ((self._by_label, said.casefold()), (self._by_word, word), (self._by_type, kind)):
                 if key:
                     index.setdefault(key, []).append(node.id)
 
     def called(self, node: str) -> str:
         """Return a name of a node by which `node` finds it: its id, unless an editor made that up."""
-        if _MADE_UP.fullmatch(node) is None or node not in self._nodes:
+        if not made_up(node) or node not in self._nodes:
             return node
         for word in filter(None, _words(self._nodes[node])):
             if self._found(word) == [node]:
@@ -272,7 +271,7 @@ class Names:
         if len(found) == 1:
             return found[0]
         if not found:
-            near = did_you_mean(name, [*map(self.called, self._nodes), *self._labels, *self._types])
+            near = did_you_mean(name, [*map(self.called, self._nodes), *self._by_label, *self._by_type])
             raise WorkflowError(f"the workflow has no node {name!r}.{near}")
         listed = ", ".join(f"{name}_{number}" for number in range(1, min(len(found), _MOST) + 1))
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
@@ -292,7 +291,7 @@ class Names:
     def _alike(self, word: str) -> list[str]:
         """Return the nodes of that label; where none has it, of that word before a made-up part; else of that type."""
         said = " ".join(word.casefold().split())
-        return self._labels.get(said) or self._words.get(word) or self._types.get(word) or []
+        return self._by_label.get(said) or self._by_word.get(word) or self._by_type.get(word) or []
 
 
 def label(node: Node) -> str:
@@ -375,42 +374,3 @@ class Workflow:
         Raises WorkflowError where the portable form has no translation for that base.
         """
         return self.translate(base) if self.translate is not None and base else self
-
-
-MAX_WORKFLOW_DEPTH: Final = 100  # of lists and objects in each other; the deepest real workflow has about ten
-
-
-def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
-    """Return the JSON object in a text, which errors call `shown`. Raises WorkflowError for anything else."""
-    try:
-        text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        why = f"is not JSON: {error.msg} in {where}." if content.strip() else "is empty."
-        raise WorkflowError(f"{shown} {why}") from error
-    except UnicodeDecodeError as error:
-        raise WorkflowError(f"{shown} is not a text file.") from error
-    except RecursionError as error:
-        raise WorkflowError(f"{shown} is nested too deep to be a workflow.") from error
-    except ValueError as error:
-        raise WorkflowError(f"{shown} is not JSON: {error}.") from error
-    if not isinstance(document, dict):
-        names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-        kind = names.get(type(document), "a number")
-        raise WorkflowError(f"{shown} holds no workflow: it is {kind}, not an object with nodes and edges.")
-    layer: list[Any] = [document]
-    for _ in range(MAX_WORKFLOW_DEPTH):
-        layer = [
-            child
-            for parent in layer
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-    if layer:
-        raise WorkflowError(f"{shown} is nested too deep to be a workflow.")
-    return document
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")

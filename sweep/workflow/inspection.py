@@ -151,9 +151,8 @@ def _rows(
 
 
 def _name_type(field: FieldSchema) -> str:
-    if field.type == "array":
-        return f"list of {field.items}"
-    return f"{'/'.join(field.model_types)} model" if field.model_types else field.type
+    own = f"{'/'.join(field.model_types)} model" if field.model_types else field.type
+    return f"list of {field.items}" if field.type == "array" else own
 
 
 def _write_range(field: FieldSchema) -> str:

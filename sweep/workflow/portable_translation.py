@@ -148,20 +148,17 @@ def complete_graph(
         schema = schemas.get(node.type)
         for wanted in schema.fields.values() if schema else ():
             address = Address(node.id, wanted.name)
-            if not (wanted.required or (node.type, wanted.name) in asked):
-                continue
-            if wanted.name in node.fields or graph.feeding(address):
-                continue
-            found = _only_fit(graph, schemas, address, wanted.type)
-            if found is not None:
-                added.append(Edge(found, address))
-                graph = graph.adding(edges=[added[-1]])
+            is_wanted = wanted.required or (node.type, wanted.name) in asked
+            if is_wanted and wanted.name not in node.fields and not graph.feeding(address):
+                new = [Edge(output, address) for output in _only_fit(graph, schemas, address, wanted.type)]
+                added.extend(new)
+                graph = graph.adding(edges=new)
     return graph, tuple(added)
 
 
-def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> Address | None:
-    """Return the one output that can feed the field: of those of its type the ones of its name, then the unused ones,
-    and of a row of nodes that each change it (LoRAs) the last.
+def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> list[Address]:
+    """Return the output that can feed the field, if only one can: those of its type and name come first, then those
+    that nothing uses yet, and of a row of nodes that each change it (LoRAs) the last.
     """
     after = nodes_after(graph, [address.node])
     nodes = [(node.id, schemas[node.type].outputs) for node in graph.nodes.values() if node.type in schemas]
@@ -170,7 +167,7 @@ def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address,
     fits = [output for output in fits if output.field == address.field] or fits
     if len(fits) > 1:
         fits = [output for output in fits if not _is_used(graph, output, schemas, kind)] or fits
-    return fits[0] if len(fits) == 1 else None
+    return fits if len(fits) == 1 else []
 
 
 def _is_used(graph: Graph, output: Address, schemas: Mapping[str, NodeSchema], kind: str) -> bool:

@@ -34,21 +34,17 @@ class Wiring:
         return frozenset(field.type for schema in schemas if schema for field in schema.fields.values())
 
     def feeding(self, address: Address) -> tuple[Edge, ...]:
-        """Return the edges into a field."""
         return self._into.get(address.node, {}).get(address.field, ())
 
     def schema(self, node: str) -> NodeSchema | None:
-        """Return the schema of a node; None for an unknown type or a missing node."""
         found = self.graph.nodes.get(node)
         return self.schemas.get(found.type) if found else None
 
     def field(self, address: Address) -> FieldSchema | None:
-        """Return the schema of an input; None where that is not known."""
         schema = self.schema(address.node)
         return schema.fields.get(address.field) if schema else None
 
     def has(self, node: str, field: str) -> bool:
-        """Return whether the node has that input."""
         return self.field(Address(node, field)) is not None
 
     def first(self, node: str, *names: str) -> Address | None:
@@ -60,7 +56,6 @@ class Wiring:
         return (found for node in nodes if (found := self.first(node, *names)))
 
     def inputs(self, node: str, *types: str) -> list[Address]:
-        """Return the node's inputs of these types."""
         schema = self.schema(node)
         return [Address(node, name) for name, field in schema.fields.items() if field.type in types] if schema else []
 
@@ -70,7 +65,6 @@ class Wiring:
         return field.choices if field else ()
 
     def kind(self, node: str) -> str:
-        """Return the type of a node."""
         return self.graph.nodes[node].type
 
     def value(self, address: Address) -> Value:

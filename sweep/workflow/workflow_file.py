@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import quote_argument
 from sweep.workflow.dialect import Dialect, NodeSchemas
-from sweep.workflow.graph import Workflow, parse_object
+from sweep.workflow.graph import Workflow
 
-# Each package beside this module is a family, and `FAMILY_dialect.py` in it holds its own.
-_FAMILIES = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
-DIALECTS: Final[tuple[Dialect, ...]] = tuple(  # asked in this order whose a document is
-    getattr(import_module(f"{__package__}.{name}.{name}_dialect"), name.upper()) for name in _FAMILIES
-)
-MAX_WORKFLOW_BYTES = 64 * 1024 * 1024
+MAX_WORKFLOW_BYTES: Final = 64 * 1024 * 1024
+MAX_WORKFLOW_DEPTH: Final = 100  # of lists and objects in each other; the deepest real workflow has about ten
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
+
+
+@functools.cache
+def load_dialects() -> tuple[Dialect, ...]:
+    """Return the dialects of all families, in the order in which they are asked whose a document is.
+
+    Each package beside this module is a family, and `FAMILY_dialect.py` in it holds its own.
+    """
+    families = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+    return tuple(getattr(import_module(f"{__package__}.{name}.{name}_dialect"), name.upper()) for name in families)
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -54,11 +62,11 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
             texts = getattr(image, "text", {})
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise WorkflowError(f"{shown} is a damaged PNG.") from error
-    for dialect in DIALECTS:
+    for dialect in load_dialects():
         found = {name: texts[key] for name, key in dialect.image_texts.items() if isinstance(texts.get(key), str)}
         if found.keys() - {"metadata"}:
             return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
-    families = " or ".join(dialect.name for dialect in DIALECTS)
+    families = " or ".join(dialect.name for dialect in load_dialects())
     raise WorkflowError(
         f"{shown} contains no workflow: it was not made by {families}, or another program removed what was "
         "saved in it.",
@@ -67,9 +75,45 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
     )
 
 
+def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
+    """Return the JSON object in a text, which errors call `shown`. Raises WorkflowError for anything else."""
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8-sig")
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        why = f"is not JSON: {error.msg} in {where}." if content.strip() else "is empty."
+        raise WorkflowError(f"{shown} {why}") from error
+    except UnicodeDecodeError as error:
+        raise WorkflowError(f"{shown} is not a text file.") from error
+    except RecursionError as error:
+        raise WorkflowError(f"{shown} is nested too deep to be a workflow.") from error
+    except ValueError as error:
+        raise WorkflowError(f"{shown} is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+        kind = names.get(type(document), "a number")
+        raise WorkflowError(f"{shown} holds no workflow: it is {kind}, not an object with nodes and edges.")
+    layer: list[Any] = [document]
+    for _ in range(MAX_WORKFLOW_DEPTH):
+        layer = [
+            child
+            for parent in layer
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    if layer:
+        raise WorkflowError(f"{shown} is nested too deep to be a workflow.")
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
 def packaged_schemas(family: str) -> NodeSchemas:
     """Return the node types packaged with sweep of a family by its name, in any case. Raises WorkflowError."""
-    dialects = {dialect.name.lower(): dialect for dialect in DIALECTS}
+    dialects = {dialect.name.lower(): dialect for dialect in load_dialects()}
     if family.lower() not in dialects:
         near = did_you_mean(family.lower(), dialects) or f" Known are {' and '.join(dialects)}."
         raise WorkflowError(f"sweep does not know servers of the family {family!r}.{near}")
@@ -89,7 +133,7 @@ def workflow_from(document: Mapping[str, Any], source: str = "the workflow") -> 
     The document may have anything anywhere, a number where a list belongs: WorkflowError says so.
     """
     try:
-        found = filter(None, (dialect.read(document, source) for dialect in DIALECTS))
+        found = filter(None, (dialect.read(document, source) for dialect in load_dialects()))
         workflow = next(found, None)
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{source} is not shaped as a workflow is ({error}).") from error

@@ -18,9 +18,10 @@ from sweep.workflow.comfyui.comfyui_roles import (
 )
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
-from sweep.workflow.graph import Address, Graph, Node, Workflow, parse_object
+from sweep.workflow.graph import Address, Graph, Node, Workflow
 from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.wiring import Wiring
+from sweep.workflow.workflow_file import parse_object
 
 REPLICATE: Final = "sweep_replicate"  # an input that no node has: ignored by validation, but part of what is cached
 _FULL: Final = 0.9999  # a strength above is 1

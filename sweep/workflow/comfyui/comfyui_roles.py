@@ -88,8 +88,7 @@ class SamplingNodes(Wiring):
 
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each sampling node or its parts."""
-        for node in self.nodes:
-            yield from self.part_fields(node, *names)
+        return (found for node in self.nodes for found in self.part_fields(node, *names))
 
     def part_fields(self, node: str, *names: str) -> list[Address]:
         """Return the first of these fields on a sampling node, else on each of the nodes wired to it as its parts."""

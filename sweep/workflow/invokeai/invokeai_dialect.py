@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
-from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow, nodes_before, parse_object, pruned
+from sweep.workflow.graph import Address, Graph, Node, Value, Workflow, nodes_before
 from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, make_recall, write_metadata
-from sweep.workflow.invokeai.invokeai_formats import COLLECTING, from_api, from_editor, from_portable, is_editor
+from sweep.workflow.invokeai.invokeai_formats import COLLECTING, read_workflow
 from sweep.workflow.invokeai.invokeai_roles import (
     FINDERS,
     UNDECIDING,
@@ -30,7 +29,6 @@ DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between
 _SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
 _IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
-_FUSED_ID = re.compile(r"_[0-9a-f]{16}(_\d+)?$")  # what `fuse` adds to the id of a node
 
 
 class InvokeAIDialect(Dialect):
@@ -68,17 +66,8 @@ class InvokeAIDialect(Dialect):
         return builtin_schemas()
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
-        inner, around = _unwrap(document, source)
-        nodes = inner.get("nodes")
-        if isinstance(nodes, list) and is_editor(inner):
-            return replace(from_editor(inner, source), family=self.name)
-        if isinstance(nodes, list) and "links" not in inner:
-            return replace(from_portable(inner, source), document=inner)
-        if isinstance(nodes, Mapping):
-            workflow = _with_names(from_api(inner, around, source), around, source)
-            graph = _select_branch(workflow.graph, document.get("metadata"))
-            return replace(workflow, graph=graph, family=self.name)
-        return None
+        workflow = read_workflow(document, source)
+        return replace(workflow, family=self.name) if workflow and workflow.kind != "portable" else workflow
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         wiring = DenoisingNodes(graph, schemas, self.find_outputs(graph, schemas))
@@ -195,56 +184,3 @@ def _makers(kinds: tuple[str, ...], graph: Graph, schemas: NodeSchemas) -> list[
             if any(kind in kinds for kind in schema.outputs.values() if kind != "array" or is_list):
                 found.append(node.id)
     return found
-
-
-def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the object that holds the nodes, and the one around it (or itself)."""
-    around: Mapping[str, Any] = document
-    for key in ("batch", "session", "graph", "workflow"):
-        if "nodes" in document:
-            break
-        within = document.get(key)
-        if isinstance(within, str):
-            within = parse_object(within, f"the {key} in {source}")
-        if isinstance(within, Mapping):
-            around, document = document, within
-    return document, around
-
-
-def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> Workflow:
-    """Return a rendered graph with the names its author gave in the editor, where the image carries those, too."""
-    drawn = around.get("workflow")
-    if not isinstance(drawn, Mapping) or not is_editor(drawn):
-        return workflow
-    editor = from_editor(drawn, source)
-    labels = {name: node.label for name, node in editor.graph.nodes.items()}
-    nodes = {name: replace(node, label=labels.get(name, "")) for name, node in workflow.graph.nodes.items()}
-    kept = tuple(address for address in editor.exposed if address.node in nodes)
-    return replace(
-        workflow, graph=replace(workflow.graph, nodes=nodes), name=editor.name, exposed=kept, labels=editor.labels
-    )
-
-
-def _select_branch(graph: Graph, metadata: object) -> Graph:
-    """Return the part of a fused item's graph that made one image, with the ids that its nodes have unfused.
-
-    The image's metadata holds its own key; a node of the graph writes that key. Any other graph stays as it is.
-    """
-    key = metadata.get("sweep_key") if isinstance(metadata, Mapping) else None
-    keys = {node.id: node.fields.get("sweep_key") for node in graph.nodes.values() if node.type == METADATA_TYPE}
-    if key is None or len({*keys.values()} - {None}) < 2:
-        return graph
-    outputs = (edge.destination.node for edge in graph.edges if keys.get(edge.source.node, "") == key)
-    branch = pruned(graph, tuple(outputs))
-    return _rename(branch) if branch.nodes else graph
-
-
-def _rename(branch: Graph) -> Graph:
-    short = {name: _FUSED_ID.sub("", name) for name in branch.nodes}
-    count = Counter(short.values())
-    ids = {name: own if count[own] == 1 else name for name, own in short.items()}
-    edges = (
-        Edge(Address(ids[source.node], source.field), Address(ids[target.node], target.field))
-        for source, target in ((edge.source, edge.destination) for edge in branch.edges)
-    )
-    return Graph.of((replace(node, id=ids[name]) for name, node in branch.nodes.items()), edges)

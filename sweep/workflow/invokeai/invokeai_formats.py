@@ -32,16 +32,88 @@ from sweep.workflow.graph import (
     Workflow,
     made_up,
     map_refs,
+    pruned,
 )
-from sweep.workflow.invokeai.image_metadata import tell_images
+from sweep.workflow.invokeai.image_metadata import METADATA_TYPE, tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.node_schemas import FieldSchema, read_table
 from sweep.workflow.portable_translation import PORTABLE, PortableRule, PortableTranslation, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
+from sweep.workflow.workflow_file import parse_object
 
 _PLAIN: Final = (str, int, float, bool)  # types of values that hold no reference
 COLLECTING: Final = frozenset({"collect"})  # node types of which one input takes several edges
+
+
+_FUSED_ID: Final = re.compile(r"_[0-9a-f]{16}(_\d+)?$")  # added to the id of a node where variations are one item
+
+
+def read_workflow(document: Mapping[str, Any], source: str) -> Workflow | None:
+    """Read a document in any of the formats; None where it is in none of them. Raises WorkflowError."""
+    inner, around = _unwrap(document, source)
+    nodes = inner.get("nodes")
+    if isinstance(nodes, list) and is_editor(inner):
+        return from_editor(inner, source)
+    if isinstance(nodes, list) and "links" not in inner:
+        return replace(from_portable(inner, source), document=inner)
+    if isinstance(nodes, Mapping):
+        workflow = _with_names(from_api(inner, around, source), around, source)
+        return replace(workflow, graph=_select_branch(workflow.graph, document.get("metadata")))
+    return None
+
+
+def _unwrap(document: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the object that holds the nodes, and the one around it (or itself)."""
+    around: Mapping[str, Any] = document
+    for key in ("batch", "session", "graph", "workflow"):
+        if "nodes" in document:
+            break
+        within = document.get(key)
+        if isinstance(within, str):
+            within = parse_object(within, f"the {key} in {source}")
+        if isinstance(within, Mapping):
+            around, document = document, within
+    return document, around
+
+
+def _with_names(workflow: Workflow, around: Mapping[str, Any], source: str) -> Workflow:
+    """Return a rendered graph with the names its author gave in the editor, where the image carries those, too."""
+    drawn = around.get("workflow")
+    if not isinstance(drawn, Mapping) or not is_editor(drawn):
+        return workflow
+    editor = from_editor(drawn, source)
+    labels = {name: node.label for name, node in editor.graph.nodes.items()}
+    nodes = {name: replace(node, label=labels.get(name, "")) for name, node in workflow.graph.nodes.items()}
+    kept = tuple(address for address in editor.exposed if address.node in nodes)
+    return replace(
+        workflow, graph=replace(workflow.graph, nodes=nodes), name=editor.name, exposed=kept, labels=editor.labels
+    )
+
+
+def _select_branch(graph: Graph, metadata: object) -> Graph:
+    """Return the part of a fused item's graph that made one image, with the ids that its nodes have unfused.
+
+    The image's metadata holds its own key; a node of the graph writes that key. Any other graph stays as it is.
+    """
+    key = metadata.get("sweep_key") if isinstance(metadata, Mapping) else None
+    keys = {node.id: node.fields.get("sweep_key") for node in graph.nodes.values() if node.type == METADATA_TYPE}
+    if key is None or len({*keys.values()} - {None}) < 2:
+        return graph
+    outputs = (edge.destination.node for edge in graph.edges if keys.get(edge.source.node, "") == key)
+    branch = pruned(graph, tuple(outputs))
+    return _rename(branch) if branch.nodes else graph
+
+
+def _rename(branch: Graph) -> Graph:
+    short = {name: _FUSED_ID.sub("", name) for name in branch.nodes}
+    count = Counter(short.values())
+    ids = {name: own if count[own] == 1 else name for name, own in short.items()}
+    edges = (
+        Edge(Address(ids[source.node], source.field), Address(ids[target.node], target.field))
+        for source, target in ((edge.source, edge.destination) for edge in branch.edges)
+    )
+    return Graph.of((replace(node, id=ids[name]) for name, node in branch.nodes.items()), edges)
 
 
 def write_graph(graph: Graph, resolve: Callable[[Ref], Json]) -> dict[str, Json]:
