@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -32,54 +32,58 @@ from sweep.experiment.yaml_document import MERGED, Document, quote_source
 from sweep.role_table import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, quote
 
 
-def _make_error(message: str) -> ValueError:
-    """Make an error that pydantic reports as a problem of the value."""
-    return ValueError(message)
+def _require(is_right: Callable[[Any], bool], message: str) -> BeforeValidator:
+    """Make a validator that refuses other values; the message names the value where it says {}."""
+
+    def validate(value: Any) -> Any:
+        if not is_right(value):
+            raise ValueError(message.format(quote(value)))
+        return value
+
+    return BeforeValidator(validate)
 
 
-def _validate_number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _make_error(f"must be a number, not {quote(value)}")
-    return value
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _validate_scalar(value: Any) -> Any:
-    if value is not None and not isinstance(value, str | int | float | bool):
-        raise _make_error(f"must be one plain value, not {quote(value)}; values with parts get a label: values: {{…}}")
-    return value
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _validate_texts(value: Any) -> Any:
     items = value if isinstance(value, list | tuple) else [value]
     for item in items:
-        if not isinstance(item, str):
-            raise _make_error(f"must be text or a list of texts, not {quote(item)}")
-        if not item.strip():
-            raise _make_error("must not be empty")
+        if not (isinstance(item, str) and item.strip()):
+            wrong = "must be text or a list of texts, not {}"
+            raise ValueError("must not be empty" if isinstance(item, str) else wrong.format(quote(item)))
     return tuple(items)
 
 
 def _validate_labelled(value: Any) -> Any:
-    if not isinstance(value, list | dict):
-        raise _make_error(f"must be a mapping of labels or a list of values, not {quote(value)}")
-    for item in value if isinstance(value, list) else ():
-        _validate_scalar(item)
-    return value
+    wrong = next((item for item in value if not _is_scalar(item)), None) if isinstance(value, list) else None
+    if wrong is not None:
+        raise ValueError(_NOT_SCALAR.format(quote(wrong)))
+    if isinstance(value, list | dict):
+        return value
+    raise ValueError(f"must be a mapping of labels or a list of values, not {quote(value)}")
 
 
-def _validate_columns(value: Any) -> Any:
-    return (
-        {name: name for name in value} if isinstance(value, list) and all(isinstance(n, str) for n in value) else value
-    )
+def _expand_columns(value: Any) -> Any:
+    is_list = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return {name: name for name in value} if is_list else value
 
 
+_NOT_SCALAR: Final = "must be one plain value, not {}; values with parts get a label: values: {{…}}"
 _ONE_OR_MORE: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 
 # Where a file may say a thing in two ways, it is brought into one before it is checked: one problem, one message.
-NumberField: TypeAlias = Annotated[int | float, BeforeValidator(_validate_number), WithJsonSchema({"type": "number"})]
+NumberField: TypeAlias = Annotated[
+    int | float, _require(_is_number, "must be a number, not {}"), WithJsonSchema({"type": "number"})
+]
 ScalarField: TypeAlias = Annotated[
     str | int | float | bool | None,
-    BeforeValidator(_validate_scalar),
+    _require(_is_scalar, _NOT_SCALAR),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_validate_texts), WithJsonSchema(_ONE_OR_MORE)]
@@ -101,9 +105,7 @@ class AxisSpec(Strict):
 
 
 class StepRange(AxisSpec):
-    """Numbers from start to stop in steps: {start: 0.2, stop: 0.8, step: 0.2}. Values are exact decimals. stop is
-    included if a step reaches it, and never exceeded.
-    """
+    """Numbers from start to stop in steps."""
 
     start: NumberField
     stop: NumberField
@@ -120,9 +122,7 @@ class CountRange(AxisSpec):
 
 
 class Seeds(AxisSpec):
-    """Seeds, the same for every combination of the other axes: {start: 42, count: 4} is 42, 43, 44, 45. Without start,
-    the first run chooses random seeds and keeps them in the results folder.
-    """
+    """Seeds that are counted up, drawn by the first run, or drawn for each combination."""
 
     count: int = Field(ge=1, le=1_000_000_000)
     start: int | None = None
@@ -130,10 +130,7 @@ class Seeds(AxisSpec):
 
 
 class Labelled(AxisSpec):
-    """Values with names: {values: {soft: {prompt: soft light, cfg_scale: 4}, hard: {prompt: hard light}}}. A mapping
-    under a label sets each of its targets. Any other value sets the target of the axis. A plain list of values is
-    allowed instead of labels.
-    """
+    """Values with names, each of which sets one target or several."""
 
     values: Annotated[
         Any, BeforeValidator(_validate_labelled), WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array"}]})
@@ -147,14 +144,12 @@ class TextLines(AxisSpec):
 
 
 class CsvColumns(AxisSpec):
-    """Values from a CSV file with a header line: {csv: shots.csv, column: prompt}. Several columns make several axes
-    that advance together, named after their columns or as `columns` says: {csv: f.csv, columns: {prompt: Text}}.
-    """
+    """Values of one column of a CSV file, or of several columns that advance together."""
 
     csv: str
     column: str | None = None
     columns: Annotated[
-        dict[str, str], BeforeValidator(_validate_columns, json_schema_input_type=list[str] | dict[str, str])
+        dict[str, str], BeforeValidator(_expand_columns, json_schema_input_type=list[str] | dict[str, str])
     ] = Field(default_factory=dict)
     title: str | None = None
     count: str | None = None
@@ -177,9 +172,7 @@ class Images(AxisSpec):
 
 
 class BoardImages(AxisSpec):
-    """All images of a board of the server's gallery, the oldest first: {board: product shots}, or as a text:
-    board:product shots. Sets `image` if there is no `target`. A run reads the board again: new images are new points.
-    """
+    """All images of a board of the server's gallery, the oldest first."""
 
     default_targets = ("image",)
 
@@ -187,9 +180,7 @@ class BoardImages(AxisSpec):
 
 
 class SettingsFile(AxisSpec):
-    """Settings from a JSON or YAML file: {settings: looks.json}. The file maps labels to mappings of targets to
-    values; or it lists mappings of targets to values, each with a `label` or else numbered from 1.
-    """
+    """Settings from a JSON or YAML file, each with a label."""
 
     default_targets = ()
 
@@ -197,9 +188,7 @@ class SettingsFile(AxisSpec):
 
 
 class Replace(AxisSpec):
-    """Search and replace in the prompt: {replace: red, with: [blue, green]}. List the word itself to
-    keep it as a value. Changes `prompt` if there is no `target`. A word that does not occur is an error.
-    """
+    """Search and replace in the prompt."""
 
     default_targets = ("prompt",)
 
@@ -208,9 +197,7 @@ class Replace(AxisSpec):
 
 
 class Dynamic(AxisSpec):
-    """Prompts in the dynamic-prompts syntax, every combination once: {dynamic: "a {red|blue} __animal__"}. Sets
-    `prompt` if there is no `target`. Needs the extra `dynamic`.
-    """
+    """Prompts in the dynamic-prompts syntax, every combination once."""
 
     default_targets = ("prompt",)
 
@@ -264,11 +251,15 @@ SingleAxis: TypeAlias = Annotated[_Single, Discriminator(_choose_tag)]
 AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discriminator(_choose_tag)]
 
 
-def list_known_keys(keys: Container[str]) -> tuple[str, ...]:
+def _list_keys(model: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def _list_axis_keys(keys: Container[str]) -> tuple[str, ...]:
     """List the keys that an axis may have which has these."""
     kind = find_kind_key(keys)
-    model = next((model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind), None)
-    return tuple(field.alias or name for name, field in model.model_fields.items()) if model else AXIS_KEYS
+    models = (model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind)
+    return next(map(_list_keys, models), AXIS_KEYS)
 
 
 def _expand_design(value: Any) -> Any:
@@ -384,9 +375,7 @@ class ExperimentFile(Strict):
 def list_section_keys() -> dict[str, tuple[str, ...]]:
     """List the sections of an experiment file, each with the keys it knows; none where it is a value or knows any."""
     keys: dict[str, tuple[str, ...]] = dict.fromkeys(ExperimentFile.model_fields, ())
-    keys["design"] = tuple(field.alias or name for name, field in DesignSpec.model_fields.items())
-    keys["study"] = tuple(StudySpec.model_fields)
-    return keys
+    return keys | {"design": _list_keys(DesignSpec), "study": _list_keys(StudySpec)}
 
 
 def make_experiment_schema() -> dict[str, Any]:
@@ -411,6 +400,7 @@ def _describe_keys(models: Mapping[str, dict[str, Any]]) -> None:
     texts = YAML(typ="safe", pure=True).load(text.replace("{templates}", ", ".join(TEMPLATE_NAMES)))
     for name, schema in models.items():
         described = {**texts["AxisSpec"], **texts[name]}
+        schema["description"] = described.get("about", schema["description"])
         for key, part in schema["properties"].items():
             schema["properties"][key] = dict(sorted({**part, "description": described[key]}.items()))
 
@@ -450,8 +440,22 @@ def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
     return place
 
 
+_MESSAGES: Final = {  # by pydantic's type of error
+    "string_type": "must be text, not {raw}",
+    "int_type": "must be a whole number, not {raw}",
+    "list_type": "must be a list, not {raw}",
+    "tuple_type": "must be a list, not {raw}",
+    "dict_type": "must be a mapping, not {raw}",
+    "model_type": "must be a mapping, not {raw}",
+    "greater_than_equal": "is {raw}, but must be at least {ge}",
+    "less_than_equal": "is {raw}, but must be at most {le}",
+    "string_too_short": "must not be empty",
+    "value_error": "{error}",
+}
+
+
 def _report(problems: ProblemCollector[DocumentPath], document: Document, place: DocumentPath, detail: Any) -> None:
-    kind, raw, name = detail["type"], detail.get("input"), join_path(place)
+    kind, raw, name, context = detail["type"], detail.get("input"), join_path(place), detail.get("ctx", {})
     if kind == "extra_forbidden":
         problems.add_at_key(place, _describe_unknown_key(place, document.data))
     elif kind == "missing":
@@ -459,13 +463,14 @@ def _report(problems: ProblemCollector[DocumentPath], document: Document, place:
         problems.add_at_key(place[:-1], f"{above} needs {last}" if above else f"{last} is missing")
     elif kind == "union_tag_not_found":
         problems.add_at_key(place, _describe_no_axis(name, raw))
-    elif kind == "value_error":
-        problems.add_at_value(place, f"{name} {detail['ctx']['error']}".strip())
     else:
-        message = f"{name} {_describe(detail)}"
-        if detail["type"] == "string_type" and isinstance(raw, int | float):
-            message += f'; text that looks like something else needs quotes: "{quote(raw)}"'
-        problems.add_at_value(place, quote_source(document, place, message))
+        said = _MESSAGES[kind].format(raw=quote(raw), **context) if kind in _MESSAGES else str(detail["msg"]).lower()
+        if kind == "literal_error":
+            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
+            said = f"must be {context['expected'].replace(chr(39), '')}, not {quote(raw)}.{near}"
+        if kind == "string_type" and isinstance(raw, int | float):
+            said += f'; text that looks like something else needs quotes: "{quote(raw)}"'
+        problems.add_at_value(place, quote_source(document, place, f"{name} {said}".strip()))
 
 
 def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
@@ -477,7 +482,7 @@ def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     if len(place) == 1:
         known: Sequence[str] = tuple(ExperimentFile.model_fields)
     else:
-        known = list_known_keys(holder) if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
+        known = _list_axis_keys(holder) if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
     beside = [key for key in holder if key != last]
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
         others = ", ".join(key for key in beside if key in known)
@@ -499,28 +504,3 @@ def _describe_no_axis(name: str, raw: Any) -> str:
     meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
     way = f"write {meant}" if meant else "for one fixed value, set it under inputs"
     return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"
-
-
-def _describe(detail: Any) -> str:
-    kind, raw, context = detail["type"], detail.get("input"), detail.get("ctx", {})
-    wanted = {
-        "string_type": "text",
-        "int_type": "a whole number",
-        "list_type": "a list",
-        "dict_type": "a mapping",
-        "model_type": "a mapping",
-        "tuple_type": "a list",
-    }.get(kind)
-    if wanted:
-        return f"must be {wanted}, not {quote(raw)}"
-    match kind:
-        case "greater_than_equal":
-            return f"is {quote(raw)}, but must be at least {context['ge']}"
-        case "less_than_equal":
-            return f"is {quote(raw)}, but must be at most {context['le']}"
-        case "literal_error":
-            near = did_you_mean(raw, re.findall(r"'([^']+)'", context["expected"])) if isinstance(raw, str) else ""
-            return f"must be {context['expected'].replace(chr(39), '')}, not {quote(raw)}.{near}"
-        case "string_too_short":
-            return "must not be empty"
-    return str(detail["msg"]).lower()
