@@ -73,9 +73,7 @@ Setting: TypeAlias = "Scalar | list[Any] | dict[str, Any] | InputImage | Replace
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One value of an axis: `value` stands in the results table, `settings` says what it sets (target → setting,
-    a target being a role or a node.field address).
-    """
+    """One value of an axis: `value` is shown in the results table, `settings` are what it sets, target → setting."""
 
     value: Scalar
     settings: Mapping[str, Setting]
@@ -83,7 +81,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One column of the grid."""
+    """A column of the results table: its name, its kind of values, and its levels."""
 
     name: str
     kind: AxisKind
@@ -92,7 +90,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One factor of the product: a single axis, or several zipped axes of equal length that step together."""
+    """A factor of the product: a single axis, or several zipped axes of equal length that step together."""
 
     axes: tuple[Axis, ...]
 
@@ -281,8 +279,7 @@ class UndrawnLevels(LevelSequence):
 class CellSeeds(LevelSequence):
     """`size` seeds for each combination of the other axes, drawn from the values there.
 
-    Adding a level to another axis leaves the seeds of all combinations that were there before. As levels of an axis
-    alone they are the seeds of no combination: enough to check what they set.
+    Adding a level to another axis leaves the seeds of all combinations that were there before.
     """
 
     size: int

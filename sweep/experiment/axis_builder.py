@@ -122,11 +122,7 @@ def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
 
 
 def make_list_axis(draft: AxisDraft, values: Sequence[Scalar], *part: str) -> Axis | None:
-    """Make an axis of the values as written; None where some are wrong.
-
-    Raises:
-        AxisError: The list is empty, or mixed, or a value appears twice (both would be one image).
-    """
+    """Make an axis of the values as written; None where some are wrong. A value that comes again is an error."""
     if not values:
         raise AxisError(f"{draft.place} is empty; an axis needs at least one value")
     written = [as_written(draft.targets[0], value) for value in values] if draft.targets else values
@@ -172,10 +168,7 @@ def _find_repeat(values: Iterable[Hashable]) -> tuple[int, int] | None:
 
 
 def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis | None:
-    """Make a list axis of values out of a file or a template.
-
-    A value that comes again is dropped, with a notice: there it is no slip of this experiment's writer.
-    """
+    """Make a list axis of a column. Values that come again are dropped: they are no slip of this file's writer."""
     values = parse_column(draft.targets[0], column) if draft.targets else list(column.cells)
     kept = values if draft.repeats else list(dict.fromkeys(values))
     if dropped := len(values) - len(kept):
@@ -452,10 +445,7 @@ class AxisBuilder:
         return [] if any(draft.failures for draft, _ in drafts) else [axis for axis in axes if axis]
 
     def _choose_targets(self, name: str, place: DocumentPath, spec: Any = None) -> tuple[str, ...]:
-        """Choose what an axis sets: as `target` says, else as its name says, else what its kind sets.
-
-        Without a `spec` it is one of several columns of a table.
-        """
+        """Choose what an axis (or, without `spec`, a column) sets: as `target`, its name, or its kind says."""
         where = join_path(place)
         targets: tuple[str, ...] = getattr(spec, "target", ())
         for target in targets:

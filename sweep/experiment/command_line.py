@@ -149,11 +149,7 @@ def _split(text: str) -> list[str]:
 
 
 def apply_override(document: Document, text: str) -> None:
-    """Apply a `path=value` text, as given to --set, in place.
-
-    Raises:
-        UsageError: The path leads nowhere, or the value is not YAML.
-    """
+    """Apply a `path=value` text, as given to --set, in place. Raises UsageError where its path leads nowhere."""
     path, equals, written = text.partition("=")
     path = path.strip()
     if not equals or not path:

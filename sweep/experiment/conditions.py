@@ -255,7 +255,7 @@ MAX_TEXT: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One condition. `names` are the axes it looks at; a point counts where its truth equals `wanted`."""
+    """A compiled condition on the axes `names`; a point counts where its truth equals `wanted`."""
 
     text: str
     wanted: bool
@@ -263,9 +263,7 @@ class Clause:
     test: Compiled
 
     def holds(self, values: AxisValues) -> bool:
-        """Tell whether the point with these values counts, as far as this clause goes. A test that comes upon a
-        division by zero, a number out of range, or a value that cannot be compared, is false.
-        """
+        """Tell whether the point with these values counts; a test that divides by zero or cannot compare is false."""
         try:
             return bool(self.test(values)) is self.wanted
         except (ArithmeticError, TypeError, ValueError):  # also of decimals: 1e999 - 1e999

@@ -87,10 +87,7 @@ MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at ran
 
 
 def choose_points(design: DesignSpec, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:
-    """Choose the points of a design: the same design of the same grid always chooses the same.
-
-    Returns:
-        Indices into `space`, each once, in the order drawn; all of them where the design asks for more than there are.
+    """Choose the points of a design, as indices into `space` in the order drawn: for the same design always the same.
 
     Raises:
         ExperimentError: A baseline is no point of the grid.
@@ -134,9 +131,7 @@ def _spread_points(design: DesignSpec, space: Space, wanted: int) -> Iterator[in
 
 
 def _draw_points(design: DesignSpec, axes: int, wanted: int) -> Iterator[Sequence[float]]:
-    """Draw points of the unit cube, without end. A Latin hypercube has `wanted`; others follow it, as some of its
-    points fall on one level or on none that counts.
-    """
+    """Draw points of the unit cube, without end, as some fall on one level or on none that counts."""
     from scipy.stats import qmc
 
     if axes == 0 or wanted == 0:
@@ -286,11 +281,10 @@ class DesignValidator:
         self._check_cell("design", design.baseline)
         least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(design.kind, 0)
         if least and any(dimension.has_cell_seeds for dimension in self.dimensions):
-            message = f"design {design.kind} needs the same seeds at every point: leave each_cell out"
-            self.problems.add_at_value(("design", "kind"), message)
+            self._refuse("kind", f"design {design.kind} needs the same seeds at every point: leave each_cell out")
         if self.seeds < least:
-            message = f"design {design.kind} needs an axis of at least {least} seeds; this grid has {self.seeds}"
-            self.problems.add_at_value(("design", "kind"), message)
+            needed = f"an axis of at least {least} seeds"
+            self._refuse("kind", f"design {design.kind} needs {needed}; this grid has {self.seeds}")
         if design.kind == "adaptive":
             self._check_adaptive(design)
         self._check_cell("study", self.file.study.baseline)
@@ -298,41 +292,36 @@ class DesignValidator:
             message = f"The grid has {self.points:.3g} points; the most is {MAX_POINTS:.0e}."
             self.problems.add_at_key(("axes",), message)
 
+    def _refuse(self, key: str, message: str) -> None:
+        self.problems.add_at_value(("design", key), message)
+
     def _check_adaptive(self, design: DesignSpec) -> None:
         """Check that an adaptive design has a numeric axis, groups and a whole grid to choose from."""
         axis, group = self.axes.get(design.axis or ""), (design.for_ or "each prompt").split()[1]
         others = [name for name, other in self.axes.items() if other is not axis and other.kind != "seed"]
         if axis is None:
-            near = did_you_mean(design.axis or "", self.axes)
-            self.problems.add_at_value(("design", "axis"), f"there is no axis named {design.axis}.{near}")
+            self._refuse("axis", f"there is no axis named {design.axis}.{did_you_mean(design.axis or '', self.axes)}")
         elif axis.kind not in ("integer", "number") or len(axis.levels) < LEAST_ADAPTIVE_LEVELS:
-            message = f"{design.axis} is no numeric axis of {LEAST_ADAPTIVE_LEVELS} levels or more"
-            self.problems.add_at_value(("design", "axis"), message)
+            self._refuse("axis", f"{design.axis} is no numeric axis of {LEAST_ADAPTIVE_LEVELS} levels or more")
         if group != "prompt" and group not in others:
-            self.problems.add_at_value(
-                ("design", "for"), f"there is no axis named {group}.{did_you_mean(group, others)}"
-            )
+            self._refuse("for", f"there is no axis named {group}.{did_you_mean(group, others)}")
         if self.file.where or self.file.exclude or any(len(dimension.axes) > 1 for dimension in self.dimensions):
-            self.problems.add_at_value(("design", "kind"), "design adaptive needs a grid without conditions and zip")
+            self._refuse("kind", "design adaptive needs a grid without conditions and zip")
         if self.file.study.replicates > 1:
             self.problems.add_at_value(("study", "replicates"), "design adaptive renders each point once")
         if axis is not None:
             self._check_budget(design, len(axis.levels))
 
     def _check_budget(self, design: DesignSpec, levels: int) -> None:
-        """Check that an adaptive design may render what its first decision needs: both ends of each group's axis, and
-        a bisection for each of its first seeds.
-        """
+        """Check that the design may render both ends of each group's axis, and a bisection for its first seeds."""
         first = 1 if design.goal == "weakest" else LEAST_ADAPTIVE_SEEDS
         groups = self.points // (levels * max(self.seeds, 1))
         least = groups * (2 + first * math.ceil(math.log2(levels + 1)))
         allowed = design.at_most * self.points
         if allowed < least:
-            self.problems.add_at_value(
-                ("design", "at_most"),
-                f"design.at_most {design.at_most:g} allows {allowed:.0f} of {self.points} images; this design needs up "
-                f"to {least} before it can decide: at_most must be {least / self.points:.2f} or more",
-            )
+            has = f"design.at_most {design.at_most:g} allows {allowed:.0f} of {self.points} images"
+            needs = f"this design needs up to {least} before it can decide"
+            self._refuse("at_most", f"{has}; {needs}: at_most must be {least / self.points:.2f} or more")
 
     def _check_cell(self, section: str, cell: Mapping[str, Any]) -> None:
         """Check that every axis that a baseline names exists and has that value."""

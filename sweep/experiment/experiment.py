@@ -146,11 +146,7 @@ class Experiment:
         return {axis.name: len(axis.levels) for axis in self.axes if isinstance(axis.levels, UndrawnLevels)}
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:
-        """Return the same experiment with the seeds of `undrawn` axes drawn.
-
-        Raises:
-            ExperimentError: An axis is not one of them, or the number of seeds is not what it asks for.
-        """
+        """Return the same experiment with the seeds of `undrawn` axes drawn. Raises ExperimentError for other seeds."""
         drawn = {name: tuple(values) for name, values in seeds.items()}
         for name, values in drawn.items():
             if name not in self.undrawn:
@@ -169,10 +165,9 @@ class Experiment:
         return replace(self, dimensions=dimensions)
 
     def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
-        """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in the
-        text that results. `defaults` are the workflow's own values, for a text that only the workflow holds.
+        """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in them.
 
-        Raises ExperimentError where a replacement finds nothing to replace.
+        `defaults` are the workflow's own values. Raises ExperimentError where a replacement finds nothing.
         """
         result = dict(self.inputs)
         replacements: dict[str, list[Replacement]] = {}
@@ -199,12 +194,7 @@ class Experiment:
         return found
 
     def find_mark(self, place: str, /, *, value: bool = False) -> Mark | None:
-        """Find where the file says what stands at a dotted place ("inputs.steps", "axes.seed.2").
-
-        Returns:
-            The mark of the key, or of the value, or of what holds it where it has none of its own; None where the
-            file does not say it.
-        """
+        """Find where the file says what stands at a dotted place ("axes.seed.2"), or else what holds it."""
         while place:
             if place in self.marks:
                 return self.marks[place][int(value)]
@@ -273,9 +263,8 @@ class _Loader:
         self.problems.raise_any()
         points = math.prod(len(dimension) for dimension in dimensions)
         if points <= MAX_CHECKED_POINTS and not len(make_space(dimensions, clauses)):
-            self.problems.add_at_key(
-                ("where",) if file.where else ("exclude",), "the conditions leave no point of the grid"
-            )
+            place = ("where",) if file.where else ("exclude",)
+            self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()
         if (wanted := file.design.points or 0) > points:
             notices.append(f"design asks for {wanted:,} points; the grid has {points:,}.")

@@ -18,7 +18,7 @@ from sweep.types import Scalar
 
 @dataclass(frozen=True, slots=True)
 class Variation:
-    """One point of the grid. `levels` by axis name, in the order of the definition; `index` counts from 0."""
+    """A point of the grid: its levels by axis name, in the order of the definition; `index` counts from 0."""
 
     index: int
     levels: Mapping[str, Level]
@@ -67,9 +67,8 @@ class _Prefix:
 class Space:
     """The points that conditions leave, in the order of the definition: index ↔ position along each dimension.
 
-    Of the dimensions that conditions tie together, the combinations that count are kept. These components and the
-    remaining dimensions are independent of each other, so the number of points below any prefix of positions is a
-    product, and both directions take time in the number of dimensions, not of points.
+    Of the dimensions that conditions tie together, the combinations that count are kept. The number of points below any
+    prefix of positions is then a product, and both directions take time in the number of dimensions, not of points.
     """
 
     def __init__(self, sizes: Sequence[int], components: Sequence[_Component] = ()) -> None:
@@ -188,9 +187,9 @@ MAX_KEPT: Final = 4096  # levels of a dimension that are kept once made
 
 
 class Grid(LazySequence[Variation]):
-    """Points in the order of the definition: the first axis varies slowest. Indices are dense over the points that
-    count, those the conditions and the design leave. Takes room for the levels of its axes and for each combination
-    that conditions leave of the axes they name; nothing grows with the number of points.
+    """The variations that conditions and the design leave, made when asked for; the first axis varies slowest.
+
+    Memory is taken for levels, and for what conditions tie together; nothing grows with the number of points.
     """
 
     def __init__(self, dimensions: Sequence[Dimension], space: Space, chosen: Sequence[int]) -> None:
@@ -201,10 +200,7 @@ class Grid(LazySequence[Variation]):
         self._made: list[dict[int, dict[str, Level]]] = [{} for _ in self._dimensions]
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:
-        """List the combinations that conditions leave out: the number of a level for each axis.
-
-        Empty where they are more than `most`, or the full grid is too large to be walked.
-        """
+        """List the combinations that conditions leave out, by level numbers; none where they are more than `most`."""
         full = Space(self.space.sizes)
         if not 0 < len(full) - len(self.space) <= most or len(full) > 20 * most:
             return []
@@ -250,13 +246,12 @@ class Grid(LazySequence[Variation]):
             odd = sorted(set(values) ^ names)
             raise ExperimentError(f"A point of this grid has one value for each of its axes; not so {', '.join(odd)}.")
         owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
+        others = {axis: value for axis, value in values.items() if axis not in owners}
         digits = []
         for dimension in self._dimensions:
-            seeds = dimension.axes[0].levels
+            seeds, seed = dimension.axes[0].levels, values[dimension.axes[0].name]
             if isinstance(seeds, CellSeeds):
-                name = dimension.axes[0].name
-                others = {axis: value for axis, value in values.items() if axis not in owners}
-                digit = next((at for at in range(len(seeds)) if seeds.draw(others, at) == values[name]), None)
+                digit = next((at for at in range(len(seeds)) if seeds.draw(others, at) == seed), None)
             else:
                 digit = dimension.find_position(values)
             if digit is None:

@@ -57,9 +57,7 @@ class ProblemCollector(Generic[P]):
         self._add(self._definition.find_mark(place, value=True), message)
 
     def add_at_character(self, place: P, message: str, at: int) -> None:
-        """Add a problem of the text at `place`, shown at its character `at`, counted from 1, where the text stands in
-        the file as it is; else the message names the character's number.
-        """
+        """Add a problem of the text at `place`, shown at its character `at` (from 1), or else with that number."""
         mark = self._definition.find_mark(place, value=True)
         if mark is None or mark.source is not None or mark.opening is None:
             self._add(mark, f"{message} (character {at})" if at > 1 else message)
@@ -105,14 +103,9 @@ MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
 
 
 def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
-    """Suggest the name in the folder of `path` that is most like its own, endings left aside.
+    """Suggest the file in the folder of `path` that is named most like it, endings aside, in the way of did_you_mean.
 
-    Args:
-        path: Where a file was looked for.
-        folder: The folder of `path` as a person wrote it.
-
-    Returns:
-        A sentence to append to an error, with a leading space; empty where nothing is like it.
+    `folder` is the folder of `path` as a person wrote it.
     """
     try:
         names = [other.name for other, _ in zip(path.parent.iterdir(), range(MAX_NAMES + 1), strict=False)]

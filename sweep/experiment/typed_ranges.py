@@ -48,11 +48,7 @@ def suggest_axis(name: str, text: str) -> str | None:
 
 
 def parse_numbers(text: str, name: str) -> list[DecimalNumber] | dict[str, Any]:
-    """Parse numbers and ranges between commas; one range alone stays a range, however long it is.
-
-    Raises:
-        ValueError: Something is no number, or a range leads nowhere. The text is a sentence without its full stop.
-    """
+    """Parse numbers and ranges between commas; one range alone stays a range. Raises ValueError with a sentence."""
     if strip_number(name) == "seed" and (drawn := _DRAWN.fullmatch(text)):
         return {"count": int(drawn[1])}
     parts = [_parse_token(token.strip()) for token in _CONTINUED.sub(_write_range, text).split(",")]

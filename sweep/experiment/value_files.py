@@ -60,8 +60,7 @@ def is_reference(text: object) -> bool:
 class FetchedFiles:
     """Files that servers gave for the references of an experiment: a folder, with a list of what is in it.
 
-    `entries` has for each reference the `server` it is from, and the `file` of an image or workflow, or the `images`
-    of a board. `lacking` collects what is asked for and not there.
+    `entries` has the `server` of each reference, and its `file` or `images`; `lacking` is what was asked for in vain.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -136,11 +135,7 @@ MAX_COUNT: Final = 10_000  # images of one row of a table
 
 
 def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
-    """Find the files that match, each once, sorted by name within a pattern, written relative to `folder` with "/".
-
-    Raises:
-        SourceError: A pattern matches nothing.
-    """
+    """Find the files that match, sorted within a pattern, written relative to `folder`. Raises SourceError for none."""
     found: dict[str, None] = {}
     for pattern in patterns:
         names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
@@ -257,12 +252,9 @@ def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[TextColum
 
 
 def parse_column(target: str, column: TextColumn) -> list[Scalar]:
-    """Parse the cells as values that `target` takes: numbers for a role of numbers, text for any other.
+    """Parse the cells as values that `target` takes. Raises SourceError that names row and column.
 
     An address says nothing of what it takes: its cells are numbers where all that are not empty are.
-
-    Raises:
-        SourceError: A cell is empty or no number where one is needed; it names row and column.
     """
     role = find_role(target)
     given = [cell for cell in column.cells if cell]
@@ -315,9 +307,7 @@ _WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
 
 
 def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
-    """List every combination of every template, in order. Raises SourceError where the library is missing, a template
-    cannot be read, a wildcard has no file, or there are more than a hundred thousand.
-    """
+    """List every combination of every template, in order. Raises SourceError where a template is wrong."""
     if wildcards is not None and path_kind(wildcards) != "folder":
         raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
     with warnings.catch_warnings():
@@ -363,7 +353,7 @@ def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -
 
 @dataclass
 class ValueReader:
-    """Reads the values of a document: checks them by their role, reads images, and finds files that the document names.
+    """Reads the values of a document, with their images, and finds files that it names.
 
     Paths are written as seen from the experiment's own folder, also those of an included file elsewhere.
     """

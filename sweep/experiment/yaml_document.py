@@ -46,10 +46,7 @@ class Document:
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
 
     def find_folder(self, place: DocumentPath) -> Path:
-        """Find the folder that a relative path at `place` starts from.
-
-        A value that stands in no document is from a file that the experiment names; paths there start from `folder`.
-        """
+        """Find the folder that a relative path at `place` starts from; that of a table's cells is always `folder`."""
         mark = self.values.get(place)
         return (mark.folder if mark else None) or self.folder
 
@@ -130,11 +127,7 @@ _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", 
 
 
 def read_file(path: Path, shown: str, source: str | None = None) -> Document:
-    """Read the document in the file at `path`, which errors call `shown`.
-
-    Raises:
-        ExperimentError: It is missing, too large, not UTF-8 or not YAML.
-    """
+    """Read the document in the file at `path`, which errors call `shown`. Raises ExperimentError."""
     try:
         if path.is_dir():
             raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
@@ -195,12 +188,9 @@ class _Reader:
     _count: int = 0
 
     def read(self, events: Iterator[Any]) -> Document:
-        documents = 0
         for event in events:
-            if isinstance(event, DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    self._refuse(self._make_mark(event), "a second document begins here; a file holds one experiment")
+            if isinstance(event, DocumentStartEvent) and self._count:
+                self._refuse(self._make_mark(event), "a second document begins here; a file holds one experiment")
             elif isinstance(event, MappingEndEvent | SequenceEndEvent):
                 self._open.pop()
             elif isinstance(event, NodeEvent):
@@ -323,10 +313,7 @@ class _Reader:
 
 
 def _count_opening(event: ScalarEvent, text: str) -> int | None:
-    """Count the characters before the text itself, such as a quote.
-
-    None for a text over several lines, in a block, or with escapes in it.
-    """
+    """Count the characters before the text itself, such as a quote; None where they do not follow as they are."""
     if event.start_mark.line != event.end_mark.line:
         return None
     around = event.end_mark.column - event.start_mark.column - len(text)
@@ -379,9 +366,7 @@ MERGED: Final = ("inputs", "axes", "roles")  # sections that are merged entry by
 
 
 def include_files(document: Document, path: Path, shown: str, parents: tuple[Path, ...] = ()) -> Document:
-    """Lay `document` over the files its `include` names, nearest last. Raises ExperimentError for a cycle, a file
-    that is missing or wrong.
-    """
+    """Lay `document` over the files its `include` names, nearest last. Raises ExperimentError."""
     chain = (*parents, path)
     named = document.data.pop("include")
     mark = document.find_mark(("include",), value=True)
