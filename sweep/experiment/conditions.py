@@ -124,8 +124,8 @@ class Compiler:
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
                 number = self._compile_number(operand, depth)
                 return (number if isinstance(sign, ast.UAdd) else lambda v: -number(v)), "number"
-            case ast.BinOp(left=left, op=op, right=right):
-                return self._compile_arithmetic(node, left, op, right, depth), "number"
+            case ast.BinOp():
+                return self._compile_arithmetic(node, depth), "number"
             case ast.Compare():
                 return self._compile_comparison(node, depth), "boolean"
             case ast.Call():
@@ -157,13 +157,11 @@ class Compiler:
             raise self._make_error(node, f"counts with {_name_kind(kind)}; only numbers can be counted with")
         return part
 
-    def _compile_arithmetic(
-        self, node: ast.expr, left: ast.expr, op: ast.operator, right: ast.expr, depth: int
-    ) -> Compiled:
-        apply = _ARITHMETIC.get(type(op))
+    def _compile_arithmetic(self, node: ast.BinOp, depth: int) -> Compiled:
+        apply = _ARITHMETIC.get(type(node.op))
         if apply is None:
             raise self._make_error(node, "uses an operator that conditions do not know; they know + - * / // %")
-        first, second = self._compile_number(left, depth), self._compile_number(right, depth)
+        first, second = self._compile_number(node.left, depth), self._compile_number(node.right, depth)
         return lambda v: apply(first(v), second(v))
 
     def _compile_call(self, node: ast.Call, depth: int) -> Compiled:

@@ -197,7 +197,7 @@ class Grid(LazySequence[Variation]):
         self.chosen = chosen  # indices into `space` of the points that are rendered, in their order
         self._dimensions = tuple(dimensions)
         self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in self._dimensions)
-        self._made: list[dict[int, dict[str, Level]]] = [{} for _ in self._dimensions]
+        self._levels_at = [lru_cache(MAX_KEPT)(dimension.levels_at) for dimension in self._dimensions]
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:
         """List the combinations that conditions leave out, by level numbers; none where they are more than `most`."""
@@ -220,19 +220,11 @@ class Grid(LazySequence[Variation]):
     def _make_variation(self, index: int, inner: int) -> Variation:
         digits = self.space.unrank(inner)
         levels: dict[str, Level] = {}
-        for at, digit in enumerate(digits):
-            levels.update(self._made[at].get(digit) or self._make_levels(at, digit))
+        for make_levels, digit in zip(self._levels_at, digits, strict=True):
+            levels.update(make_levels(digit))
         if self._has_cell_seeds:
             put_cell_seeds(self._dimensions, digits, levels)
         return Variation(index, levels)
-
-    def _make_levels(self, at: int, digit: int) -> dict[str, Level]:
-        """Make the levels at one position of a dimension, and keep them for the next point that has them."""
-        made = self._made[at]
-        if len(made) >= MAX_KEPT:
-            made.clear()
-        made[digit] = self._dimensions[at].levels_at(digit)
-        return made[digit]
 
     def index_of(self, values: Mapping[str, Scalar]) -> int:
         """Find the index of the point with these values, one for each axis.

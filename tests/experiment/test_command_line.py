@@ -1,4 +1,4 @@
-"""The option --axis understands ranges as other grid tools write them, or answers with the right form."""
+"""--axis understands ranges as other tools write them, --set wins over the file, and slips are answered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.errors import DefinitionError, UsageError
+from sweep.errors import DefinitionError, ExperimentError, UsageError
 from sweep.experiment import Experiment, parse_axis, write_experiment
-from tests.experiment.conftest import Fail, image
+from tests.experiment.conftest import Fail, Load, image, values_of
 
 TYPED: dict[str, Any] = {
     "denoise_strength=0.2:0.8:0.2": {"start": 0.2, "stop": 0.8, "step": 0.2},
@@ -120,3 +120,91 @@ def test_no_typed_axis_raises_anything_but_a_definition_error(text: str, name: s
     else:
         told = ", ".join(axis.name for axis in axes)
     assert told
+
+
+PLAIN = "workflow: txt2img\ninputs: {prompt: a, steps: 3}\naxes: {seed: {start: 1, count: 3}, a.b: [1, 2]}"
+
+
+def test_overrides(load: Load) -> None:
+    experiment = load(
+        PLAIN,
+        [
+            "axes.seed.count=2",
+            "axes.a.b=[5, 6]",
+            "axes.a.b.1=7",
+            "inputs.steps=30",
+            "inputs.noise.width=64",
+            "axes.cfg_scale=[2, 3.5]",
+            "name=other",
+            "study.replicates=2",
+            "design.kind=random",
+            "design.points=3",
+            "design.seeds=one",
+        ],
+    )
+    assert values_of(experiment, "seed") == [1, 2]
+    assert values_of(experiment, "a.b") == [5, 7]
+    assert values_of(experiment, "cfg_scale") == [2.0, 3.5]
+    assert experiment.inputs == {"prompt": "a", "steps": 30, "noise.width": 64}
+    assert (experiment.name, experiment.study.replicates, len(experiment.grid)) == ("other", 2, 3)
+    assert "count: 2" in experiment.text
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("axes.seeed.count=3", "no key axes.seeed.count. Did you mean axes.seed?"),
+        ("axis.seed=[1]", "no key axis.seed. Did you mean axes?"),
+        ("inputs.stps=3", "no key inputs.stps. Did you mean inputs.steps?"),
+        ("steps=3", "no key steps. Did you mean inputs.steps?"),
+        ("seed=3", "no key seed. Did you mean axes.seed?"),
+        ("stps=3", "no key stps. Did you mean inputs.steps?"),
+        ("inputs.steps", "has no value"),
+        ("=3", "has no value"),
+        ("design.pionts=3", "no key design.pionts. Did you mean design.points?"),
+        ("name.x=3", "name is one value"),
+        ("inputs.cfg_scale=[2,3", "this bracket is never closed; ] is missing."),
+        ("axes.a.b.7=3", "axes.a.b holds no 7"),
+        ("axes.seed.start.x=3", "axes.seed.start holds no x"),
+    ],
+)
+def test_overrides_that_lead_nowhere(load: Load, override: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(PLAIN, [override])
+    assert message in str(caught.value)
+
+
+def test_a_wrong_value_names_the_override(load: Load) -> None:
+    with pytest.raises(ExperimentError, match=r"inputs.steps is 0, but must be at least 1 \(--set inputs.steps\)"):
+        load(PLAIN, ["inputs.steps=0"])
+    with pytest.raises(
+        ExperimentError, match=r"replicates must be a whole number, not \"x\" \(--set study.replicates\)"
+    ):
+        load(PLAIN, ["study.replicates=x"])
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("inputs.prompt=photo: cat", "YAML reads photo: cat as a mapping."),
+        ("inputs.prompt=#hashtag", "YAML reads #hashtag as a comment."),
+        ("inputs.prompt=[a cat:1.2]", "YAML reads [a cat:1.2] as a list."),
+        ("inputs.prompt=&cat", "YAML reads &cat as nothing."),
+        ("inputs.prompt={red|blue} cat", "--set inputs.prompt={red|blue} cat:"),
+    ],
+)
+def test_a_text_that_lost_its_quotes_in_the_shell_is_answered_with_them(
+    load: Load, override: str, problem: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(PLAIN, [override])
+
+    path, _, text = override.partition("=")
+    assert problem in str(caught.value)
+    assert f"""--set '{path}="{text}"'""" in str(caught.value)
+    assert load(PLAIN, [f'{path}="{text}"']).inputs["prompt"] == text
+
+
+def test_an_override_that_looks_like_a_number_is_quoted_as_it_is_written(load: Load) -> None:
+    with pytest.raises(ExperimentError, match='needs quotes: "007"'):
+        load(PLAIN, ["inputs.prompt=007"])

@@ -1,4 +1,4 @@
-"""Reading YAML gives plain data only, whatever the file holds, and each problem has a place."""
+"""Reading YAML gives plain data only, each problem has a place, and a file wins over the files it includes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from sweep.errors import ExperimentError
+from sweep.experiment.axes import InputImage
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.yaml_document import MAX_DOCUMENT_BYTES, read_text
-from tests.experiment.conftest import mark_place
+from tests.experiment.conftest import Fail, Load, mark_place, values_of
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefg", "bcdefgh", strict=True)
@@ -135,3 +137,98 @@ def test_any_text_is_data_or_a_fault(text: str) -> None:
     except ExperimentError as error:
         data = str(error)
     assert isinstance(data, dict | list | str | int | float | bool | None)
+
+
+def test_include_is_merged_entry_by_entry(load: Load, folder: Path) -> None:
+    (folder / "base.yaml").write_text(
+        "workflow: img2img\ndescription: base\ninputs: {prompt: a, steps: 9}\n"
+        "axes: {cfg_scale: {start: 1, stop: 3, step: 1}, seed: [1, 2], steps: [3, 4]}"
+    )
+    experiment = load(
+        "include: base.yaml\ndescription: top\ninputs: {steps: 10}\naxes: {cfg_scale: [4], steps: null, variation: [x]}"
+    )
+    assert experiment.description == "top"
+    assert experiment.workflow == "img2img"
+    assert experiment.inputs == {"prompt": "a", "steps": 10}
+    assert [axis.name for axis in experiment.axes] == ["cfg_scale", "seed", "variation"]
+    assert values_of(experiment, "cfg_scale") == [4.0]
+
+
+def test_paths_of_a_base_file_start_from_its_folder(load: Load, folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "base.yaml").write_text("workflow: img2img\ninputs: {image: ../shots/a.png}")
+    (folder / "more.yaml").write_text("include: deep/base.yaml\ninputs: {steps: 4}")
+    image = load("include: [more.yaml]").inputs["image"]
+    assert isinstance(image, InputImage)
+    assert image.path == folder / "shots" / "a.png"
+    assert image.shown == "shots/a.png"
+
+
+def test_a_later_base_wins_over_an_earlier(load: Load, folder: Path) -> None:
+    (folder / "one.yaml").write_text("workflow: img2img\ninputs: {steps: 1, prompt: one}")
+    (folder / "two.yaml").write_text("inputs: {steps: 2}")
+    assert load("include: [one.yaml, two.yaml]").inputs == {"steps": 2, "prompt": "one"}
+
+
+def test_a_fault_in_a_base_file_is_told_with_its_name_and_place(faults: Fail, folder: Path) -> None:
+    (folder / "base.yaml").write_text("workflow: img2img\ninputs:\n  steps: 0\n")
+    assert faults("include: base.yaml\ninputs: {sed: 1}") == [
+        "2:10  inputs.sed is no input: neither a role nor NODE.FIELD. Did you mean seed?",
+        "inputs.steps is 0, but must be at least 1 (base.yaml 3:10).",
+    ]
+
+
+def test_circles_and_missing_bases_are_refused(faults: Fail, folder: Path) -> None:
+    (folder / "a.yaml").write_text("include: b.yaml")
+    (folder / "b.yaml").write_text("include: a.yaml")
+    assert "include goes in a circle: test.yaml → a.yaml → b.yaml → a.yaml" in faults("include: a.yaml")[0]
+    assert "include goes in a circle: test.yaml → test.yaml" in faults("include: test.yaml")[0]
+    assert faults("workflow: txt2img\ninclude: none.yaml") == ["2:10  include: none.yaml does not exist."]
+    assert faults("include: 3") == ["1:10  include must be a file, or a list of files."]
+    (folder / "list.yaml").write_text("- a")
+    assert faults("include: list.yaml") == ["1:10  include: list.yaml does not hold a mapping."]
+
+
+def test_folder_says_where_paths_start(load: Load, folder: Path) -> None:
+    experiment = load("workflow: img2img\nfolder: shots\ninputs: {image: a.png}")
+    assert experiment.folder == folder / "shots"
+    assert (folder / "shots").as_posix() in experiment.text
+
+
+@pytest.mark.parametrize(
+    ("axis", "overrides", "names"),
+    [
+        ("{images: shots/*.png}", [], ["../../base/shots/a.png", "../../base/shots/b.png"]),
+        ("{images: [shots/a*, shots/b*]}", [], ["../../base/shots/a.png", "../../base/shots/b.png"]),
+        ("[shots/a.png, c.png]", ["axes.image.1=c.png"], ["../../base/shots/a.png", "c.png"]),
+        ("[shots/a.png]", ["axes.image=[c.png]"], ["c.png"]),
+        ("{csv: rows.csv, column: image}", [], ["c.png", "../../base/shots/b.png"]),
+        ("{settings: looks.json}", [], ["c.png"]),
+    ],
+)
+def test_paths_start_from_the_file_that_holds_them(
+    tmp_path: Path, axis: str, overrides: list[str], names: list[str]
+) -> None:
+    """In a base file from its folder; given by --set, or in a table that it names, from that of the experiment."""
+    base, own = tmp_path / "base", tmp_path / "own" / "deep"
+    own.mkdir(parents=True)
+    for path in (base / "shots" / "a.png", base / "shots" / "b.png", own / "c.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (ord(path.stem), 0, 0)).save(path)
+    (base / "rows.csv").write_text("image\nc.png\n../../base/shots/b.png\n")
+    (base / "looks.json").write_text('{"c": {"image": "c.png"}}')
+    (base / "base.yaml").write_text(f"workflow: img2img\naxes: {{image: {axis}}}")
+    (own / "x.yaml").write_text("include: ../../base/base.yaml")
+
+    experiment = Experiment.load(own / "x.yaml", overrides)
+
+    assert [image.shown for image in experiment.images().values()] == names
+    assert Experiment.from_text(experiment.text).images() == experiment.images()
+
+
+def test_folder_holds_for_the_experiment_and_not_for_its_base(load: Load, folder: Path) -> None:
+    (folder / "base.yaml").write_text("workflow: img2img\ninputs: {image: shots/a.png, control_image: shots/a.png}")
+
+    experiment = load("include: base.yaml\nfolder: shots\ninputs: {control_image: a.png}")
+
+    assert [image.shown for image in experiment.inputs.values() if isinstance(image, InputImage)] == ["a.png", "a.png"]
