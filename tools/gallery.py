@@ -17,7 +17,7 @@ from pathlib import Path
 import sweep
 from sweep.cli.options import parse_assignments
 from sweep.experiment import write_experiment
-from sweep.report import SheetRequest, write_sheet
+from sweep.report import write_sheet
 from sweep.sandbox import sandbox_server
 from sweep.study import select_headlines, write_decision
 
@@ -106,8 +106,9 @@ def write_section(study: GalleryStudy, experiment: sweep.Experiment, folder: Pat
     found = sweep.make_study(folder).to_json()
     counts = sweep.Results.open(folder).counts()
     images.mkdir(parents=True, exist_ok=True)
-    request = SheetRequest(x=study.across, y=study.down, fixed=study.fixed, size=CELL)
-    (sheet,) = write_sheet(folder, request, images / f"{study.name}.webp")
+    (sheet,) = write_sheet(
+        folder, x=study.across, y=study.down, fixed=study.fixed, size=CELL, out=images / f"{study.name}.webp"
+    )
     decision = write_decision(found)
     findings = [text for text in (decision, *select_headlines(found)) if text]
     distinct = [text for at, text in enumerate(findings) if not any(text in other for other in findings[:at])]

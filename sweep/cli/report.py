@@ -170,7 +170,6 @@ def sheet(
     elif layout.filmstrip is not None:
         written = [report.write_filmstrip(folder, along, metric=metric, size=size, out=output)]
     else:
-        request = report.SheetRequest(x=layout.x, y=layout.y, fixed=levels, size=size)
-        written = report.write_sheet(folder, request, output)
+        written = report.write_sheet(folder, x=layout.x, y=layout.y, fixed=levels, size=size, out=output)
     for path in written:
         print_line(str(path))

@@ -1,5 +1,5 @@
 from .compare import compare_runs
-from .contact_sheet import SheetRequest, write_animation, write_filmstrip, write_sheet
+from .contact_sheet import write_animation, write_filmstrip, write_sheet
 from .page_html import describe_embedding, make_report, write_bundle
 from .page_json import build_payload
 from .page_text import describe_page
@@ -11,7 +11,6 @@ __all__ = [
     "AxisColumn",
     "LiveView",
     "ReportData",
-    "SheetRequest",
     "build_payload",
     "compare_runs",
     "describe_embedding",

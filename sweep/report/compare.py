@@ -182,7 +182,7 @@ class Comparison:
     words: tuple[str, ...] = ()
 
 
-def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int = EMBED_UP_TO) -> Comparison:
+def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     """Compare two results folders and write the page to `out`, by default `compare-A-B.html` beside folder `b`.
 
     Points are paired by the values of the axes that both runs have.
@@ -204,7 +204,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None, embed_up_to: int 
     words = _write_sentences(found, data, pairs, titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
-    payload, thumbs = _build_comparison_payload(data, others, before, target, titles, embed_up_to)
+    payload, thumbs = _build_comparison_payload(data, others, before, target, titles)
     facts = {
         **describe_page(data),
         "name": f"{titles[0]} → {titles[1]}",
@@ -290,11 +290,10 @@ def _build_comparison_payload(
     before: ReportData,
     target: Path,
     titles: tuple[str, str],
-    embed_up_to: int,
 ) -> tuple[JsonObject, dict[str, str]]:
     """Build the payload with the images of both runs, and collect the thumbnails that go into the page."""
     files, before_files = data.files, replace(before, frame=others, sources={}).files
-    embedded = len(files.images) + len(before_files.images) <= embed_up_to
+    embedded = len(files.images) + len(before_files.images) <= EMBED_UP_TO
     beside = None if embedded else target.parent / REPORT_FILES
     thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
     own = thumbs[0].link(files, target, embedded=embedded)

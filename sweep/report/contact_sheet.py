@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -27,8 +27,6 @@ from sweep.report.report_data import (
 )
 from sweep.report.thumbnails import shrink
 from sweep.text import truncate
-
-Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 PAPER: Final = (255, 255, 255)
 INK: Final = (27, 32, 48)
@@ -106,20 +104,6 @@ _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this compu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SheetRequest:
-    """Request for a sheet: axis `x` across, `y` down (None: one line), the others at the levels in `fixed`.
-
-    An axis without a fixed level stands at its first. `size` is the width of a cell in px. Without `x`, a numeric axis
-    stands across and another one down.
-    """
-
-    x: str | None = None
-    y: str | None = None
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-    size: int = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Sheet:
     """A sheet to draw: rows of the table as cells, with labels above and beside them and captions below."""
 
@@ -166,34 +150,49 @@ class _Sheet:
                 yield replace(self, columns=self.columns[x : x + wide], lines=self.lines[y : y + high], cells=cells)
 
 
-def write_sheet(folder: Path, request: SheetRequest, out: Path | None = None) -> list[Path]:
+def write_sheet(
+    folder: Path,
+    *,
+    x: str | None = None,
+    y: str | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    size: int = 256,
+    out: Path | None = None,
+) -> list[Path]:
     """Draw a contact sheet of the results in `folder` to `out`, by default `sheet-X-Y.png` in it.
 
     The ending of `out` names the format: PNG, JPEG or WebP. A sheet beyond the format's limit (or 120 megapixels) is
     split into several files, numbered from 1. Failed and missing cells say so.
 
+    Args:
+        x: Axis across. Without it a numeric axis stands across, and another one down.
+        y: Axis down; without it the sheet is one line.
+        fixed: Level by axis for the other axes; their first level by default.
+        size: Width of a cell in px.
+
     Raises:
         UsageError: The axis, level or format is unknown, or there is nothing to draw.
         RecordError: The file cannot be written.
     """
-    data = read_rendered(folder)
-    request = request if request.x is not None else _choose_axes(data, request)
-    names = [name for name in (request.x, request.y) if name]
+    data, fixed = read_rendered(folder), fixed or {}
+    if x is None:
+        x, y = _choose_axes(data, y, fixed)
+    names = [name for name in (x, y) if name]
     target = out or folder / f"sheet-{'-'.join(names)}.png"
     form = _choose_format(target, IMAGE_FORMATS)
-    across = find_levels(data, request.x or "")
+    across = find_levels(data, x)
     one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
-    down = one_line if request.y is None else find_levels(data, request.y)
-    rows, said = select_rows(data, names, request.fixed)
-    xs, ys = across.list_used(rows), down.list_used(rows)
+    down = one_line if y is None else find_levels(data, y)
+    rows, said = select_rows(data, names, fixed)
+    columns, lines = across.list_used(rows), down.list_used(rows)
     found = {(down.at[row], across.at[row]): row for row in reversed(rows)}
     sheet = _Sheet(
-        heading=f"{data.name} · {request.x} →" + (f" · {request.y} ↓" if request.y else ""),
+        heading=f"{data.name} · {x} →" + (f" · {y} ↓" if y else ""),
         other_levels=_join_levels(said),
-        columns=[across.label(x) for x in xs],
-        lines=[down.label(y) for y in ys],
-        cells=[[found.get((y, x)) for x in xs] for y in ys],
-        size=_fit_cell(data, rows, request.size),
+        columns=[across.label(column) for column in columns],
+        lines=[down.label(line) for line in lines],
+        cells=[[found.get((line, column)) for column in columns] for line in lines],
+        size=_fit_cell(data, rows, size),
     )
     parts = list(sheet.split(form.limit))
     named = [target.with_name(f"{target.stem}-{number + 1}{target.suffix}") for number in range(len(parts))]
@@ -205,14 +204,14 @@ def _join_levels(said: Mapping[str, str]) -> str:
     return " · ".join(f"{name} {level}" for name, level in said.items())
 
 
-def _choose_axes(data: ReportData, request: SheetRequest) -> SheetRequest:
+def _choose_axes(data: ReportData, y: str | None, fixed: Mapping[str, Any]) -> tuple[str, str | None]:
     """Choose the axes of a sheet as the page does: a numeric one across, another that is no seed down."""
-    across, others = choose_axes(data, request.fixed)
+    across, others = choose_axes(data, fixed)
     across = across or next(iter(data.axes), None)
     if across is None:
         raise UsageError(f"{data.name} has no axes: there is one image, which needs no sheet.")
     down = next((axis for axis in others if axis.kind != "seed"), next(iter(others), None))
-    return replace(request, x=across.name, y=request.y or (down.name if down is not None else None))
+    return across.name, y or (down.name if down is not None else None)
 
 
 def _fit_cell(data: ReportData, rows: Iterable[int], width: int) -> tuple[int, int]:
@@ -370,7 +369,7 @@ def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, re
 
 
 @cache
-def load_font(size: int) -> Font:
+def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Load DejaVu Sans where it is installed (it covers most scripts), else Pillow's own Aileron."""
     for name in ("DejaVuSans.ttf", "Arial Unicode.ttf", "segoeui.ttf"):
         try:

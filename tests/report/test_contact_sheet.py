@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from anyio.to_thread import run_sync
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import RecordError, UsageError
-from sweep.report.contact_sheet import RED, SheetRequest, load_font, wrap_text, write_sheet
+from sweep.report.contact_sheet import RED, load_font, wrap_text, write_sheet
 from tests.report.painted import Plan, paint_folder
 
 
@@ -30,8 +32,8 @@ def spread_of(cell: Image.Image) -> int:
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg", "sheet.webp"])
 async def test_sheet_has_a_cell_per_pair_of_levels(folder: Path, tmp_path: Path, name: str) -> None:
-    request = SheetRequest(x="denoise_strength", y="variation", size=64)
-    (path,) = await run_sync(write_sheet, folder, request, tmp_path / name)
+    write = partial(write_sheet, folder, x="denoise_strength", y="variation", size=64, out=tmp_path / name)
+    (path,) = await run_sync(write)
     width, height = await run_sync(size_of, path)
     assert width > 3 * 64
     assert height > 2 * 48
@@ -39,7 +41,7 @@ async def test_sheet_has_a_cell_per_pair_of_levels(folder: Path, tmp_path: Path,
 
 async def test_sheet_places_images_by_their_levels(folder: Path) -> None:
     def columns() -> list[int]:
-        (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", size=64))
+        (path,) = write_sheet(folder, x="denoise_strength", size=64)
         with Image.open(path) as sheet:
             row = sheet.convert("L").crop((14, sheet.height - 14 - 24, 14 + 3 * 68, sheet.height - 14 - 20))
             cells = [row.crop((at * 68, 0, at * 68 + 60, 4)) for at in range(3)]
@@ -53,7 +55,7 @@ async def test_sheet_marks_a_failed_cell(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(failed={0: "noise and image sizes differ"}))
 
     def red_pixels() -> int:
-        (path,) = write_sheet(folder, SheetRequest(x="denoise_strength", y="variation", size=96))
+        (path,) = write_sheet(folder, x="denoise_strength", y="variation", size=96)
         with Image.open(path) as sheet:
             return sum(count for count, colour in sheet.getcolors(1 << 24) or () if colour == RED)
 
@@ -64,8 +66,8 @@ async def test_sheet_fixes_other_axes_at_the_given_level(folder: Path, tmp_path:
     def both() -> tuple[bytes, bytes]:
         found = []
         for seed in (42, "43"):
-            request = SheetRequest(x="denoise_strength", fixed={"seed": seed}, size=32)
-            (path,) = write_sheet(folder, request, tmp_path / f"{seed}.png")
+            out = tmp_path / f"{seed}.png"
+            (path,) = write_sheet(folder, x="denoise_strength", fixed={"seed": seed}, size=32, out=out)
             found.append(path.read_bytes())
         return found[0], found[1]
 
@@ -76,7 +78,7 @@ async def test_sheet_fixes_other_axes_at_the_given_level(folder: Path, tmp_path:
 async def test_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
     plan = Plan(axes={"seed": list(range(1, 61))}, size=(30, 10), metrics=False, source=False)
     folder = await paint_folder(tmp_path / "cups", plan)
-    paths = await run_sync(write_sheet, folder, SheetRequest(x="seed", size=300), tmp_path / "sheet.webp")
+    paths = await run_sync(partial(write_sheet, folder, x="seed", size=300, out=tmp_path / "sheet.webp"))
     assert [path.name for path in paths] == [f"sheet-{number}.webp" for number in range(1, len(paths) + 1)]
     assert len(paths) > 1
     sizes = [await run_sync(size_of, path) for path in paths]
@@ -84,25 +86,25 @@ async def test_sheet_beyond_the_format_is_split(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "name", "said"),
+    ("asked", "name", "said"),
     [
-        (SheetRequest(x="denoise_strenght"), "a.png", "Did you mean denoise_strength?"),
+        ({"x": "denoise_strenght"}, "a.png", "Did you mean denoise_strength?"),
         (
-            SheetRequest(x="seed", y="denoise_strength", fixed={"variation": "studio lightning"}),
+            {"x": "seed", "y": "denoise_strength", "fixed": {"variation": "studio lightning"}},
             "a.png",
             "studio lighting",
         ),
-        (SheetRequest(x="seed"), "a.bmp", ".bmp|a.bmp names no format"),
+        ({"x": "seed"}, "a.bmp", ".bmp|a.bmp names no format"),
     ],
 )
-async def test_sheet_rejects_what_it_cannot_draw(folder: Path, request_: SheetRequest, name: str, said: str) -> None:
+async def test_sheet_rejects_what_it_cannot_draw(folder: Path, asked: dict[str, Any], name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("?", r"\?")):
-        await run_sync(write_sheet, folder, request_, folder / name)
+        await run_sync(partial(write_sheet, folder, **asked, out=folder / name))
 
 
 def test_sheet_rejects_a_folder_without_results(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
-        write_sheet(tmp_path, SheetRequest(x="seed"))
+        write_sheet(tmp_path, x="seed")
 
 
 @given(st.text(max_size=120), st.integers(30, 300), st.integers(1, 5))
