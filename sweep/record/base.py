@@ -58,20 +58,9 @@ class ExperimentFacts:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return the facts that `to_json` wrote; keys of a later version are left out. Raises ValueError."""
-        data = {key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__}
-        axes = tuple(
-            ExperimentAxis(
-                name=axis["name"],
-                kind=axis["kind"],
-                size=axis["size"],
-                levels=tuple(axis["levels"]),
-                settings=axis.get("settings", {}),
-            )
-            for axis in data.pop("axes", ())
-        )
-        texts = {name: tuple(data.get(name, ())) for name in ("metrics", "conditions")}
-        left_out = tuple(tuple(point) for point in data.get("left_out", ()))
-        return cls(**{**data, **texts, "axes": axes, "left_out": left_out})
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(cls).validate_json(text)
 
     @classmethod
     def from_yaml(cls, text: str, axes: Sequence[tuple[str, str]] = ()) -> Self:

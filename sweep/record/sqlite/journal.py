@@ -54,7 +54,6 @@ class _Operation:
     name: str
     apply: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
-    loop: asyncio.AbstractEventLoop
 
 
 class Writer:
@@ -76,14 +75,14 @@ class Writer:
     async def do(self, name: str, apply: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `apply` inside a transaction and return its result once that is durable.
 
-        A RecordError raised by `apply` undoes this operation alone and is raised here. One that is not urgent waits
+        An exception raised by `apply` undoes this operation alone and is raised here. One that is not urgent waits
         up to `linger` seconds for others to share the commit with; it never changes places with them.
         """
         if self._closed:
             raise RecordError(f"{self._place} has been closed.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._lingering.append(_Operation(name, apply, future, loop))
+        self._lingering.append(_Operation(name, apply, future))
         if name not in _LINGERING or not self._linger:
             self._flush()
         elif len(self._lingering) == 1:
@@ -140,16 +139,21 @@ class Writer:
         return [type(broken)(broken.message, hint=broken.hint) for _ in batch]
 
     def _commit(self, batch: list[_Operation]) -> list[Any]:
-        """Carry the batch out in one transaction; where one of it is refused, anew with a savepoint for each.
+        """Carry the batch out in one transaction; where one of it is refused, each in a transaction of its own.
 
-        An operation by itself has none: SQLite would copy every page it changes, all of a large journal for an edited
-        definition.
+        Savepoints would cost every operation two statements, and a copy of every page that it changes: all of a large
+        journal for an edited definition.
         """
+        if len(batch) > 1 and any(operation.name in _ONCE for operation in batch):
+            return self._commit_each(batch)
         self._db.execute("BEGIN IMMEDIATE")
-        if len(batch) == 1:
-            results = [self._apply(batch[0], "ROLLBACK", "BEGIN IMMEDIATE")]
-        else:
-            results = self._apply_unguarded(batch) or [self._apply_guarded(operation) for operation in batch]
+        try:
+            results = [operation.apply(self._db) for operation in batch]
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                raise
+            self._db.execute("ROLLBACK")
+            return [self._refuse(error)] if len(batch) == 1 else self._commit_each(batch)
         for operation in batch:
             self._checkpoint(f"{operation.name}.before-commit")
         self._db.execute("COMMIT")
@@ -158,39 +162,15 @@ class Writer:
             self._checkpoint(f"{operation.name}.after-commit")
         return results
 
-    def _apply_unguarded(self, batch: list[_Operation]) -> list[Any] | None:
-        """Return the results, or None where one was refused, and none carried out: a savepoint costs two statements."""
-        if any(operation.name in _ONCE for operation in batch):
-            return None
-        try:
-            return [operation.apply(self._db) for operation in batch]
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
-                raise
-            self._db.execute("ROLLBACK")
-            self._db.execute("BEGIN IMMEDIATE")
-            return None
+    def _commit_each(self, batch: list[_Operation]) -> list[Any]:
+        return [result for operation in batch for result in self._commit([operation])]
 
-    def _apply_guarded(self, operation: _Operation) -> Any:
-        self._db.execute("SAVEPOINT operation")
-        result = self._apply(operation, "ROLLBACK TO operation")
-        self._db.execute("RELEASE operation")
-        return result
-
-    def _apply(self, operation: _Operation, *undo: str) -> Any:
-        """Return the result of the operation, or the error it is refused with, undone by these statements."""
-        try:
-            return operation.apply(self._db)
-        except sqlite3.IntegrityError as error:
-            refusal: Exception = record_error(error, self._place)
-        except sqlite3.Error:
-            raise
-        except Exception as error:  # noqa: BLE001  handed to the caller: the thread serves the others
-            damaged = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-            refusal = corrupt(self._place, str(error)) if damaged else error
-        for statement in undo:
-            self._db.execute(statement)
-        return refusal
+    def _refuse(self, error: Exception) -> Exception:
+        """Return the error for the caller of an operation that was undone; the thread serves the others."""
+        if isinstance(error, sqlite3.IntegrityError):
+            return record_error(error, self._place)
+        is_damage = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
+        return corrupt(self._place, str(error)) if is_damage else error
 
     def _roll_back(self) -> None:
         try:
@@ -201,17 +181,14 @@ class Writer:
 
 
 def _answer(batch: list[_Operation], results: list[Any]) -> None:
-    """Tell the callers, all of one loop at once; a loop that was closed meanwhile has nobody left to tell."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for operation, result in zip(batch, results, strict=True):
-        loops.setdefault(operation.loop, []).append((operation.future, result))
-    for loop, answers in loops.items():
-        with suppress(RuntimeError):  # it is closed
-            loop.call_soon_threadsafe(_settle, answers)
+    """Tell the callers, all at once; a loop that was closed meanwhile has nobody left to tell."""
+    futures = [operation.future for operation in batch]
+    with suppress(RuntimeError):  # it is closed
+        futures[0].get_loop().call_soon_threadsafe(_settle, futures, results)
 
 
-def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in answers:
+def _settle(futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
+    for future, result in zip(futures, results, strict=True):
         if future.done():  # its task was cancelled
             continue
         if isinstance(result, BaseException):

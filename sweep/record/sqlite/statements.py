@@ -47,6 +47,7 @@ OPEN = ("intended", "submitted", "rendered")
 OUTCOMES = ("completed", "failed", "cancelled")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RENDERING = SEALED["images"][2:]  # the fields of a Rendering
+_RUN_FACTS = ("experiment", "fingerprint", "points", "command", "sweep_version")
 _NONE_OPEN = "has no open attempt"
 _IS_OPEN = f" AND state IN {OPEN}"
 _TIMES = ("queued_at", "started_at", "finished_at")
@@ -187,10 +188,10 @@ def runs(db: sqlite3.Connection) -> list[RunRecord]:
 
 def _run(row: dict[str, Any]) -> RunRecord:
     _believe(row["whole"], f"run {row['number']}")
-    facts = {name: row[name] for name in ("experiment", "fingerprint", "points", "command", "sweep_version")}
+    lists = {"axes": _axes(row["axes"]), "servers": tuple(json.loads(row["servers"]))}
     return RunRecord(
         number=row["number"],
-        facts=RunFacts(**facts, axes=_axes(row["axes"]), servers=tuple(json.loads(row["servers"]))),
+        facts=RunFacts(**{name: row[name] for name in _RUN_FACTS} | lists),
         begun_at=from_microseconds(row["begun_at"]),
         ended_at=None if row["ended_at"] is None else from_microseconds(row["ended_at"]),
         ending=row["ending"],
@@ -279,15 +280,11 @@ def begin_run(db: sqlite3.Connection, now: datetime, facts: RunFacts, points: It
     last = db.execute("SELECT number, definition, fingerprint FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     number, definition = (last[0] + 1, last[1] + (last[2] != facts.fingerprint)) if last else (1, 1)
     run = {
+        **_pick(facts, _RUN_FACTS),
         "number": number,
         "definition": definition,
-        "fingerprint": facts.fingerprint,
-        "experiment": facts.experiment,
         "axes": json.dumps(facts.axes),
-        "points": facts.points,
         "servers": json.dumps([dict(server) for server in facts.servers]),
-        "command": facts.command,
-        "sweep_version": facts.sweep_version,
         "begun_at": to_microseconds(now),
     }
     insert(db, "runs", run)
@@ -355,15 +352,10 @@ def intend(db: sqlite3.Connection, now: datetime, point: JournalPoint, intent: I
         counted = {"state": "'intended'", "attempts": "attempts + 1", "server": ":server"}
         _set(db, point.key, counted, server=intent.server)
     attempt = {
-        "key": point.key,
-        "number": intent.number,
-        "run": run,
-        "server": intent.server,
-        "url": intent.url,
-        "batch_id": intent.batch_id,
-        "item_id": intent.item_id,
-        "outputs": json.dumps(intent.outputs),
+        **_pick(intent, ("key", "number", "server", "url", "batch_id", "item_id")),
         "state": "intended",
+        "run": run,
+        "outputs": json.dumps(intent.outputs),
         "begun_at": to_microseconds(now),
     }
     insert(db, "attempts", attempt)
@@ -392,11 +384,9 @@ def write_completed(
     db: sqlite3.Connection, now: datetime, key: str, renderings: Sequence[Rendering], times: Times
 ) -> None:
     images = [
-        {"key": key, "ordinal": ordinal, **{name: getattr(one, name) for name in _RENDERING}}
+        {"key": key, "ordinal": ordinal, **_pick(one, _RENDERING), "image_name": _text(one.image_name)}
         for ordinal, one in enumerate(renderings)
     ]
-    for image in images:
-        image["image_name"] = _text(image["image_name"])
     if not images:
         raise RecordError(f"Key {key} cannot be completed without an image.")
     done = {"state": "'completed'", "kind": "NULL", "message": "NULL", **_KNOWN_TIMES}
@@ -506,13 +496,10 @@ def _insert_point(
 ) -> None:
     """Put a key that is not on record into a new row."""
     row = {
-        "key": point.key,
+        **_pick(point, ("key", "prompt", "model", "source")),
         "definition": definition,
         "idx": point.index,
         "axis_values": _write_values(point),
-        "prompt": point.prompt,
-        "model": point.model,
-        "source": point.source,
         "state": state,
         "attempts": attempts,
         "server": server,
@@ -564,6 +551,11 @@ def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, fa
 def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
     nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
     _set(db, key, {"state": "'pending'", "attempts": "0", **nothing})
+
+
+def _pick(record: object, names: Iterable[str]) -> dict[str, Any]:
+    """Return these attributes, named as the columns that keep them."""
+    return {name: getattr(record, name) for name in names}
 
 
 def _told(failure: Failure) -> tuple[str, str]:
