@@ -104,7 +104,6 @@ class _Decider:
         self._last = len(task.levels) - 1
         self._wanted: list[SearchPoint] = []
         self._crossings: dict[tuple[int, int], SingleCrossing] = {}
-        self._used: dict[tuple[int, int], int] = {}  # by block: images on its path
         self._paths: dict[tuple[int, int], dict[int, float]] = {}  # by block: the value at each level looked at
 
     def decide(self) -> Decision:
@@ -119,9 +118,12 @@ class _Decider:
             crossings=self._crossings,
             alive=alive,
             seeds=seeds,
-            used=sum(self._used.values()),
+            used=self._count_used(),
             rising=frozenset(filter(self._is_rising, groups)),
         )
+
+    def _count_used(self) -> int:
+        return sum(map(len, self._paths.values()))
 
     def _sample(self, groups: Sequence[int]) -> tuple[int, bool]:
         """Ask for the first four seeds, then for as many as their spread needs."""
@@ -159,13 +161,10 @@ class _Decider:
         """Keep the weakest group, and those that cannot be told from it (paired t tests, Bonferroni over all looks)."""
         if len(alive) < 2:
             return tuple(alive)
-        signs = [-1 if self._is_rising(group) else 1 for group in alive]  # so that a smaller place is weaker
-        places = np.array(
-            [
-                [sign * self._crossings[group, seed].at for seed in range(seeds)]
-                for group, sign in zip(alive, signs, strict=True)
-            ]
-        )
+        places = []
+        for group in alive:
+            sign = -1 if self._is_rising(group) else 1  # so that a smaller place is weaker
+            places.append(np.array([sign * self._crossings[group, seed].at for seed in range(seeds)]))
         known = [each[np.isfinite(each)] for each in places]
         means = [each.mean() if len(each) else math.inf for each in known]
         weakest = means.index(min(means))
@@ -181,30 +180,28 @@ class _Decider:
     def _fits(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
         most = 1 + len(STRIDES) + math.ceil(math.log2(len(self._task.levels) + 1))  # images of one block
-        unfinished = sum(most - self._used.get((p.group, p.seed), 0) for p in self._wanted)
-        return sum(self._used.values()) + unfinished + groups * most <= self._task.most
+        unfinished = sum(most - len(self._paths[p.group, p.seed]) for p in self._wanted)
+        return self._count_used() + unfinished + groups * most <= self._task.most
 
     def _search_all(self, groups: Iterable[int], seed: int, starts: Mapping[int, float | None]) -> None:
         for group in groups:
-            found = self._search(group, seed, starts.get(group))
-            if isinstance(found, int):
-                self._wanted.append(SearchPoint(group, seed, found))
-            elif isinstance(found, SingleCrossing):
-                self._crossings[group, seed] = found
-            else:
-                self._wanted += [SearchPoint(group, seed, level) for level in found]
+            self._search(group, seed, starts.get(group))
 
-    def _search(self, group: int, seed: int, start: float | None) -> int | list[int] | SingleCrossing:
-        """Search one block: the level to render next, both ends of a group's first seed, or the crossing.
+    def _search(self, group: int, seed: int, start: float | None) -> None:
+        """Search one block: want the point to render next, both ends of a group's first seed, or note the crossing.
 
         The path is walked anew from the first step, so it depends on values alone.
         """
-        missing = [end for end in (0, self._last) if SearchPoint(group, 0, end) not in self._values]
+        path: dict[int, float] = {}
+        self._paths[group, seed] = path
+        ends = [SearchPoint(group, 0, end) for end in (0, self._last)]  # which one holds decides the group's direction
+        missing = [end for end in ends if end not in self._values]
         if seed == 0:
-            self._used[group, seed] = 2 - len(missing)
-        if missing:  # which end holds decides the direction of the group
-            return missing if seed == 0 else []
-        low, high, seen = -1, self._last + 1, 0
+            path |= {end.level: self._values[end] for end in ends if end in self._values}
+            self._wanted += missing
+        if missing:
+            return
+        low, high = -1, self._last + 1
         planned = [0, self._last] if seed == 0 else []
         if start is not None and not planned:
             planned = [min(max(math.floor(start), 0), self._last)]
@@ -213,17 +210,17 @@ class _Decider:
             place = self._choose_place(low, high, planned, strides)
             if not low < place < high:
                 continue
-            level = int(self._turn(group, place))
-            value = self._values.get(SearchPoint(group, seed, level))
-            if value is None:
-                return level
-            seen += 1
-            self._used[group, seed] = max(seen, self._used.get((group, seed), 0))
-            self._paths.setdefault((group, seed), {})[level] = value
+            point = SearchPoint(group, seed, int(self._turn(group, place)))
+            if point not in self._values:
+                self._wanted.append(point)
+                return
+            value = self._values[point]
+            path[point.level] = value
             if math.isnan(value):
-                return SingleCrossing(math.nan, -1, inside=False)
+                self._crossings[group, seed] = SingleCrossing(math.nan, -1, inside=False)
+                return
             low, high = (place, high) if self._holds(value) else (low, place)
-        return self._interpolate(group, seed, low, high)
+        self._crossings[group, seed] = self._interpolate(group, seed, low, high)
 
     def _choose_place(self, low: int, high: int, planned: list[int], strides: list[int]) -> int:
         """Take the next planned place; then stride away from the expected one, and bisect once both sides are known."""
@@ -333,18 +330,17 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
 
     Raises UsageError for a metric that prefers neither side.
     """
-    from sweep.study.measuring.measurement import measure_design
+    from sweep.study.measuring.measurement_plan import measure_design
     from sweep.study.metrics.metric_lookup import resolve_metrics
 
     facts, asked = results.facts, results.facts.design
     (metric,) = resolve_metrics([asked["metric"]])
     check_direction(metric.name, metric.direction)
-    axes = {axis.name: axis for axis in facts.axes}
-    seed = _find_seed_axis(facts)
-    others = [axis for axis in facts.axes if axis.name != asked["axis"] and axis.kind != "seed"]
+    searched, seed = _find_axes(facts)
+    others = [axis for axis in facts.axes if axis not in (searched, seed)]
     names = [axis.name for axis in others]
     task = SearchTask(
-        levels=tuple(sorted(float(level or 0) for level in axes[asked["axis"]].levels)),
+        levels=tuple(sorted(float(level or 0) for level in searched.levels)),
         groups=tuple(dict(zip(names, cell, strict=True)) for cell in product(*(axis.levels for axis in others))),
         seeds=len(seed.levels),
         threshold=float(asked["threshold"]),
@@ -361,21 +357,22 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
     for row, (value, status) in enumerate(zip(measured, design.frame["status"], strict=False)):
         if status in ("completed", "failed"):
             group = groups[tuple(columns[name][row] for name in names)]
-            level = task.levels.index(float(columns[asked["axis"]][row] or 0))
+            level = task.levels.index(float(columns[searched.name][row] or 0))
             values[SearchPoint(group, seed.levels.index(columns[seed.name][row]), level)] = value
     return task, values
 
 
-def _find_seed_axis(facts: ExperimentFacts) -> ExperimentAxis:
-    return next(axis for axis in facts.axes if axis.kind == "seed")
+def _find_axes(facts: ExperimentFacts) -> tuple[ExperimentAxis, ExperimentAxis]:
+    """Find the axis that is searched, and that of the seeds."""
+    searched = next(axis for axis in facts.axes if axis.name == facts.design["axis"])
+    return searched, next(axis for axis in facts.axes if axis.kind == "seed")
 
 
 def _name_point(facts: ExperimentFacts, task: SearchTask, point: SearchPoint) -> dict[str, Scalar]:
     """Give the values of the axes at a point."""
-    axis = next(axis for axis in facts.axes if axis.name == facts.design["axis"])
-    level = next(each for each in axis.levels if float(each or 0) == task.levels[point.level])
-    seed = _find_seed_axis(facts)
-    return {**task.groups[point.group], axis.name: level, seed.name: seed.levels[point.seed]}
+    searched, seed = _find_axes(facts)
+    level = next(each for each in searched.levels if float(each or 0) == task.levels[point.level])
+    return {**task.groups[point.group], searched.name: level, seed.name: seed.levels[point.seed]}
 
 
 def check_direction(metric: str, direction: str) -> None:

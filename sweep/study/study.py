@@ -60,7 +60,7 @@ from sweep.study.study_json import (
 
 if TYPE_CHECKING:
     from sweep.record import RecordedResults
-    from sweep.study.measuring.measurement import MeasureProgress
+    from sweep.study.measuring.measurement_plan import MeasureProgress
     from sweep.study.measuring.workers import OnRay
     from sweep.study.metrics.base import Metric
 
@@ -322,7 +322,7 @@ def make_study(
         return _study_table(data, axes, metrics, baseline, thresholds)
     from sweep.record import RATINGS_JSON, RecordedResults
     from sweep.study.adaptive import conclude_search
-    from sweep.study.measuring.measurement import measure_axis_distances, measure_design
+    from sweep.study.measuring.measurement_plan import measure_axis_distances, measure_design
     from sweep.study.ratings import load_ratings, rank_choices, rate_images
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data

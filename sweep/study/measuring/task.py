@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,8 +20,6 @@ from sweep.study.metrics.base import (
 )
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from sweep.study.metrics.base import Metric
 
 
@@ -55,32 +53,48 @@ References: TypeAlias = "OrderedDict[tuple[Path | SentImage, tuple[int, int]], D
 def measure_task(task: Task, metrics: Sequence[Metric], references: References) -> list[MeasuredImage]:
     """Measure a task: one entry an image. Never raises for an image that cannot be read."""
     chosen = [metrics[i] for i in task.metrics]
-    if len(task.images) > 1 or any(metric.reference == "cell" for metric in chosen):
-        return _measure_cell(task, chosen)
+    images = [read_image(path, {metric.working_size for metric in chosen}) for path in task.images]
+    return [_measure_image(image, images, task, chosen, references) for image in images]
+
+
+def read_image(path: Path | SentImage, sizes: Collection[int]) -> dict[int, DecodedImage] | str:
+    """Read an image, at each of these working sizes; or say why it cannot be read."""
     try:
-        image = decode(task.images[0])
+        whole = decode(path)
     except UnreadableImageError as error:
-        return [MeasuredImage((math.nan,) * len(chosen), error.message)]
-    views: dict[int, tuple[ImagePair, str | None]] = {}
-    found = []
-    for metric in chosen:
-        if metric.working_size not in views:
-            views[metric.working_size] = _make_view(image, task, metric.working_size, references)
-        view, unread = views[metric.working_size]
-        is_unread = unread and metric.reference == "image"
-        found.append((math.nan, unread) if is_unread else _measure_one(metric, view))
-    return [_collect(found)]
+        return error.message
+    return {size: resize_image(whole, compute_working_shape(*whole.size, size)) for size in sizes}
 
 
-def _make_view(image: Image.Image, task: Task, size: int, references: References) -> tuple[ImagePair, str | None]:
+def _measure_image(
+    image: dict[int, DecodedImage] | str,
+    images: Sequence[dict[int, DecodedImage] | str],
+    task: Task,
+    metrics: Sequence[Metric],
+    references: References,
+) -> MeasuredImage:
+    """Measure one image alone, against its reference and against the other readable images of its size."""
+    if isinstance(image, str):
+        return MeasuredImage((math.nan,) * len(metrics), image)
+    others = [other for other in images if other is not image and isinstance(other, dict)]
+    views = {size: _make_view(image[size], [other[size] for other in others], task, references) for size in image}
+    found = [_measure_view(metric, *views[metric.working_size]) for metric in metrics]
+    reasons = (reason for _, reason in found if reason)
+    return MeasuredImage(tuple(value for value, _ in found), next(reasons, None))
+
+
+def _make_view(
+    image: DecodedImage, others: Sequence[DecodedImage], task: Task, references: References
+) -> tuple[ImagePair, str | None]:
     """Build the view, and say why it has no reference where it should have one."""
-    shape = compute_working_shape(*image.size, size)
-    measured = resize_image(image, shape)
+    height, width = image.rgb.shape[:2]
+    reference, unread = None, None
     try:
-        reference = _load_reference(task.reference, shape, references) if task.reference else None
+        reference = _load_reference(task.reference, (width, height), references) if task.reference else None
     except UnreadableImageError as error:
-        return ImagePair(image=measured, prompt=task.prompt), f"reference: {error.message}"
-    return ImagePair(image=measured, reference=reference, prompt=task.prompt), None
+        unread = f"reference: {error.message}"
+    alike = tuple(other for other in others if other.rgb.shape == image.rgb.shape)
+    return ImagePair(image=image, reference=reference, prompt=task.prompt, others=alike), unread
 
 
 def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: References) -> DecodedImage:
@@ -93,12 +107,12 @@ def _load_reference(path: Path | SentImage, shape: tuple[int, int], references: 
     return references[key]
 
 
-def _collect(found: Sequence[tuple[float, str | None]]) -> MeasuredImage:
-    """Collect values and the first reason for none."""
-    return MeasuredImage(tuple(value for value, _ in found), next((reason for _, reason in found if reason), None))
-
-
-def _measure_one(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
+def _measure_view(metric: Metric, view: ImagePair, unread: str | None) -> tuple[float, str | None]:
+    """Compute a metric's value, or NaN and the reason; an image that is alone in its cell needs none."""
+    if metric.reference == "image" and unread:
+        return math.nan, unread
+    if metric.reference == "cell" and not view.others:
+        return math.nan, None
     try:
         value = float(metric.measure(view))
     except Exception as error:  # noqa: BLE001  a metric of another package may raise anything: that is its reason
@@ -106,26 +120,3 @@ def _measure_one(metric: Metric, view: ImagePair) -> tuple[float, str | None]:
     if math.isfinite(value):
         return value, None
     return math.nan, f"{metric.name} has no value for this image"
-
-
-def _measure_cell(task: Task, metrics: Sequence[Metric]) -> list[MeasuredImage]:
-    """Measure each image against the readable others, at the metrics' smallest working size that serves them all."""
-    size = max(metric.working_size for metric in metrics)
-    images: list[DecodedImage | str] = []
-    for path in task.images:
-        try:
-            whole = decode(path)
-            images.append(resize_image(whole, compute_working_shape(*whole.size, size)))
-        except UnreadableImageError as error:
-            images.append(error.message)
-    readable = [image for image in images if isinstance(image, DecodedImage)]
-    found = []
-    for image in images:
-        if isinstance(image, str):
-            found.append(MeasuredImage((math.nan,) * len(metrics), image))
-            continue
-        others = tuple(other for other in readable if other is not image and other.rgb.shape == image.rgb.shape)
-        view = ImagePair(image=image, prompt=task.prompt, others=others)
-        got = [_measure_one(metric, view) for metric in metrics] if others else [(math.nan, None)] * len(metrics)
-        found.append(_collect(got))
-    return found

@@ -25,18 +25,9 @@ import pandas as pd
 
 from sweep.errors import SweepError, UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults
-from sweep.study.measuring.task import MeasuredImage, Task
+from sweep.study.measuring.task import MeasuredImage, Task, read_image
 from sweep.study.measuring.workers import OnRay, measure_all, step_back
-from sweep.study.metrics.base import (
-    DecodedImage,
-    ImagePair,
-    Metric,
-    UnreadableImageError,
-    compute_working_shape,
-    decode,
-    hash_image_file,
-    resize_image,
-)
+from sweep.study.metrics.base import ImagePair, Metric, UnreadableImageError, hash_image_file
 from sweep.study.metrics.metric_lookup import describe_metric, resolve_metrics
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
 from sweep.study.study_design import FloatArray, StudyDesign, read_design
@@ -56,7 +47,8 @@ def measure_axis_distances(design: StudyDesign, folder: Path) -> list[AxisDistan
     axes = [*design.factors, *([design.seed] if design.seed else [])]
     chosen = {axis: _choose_pairs(design, axis) for axis in axes}
     used = sorted({row for pairs, _ in chosen.values() for pair in pairs for row in pair})
-    images = {row: image for row in used if (image := _read(folder / str(design.frame["image_path"].iloc[row])))}
+    read = {row: read_image(folder / str(design.frame["image_path"].iloc[row]), {COMPARED_SIDE}) for row in used}
+    images = {row: image[COMPARED_SIDE] for row, image in read.items() if isinstance(image, dict)}
     found = []
     for axis, (pairs, total) in chosen.items():
         known = [(a, b) for a, b in pairs if a in images and b in images]
@@ -84,14 +76,6 @@ def _choose_pairs(design: StudyDesign, axis: str) -> tuple[list[tuple[int, int]]
     pairs = [pair for members in groups.values() for pair in combinations(members, 2)]
     step = max(1, -(-len(pairs) // MOST_PAIRS))
     return pairs[::step], len(pairs)
-
-
-def _read(path: Path) -> DecodedImage | None:
-    try:
-        whole = decode(path)
-    except UnreadableImageError:
-        return None
-    return resize_image(whole, compute_working_shape(*whole.size, COMPARED_SIDE))
 
 
 @dataclass(frozen=True, slots=True)
