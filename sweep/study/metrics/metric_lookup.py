@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.learned_metrics import LEARNED
-from sweep.study.metrics.pixel_metrics import METRICS, PANEL
+from sweep.study.metrics.pixel_metrics import OPTIONAL, PANEL
 from sweep.study.study_json import Direction, MetricFacts, ReferenceKind
 
 
@@ -19,7 +19,7 @@ def _find_flip() -> Metric:
     if importlib.util.find_spec("flip_evaluator") is None:
         hint = "Install it with: pip install 'sweep-engine[flip]'"
         raise UsageError("The metric flip needs the package flip_evaluator.", hint=hint)
-    return METRICS["flip"]
+    return OPTIONAL["flip"]
 
 
 SETS = frozenset({"fid", "kid", "cmmd", "is", "inception_score"})  # distances between sets of images

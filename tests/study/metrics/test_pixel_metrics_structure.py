@@ -92,7 +92,7 @@ def test_unrelated_images_differ_in_about_half_of_their_hash() -> None:
     assert 0.4 < np.mean(distances) < 0.6
 
 
-@pytest.mark.parametrize("metric", [metrics.ssim, metrics.ms_ssim, metrics.fine, metrics.middle])
+@pytest.mark.parametrize("metric", [metrics.ssim, metrics.ms_ssim, metrics.structure_fine, metrics.structure_middle])
 def test_likeness_falls_down_a_blur_ladder(metric: Callable[[ImagePair], float]) -> None:
     sharp = photo(4, 320, 320)
 
@@ -126,7 +126,7 @@ def test_scales_of_structure_go_in_order() -> None:
     """Along a strength axis fine structure is spent first, coarse last: that is what the panel is for."""
     source, other = photo(0, 512, 512), photo(9, 512, 512)
     halves = []
-    for metric in (metrics.fine, metrics.middle, metrics.coarse):
+    for metric in (metrics.structure_fine, metrics.structure_middle, metrics.structure_coarse):
         values = [metric(view(mixed(source, other, s / 20), source)) for s in range(21)]
         halves.append(next(s for s, value in enumerate(values) if value < 0.5))
 
@@ -137,8 +137,8 @@ def test_scales_of_structure_go_in_order() -> None:
 def test_flat_images_are_alike_and_unlike_structured_ones() -> None:
     grey, lighter = Image.new("RGB", (128, 128), (90, 90, 90)), Image.new("RGB", (128, 128), (200, 200, 200))
 
-    assert metrics.coarse(view(grey, lighter)) == 1.0
-    assert metrics.coarse(view(photo(1, 128, 128), grey)) == 0.0
+    assert metrics.structure_coarse(view(grey, lighter)) == 1.0
+    assert metrics.structure_coarse(view(photo(1, 128, 128), grey)) == 0.0
 
 
 @pytest.mark.parametrize("size", [(10, 10), (3, 3), (1, 1), (1, 300)])
@@ -147,4 +147,4 @@ def test_images_too_small_for_a_window_have_no_ssim(size: tuple[int, int]) -> No
 
     assert math.isnan(metrics.ssim(view(tiny, tiny)))
     assert math.isnan(metrics.ms_ssim(view(tiny, tiny)))
-    assert metrics.coarse(view(tiny, tiny)) == 1.0
+    assert metrics.structure_coarse(view(tiny, tiny)) == 1.0
