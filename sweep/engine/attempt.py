@@ -158,13 +158,9 @@ def describe_error(error: AttemptError) -> str:
 class ItemDownloads:
     """The images of one item, each fetched once, as soon as it is known."""
 
-    def __init__(
-        self, context: RunContext, server: PooledServer, graph: ItemGraph, points: Mapping[str, JournalPoint]
-    ) -> None:
+    def __init__(self, context: RunContext, item: InFlightItem) -> None:
         self._context = context
-        self._server = server
-        self._graph = graph
-        self._points = points
+        self._server, self._points, self._graph = item.server, item.points, item.graph
         self._results: dict[tuple[str, int], Rendering | AttemptError] = {}
         self._requested: set[tuple[str, int]] = set()
 
@@ -299,11 +295,12 @@ class Attempt:
         self._intents = job.intents
         self._is_new = False  # the item was submitted by this attempt, not found where an earlier one left it
         self._points = {instance.key: to_journal_point(instance) for instance in job.instances}
-        self._set_graph(ItemGraph.adopt(job.instances, job.intents) if job.intents else ItemGraph.build(job.instances))
+        self._build_item()
 
-    def _set_graph(self, graph: ItemGraph) -> None:
-        self._graph = graph
-        self._downloads = ItemDownloads(self._context, self._server, graph, self._points)
+    def _build_item(self) -> None:
+        self._graph = ItemGraph.build(self._job.instances, self._intents)
+        self._item = InFlightItem(self._server, self._points, self._graph)
+        self._downloads = ItemDownloads(self._context, self._item)
 
     async def run(self) -> list[RetryRequest]:
         """Return what is to be tried again. Raises RecordError; everything else is a row, or another attempt.
@@ -362,7 +359,7 @@ class Attempt:
         if self._intents:
             self._forget_item()
             self._intents = ()
-            self._set_graph(ItemGraph.build(self._job.instances))
+            self._build_item()
         await self._write_intents()
         self._context.checkpoint(INTENDED)
         return await self._submit()
@@ -397,7 +394,7 @@ class Attempt:
         await run_all(*(self._journal.intend(self._points[i.key], i) for i in self._intents))
 
     def _announce(self, intents: Sequence[Intent]) -> None:
-        self._context.in_flight[intents[0].batch_id] = InFlightItem(self._server, self._points, self._graph)
+        self._context.in_flight[intents[0].batch_id] = self._item
         server, listener = self._server.name, self._context.listener
         for intent in intents:
             index = self._points[intent.key].index

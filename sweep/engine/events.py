@@ -25,38 +25,38 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class PointEvent:
+    """Something that happened to one point of the grid."""
+
     key: str
     index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted(PointEvent):
     server: str
     attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    key: str
-    index: int
+class Started(PointEvent):
     server: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Advanced:
+class Advanced(PointEvent):
     """`share` (0 to 1) of a variation's node is done. Reported only with `RunOptions.tells_steps`."""
 
-    key: str
-    index: int
     share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(PointEvent):
     """A variation is completed: its images are on disk and in the record. `seconds`: rendering time of the server.
 
     `server` is None, and `paths` empty, for a point that has the image of another one of the same key.
     """
 
-    key: str
-    index: int
     server: str | None
     values: Mapping[str, Scalar]
     paths: tuple[str, ...]
@@ -64,18 +64,14 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    key: str
-    index: int
+class Failed(PointEvent):
     server: str | None
     values: Mapping[str, Scalar]
     error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retrying:
-    key: str
-    index: int
+class Retrying(PointEvent):
     server: str
     attempt: int
     delay: float  # seconds

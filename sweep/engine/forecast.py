@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -113,8 +113,23 @@ async def make_forecast(
             await _require_own_images(plan, [each.server for each in pooled if each.left is None])
         else:
             plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
-    forecast = await run_sync(_forecast, plan, past, tuple(infos), provisional, shares)
-    return replace(forecast, board_notes=tuple(board_notes))
+    done, failed = await run_sync(_count_done, plan, past)
+    new = max(plan.most - done - failed, 0)
+    width, height = image_size(plan, past)
+    return Forecast(
+        plan=plan,
+        done=done,
+        failed=failed,
+        former=past.completed - done,
+        renders=len(past.seconds),
+        seconds=seconds_left(new, past.seconds, max(1, sum(info.capacity for info in infos))),
+        bytes=disk_bytes(new, width, height, past.sizes),
+        pixels=width * height,
+        provisional=provisional,
+        servers=tuple(infos),
+        shares=shares,
+        board_notes=tuple(board_notes),
+    )
 
 
 async def _require_own_images(plan: Plan, servers: Sequence[Server]) -> None:
@@ -144,29 +159,8 @@ async def list_lacking_images(server: Server, graph: Graph, dialect: Dialect) ->
     return lacking
 
 
-def _forecast(
-    plan: Plan, past: Past, infos: tuple[ServerInfo, ...], provisional: tuple[str, ...], shares: tuple[str, ...]
-) -> Forecast:
-    done, failed = _standing(plan, past)
-    new = max(plan.most - done - failed, 0)
-    width, height = image_size(plan, past)
-    return Forecast(
-        plan=plan,
-        servers=infos,
-        done=done,
-        failed=failed,
-        former=past.completed - done,
-        renders=len(past.seconds),
-        seconds=seconds_left(new, past.seconds, max(1, sum(info.capacity for info in infos))),
-        bytes=disk_bytes(new, width, height, past.sizes),
-        pixels=width * height,
-        provisional=provisional,
-        shares=shares,
-    )
-
-
-def _standing(plan: Plan, past: Past) -> tuple[int, int]:
-    """Return how many points of the plan are completed and failed on record."""
+def _count_done(plan: Plan, past: Past) -> tuple[int, int]:
+    """Return how many points of the plan are completed and failed on record; keys are computed where it changed."""
     if past.fingerprint == plan.fingerprint:
         return past.counts.completed, past.counts.failed
     states = past.count_states(key for _, key in plan.keys(range(len(plan))))

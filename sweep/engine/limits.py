@@ -162,50 +162,36 @@ class ByteBudget:
 
 
 class ItemSlot:
-    """The two slots that one item holds. Releasing one twice changes nothing."""
+    """The slot of the run and the slot of a server that one item holds. Releasing one twice changes nothing."""
 
-    def __init__(self, server_slots: anyio.CapacityLimiter, run_slots: anyio.CapacityLimiter) -> None:
-        self._server_slots: anyio.CapacityLimiter | None = server_slots
-        self._run_slots: anyio.CapacityLimiter | None = run_slots
+    def __init__(self) -> None:
+        self._held: list[anyio.CapacityLimiter] = []  # the run's first
 
-    def release_server(self) -> None:
-        """Give the server's slot back: the server is done with the item."""
-        if self._server_slots is not None:
-            self._server_slots.release_on_behalf_of(self)
-            self._server_slots = None
-
-    def release(self) -> None:
-        """Give both slots back: the item is over."""
-        self.release_server()
-        if self._run_slots is not None:
-            self._run_slots.release_on_behalf_of(self)
-            self._run_slots = None
-
-
-class RunSlots:
-    """Limits the items of a run that are rendering, downloading or being written to `most`."""
-
-    def __init__(self, most: int) -> None:
-        self._slots = anyio.CapacityLimiter(most)
-
-    async def acquire(self, server_slots: anyio.CapacityLimiter) -> ItemSlot:
+    @classmethod
+    async def acquire(cls, run_slots: anyio.CapacityLimiter, server_slots: anyio.CapacityLimiter) -> ItemSlot:
         """Wait for a slot of the run, then for one of the server."""
-        slot = ItemSlot(server_slots, self._slots)
-        await _acquire(self._slots, slot)
+        slot = cls()
         try:
-            await _acquire(server_slots, slot)
+            for limiter in (run_slots, server_slots):
+                try:
+                    limiter.acquire_on_behalf_of_nowait(slot)  # the other method takes a turn of the event loop
+                except anyio.WouldBlock:
+                    await limiter.acquire_on_behalf_of(slot)
+                slot._held.append(limiter)
         except BaseException:
-            self._slots.release_on_behalf_of(slot)
+            slot.release()
             raise
         return slot
 
+    def release_server(self) -> None:
+        """Give the server's slot back: the server is done with the item."""
+        if len(self._held) > 1:
+            self._held.pop().release_on_behalf_of(self)
 
-async def _acquire(limiter: anyio.CapacityLimiter, slot: ItemSlot) -> None:
-    """Acquire a slot; one that is free without a turn of the event loop, which its own method takes."""
-    try:
-        limiter.acquire_on_behalf_of_nowait(slot)
-    except anyio.WouldBlock:
-        await limiter.acquire_on_behalf_of(slot)
+    def release(self) -> None:
+        """Give both slots back: the item is over."""
+        while self._held:
+            self._held.pop().release_on_behalf_of(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -82,12 +82,9 @@ from sweep.workflow import readable
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
 LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on
 
-Free = Callable[[], Awaitable[int]]
 
-
-async def require_space(free: Free, expected: int, place: str) -> None:
-    """Raise DiskFullError where `expected` bytes of images will not fit."""
-    there = await free()
+def require_space(there: int, expected: int, place: str) -> None:
+    """Raise DiskFullError where `expected` bytes of images will not fit into the `there` bytes that are free."""
     if there < expected + RESERVE:
         raise DiskFullError(
             f"{place}: the images will take about {_size_text(expected + RESERVE)} and {_size_text(there)} are free.",
@@ -95,11 +92,11 @@ async def require_space(free: Free, expected: int, place: str) -> None:
         )
 
 
-async def wait_for_shortage(free: Free, place: str) -> DiskFullError:
+async def wait_for_shortage(folder: Path) -> DiskFullError:
     """Look at the disk until there is less left than a run should go on with; return the error to report then."""
-    while (there := await free()) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
+    while (there := await anyio.to_thread.run_sync(free_bytes, folder)) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
         await anyio.sleep(LOOK_EVERY)
-    return DiskFullError(f"{place}: only {_size_text(there)} are free, too little to go on.", hint=FULL_HINT)
+    return DiskFullError(f"{folder}: only {_size_text(there)} are free, too little to go on.", hint=FULL_HINT)
 
 
 def _size_text(size: int) -> str:
@@ -289,7 +286,7 @@ async def _check_space(plan: Plan, before: Counts, folder: Path, options: RunOpt
     still = before.points - before.completed - before.failed
     if still:
         expected = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
-        await require_space(partial(anyio.to_thread.run_sync, free_bytes, folder), expected, str(folder))
+        require_space(await anyio.to_thread.run_sync(free_bytes, folder), expected, str(folder))
 
 
 async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions) -> None:

@@ -23,13 +23,13 @@ from anyio.lowlevel import RunVar
 from sweep.engine import events
 from sweep.engine.attempt import Attempt, RunContext
 from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
-from sweep.engine.limits import ItemSlot, RunOptions, RunSlots, open_task_group
+from sweep.engine.limits import ItemSlot, RunOptions, open_task_group
 from sweep.engine.preparation import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.work_queue import Deduplicator, Job
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
-from sweep.record import CSV, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
+from sweep.record import CSV, Checkpoint, Counts, RecordedResults, no_checkpoint, write_tables
 from sweep.servers import Server, connect
 from sweep.types import Scalar
 
@@ -165,7 +165,8 @@ class Runner:
         most = min(MOST_FUSED, max(1, MOST_NODES // len(context.plan.graph.nodes)))
         for server in self._pool.servers:
             server.fusion = FusionSize(fuse, most=most)
-        self._slots = RunSlots(2 * sum(server.limit.most for server in self._pool.servers) + 4 * options.downloads)
+        at_servers = sum(server.limit.most for server in self._pool.servers)
+        self._slots = anyio.CapacityLimiter(2 * at_servers + 4 * options.downloads)
         self._rendering = anyio.CancelScope()
         self._error: SweepError | None = None
 
@@ -291,7 +292,7 @@ class Runner:
         """Pull work for one server for as long as there is any: the slot first, then the job, then its task."""
         try:
             while True:
-                slot = await self._slots.acquire(server.slots)
+                slot = await ItemSlot.acquire(self._slots, server.slots)
                 job = await self._next_job(server)
                 if job is None:
                     slot.release()
@@ -405,8 +406,7 @@ class Runner:
 
     async def _watch_disk(self) -> None:
         """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""
-        folder = self._context.folder
-        error = await wait_for_shortage(partial(anyio.to_thread.run_sync, free_bytes, folder), str(folder))
+        error = await wait_for_shortage(self._context.folder)
         self._error = self._error or error
         self._listener(events.Notice(message=error.message))
         self._work.stop()

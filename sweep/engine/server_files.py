@@ -310,17 +310,17 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
     found: list[Leftovers] = []
     for server in servers:
         url, sent = server.url, work[server.url]
+        images: Sequence[str] = ()
+        reason = _CANNOT_DELETE
         try:
             await server.open()
             if deletes_images(server):
-                images = tuple(await server.find_leftovers(sent.items, sent.uploads))
-                found.append(Leftovers(url=url, name=sent.name, images=images))
-            else:
-                found.append(Leftovers(url=url, name=sent.name, reason=_CANNOT_DELETE))
+                images, reason = await server.find_leftovers(sent.items, sent.uploads), ""
         except ServerError as error:
-            found.append(Leftovers(url=url, name=sent.name, reason=error.message.rstrip(".")))
+            reason = error.message.rstrip(".")
         finally:
             await server.aclose()
+        found.append(Leftovers(url=url, name=sent.name, images=tuple(images), reason=reason))
     return found
 
 

@@ -6,7 +6,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from math import inf
@@ -33,7 +33,7 @@ from sweep.errors import (
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, make_plan
 from sweep.record import Intent
-from sweep.servers import HasGallery, Server, ServerInfo, has_gallery
+from sweep.servers import Server, ServerInfo, has_gallery
 from sweep.workflow import Dialect, Graph, Model, ModelRef
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
@@ -465,20 +465,22 @@ async def note_boards(experiment: Experiment, board: str | None, servers: Sequen
     named = [level.settings.get("board") for axis in experiment.axes if axis.name == "board" for level in axis.levels]
     wanted = dict.fromkeys(name for name in (board, *named) if isinstance(name, str))
     notes: list[str] = []
-    for server in servers if wanted else ():
-        if server.left is None and not server.info.sandbox and has_gallery(server.server):
-            with suppress(AttemptError):  # a server that stumbles over this is asked again when it is to render
-                notes += await _note_boards(wanted, server.name, server.server)
+    for each in servers if wanted else ():
+        server = each.server
+        if each.left is None and not each.info.sandbox and has_gallery(server):
+            try:
+                there = await server.gallery().boards()
+            except ServerUnsupportedError as error:
+                notes.append(f"{error.message} board: has no effect there.")
+            except AttemptError:  # a server that stumbles over this is asked again when it is to render
+                continue
+            else:
+                missing = [name for name in wanted if name not in there]
+                notes += [
+                    f'{each.name} has no board "{name}" yet; the run creates it.{did_you_mean(name, there)}'
+                    for name in missing
+                ]
     return notes
-
-
-async def _note_boards(wanted: Iterable[str], called: str, server: HasGallery) -> list[str]:
-    try:
-        there = await server.gallery().boards()
-    except ServerUnsupportedError as error:
-        return [f"{error.message} board: has no effect there."]
-    missing = [name for name in wanted if name not in there]
-    return [f'{called} has no board "{name}" yet; the run creates it.{did_you_mean(name, there)}' for name in missing]
 
 
 def _describe_lacking(server: PooledServer) -> str:

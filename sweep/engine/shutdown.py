@@ -184,7 +184,7 @@ async def _keep_rendered(
 
     Points whose images cannot be fetched in time stay open: the next run finds the images.
     """
-    downloads = ItemDownloads(context, item.server, item.graph, item.points)
+    downloads = ItemDownloads(context, item)
     async with open_task_group() as group:
         for image in images:
             downloads.start(image, group)

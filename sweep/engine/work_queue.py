@@ -30,22 +30,16 @@ class ItemGraph:
     owners: Mapping[str, str]  # output node → key
 
     @classmethod
-    def build(cls, instances: Sequence[Instance]) -> ItemGraph:
-        """Return the graph of one variation as it is, or of several with what they have in common made once."""
+    def build(cls, instances: Sequence[Instance], intents: Sequence[Intent] = ()) -> ItemGraph:
+        """Return the graph of one variation as it is, or of several with what they have in common made once.
+
+        Where an earlier attempt sent it, its `intents` tell the output nodes: its item may have held more variations.
+        """
         fused = fuse(instances)
+        if intents:
+            fused = replace(fused, outputs={intent.key: intent.outputs for intent in intents})
         images = {sha: path for instance in instances for sha, path in instance.images.items()}
         return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
-
-    @classmethod
-    def adopt(cls, instances: Sequence[Instance], intents: Sequence[Intent]) -> ItemGraph:
-        """Return what an earlier attempt sent, with the output nodes on record: it may have held more variations."""
-        item = cls.build(instances)
-        outputs = {intent.key: intent.outputs for intent in intents}
-        return cls(
-            replace(item.fused, outputs=outputs),
-            item.images,
-            {node: key for key, nodes in outputs.items() for node in nodes},
-        )
 
     @property
     def nodes(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio
 import pytest
 
@@ -11,22 +13,20 @@ from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
 
 
-async def some(free: int) -> int:
-    await anyio.lowlevel.checkpoint()
-    return free
-
-
-async def test_what_will_not_fit_is_said_with_both_numbers() -> None:
-    await space.require_space(lambda: some(space.RESERVE + 10), 10, "results/x")
+def test_what_will_not_fit_is_said_with_both_numbers() -> None:
+    space.require_space(space.RESERVE + 10, 10, "results/x")
     with pytest.raises(DiskFullError, match=r"results/x: the images will take about 5\.0 GB and 100 MB are free"):
-        await space.require_space(lambda: some(100_000_000), 5_000_000_000 - space.RESERVE, "results/x")
+        space.require_space(100_000_000, 5_000_000_000 - space.RESERVE, "results/x")
 
 
-async def test_a_run_is_told_when_little_is_left() -> None:
-    error = await space.wait_for_shortage(lambda: some(1_000_000), "results/x")
+async def test_a_run_is_told_when_little_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path("results/x")
+    monkeypatch.setattr(space, "free_bytes", lambda _: 1_000_000)
+    error = await space.wait_for_shortage(folder)
     assert (error.exit_code, error.message) == (4, "results/x: only 1 MB are free, too little to go on.")
+    monkeypatch.setattr(space, "free_bytes", lambda _: space.RESERVE)
     with anyio.move_on_after(0.05) as waiting:
-        await space.wait_for_shortage(lambda: some(space.RESERVE), "results/x")
+        await space.wait_for_shortage(folder)
     assert waiting.cancelled_caught
 
 

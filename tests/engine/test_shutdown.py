@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sweep.engine.limits import RunSlots
+from sweep.engine.limits import ItemSlot
 from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_signals, request_stop, watch_requests
 
 THRICE = """
@@ -105,17 +105,17 @@ async def test_a_torn_request_is_none(tmp_path: Path) -> None:
 
 
 async def test_the_slot_goes_back_before_the_place() -> None:
-    places, slots = RunSlots(2), anyio.CapacityLimiter(1)
-    first = await places.acquire(slots)
+    places, slots = anyio.CapacityLimiter(2), anyio.CapacityLimiter(1)
+    first = await ItemSlot.acquire(places, slots)
     first.release_server()
     first.release_server()
-    second = await places.acquire(slots)
+    second = await ItemSlot.acquire(places, slots)
     with anyio.move_on_after(0.01) as waited:
-        await places.acquire(anyio.CapacityLimiter(1))
+        await ItemSlot.acquire(places, anyio.CapacityLimiter(1))
     assert waited.cancelled_caught
     first.release()
     first.release()
-    third = await places.acquire(anyio.CapacityLimiter(1))
+    third = await ItemSlot.acquire(places, anyio.CapacityLimiter(1))
     second.release()
     third.release()
-    assert slots.borrowed_tokens == 0
+    assert slots.borrowed_tokens == places.borrowed_tokens == 0
