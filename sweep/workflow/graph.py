@@ -23,7 +23,7 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """One field of one node, written `node.field`. Node ids may hold dots: the last one divides."""
+    """The address of a field of a node, written `node.field`. Node ids may hold dots: the last one divides."""
 
     node: str
     field: str
@@ -89,7 +89,7 @@ def map_refs(value: Value, resolve: Callable[[Ref], Json]) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node: `fields` are the values set on it, without `id` and `type`; a field fed by an edge has none."""
+    """A node: `fields` are the values set on it, without `id` and `type`; a field that an edge feeds has none."""
 
     id: str
     type: str

@@ -17,7 +17,7 @@ _LISTED = 6  # choices that are shown before the rest is counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionRow:
-    """One field of one node. `value` is what stands there, or the server's default; None where neither."""
+    """A field of a node. `value` is the workflow's, or the server's default; None where it has neither."""
 
     address: Address
     node_label: str
@@ -34,7 +34,7 @@ class InspectionRow:
 
     @property
     def shown(self) -> str:
-        """The value in a few words."""
+        """The value in a few words, as a table shows it."""
         if self.fed_by:
             return " + ".join(f"← {source}" for source in self.fed_by)
         if isinstance(self.value, ModelRef):

@@ -30,7 +30,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSchema:
-    """One input of a node type. A bound is None where there is none; `choices` is empty where any value is allowed."""
+    """The schema of an input. A bound is None where there is none; without `choices` the input takes any value."""
 
     name: str
     type: str  # integer, number, string, boolean, array, object, any, or the class: ImageField, ModelIdentifierField, …
@@ -56,7 +56,7 @@ class FieldSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSchema:
-    """One node type: its inputs, and its outputs by name with their types.
+    """The schema of a node type: its inputs, and its outputs by name with their types.
 
     `fields` leaves out `id`, `type` and the fields that every node has (`common`).
     """

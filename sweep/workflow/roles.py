@@ -20,7 +20,7 @@ STACKED = frozenset({"lora", "lora_weight", *CONTROL_ROLES})
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One field that a role sets: its address, the value's encoding, and the edges to cut so that it takes effect."""
+    """A field that a role sets: its address, the value's encoding, and the edges to cut so that it takes effect."""
 
     address: Address
     encode: Encoding = IDENTITY
