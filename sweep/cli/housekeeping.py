@@ -13,13 +13,7 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import print_json, print_line, print_notice
-from sweep.cli.options import (
-    Access,
-    AnswerPrinter,
-    ChosenRun,
-    Login,
-    output_option,
-)
+from sweep.cli.options import Access, AnswerPrinter, ChosenRun, Login, output_option
 from sweep.cli.run import Display, ProgressOption, render_open, was_painted
 from sweep.errors import ExperimentError, UsageError
 from sweep.text import format_count, quote_argument
@@ -153,12 +147,7 @@ def rm(chosen: ChosenRun, printer: AnswerPrinter, where: WhereOption = None, yes
     printer.print(text, {**answer, "images": deleted})
 
 
-def clean(
-    chosen: ChosenRun,
-    printer: AnswerPrinter,
-    login: Login,
-    yes: Yes = False,
-) -> int:
+def clean(chosen: ChosenRun, printer: AnswerPrinter, login: Login, yes: Yes = False) -> int:
     """Delete what a run left on its servers.
 
     Deletes the intermediate images that its items made and the input images that it uploaded, and nothing else: no

@@ -250,11 +250,7 @@ def _print_sentences(said: Sequence[Sentence], first: str = "") -> None:
             print_line(line)
 
 
-def rate(
-    chosen: ChosenRun,
-    printer: AnswerPrinter,
-    ratings: Annotated[Path, typer.Argument(metavar="FILE")],
-) -> None:
+def rate(chosen: ChosenRun, printer: AnswerPrinter, ratings: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
     """Add ratings and blind choices to a run.
 
     They become columns (rating, rejected, note), and sweep study uses them. While sweep view serves a run, the page
