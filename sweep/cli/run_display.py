@@ -326,9 +326,9 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     known = {column.name for column in results.columns()}
     shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
     metrics = [metric for metric in shown if metric["name"] in known]
-    groups = record.count_marginals(results.rows(), axes, [metric["name"] for metric in metrics])
+    groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
     headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
-    failed = any(entry.failed for group in groups.values() for entry in group)
+    failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
     table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, headings, failed))
@@ -367,13 +367,13 @@ def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Margi
 def _cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
     if isinstance(entry, int):
         return [f"… {entry:,} more"]
-    counts = [f"{entry.done:,}", *([f"{entry.failed:,}" if entry.failed else ""] if failed else [])]
-    means = [_mean_text(entry.metrics[metric["name"]]) for metric in metrics]
-    return [" ".join(entry.value.split()), *counts, _mean_text(entry.seconds), *means]
+    done, bad = entry.statuses["completed"], entry.statuses["failed"]
+    counts = [f"{done:,}", *([f"{bad:,}" if bad else ""] if failed else [])]
+    columns = ("render_seconds", *(metric["name"] for metric in metrics))
+    return [" ".join(entry.value.split()), *counts, *(_mean_text(entry.mean(column)) for column in columns)]
 
 
-def _mean_text(mean: record.Mean) -> str:
-    value = mean.value
+def _mean_text(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"

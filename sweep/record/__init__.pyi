@@ -46,7 +46,6 @@ from .results_folder import (
 from .results_table import (
     RATINGS_JSON,
     Marginal,
-    Mean,
     Where,
     count_failures,
     count_marginals,
@@ -84,7 +83,6 @@ __all__ = [
     "JournalState",
     "KeyStatus",
     "Marginal",
-    "Mean",
     "MergeConflict",
     "MergeSummary",
     "MetricCache",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, TypeVar
 
 from sweep.errors import RecordError, UsageError, did_you_mean
@@ -312,62 +313,40 @@ def split_rows(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
 
 
 @dataclass(slots=True)
-class Mean:
-    """A running mean of the values that are there."""
-
-    total: float = 0.0
-    count: int = 0
-
-    def take(self, value: float | None) -> None:
-        """Take one value; None counts for nothing."""
-        if value is not None:
-            self.total += value
-            self.count += 1
-
-    def add(self, other: Mean) -> None:
-        """Take every value that another mean has taken."""
-        self.total += other.total
-        self.count += other.count
-
-    @property
-    def value(self) -> float | None:
-        """The mean; None where there was no value."""
-        return self.total / self.count if self.count else None
-
-
-@dataclass(slots=True)
 class Marginal:
-    """All variations that share one value of one axis."""
+    """The variations that share a value of an axis: their number by status, and the numbers in some columns."""
 
     axis: str
     value: str
-    done: int = 0
-    failed: int = 0
-    seconds: Mean = field(default_factory=Mean)  # the server's rendering times, one a variation
-    metrics: dict[str, Mean] = field(default_factory=dict)
+    statuses: Counter[str] = field(default_factory=Counter)
+    numbers: dict[str, list[float]] = field(default_factory=dict)  # by column
+
+    def mean(self, column: str) -> float | None:
+        """Return the mean of a column; None where there was no number."""
+        numbers = self.numbers.get(column)
+        return fmean(numbers) if numbers else None
 
 
 def count_marginals(
-    rows: Iterable[Mapping[str, Any]], axes: Sequence[str], metrics: Sequence[str] = ()
+    rows: Iterable[Mapping[str, Any]], axes: Sequence[str], columns: Sequence[str] = ()
 ) -> dict[str, list[Marginal]]:
     """Count by axis, one entry for each of its values, in the order in which the values first appear.
 
-    `rows` are those of the results table, `metrics` some of its columns; of a variation with several images the
+    `rows` are those of the results table, `columns` some of its columns; of a variation with several images the
     first row counts.
     """
     found: dict[str, dict[Any, Marginal]] = {axis: {} for axis in axes}
-    seen: set[tuple[Any, Any]] = set()
+    first_rows: dict[tuple[Any, Any], Mapping[str, Any]] = {}
     for row in rows:
-        point = (row["index"], row["key"])
-        if point in seen:
-            continue
-        seen.add(point)
+        first_rows.setdefault((row["index"], row["key"]), row)
+    for row in first_rows.values():
         for axis in axes:
             value = row[axis]
-            entry = found[axis].get(value)
-            if entry is None:
-                entry = found[axis][value] = Marginal(axis, _text(value), metrics={name: Mean() for name in metrics})
-            _count(entry, row)
+            entry = found[axis].setdefault(value, Marginal(axis, "–" if value is None else format_value(value)))
+            entry.statuses[row["status"]] += 1
+            for column in columns:
+                if row[column] is not None:
+                    entry.numbers.setdefault(column, []).append(row[column])
     return {axis: list(entries.values()) for axis, entries in found.items()}
 
 
@@ -376,31 +355,15 @@ def merge_marginals(group: Sequence[Marginal]) -> Marginal:
     some = ", ".join(entry.value for entry in group) if len(group) <= 4 else f"{group[0].value} … {group[-1].value}"
     merged = Marginal(group[0].axis, f"{len(group):,} values: {some}")
     for entry in group:
-        merged.done += entry.done
-        merged.failed += entry.failed
-        merged.seconds.add(entry.seconds)
-        for name, mean in entry.metrics.items():
-            merged.metrics.setdefault(name, Mean()).add(mean)
+        merged.statuses += entry.statuses
+        for column, numbers in entry.numbers.items():
+            merged.numbers.setdefault(column, []).extend(numbers)
     return merged
-
-
-def _count(entry: Marginal, row: Mapping[str, Any]) -> None:
-    entry.done += row["status"] == "completed"
-    entry.failed += row["status"] == "failed"
-    entry.seconds.take(row["render_seconds"])
-    for name, mean in entry.metrics.items():
-        mean.take(row[name])
 
 
 def count_failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """Count the errors of failed rows."""
     return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "–"
-    return format_value(value)
 
 
 TextFormat: TypeAlias = Literal["csv", "excel", "json", "md"]

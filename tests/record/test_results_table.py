@@ -12,14 +12,18 @@ from tests.support.record_writing import a_folder
 def test_marginals_count_a_variation_once(tmp_path: Path) -> None:
     folder = asyncio.run(a_folder(tmp_path, 3))
     rows = [row for row in RecordedResults(folder).rows() for _ in range(2)]
-    found = count_marginals(rows, ["denoise_strength", "variation"])
-    assert [(each.axis, each.value, each.done, each.failed) for group in found.values() for each in group] == [
-        ("denoise_strength", "0", 1, 0),
-        ("denoise_strength", "0.1", 1, 0),
-        ("denoise_strength", "0.2", 1, 0),
-        ("variation", "studio lighting", 3, 0),
+    found = count_marginals(rows, ["denoise_strength", "variation"], ["render_seconds"])
+    assert [
+        (each.axis, each.value, each.statuses["completed"], each.statuses["failed"])
+        for group in found.values()
+        for each in group
+    ] == [
+        ("denoise_strength", "0", {"completed": 1}),
+        ("denoise_strength", "0.1", {"completed": 1}),
+        ("denoise_strength", "0.2", {"completed": 1}),
+        ("variation", "studio lighting", {"completed": 3}),
     ]
-    assert found["variation"][0].seconds.value == 2.0
+    assert found["variation"][0].mean("render_seconds") == 2.0
 
 
 def test_marginals_average_metrics_where_there_are_values() -> None:
@@ -27,9 +31,9 @@ def test_marginals_average_metrics_where_there_are_values() -> None:
         {"index": at, "key": str(at), "seed": at % 2, "status": status, "render_seconds": None, "ssim": ssim}
         for at, (status, ssim) in enumerate([("completed", 0.5), ("failed", None), ("completed", 1.0)])
     ]
-    even, odd = count_marginals(rows, ["seed"], ["ssim"])["seed"]
-    assert (even.metrics["ssim"].value, odd.metrics["ssim"].value, odd.failed) == (0.75, None, 1)
-    assert even.seconds.value is None
+    even, odd = count_marginals(rows, ["seed"], ["ssim", "render_seconds"])["seed"]
+    assert (even.mean("ssim"), odd.mean("ssim"), odd.statuses["failed"]) == (0.75, None, 1)
+    assert even.mean("render_seconds") is None
 
 
 def test_what_failed_rows_say_is_counted() -> None:
