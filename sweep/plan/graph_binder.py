@@ -12,8 +12,8 @@ from sweep.experiment import Dimension, InputImage, Level, Setting
 from sweep.plan.field_rules import THE_FIELD, FieldRule, Slot, is_replacing
 from sweep.plan.graph_variants import (
     BoundGraph,
+    GraphVariant,
     PlanContext,
-    VariantExample,
     build_variant,
     choose_test_positions,
     make_probes,
@@ -26,6 +26,7 @@ from sweep.workflow import (
     Dialect,
     Encoding,
     Graph,
+    ModelRef,
     NodeSchemas,
     Roles,
     Value,
@@ -59,7 +60,8 @@ _EMPTY: Final = " needs a value for "  # how check_graph tells of a field that n
 class GraphBinder:
     """Binds the graph of one variant: finds the fields that are set, checks each value, and applies the fixed inputs.
 
-    Problems are collected in the context; a graph with any is not bound.
+    `main` is the model that decides the variant, `first` are the first levels that need it. Problems are collected in
+    the context; a graph with any is not bound.
     """
 
     graph: Graph
@@ -67,9 +69,13 @@ class GraphBinder:
     outputs: tuple[str, ...]
     rules: list[FieldRule]
 
-    def __init__(self, context: PlanContext, example: VariantExample) -> None:
+    def __init__(
+        self, context: PlanContext, variant: GraphVariant, main: ModelRef | None, first: Mapping[str, Level]
+    ) -> None:
         self.context = context
-        self.example = example
+        self.variant = variant
+        self.main = main
+        self.first = first
         self.schemas = context.schemas
         self.dialect = context.schemas.dialect
         self.uses = context.uses
@@ -79,7 +85,7 @@ class GraphBinder:
     def bind(self) -> BoundGraph | None:
         """Bind the graph; return None, with the problems added, where that cannot be done."""
         try:
-            graph = build_variant(self.context.workflow, self.example.variant, self.schemas)
+            graph = build_variant(self.context.workflow, self.variant, self.schemas)
             if "clip_skip" in self.uses and not find_roles(graph, self.schemas).groups("clip_skip"):
                 graph = self.dialect.add_clip_skip(graph)
         except WorkflowError as error:
@@ -91,8 +97,7 @@ class GraphBinder:
         self.notes += gone
         self.roles = self._find_roles()
         self.outputs = self.dialect.find_outputs(self.graph, self.schemas)
-        base = self.example.variant.base
-        self.rules = RuleBuilder(self.context, self.graph, self.roles, base, self.outputs).build()
+        self.rules = RuleBuilder(self.context, self.graph, self.roles, self.variant.base, self.outputs).build()
         self._require_images()
         self._check_values()
         if self.problems:
@@ -150,12 +155,12 @@ class GraphBinder:
         """
         axis = next(axis for axis in dimension.axes if axis.name in rule.axes)
         numeric = axis.kind in ("integer", "number", "seed")
-        place, first = f"axes.{axis.name}", self.example.levels
+        place, first = f"axes.{axis.name}", self.first
         anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
         found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
         for at in _choose_positions(rule, dimension):
             here = {**first, **dimension.levels_at(at)}
-            if not self.context.variants.is_selected(here, self.example.variant):
+            if not self.context.variants.is_selected(here, self.variant):
                 continue
             value = here[axis.name].value
             for slot, problem in _find_problems(rule, here):
@@ -179,14 +184,14 @@ class GraphBinder:
         graph = self._cut(whole, [slot for rule in self.rules for slot in rule.slots])
         if not self._check_effect(graph, [slot for rule in moved for slot in rule.slots]):
             return None
-        written = {address for rule in moved for address in rule.write(self.example.levels)}
+        written = {address for rule in moved for address in rule.write(self.first)}
         graph = self._fit_models(graph, written)
         self.notes += self._note_nodes(graph, written)
         self.notes += self._note_strengths(graph)
         graph = self.dialect.finish(graph, self.outputs)
         return BoundGraph(
-            variant=self.example.variant,
-            levels=self.example.levels,
+            variant=self.variant,
+            levels=self.first,
             graph=graph,
             outputs=self.outputs,
             tagged=self.dialect.metadata_outputs(graph, self.outputs, self.schemas),
@@ -246,15 +251,13 @@ class GraphBinder:
         return not idle
 
     def _fit_models(self, graph: Graph, moving: Collection[Address]) -> Graph:
-        main = self.example.main
-
         def problem(address: Address, message: str) -> None:
             if address not in moving:
                 self.context.refuse(readable(graph, f"{address}: {message}"))
 
-        fitted, filled = fit_models(graph, self.schemas, self.context.models, main, problem)
+        fitted, filled = fit_models(graph, self.schemas, self.context.models, self.main, problem)
         for address, model in filled.items():
-            if address not in moving and model != main:
+            if address not in moving and model != self.main:
                 self.notes.append(f"{address} is {model.name}: the workflow names none, and no other fits.")
         return fitted
 

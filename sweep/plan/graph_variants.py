@@ -72,7 +72,7 @@ def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: Node
     else:
         plain = "txt2img" if workflow in _EXTENDED else workflow
         graph = schemas.dialect.template(plain, variant.base or "", variant.loras, variant.controls)
-    if not variant.vae or any("vae" in taken for _, taken in list_model_fields(graph, schemas)):
+    if not variant.vae or any("vae" in taken.model_types for _, taken in list_model_fields(graph, schemas)):
         return graph
     name = "vae"
     while name in graph.nodes:
@@ -214,10 +214,10 @@ class VariantSelector:
 
     def _find_loader_model(self, graph: Graph, levels: Mapping[str, Level]) -> Setting:
         """Find the model that a loader's address or a number sets, as a graph may have several loaders; else None."""
-        loaders = list_main_fields(graph, self._schemas)
+        loaders = list(list_main_fields(graph, self._schemas))
         for target in self._uses:
             single = parse_numbered(target)
-            meant = loaders[single[1] - 1 : single[1]] if single and single[0] == "model" else ()
+            meant = loaders[single[1] - 1 : single[1]] if single and single[0] == "model" else []
             if is_address(target):
                 with suppress(WorkflowError):  # told where the address is bound
                     meant = [find_address(graph, target)]
@@ -236,15 +236,6 @@ def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFin
         return list_main_bases(workflow.graph, schemas)
     bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
     return tuple(base for base in bases if base in workflow.bases)
-
-
-@dataclass(frozen=True, slots=True)
-class VariantExample:
-    """One variant, the main model that decides it, and the first levels that ask for it."""
-
-    variant: GraphVariant
-    main: ModelRef | None
-    levels: Mapping[str, Level]
 
 
 @dataclass(frozen=True, kw_only=True)

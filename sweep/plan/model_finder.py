@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from sweep.errors import PlanError, did_you_mean, nearest
-from sweep.workflow import Address, Graph, Model, ModelRef, NodeSchemas, Value, Workflow
+from sweep.workflow import Address, FieldSchema, Graph, Model, ModelRef, NodeSchemas, Value, Workflow
 
 _CALLED = {
     "main": "model",
@@ -146,14 +146,14 @@ def _join_names(models: Sequence[Model], most: int = 12) -> str:
     return ", ".join(shown[:most]) + more
 
 
-def list_model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, tuple[str, ...]]]:
-    """List every field of the graph that holds a model and is not fed by an edge, with the types of models it takes."""
+def list_model_fields(graph: Graph, schemas: NodeSchemas) -> Iterator[tuple[Address, FieldSchema]]:
+    """List every field of the graph that holds a model and is not fed by an edge."""
     fed = {edge.destination for edge in graph.edges}
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
         for name, taken in schema.fields.items() if schema else ():
             if taken.type == "ModelIdentifierField" and Address(node.id, name) not in fed:
-                yield Address(node.id, name), taken.model_types
+                yield Address(node.id, name), taken
 
 
 def fit_models(
@@ -171,13 +171,15 @@ def fit_models(
     """
     values: dict[Address, Value] = {}
     filled: dict[Address, ModelRef] = {}
-    for address, types in list_model_fields(graph, schemas):
+    for address, field in list_model_fields(graph, schemas):
         node = graph.nodes[address.node]
         said = node.fields.get(address.field)
         if node.type in schemas.dialect.descriptive_nodes:
             continue
-        field = schemas[node.type].fields[address.field]
-        bases = field.model_bases  # of models that may go there: the main model's, where the field takes that
+        types, bases = (
+            field.model_types,
+            field.model_bases,
+        )  # of models that may go there: the main model's, where the field takes that
         if main is not None and "main" not in types and (not bases or main.base in bases):
             bases = (main.base,)
         fitting = models.list_fitting(types, (*bases, _ANY) if bases else ())
@@ -197,27 +199,25 @@ def fit_models(
 
 def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
     """Find the main model a graph names itself, where this server has it."""
-    for address, types in list_model_fields(graph, schemas):
+    for address, field in list_model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
-        if "main" in types and said:
-            return _find_known(said, types, models)
+        if "main" in field.model_types and said:
+            return _find_known(said, field.model_types, models)
     return None
 
 
-def list_main_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
+def list_main_fields(graph: Graph, schemas: NodeSchemas) -> dict[Address, FieldSchema]:
     """List the fields from which the graph loads its main models."""
-    return [
-        address
-        for address, types in list_model_fields(graph, schemas)
-        if "main" in types and graph.nodes[address.node].type not in schemas.dialect.descriptive_nodes
-    ]
+    return {
+        address: field
+        for address, field in list_model_fields(graph, schemas)
+        if "main" in field.model_types and graph.nodes[address.node].type not in schemas.dialect.descriptive_nodes
+    }
 
 
 def list_main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | None:
     """List the bases of main models the graph can load, none for any base; None where it loads no main model."""
-    found = [
-        schemas[graph.nodes[address.node].type].fields[address.field] for address in list_main_fields(graph, schemas)
-    ]
+    found = list(list_main_fields(graph, schemas).values())
     needed = [field for field in found if field.required]
     return (needed or found)[0].model_bases if found else None
 
@@ -263,8 +263,8 @@ def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFin
 
 def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Container[str]) -> Workflow:
     graph, notes, lacking = workflow.graph, list(workflow.notes), ""
-    for address, types in list(list_model_fields(graph, schemas)):
-        said = graph.nodes[address.node].fields.get(address.field)
+    for address, field in list(list_model_fields(graph, schemas)):
+        said, types = graph.nodes[address.node].fields.get(address.field), field.model_types
         if not isinstance(said, ModelRef) or _is_installed(models, said, types):
             continue
         if "main" in types:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment import (
@@ -28,7 +28,7 @@ from sweep.experiment import (
 from sweep.input_images import InputImageError
 from sweep.plan.field_rules import Assignments
 from sweep.plan.graph_binder import GraphBinder
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, PlanContext, VariantExample, VariantSelector
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, PlanContext, VariantSelector
 from sweep.plan.model_finder import ModelFinder, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered, strip_number
@@ -187,7 +187,7 @@ def _plan(context: PlanContext) -> Plan:
     if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
         context.refuse("study.replicates makes an axis of that name already.", f"axes.{REPLICATE_AXIS}")
     examples, mains = _find_examples(context)
-    bound_graphs = [bound for example in examples if (bound := GraphBinder(context, example).bind())]
+    bound_graphs = [bound for example in examples if (bound := GraphBinder(context, *example).bind())]
     problems.raise_any()
     base = bound_graphs[0].variant.base if bound_graphs else None  # an adaptive design has no points at first
     plan = Plan(
@@ -217,14 +217,17 @@ def _list_workflow_notes(context: PlanContext, base: str, mains: Sequence[ModelR
     return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
 
-def _find_examples(context: PlanContext) -> tuple[list[VariantExample], tuple[ModelRef, ...]]:
-    """List every variant the levels can ask for, with the first levels that do, and all main models.
+_Example: TypeAlias = tuple[GraphVariant, ModelRef | None, Mapping[str, Level]]
+
+
+def _find_examples(context: PlanContext) -> tuple[list[_Example], tuple[ModelRef, ...]]:
+    """List every variant the levels can ask for, with its main model and the first levels that do, and all main models.
 
     Where a model cannot be found, the rest is still looked at, as far as there is any other to look at it with.
     """
     variants, dimensions = context.variants, context.experiment.dimensions
     first = {axis.name: axis.levels[0] for axis in context.experiment.axes}
-    found: dict[GraphVariant, VariantExample] = {}
+    found: dict[GraphVariant, _Example] = {}
     mains: dict[ModelRef, None] = {}
     for levels in variants.iterate_levels(dimensions):
         here = {**first, **levels}
@@ -232,12 +235,12 @@ def _find_examples(context: PlanContext) -> tuple[list[VariantExample], tuple[Mo
             continue
         with context.problems.collect_at(_locate_model(context.uses, here)):
             variant, main = variants.at(here), variants.main(here)
-            found.setdefault(variant, VariantExample(variant, main, here))
+            found.setdefault(variant, (variant, main, here))
             if main is not None:
                 mains[main] = None
     if not found and (any_main := context.models.find_any_main(variants.bases or ())):
         variant = variants.select_with_main(first, any_main)
-        return [VariantExample(variant, any_main, first)], ()
+        return [(variant, any_main, first)], ()
     if not found and isinstance(context.workflow, Workflow):
         context.check_node_types(context.workflow.graph)  # no model would mend what is wrong with that
     return list(found.values()), tuple(mains)

@@ -286,7 +286,7 @@ class RuleBuilder:
 
     def _build_vae(self) -> Iterator[FieldRule]:
         fields = list_model_fields(self.graph, self.schemas)
-        slots = self._make_slots((Target(address) for address, types in fields if "vae" in types), "vae")
+        slots = self._make_slots((Target(address) for address, taken in fields if "vae" in taken.model_types), "vae")
         if slots:
             yield self._make_value_rule("vae", slots)
         elif not self.context.is_template:
