@@ -14,7 +14,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -174,19 +174,18 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
     elif status == "canceled":
         error = cancellation_error(asked)
     ended = next((messages[key] for key in _ENDS if key in messages), {})
-    queued = mapping(sequence(entry.get("prompt"))[3:4][0] if len(sequence(entry.get("prompt"))) > 3 else {})
-    times = [_moment(queued.get("create_time")), _moment(messages.get("execution_start", {}).get("timestamp"))]
-    times.append(_moment(ended.get("timestamp")))
-    if None in times:
-        times = [None, None, None]
+    queued = mapping(next(iter(sequence(entry.get("prompt"))[3:4]), None))
+    told = (queued.get("create_time"), messages.get("execution_start", {}).get("timestamp"), ended.get("timestamp"))
+    moments = tuple(map(_moment, told))
+    queued_at, started_at, finished_at = (None, None, None) if None in moments else moments
     return ItemEnded(
         status=status,
         images=saved_files(entry, outputs),
         error=error,
         failed_node=text(failure.get("node_id")) if status == "failed" else None,
-        queued_at=times[0],
-        started_at=times[1],
-        finished_at=times[2],
+        queued_at=queued_at,
+        started_at=started_at,
+        finished_at=finished_at,
     )
 
 
@@ -217,10 +216,9 @@ _ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 class PromptEvents(EventConnection):
     """The websocket on which a ComfyUI tells of prompts; its events go to the tracker."""
 
-    def __init__(self, http: Http, tracker: ItemTracker, lost: Callable[[], None]) -> None:
+    def __init__(self, http: Http, tracker: ItemTracker) -> None:
         super().__init__(http)
         self._tracker = tracker
-        self._lost = lost  # called when the connection goes down: another process may answer next
 
     async def connect_once(self) -> bool:
         client_id, was_up = uuid.uuid4().hex, False
@@ -238,7 +236,6 @@ class PromptEvents(EventConnection):
             pass
         finally:
             if was_up:
-                self._lost()
                 self._tracker.note_connection(is_up=False, channel=None)
         return was_up
 
@@ -256,18 +253,17 @@ class PromptEvents(EventConnection):
             share = (as_integer(data.get("value")) or 0) / steps
             item.send(StepDone(node=text(data.get("node")) or "", share=share))
         elif kind == "executed":
-            self._note_image(item.batch_id, data)
+            self._note_image(item, data)
         elif kind == "executing" and data.get("node") is None:  # comes after the history entry; success comes before
             self._tracker.request_states()
         elif kind in ("execution_interrupted", "execution_error", "execution_success"):  # history has it a moment later
             asyncio.get_running_loop().call_later(RECORDING, self._tracker.request_states)
 
-    def _note_image(self, batch_id: str, data: dict[str, Any]) -> None:
-        item = self._tracker.find(batch_id)
-        node = text(data.get("node"))
+    def _note_image(self, item: TrackedItem, data: dict[str, Any]) -> None:
+        node = str(data.get("node"))
         files = [image_name(mapping(file)) for file in sequence(mapping(data.get("output")).get("images"))]
-        if item is not None and node in item.single_outputs and len(files) == 1 and files[0] is not None:
-            item.send(Rendered(image=ServerImage(name=files[0], node=node or "")))
+        if node in item.single_outputs and len(files) == 1 and files[0] is not None:
+            item.send(Rendered(image=ServerImage(name=files[0], node=node)))
 
 
 SETTLING: Final = 0.3  # seconds after which what moved from pending to running meanwhile is cancelled again
@@ -287,12 +283,12 @@ class ComfyUI(TrackedServer):
         self._reading = asyncio.Lock()
         self._uploads: dict[str, str] = {}
         self._upload_locks: dict[str, asyncio.Lock] = {}
-        self._loaded: frozenset[str] = frozenset()
+        self._loaded: tuple[str | None, frozenset[str]] = (None, frozenset())  # the connection, and models there
         self._queue: tuple[float, list[tuple[str, str]]] = (-COUNTS_KEPT, [])
 
     async def open(self) -> ServerInfo:
         info = await self._http.introduce(self._introduce)
-        self.start_tracking(PromptEvents(self._http, self._tracker, self._forget_loaded), self._read_states)
+        self.start_tracking(PromptEvents(self._http, self._tracker), self._read_states)
         return info
 
     async def _introduce(self) -> ServerInfo:
@@ -368,7 +364,8 @@ class ComfyUI(TrackedServer):
                 error = read_refusal(answer, {})
                 raise error or VariationError("the server drops an output of this graph", kind="Refused")
         refs = submission.graph.references()
-        self._loaded = frozenset(ref.name for ref in refs if isinstance(ref, ModelRef) and ref.type == "main")
+        mains = frozenset(ref.name for ref in refs if isinstance(ref, ModelRef) and ref.type == "main")
+        self._loaded = (self._tracker.channel, mains)
         self._queue = (-COUNTS_KEPT, [])
         item.item_id = batch_id
         return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
@@ -379,9 +376,9 @@ class ComfyUI(TrackedServer):
         told = mapping(answer.body)
         if answer.status == 400:
             error = read_refusal(told, _models(graph))
-            if error is not None and "custom_validation_failed" in str(told):
-                self._uploads.clear()  # an input image may be gone: it is uploaded anew next time
             if error is not None:
+                if "custom_validation_failed" in str(told):
+                    self._uploads.clear()  # an input image may be gone: it is uploaded anew next time
                 raise error
         return told
 
@@ -528,11 +525,11 @@ class ComfyUI(TrackedServer):
             await self._http.send("POST", "/interrupt", what, body={"prompt_id": batch_id}, repeat=True)
 
     async def loaded(self) -> frozenset[str]:
-        """See `Server.loaded`: the main models of the last item of ours."""
-        return self._loaded
-
-    def _forget_loaded(self) -> None:
-        self._loaded = frozenset()
+        """See `Server.loaded`: the main models of the last item of ours; after a new connection, which may be to
+        another process, none.
+        """
+        channel, names = self._loaded
+        return names if channel == self._tracker.channel else frozenset()
 
     async def others_waiting(self, ours: str) -> int:
         if time.monotonic() - self._queue[0] >= COUNTS_KEPT:

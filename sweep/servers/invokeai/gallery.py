@@ -55,10 +55,10 @@ class InvokeAIGallery:
         """Return the id of the board of this name, which is made once where it is missing."""
         async with self._lock:
             if name not in self._boards:
-                self._boards[name] = (await self.boards()).get(name) or await self._make(name)
+                self._boards[name] = (await self.boards()).get(name) or await self._create_board(name)
             return self._boards[name]
 
-    async def _make(self, name: str) -> str:
+    async def _create_board(self, name: str) -> str:
         answer = await self._http.send("POST", _BOARDS, "making a board", params={"board_name": name})
         board_id = text(mapping(answer.body).get("board_id"))
         if board_id is None:

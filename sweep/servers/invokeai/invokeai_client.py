@@ -122,7 +122,9 @@ class InvokeAI(TrackedServer):
         ended = await self._api.read_end(ticket, item.is_cancel_requested)
         if ended is None:
             raise TransientError(f"{self.url} does not end item {ticket.item_id}.")
-        return replace(self._resources.note_ended(ticket.batch_id, ended), overhead=item.overhead)
+        if ended.error is not None:
+            self._resources.note_failed(ticket.batch_id, ended.error)
+        return replace(ended, overhead=item.overhead)
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         item_id = await self._api.find(batch_id)

@@ -113,9 +113,12 @@ class QueueApi(SocketIOConnection):
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
     async def others_waiting(self, ours: str) -> int:
+        """See `Server.others_waiting`. Servers before 5.0 do not count by destination: ours are those we wait for."""
+        path, params = f"{self._path}/counts_by_destination", {"destination": ours}
         _, whole = await self.counts()
-        own = await self.counts_of_destination(ours)
-        mine = sum(1 for _ in self._tracker.heard_items()) if own is None else _unfinished(own)
+        own = await self._http.get(path, "counting our items", params=params, also=NOT_FOUND)
+        heard = sum(1 for _ in self._tracker.heard_items())
+        mine = _unfinished(mapping(own.body)) if own.status == 200 else heard
         return max(_unfinished(whole) - mine, 0)
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
@@ -129,12 +132,6 @@ class QueueApi(SocketIOConnection):
         """Return the HTTP status and the counts of the whole queue."""
         answer = await self._http.get(f"{self._path}/status", "reading its queue", also=also)
         return answer.status, mapping(mapping(answer.body).get("queue"))
-
-    async def counts_of_destination(self, destination: str) -> dict[str, Any] | None:
-        """Return the counts of our items; None where the server is too old to tell (before 5.0)."""
-        path, params = f"{self._path}/counts_by_destination", {"destination": destination}
-        answer = await self._http.get(path, "counting our items", params=params, also=NOT_FOUND)
-        return mapping(answer.body) if answer.status == 200 else None
 
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
         """Post one batch, once. The caller has to look at how many were enqueued."""

@@ -11,13 +11,8 @@ from typing import Any
 
 import aiohttp
 
-from sweep.errors import (
-    OverloadedError,
-    TransientError,
-    VariationError,
-    did_you_mean,
-)
-from sweep.servers.base import ItemEnded, MissingModelError, Submission
+from sweep.errors import AttemptError, OverloadedError, TransientError, VariationError, did_you_mean
+from sweep.servers.base import MissingModelError, Submission
 from sweep.servers.http import LARGEST_SCHEMA, Http, Response, mapping, read_input_image, sequence, text
 from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.item_results import IMAGE_GONE
@@ -158,25 +153,21 @@ class Uploads:
             raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
         return name
 
-    async def _post(self, form: Callable[[], aiohttp.FormData], shown: str, size: int) -> Response:
+    async def _post(
+        self, form: Callable[[], aiohttp.FormData], shown: str, size: int, *, is_last: bool = False
+    ) -> Response:
         """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
-        for last in (False, True):
-            try:
-                return await self._http.post_form(
-                    self._gallery.upload_path,
-                    "uploading an input image",
-                    form,
-                    {"image_category": "user", "is_intermediate": "false"},
-                    size,
-                )
-            except VariationError as error:
-                raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
-            except TransientError as error:
-                if isinstance(error, OverloadedError) or not (error.kind or "").startswith("HTTP 5"):
-                    raise
-                if last:
-                    raise RefusedImageError(f"{shown}: the server cannot take the input image: {error}") from None
-        raise AssertionError("unreachable")
+        path, category = self._gallery.upload_path, {"image_category": "user", "is_intermediate": "false"}
+        try:
+            return await self._http.post_form(path, "uploading an input image", form, category, size)
+        except VariationError as error:
+            raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
+        except TransientError as error:
+            if isinstance(error, OverloadedError) or not (error.kind or "").startswith("HTTP 5"):
+                raise
+            if is_last:
+                raise RefusedImageError(f"{shown}: the server cannot take the input image: {error}") from None
+        return await self._post(form, shown, size, is_last=True)
 
 
 class RefusedImageError(VariationError):
@@ -278,12 +269,11 @@ class ServerResources:
             if key := self.models.key(ref):
                 self._hold(key)
 
-    def note_ended(self, batch_id: str, ended: ItemEnded) -> ItemEnded:
-        """Record an item's end: where the server had lost an input image, the next to ask uploads it anew."""
-        if ended.error is not None and ended.error.kind in IMAGE_GONE:
+    def note_failed(self, batch_id: str, error: AttemptError) -> None:
+        """Record that an item failed: where the server had lost an input image, the next to ask uploads it anew."""
+        if error.kind in IMAGE_GONE:
             needs = self._needs_of.get(batch_id, frozenset())
             self.uploads.forget(ref.sha256 for ref in needs if isinstance(ref, ImageRef))
-        return ended
 
     def note_loaded(self, config: Any) -> None:
         key = config.get("key") if isinstance(config, dict) else None
