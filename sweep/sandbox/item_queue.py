@@ -144,7 +144,7 @@ class SandboxQueue:
         room = self.limit - self.counts("queue", queue_id)["pending"]
         first = self.peek(queue_id) if prepend else None
         priority = (first.priority if first else 0) + 1 if prepend else 0
-        shared = {name: getattr(batch.settings, name) for name in ("batch_id", "origin", "destination", "workflow")}
+        shared = {name: getattr(batch, name) for name in ("batch_id", "origin", "destination", "workflow")}
         shared |= {"queue_id": queue_id, "graph": batch.graph, "priority": priority}
         expanded = islice(batch.expand(), max(room, 0))
         return [self._make(**shared, field_values=values, poison=poison) for values, poison in expanded]

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
+import json
 import uuid
 from collections.abc import Iterable
+from importlib import resources
 from typing import Any
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.workflow import Model
 
-CATALOGUE: dict[str, tuple[tuple[str, str, str], ...]] = {  # word → (name, base, type)
-    "sd-1": (("sandbox-sd15", "sd-1", "main"),),
-    "sd-1-b": (("sandbox-sd15-b", "sd-1", "main"),),
-    "sdxl": (("sandbox-sdxl", "sdxl", "main"),),
-    "sdxl-refiner": (("sandbox-sdxl-refiner", "sdxl-refiner", "main"),),
-    "flux": (
-        ("sandbox-flux", "flux", "main"),
-        ("sandbox-t5", "any", "t5_encoder"),
-        ("sandbox-clip", "any", "clip_embed"),
-        ("sandbox-flux-vae", "flux", "vae"),
-    ),
-    "vae": (("sandbox-vae", "sd-1", "vae"), ("sandbox-sdxl-vae", "sdxl", "vae")),
-    "lora": (("sandbox-ink", "sd-1", "lora"), ("sandbox-glow", "sd-1", "lora")),
-    "sdxl-lora": (("sandbox-sdxl-ink", "sdxl", "lora"), ("sandbox-sdxl-glow", "sdxl", "lora")),
-    "controlnet": (("sandbox-canny", "sd-1", "controlnet"), ("sandbox-depth", "sd-1", "controlnet")),
-    "sdxl-controlnet": (("sandbox-sdxl-canny", "sdxl", "controlnet"),),
-}
-_ALL = tuple(itertools.chain.from_iterable(CATALOGUE.values()))
+_DATA = json.loads((resources.files(__package__) / "model_catalogue.json").read_text("utf-8"))
+CATALOGUE: dict[str, list[list[str]]] = _DATA["words"]  # word → models, each a name, a base and a type
+_ALL = list(itertools.chain.from_iterable(CATALOGUE.values()))
 _NAMESPACE = uuid.UUID("5f0e4d0e-9c55-4d6e-8a5a-6f1f3a2b7c11")
-_DEFAULTS = ("vae", "vae_precision", "scheduler", "steps", "cfg_scale", "cfg_rescale_multiplier", "guidance")
-_SIZES = {"sd-1": 512, "sdxl": 1024, "sdxl-refiner": 1024, "flux": 1024}
+_LARGE = frozenset({"sdxl", "sdxl-refiner", "flux"})  # bases that were trained on 1024 pixels, not 512
+_IDENTITY = ("key", "hash", "name", "base", "type")
 
 ModelRecord = dict[str, Any]
 
@@ -41,72 +29,52 @@ def records(words: Iterable[str]) -> dict[str, ModelRecord]:
 
     A word is one of `CATALOGUE`, or `all` for every one, or `name:base:type`, to offer a model that another server has.
     """
-    wanted: dict[str, ModelRecord] = {}
-    for word in words:
-        if ":" in word:
-            entries: Iterable[tuple[str, str, str]] = [_parse_word(word)]
-        elif word == "all":
-            entries = _ALL
-        elif word in CATALOGUE:
-            entries = CATALOGUE[word]
-        else:
-            known = ", ".join(CATALOGUE)
-            hint = f"The sandbox has {known} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
-            raise UsageError(f"{word} is not a model of the sandbox.", hint=hint)
-        made = (_record(name, base, kind) for name, base, kind in entries)
-        wanted |= {record["key"]: record for record in made}
-    return wanted
+    made = (_record(*model) for word in words for model in _find_models(word))
+    return {record["key"]: record for record in made}
 
 
-def _parse_word(word: str) -> tuple[str, str, str]:
-    """Split a word such as tiny-sd:sd-1:main into name, base and type; the name may hold colons."""
+def _find_models(word: str) -> list[list[str]]:
+    """List the models of a word; in name:base:type, such as tiny-sd:sd-1:main, the name may hold colons."""
+    if word in CATALOGUE or word == "all":
+        return CATALOGUE.get(word, _ALL)
+    if ":" not in word:
+        hint = f"The sandbox has {', '.join(CATALOGUE)} and all.{did_you_mean(word, [*CATALOGUE, 'all'])}"
+        raise UsageError(f"{word} is not a model of the sandbox.", hint=hint)
     name, base, kind = (part.strip() for part in word.rsplit(":", 2)) if word.count(":") > 1 else ("", "", "")
-    bases, kinds = ({entry[place] for entry in _ALL} for place in (1, 2))
+    _, bases, kinds = (sorted(set(column)) for column in zip(*_ALL, strict=True))
     if not name:
         raise UsageError(f"{word} is not a model.", hint="Write name:base:type, such as tiny-sd:sd-1:main.")
     if base not in bases:
-        raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(sorted(bases))}.")
+        raise UsageError(f"The sandbox paints no {base} models.", hint=f"Bases: {', '.join(bases)}.")
     if kind not in kinds:
-        raise UsageError(f"{kind} is not a type of model.", hint=f"Types: {', '.join(sorted(kinds))}.")
-    return name, base, kind
+        raise UsageError(f"{kind} is not a type of model.", hint=f"Types: {', '.join(kinds)}.")
+    return [[name, base, kind]]
 
 
 def _record(name: str, base: str, kind: str) -> ModelRecord:
+    path = f"{base}/{kind}/{name}"
     record: ModelRecord = {
-        "key": str(uuid.uuid5(_NAMESPACE, f"{base}/{kind}/{name}")),
-        "hash": f"blake3:{hashlib.sha256(f'{base}/{kind}/{name}'.encode()).hexdigest()}",
+        "key": str(uuid.uuid5(_NAMESPACE, path)),
+        "hash": f"blake3:{hashlib.sha256(path.encode()).hexdigest()}",
         "path": f"sandbox/{name}",
         "file_size": 0,
         "name": name,
-        "description": "Painted by sweep's sandbox, not diffused by a network.",
-        "source": f"sandbox/{name}",
-        "source_type": "path",
-        **dict.fromkeys(("source_api_response", "source_url", "cover_image")),
-        "type": kind,
-        "base": base,
+        **_DATA["common"],
+        **copy.deepcopy(_DATA["of_type"][kind]),
     }
-    if kind == "main":
-        size = _SIZES.get(base, 512)
-        defaults = {**dict.fromkeys((*_DEFAULTS, "cpu_only", "fp8_storage")), "width": size, "height": size}
-        record |= {"trigger_phrases": None, "default_settings": defaults, "format": "diffusers", "repo_variant": ""}
-        record |= {"prediction_type": "epsilon", "variant": "dev" if base == "flux" else "normal"}
-    elif kind == "lora":
-        weights = {"weight": None, "weight_min": None, "weight_max": None}
-        record |= {"trigger_phrases": None, "default_settings": weights, "format": "lycoris"}
-    elif kind == "controlnet":
-        record |= {"format": "diffusers", "repo_variant": "", "default_settings": {"preprocessor": None}}
-    else:
-        record |= {"format": "diffusers", "repo_variant": ""}
+    record |= {"source": record["path"], "type": kind, "base": base}
+    if kind == "main" and base in _LARGE:
+        record["default_settings"] |= {"width": 1024, "height": 1024}
+    if kind == "main" and base == "flux":
+        record["variant"] = "dev"
     return record
 
 
 def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
     """Build the reference by which nodes name a model: five keys, and which part of the model is meant."""
-    named = {key: record[key] for key in ("key", "hash", "name", "base", "type")}
-    return {**named, "submodel_type": submodel}
+    return {**{key: record[key] for key in _IDENTITY}, "submodel_type": submodel}
 
 
 def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
     """List the models of these words as values, to plan without a server. Raises UsageError."""
-    names = ("key", "hash", "name", "base", "type")
-    return tuple(Model(**{name: record[name] for name in names}) for record in records(words).values())
+    return tuple(Model(**{name: record[name] for name in _IDENTITY}) for record in records(words).values())

@@ -7,11 +7,20 @@ import itertools
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, StrictStr, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PrivateAttr,
+    StrictStr,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from sweep.sandbox.http_requests import (
     Loc,
@@ -63,13 +72,6 @@ class NodeTypes:
             model = self._models[schema.type] = _build_model(schema)
         kept = model.model_validate(node).model_dump(by_alias=True, warnings=False)
         return {**kept, "type": kept.pop("type")}
-
-    def put(self, node: NodeJson, name: str, value: Any) -> NodeJson:
-        """Set a value of a node. Raises ValidationError, KeyError (no such type) or ValueError (another id)."""
-        changed = self.accept({**node, name: value})
-        if changed["id"] != node["id"]:
-            raise ValueError(f"Node ids must match, got {node['id']} and {changed['id']}")
-        return changed
 
     def has_field(self, node: NodeJson, name: str) -> bool:
         """Tell whether a node of this type has an input of this name."""
@@ -253,8 +255,8 @@ class Datum(BaseModel):
     items: list[_Scalar | list[_Scalar]] = Field(default_factory=list)
 
 
-class BatchSettings(BaseModel):
-    """A posted batch without its graph, which the node schemas check."""
+class Batch(BaseModel):
+    """A posted batch; the node schemas check its graph, and its values in the graph."""
 
     batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
     origin: str | None = None
@@ -262,38 +264,44 @@ class BatchSettings(BaseModel):
     data: list[list[Datum]] | None = None
     workflow: dict[str, Any] | None = None
     runs: int = Field(default=1, ge=1)
+    graph: Any  # a GraphTemplate, once it is checked
+    _poisons: dict[tuple[int, int, int], str] = PrivateAttr(default_factory=dict)  # (group, datum, value) → why
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """An accepted batch."""
-
-    settings: BatchSettings
-    graph: GraphTemplate
-    poisons: Mapping[tuple[int, int, int], str] = field(default_factory=dict)  # (group, datum, value) → why
+    @field_validator("data")
+    @classmethod
+    def _check_data(cls, data: list[list[Datum]] | None) -> list[list[Datum]] | None:
+        every = [datum for group in data or [] for datum in group]
+        kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
+        if any(len({len(datum.items) for datum in group}) > 1 for group in data or []):
+            raise ValueError("Zipped batch items must all have the same length")
+        if any(len(found) > 1 for found in kinds):
+            raise ValueError("All items in a batch must have the same type")
+        if len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
+            raise ValueError("Each batch data must have unique node_id and field_name")
+        return data
 
     def _sizes(self) -> list[int]:
-        return [len(group[0].items) if group else 0 for group in self.settings.data or ()]
+        return [len(group[0].items) if group else 0 for group in self.data or ()]
 
     def count_items(self) -> int:
         """Count the items that it asks for."""
-        return math.prod(self._sizes()) * self.settings.runs
+        return math.prod(self._sizes()) * self.runs
 
     def expand(self) -> Iterator[tuple[tuple[dict[str, Any], ...], str | None]]:
         """Yield the values that each item puts into the graph, with the error where the server cannot read them later.
 
         Runs vary slowest, then the groups, the last fastest; a group's data are zipped.
         """
-        groups = self.settings.data or []
-        for _ in range(self.settings.runs):
+        groups = self.data or []
+        for _ in range(self.runs):
             for places in itertools.product(*map(range, self._sizes())):
                 chosen = [(g, d, i) for g, i in enumerate(places) for d in range(len(groups[g]))]
-                poison = next((self.poisons[place] for place in chosen if place in self.poisons), None)
+                poison = next((self._poisons[place] for place in chosen if place in self._poisons), None)
                 yield tuple(_pick_value(groups[g][d], i) for g, d, i in chosen), poison
 
     def to_api(self) -> dict[str, Any]:
         """Return the batch as the answer to an enqueue repeats it."""
-        kept = self.settings.model_dump()
+        kept = self.model_dump(exclude={"graph"})
         last = {"graph": self.graph.to_api(), "workflow": kept.pop("workflow"), "runs": kept.pop("runs")}
         return {**kept, **last}
 
@@ -312,61 +320,42 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     """Read the batch of an enqueue_batch body. Raises RefusedError with 422 and every problem found."""
     posted = read_member(body, "batch", dict[str, Any])
     faults: list[dict[str, Any]] = []
-    settings = collect_faults(faults, _read_settings, posted)
+    batch: Batch = collect_faults(faults, read_value, Batch, {"graph": None, **posted}, "body", "batch")
     graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
     if faults:
         raise RefusedError(422, faults)
-    _check_targets(settings, graph, types, posted)
-    return Batch(settings=settings, graph=graph, poisons=dict(_find_poisons(settings, graph, types)))
+    batch.graph = graph
+    for g, group in enumerate(batch.data or ()):
+        for d, datum in enumerate(group):
+            _check_target(graph, datum, types, posted)
+            for i in range(len(datum.items)):
+                poison = _find_poison(graph.nodes[datum.node_path], _pick_value(datum, i), types)
+                if poison:
+                    batch._poisons[g, d, i] = poison
+    return batch
 
 
-def _read_settings(posted: dict[str, Any]) -> BatchSettings:
-    settings: BatchSettings = read_value(BatchSettings, posted, "body", "batch")
-    data = settings.data or []
-    every = [datum for group in data for datum in group]
-    kinds = ({float if isinstance(item, int | float) else type(item) for item in datum.items} for datum in every)
-    message = None
-    if any(len({len(datum.items) for datum in group}) > 1 for group in data):
-        message = "Zipped batch items must all have the same length"
-    elif any(len(found) > 1 for found in kinds):
-        message = "All items in a batch must have the same type"
-    elif len({(datum.node_path, datum.field_name) for datum in every}) < len(every):
-        message = "Each batch data must have unique node_id and field_name"
-    if message:
-        raise refuse_value(("body", "batch", "data"), message, posted.get("data"))
-    return settings
-
-
-def _check_targets(settings: BatchSettings, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
-    for datum in itertools.chain.from_iterable(settings.data or ()):
-        node = graph.nodes.get(datum.node_path)
-        if node is None:
-            message = f"Node {datum.node_path} not found in graph"
-        elif not types.has_field(node, datum.field_name):
-            message = f"Field {datum.field_name} not found in node {datum.node_path}"
-        else:
-            continue
+def _check_target(graph: GraphTemplate, datum: Datum, types: NodeTypes, posted: Any) -> None:
+    node = graph.nodes.get(datum.node_path)
+    if node is None:
+        raise refuse_value(("body", "batch"), f"Node {datum.node_path} not found in graph", posted)
+    if not types.has_field(node, datum.field_name):
+        message = f"Field {datum.field_name} not found in node {datum.node_path}"
         raise refuse_value(("body", "batch"), message, posted)
 
 
-def _find_poisons(
-    settings: BatchSettings, graph: GraphTemplate, types: NodeTypes
-) -> Iterator[tuple[tuple[int, int, int], str]]:
-    """Find values that InvokeAI accepts and cannot read afterwards, with the error it gives then."""
-    for g, group in enumerate(settings.data or ()):
-        for d, datum in enumerate(group):
-            for i in range(len(datum.items)):
-                try:
-                    types.put(graph.nodes[datum.node_path], datum.field_name, _pick_value(datum, i)["value"])
-                except (ValidationError, KeyError, ValueError) as error:
-                    yield (g, d, i), _describe_poison(datum.node_path, error)
-
-
-def _describe_poison(node: str, error: Exception) -> str:
+def _find_poison(node: NodeJson, entry: dict[str, Any], types: NodeTypes) -> str | None:
+    """Return the error that InvokeAI gives later for a value that it accepts and cannot read then; None without."""
     head = "1 validation error for GraphExecutionState\ngraph"
-    if not isinstance(error, ValidationError):
+    try:
+        changed = types.accept({**node, entry["field_name"]: entry["value"]})
+    except KeyError as error:  # there is no such type
         return f"{head}\n  Value error, {error}"
-    entry = error.errors(include_url=False)[0]
-    place = ".".join(map(str, (f"nodes.{node}", error.title, *entry["loc"])))
-    value, kind = entry["input"], type(entry["input"]).__name__
-    return f"{head}.{place}\n  {entry['msg']} [type={entry['type']}, input_value={value!r}, input_type={kind}]"
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        place = ".".join(map(str, (f"nodes.{node['id']}", error.title, *wrong["loc"])))
+        value, kind = wrong["input"], type(wrong["input"]).__name__
+        return f"{head}.{place}\n  {wrong['msg']} [type={wrong['type']}, input_value={value!r}, input_type={kind}]"
+    if changed["id"] != node["id"]:
+        return f"{head}\n  Value error, Node ids must match, got {node['id']} and {changed['id']}"
+    return None

@@ -21,7 +21,7 @@ async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any
     batch = read_batch(body, sandbox.types)
     made = sandbox.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
     await sandbox.store.save(made)
-    of_batch = sandbox.queue.of_batch(queue_id, batch.settings.batch_id)
+    of_batch = sandbox.queue.of_batch(queue_id, batch.batch_id)
     answer = {
         "queue_id": queue_id,
         "enqueued": len(made),

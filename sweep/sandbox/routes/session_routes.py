@@ -14,7 +14,7 @@ from sweep.sandbox.http_requests import RefusedError, body_of, cut_page, refuse_
 from sweep.sandbox.item_queue import QueueItem, initial_session
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.posted_batches import Batch, BatchSettings, GraphTemplate, read_graph
+from sweep.sandbox.posted_batches import Batch, GraphTemplate, read_graph
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.socket_events import EventEmitter, Payload
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
@@ -114,7 +114,7 @@ async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> 
     """Start a session. Raises RefusedError with 400 where it has run already."""
     session = _find_session(sandbox, session_id)
     if session.item is None:
-        batch = Batch(settings=BatchSettings(batch_id=session.id), graph=session.graph)
+        batch = Batch(batch_id=session.id, graph=session.graph)
         made = sandbox.queue.enqueue(_QUEUE, batch, prepend=False)
         if not made:
             raise RefusedError(503, "The queue is full")
