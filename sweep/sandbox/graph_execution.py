@@ -23,19 +23,17 @@ from sweep.sandbox.posted_batches import GraphTemplate, NodeTypes
 from sweep.sandbox.sandbox_options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
 
-InputPlace = Mapping[str, int]  # iterator's node id → which of its items
-
 
 @dataclass(slots=True, kw_only=True)
 class NodeCopy:
-    """A copy of a node to run: `place` tells the copies of one node apart, `inputs` are (field, copy, output)."""
+    """A copy of a node to run. `inputs` are (field, copy, output)."""
 
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str
     node: NodeFields
-    place: InputPlace
+    place: Mapping[str, int]  # iterator's node id → which of its items; tells the copies of one node apart
     inputs: list[tuple[str, NodeCopy, str]]
-    output: NodeFields | None = None
+    output: NodeFields = field(default_factory=dict)  # empty until it has run
 
     def __post_init__(self) -> None:
         self.node = {**self.node, "id": self.id}
@@ -44,11 +42,6 @@ class NodeCopy:
     def path(self) -> tuple[int, ...]:
         """Return the position within the iterations around it, outermost first."""
         return tuple(self.place.values())
-
-    def get(self, name: str) -> Any:
-        """Return one output of a node that has run."""
-        assert self.output is not None
-        return self.output[name]
 
 
 @dataclass(slots=True)
@@ -98,7 +91,7 @@ class ExpandedGraph:
         prepared.output = self.results[prepared.id] = output
         if prepared.node["type"] in {"iterate", "collect"}:
             prepared.node["collection"] = []
-        if all(copy.output is not None for copy in self.copies[prepared.source]):
+        if all(copy.output for copy in self.copies[prepared.source]):
             self._source_done(prepared.source)
 
     def _source_done(self, source: str) -> None:
@@ -150,11 +143,11 @@ class ExpandedGraph:
         if node["type"] == "collect":
             collection = list(node.get("collection") or [])
             for to, copy, out in prepared.inputs:
-                collection += copy.get(out) if to == "collection" else [copy.get(out)]
+                collection += copy.output[out] if to == "collection" else [copy.output[out]]
             node["collection"] = collection
             return
         for to, copy, out in prepared.inputs:
-            node[to] = copy.get(out)
+            node[to] = copy.output[out]
 
     def to_api(self) -> dict[str, Any]:
         """Return the session in its present state, as InvokeAI writes it."""
@@ -174,7 +167,7 @@ class ExpandedGraph:
             "prepared_source_mapping": {copy.id: copy.source for copy in every},
             "source_prepared_mapping": {name: [copy.id for copy in made] for name, made in self.copies.items()},
             "prepared_iteration_paths": {copy.id: list(copy.path) for copy in every},
-            "indegree": {copy.id: sum(1 for _, start, _ in copy.inputs if start.output is None) for copy in every},
+            "indegree": {copy.id: sum(1 for _, start, _ in copy.inputs if not start.output) for copy in every},
         }
 
 
@@ -182,7 +175,7 @@ def _iterate(parent: NodeCopy) -> Iterator[NodeCopy]:
     collection = parent.node.get("collection") or []
     for to, copy, out in parent.inputs:
         if to == "collection":
-            collection = copy.get(out)
+            collection = copy.output[out]
     for index in range(len(collection)):
         place = {**parent.place, parent.source: index}
         yield NodeCopy(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
@@ -208,13 +201,12 @@ class NodeCache:
 
     def get(self, key: str) -> NodeFields | None:
         """Return the output of a key; None where there is none."""
-        output = self._outputs.get(key)
-        if output is None:
+        if key not in self._outputs:
             self._misses += 1
             return None
         self._hits += 1
         self._outputs.move_to_end(key)
-        return output
+        return self._outputs[key]
 
     def put(self, key: str, output: NodeFields) -> None:
         """Store an output."""

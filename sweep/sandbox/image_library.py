@@ -6,10 +6,12 @@ import asyncio
 import functools
 import hashlib
 import io
+import json
 import struct
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from sweep.sandbox.item_queue import Store, now
 from sweep.sandbox.sandbox_options import BadImage
 
 PixelArray = NDArray[np.uint8]
+# records and answers of InvokeAI, with the values that they have where a sandbox has no others
+RECORDS: dict[str, Any] = json.loads((resources.files(__package__) / "api_records.json").read_text("utf-8"))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR
 
@@ -130,7 +134,10 @@ class ImageLibrary:
         if content is not None:
             await asyncio.to_thread((self._folder / name).write_bytes, with_text(content, texts))
         facts.setdefault("digest", hashlib.sha256(content or b"").hexdigest())
-        record = {**_make_record(name, width, height), **facts, "has_workflow": bool(texts)}
+        time, url = now(), f"api/v1/images/i/{name}"
+        made = {"image_name": name, "image_url": f"{url}/full", "thumbnail_url": f"{url}/thumbnail"}
+        made |= {"width": width, "height": height, "created_at": time, "updated_at": time}
+        record = {**RECORDS["image"], **made, **facts, "has_workflow": bool(texts)}
         if record["board_id"] not in self.boards:
             record["board_id"] = None
         await self._store.save_record("image", name, record, rendered)
@@ -198,17 +205,9 @@ class ImageLibrary:
 
     async def create_board(self, name: str) -> ImageRecord:
         """Create a board; several boards may have the same name."""
-        board: ImageRecord = {
-            "board_id": str(uuid.uuid4()),
-            "board_name": name,
-            "user_id": "system",
-            "created_at": now(),
-            "updated_at": now(),
-            "archived": False,
-            "board_visibility": "private",
-            **dict.fromkeys(("deleted_at", "cover_image_name", "cover_video_name", "owner_username")),
-            **dict.fromkeys(("image_count", "video_count", "asset_count"), 0),
-        }
+        time = now()
+        named = {"board_id": str(uuid.uuid4()), "board_name": name, "created_at": time, "updated_at": time}
+        board: ImageRecord = {**RECORDS["board"], **named}
         self.boards[board["board_id"]] = board
         await self._store.save_record("board", board["board_id"], board)
         return board
@@ -225,34 +224,13 @@ class ImageLibrary:
                 self.images[name]["board_id"] = None
                 await self._store.save_record("image", name, self.images[name])
         kept, gone = ([], names) if with_images else (names, [])
-        answer = {"board_id": board_id, "deleted_board_images": kept, "deleted_images": gone}
-        videos = ("deleted_board_videos", "deleted_videos", "failed_videos")
-        return {**answer, **{name: [] for name in ("failed_images", *videos)}}
+        found = {"board_id": board_id, "deleted_board_images": kept, "deleted_images": gone}
+        return {**RECORDS["deleted_board"], **found}
 
 
 def _collect_texts(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of a record by the names they have in a file."""
     return {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
-
-
-def _make_record(name: str, width: int, height: int) -> ImageRecord:
-    time = now()
-    return {
-        "image_name": name,
-        "image_url": f"api/v1/images/i/{name}/full",
-        "thumbnail_url": f"api/v1/images/i/{name}/thumbnail",
-        "image_origin": "internal",
-        "image_category": "general",
-        "width": width,
-        "height": height,
-        "created_at": time,
-        "updated_at": time,
-        "is_intermediate": False,
-        "starred": False,
-        "has_workflow": False,
-        "image_subfolder": "",
-        **dict.fromkeys(("deleted_at", "session_id", "node_id", "board_id")),
-    }
 
 
 _UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # modes that InvokeAI fails to save as PNG

@@ -55,7 +55,6 @@ def test_iterate_copies_nodes_and_collect_joins_them() -> None:
     assert values(expanded, "m") == [0, 10, 20]
     assert [copy.path for copy in expanded.copies["m"]] == [(0,), (1,), (2,)]
     (collected,) = expanded.copies["c"]
-    assert collected.output is not None
     assert collected.output["collection"] == [0, 10, 20]
 
 

@@ -31,7 +31,7 @@ from sweep.sandbox.http_requests import (
     reply,
     route,
 )
-from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.image_library import RECORDS, UnknownImageError
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
@@ -151,20 +151,11 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
     return half
 
 
-def _config(sandbox: Sandbox, _: web.Request) -> Any:
+def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
     options = sandbox.options
-    config = {
-        "host": options.host,
-        "port": options.port,
-        "max_queue_size": options.queue_limit,
-        "session_queue_mode": "round_robin",
-        "node_cache_size": NODE_CACHE_SIZE,
-        "max_queue_history": None,
-        "clear_queue_on_startup": False,
-        "generation_devices": "auto",
-        "multiuser": bool(options.users),
-    }
-    return {"set_fields": [], "config": config}
+    facts = {"host": options.host, "port": options.port, "max_queue_size": options.queue_limit}
+    facts |= {"node_cache_size": NODE_CACHE_SIZE, "multiuser": bool(options.users)}
+    return {"set_fields": [], "config": {**RECORDS["runtime_config"], **facts}}
 
 
 def _devices(sandbox: Sandbox, _: web.Request) -> Any:
@@ -172,9 +163,8 @@ def _devices(sandbox: Sandbox, _: web.Request) -> Any:
     return [{"device": name, "name": "CPU" if name == "cpu" else "Sandbox"} for name in names]
 
 
-def _auth_status(sandbox: Sandbox, _: web.Request) -> Any:
-    off = dict.fromkeys(("setup_required", "strict_password_checking"), False)
-    return {**off, "multiuser_enabled": bool(sandbox.options.users), "admin_email": None}
+def _get_auth_status(sandbox: Sandbox, _: web.Request) -> Any:
+    return {**RECORDS["auth_status"], "multiuser_enabled": bool(sandbox.options.users)}
 
 
 async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
@@ -183,7 +173,7 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
     token = sandbox.accounts.log_in(given.get("email"), given.get("password"))
     if token is None:
         raise RefusedError(401, "Incorrect email or password")
-    user = {"user_id": given["email"], "email": given["email"], "display_name": "", "is_admin": True, "is_active": True}
+    user = {**RECORDS["user"], "user_id": given["email"], "email": given["email"]}
     return {"token": token, "user": user, "expires_in": int(TOKEN_SECONDS)}
 
 
@@ -270,20 +260,12 @@ def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
     return sandbox.workflows[workflow_id]
 
 
-_TYPES = (
-    *("onnx", "main", "vae", "lora", "control_lora", "controlnet", "embedding", "ip_adapter", "clip_vision"),
-    *("clip_embed", "t2i_adapter", "t5_encoder", "qwen3_encoder", "qwen_vl_encoder", "qwen3_vl_encoder"),
-    *("mistral_encoder", "wan_t5_encoder", "gemma2_encoder", "spandrel_image_to_image", "siglip", "flux_redux"),
-    *("llava_onevision", "prompt_enhancer", "text_llm", "external_image_generator", "pid_decoder", "unknown"),
-)
-
-
 def _find_models(sandbox: Sandbox, request: web.Request) -> list[dict[str, Any]]:
     """List the models that a query asks for."""
     query = request.query
     kind, bases = query.get("model_type", "main"), query.getall("base_models", [])
-    if kind not in _TYPES:
-        raise refuse_choice(("query", "model_type"), kind, _TYPES)
+    if kind not in RECORDS["model_types"]:
+        raise refuse_choice(("query", "model_type"), kind, RECORDS["model_types"])
     return [
         record
         for record in sandbox.models.values()
@@ -337,10 +319,10 @@ def _find_nothing(*_request: Any, **_path: str) -> None:
 _APP_ROUTES = (
     *IMAGE_ROUTES,
     route("GET", "/api/v1/app/version", lambda sandbox, _: {"version": sandbox.version, "sandbox": True}),
-    route("GET", "/api/v1/app/runtime_config", _config),
+    route("GET", "/api/v1/app/runtime_config", _get_config),
     route("GET", "/api/v1/app/generation_device_options", _devices),
     route("GET", "/api/v1/app/invocation_cache/status", lambda sandbox, _: sandbox.workers.cache.status()),
-    route("GET", "/api/v1/auth/status", _auth_status),
+    route("GET", "/api/v1/auth/status", _get_auth_status),
     route("POST", "/api/v1/auth/login", _log_in),
     route("GET", "/openapi.json", _openapi),
     route("GET", "/api/v1/workflows/", _list_workflows),
