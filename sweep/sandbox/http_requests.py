@@ -8,11 +8,14 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+# records and answers of InvokeAI, with the values that they have where a sandbox has no others
+RECORDS: dict[str, Any] = json.loads((resources.files(__package__) / "api_records.json").read_text("utf-8"))
 KEY: web.AppKey[Any] = web.AppKey("sandbox")  # of the `Sandbox` that answers
 _NESTED = (dict, list, tuple)
 

@@ -6,12 +6,10 @@ import asyncio
 import functools
 import hashlib
 import io
-import json
 import struct
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sweep.sandbox.http_requests import RECORDS
 from sweep.sandbox.item_queue import Store, now
 from sweep.sandbox.sandbox_options import BadImage
 
 PixelArray = NDArray[np.uint8]
-# records and answers of InvokeAI, with the values that they have where a sandbox has no others
-RECORDS: dict[str, Any] = json.loads((resources.files(__package__) / "api_records.json").read_text("utf-8"))
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR
 

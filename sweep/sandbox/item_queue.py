@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sweep.errors import UsageError
+from sweep.sandbox.http_requests import RECORDS
 from sweep.sandbox.posted_batches import Batch, GraphTemplate, NodeTypes
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
@@ -113,17 +114,8 @@ _RETRIED = ("queue_id", "batch_id", "origin", "destination", "graph", "field_val
 
 def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
     """Build the session of an item that has not ended: InvokeAI stores nothing in between."""
-    return {
-        "id": session_id,
-        "graph": graph.to_api(),
-        "execution_graph": {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []},
-        **{name: [] for name in ("executed", "executed_history", "workflow_call_stack", "workflow_call_history")},
-        **{name: {} for name in ("results", "errors", "prepared_source_mapping", "source_prepared_mapping")},
-        "max_workflow_call_depth": 4,
-        "prepared_iteration_paths": {},
-        "ready_order": [],
-        "indegree": {},
-    }
+    execution = {"id": str(uuid.uuid5(uuid.NAMESPACE_OID, session_id)), "nodes": {}, "edges": []}
+    return {**RECORDS["session"], "id": session_id, "graph": graph.to_api(), "execution_graph": execution}
 
 
 class SandboxQueue:
@@ -142,8 +134,9 @@ class SandboxQueue:
     def enqueue(self, queue_id: str, batch: Batch, *, prepend: bool) -> list[QueueItem]:
         """Expand a batch into queue items, as many as there is room for."""
         room = self.limit - self.counts("queue", queue_id)["pending"]
-        first = self.peek(queue_id) if prepend else None
-        priority = (first.priority if first else 0) + 1 if prepend else 0
+        groups = self._pending.items() if prepend else ()
+        ahead = (number for number, group in groups if any(item.queue_id == queue_id for item in group.values()))
+        priority = max(ahead, default=0) + prepend
         shared = {name: getattr(batch, name) for name in ("batch_id", "origin", "destination", "workflow")}
         shared |= {"queue_id": queue_id, "graph": batch.graph, "priority": priority}
         expanded = islice(batch.expand(), max(room, 0))
@@ -207,14 +200,6 @@ class SandboxQueue:
         wanted = (item for item in head if prefers and not item.poison and prefers(item))
         return next(wanted, head[0])
 
-    def peek(self, queue_id: str) -> QueueItem | None:
-        """Return the next item of one queue id."""
-        for priority in sorted(self._pending, reverse=True):
-            for item in self._pending[priority].values():
-                if item.queue_id == queue_id:
-                    return item
-        return None
-
     def of(self, queue_id: str, destination: str | None = None) -> Iterator[QueueItem]:
         """Yield all items of a queue id, or those of one destination, oldest first."""
         for item in self.items.values():
@@ -224,10 +209,6 @@ class SandboxQueue:
     def of_batch(self, queue_id: str, batch_id: str) -> list[QueueItem]:
         """List the items of a batch, oldest first."""
         return list(self._of_batch.get((queue_id, batch_id), {}).values())
-
-    def current(self, queue_id: str) -> QueueItem | None:
-        """Return a running item of a queue id."""
-        return next((item for item in self._running.values() if item.queue_id == queue_id), None)
 
     def counts(self, *of: str) -> dict[str, int]:
         """Count items by status of ("queue", id), ("batch", queue id, id) or ("destination", queue id, name)."""
@@ -242,7 +223,7 @@ class SandboxQueue:
 
     def queue_status(self, queue_id: str) -> dict[str, Any]:
         """Count a queue id's items by status, with its current item."""
-        item = self.current(queue_id)
+        item = next((item for item in self._running.values() if item.queue_id == queue_id), None)
         about = {name: getattr(item, name, None) for name in ("item_id", "batch_id", "session_id")}
         counts = self.counts("queue", queue_id)
         mine = {"user_pending": counts["pending"], "user_in_progress": counts["in_progress"]}

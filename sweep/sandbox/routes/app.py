@@ -20,6 +20,7 @@ from sweep.errors import UsageError
 from sweep.sandbox.graph_execution import NODE_CACHE_SIZE
 from sweep.sandbox.http_requests import (
     KEY,
+    RECORDS,
     TOKEN_SECONDS,
     Accounts,
     RefusedError,
@@ -31,7 +32,7 @@ from sweep.sandbox.http_requests import (
     reply,
     route,
 )
-from sweep.sandbox.image_library import RECORDS, UnknownImageError
+from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents

@@ -97,19 +97,15 @@ def _read_metadata(sandbox: Sandbox, _: web.Request, name: str) -> Any:
     return json.loads(text) if text else None
 
 
-async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
-    return await sandbox.images.create_board(*read_required(request.query, "board_name"))
-
-
 def _list_boards(sandbox: Sandbox, request: web.Request) -> Any:
     found = [
-        {**board, "image_count": len(_list_board_images(sandbox, board_id)), "owner_username": "System"}
+        {**board, "image_count": len(_list_on_board(sandbox, board_id)), "owner_username": "System"}
         for board_id, board in sandbox.images.boards.items()
     ]
     return found if _is_true(request.query.get("all", "")) else cut_window(request, found)
 
 
-def _list_board_images(sandbox: Sandbox, board_id: str) -> list[str]:
+def _list_on_board(sandbox: Sandbox, board_id: str) -> list[str]:
     wanted = None if board_id == "none" else board_id
     if wanted is not None and wanted not in sandbox.images.boards:
         raise RefusedError(404, "Board not found")
@@ -117,7 +113,7 @@ def _list_board_images(sandbox: Sandbox, board_id: str) -> list[str]:
 
 
 async def _delete_board(sandbox: Sandbox, request: web.Request, board_id: str) -> Any:
-    _list_board_images(sandbox, board_id)  # refuses an unknown board
+    _list_on_board(sandbox, board_id)  # refuses an unknown board
     with_images = _is_true(request.query.get("include_images", ""))
     return await sandbox.images.delete_board(board_id, with_images=with_images)
 
@@ -132,10 +128,13 @@ IMAGE_ROUTES = (
     route("GET", f"{_IMAGES}/i/{{name}}/full", _serve_image),
     route("GET", f"{_IMAGES}/i/{{name}}/thumbnail", _serve_thumbnail),
     route("GET", f"{_IMAGES}/i/{{name}}/metadata", _read_metadata),
-    route("POST", f"{_BOARDS}/", _create_board, 201),
-    route("GET", f"{_BOARDS}/", _list_boards),
     route(
-        "GET", f"{_BOARDS}/{{board_id}}/image_names", lambda sandbox, _, board_id: _list_board_images(sandbox, board_id)
+        "POST",
+        f"{_BOARDS}/",
+        lambda sandbox, request: sandbox.images.create_board(*read_required(request.query, "board_name")),
+        201,
     ),
+    route("GET", f"{_BOARDS}/", _list_boards),
+    route("GET", f"{_BOARDS}/{{board_id}}/image_names", lambda sandbox, _, **board: _list_on_board(sandbox, **board)),
     route("DELETE", f"{_BOARDS}/{{board_id}}", _delete_board),
 )

@@ -99,26 +99,27 @@ async def _find_asked(sandbox: Sandbox, request: web.Request, queue_id: str) -> 
     return [items[i] for i in ids if i in items and items[i].queue_id == queue_id]
 
 
-async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return [item.summarise() for item in await _find_asked(sandbox, request, queue_id)]
+async def _summarise(sandbox: Sandbox, request: web.Request, **place: str) -> Any:
+    return [item.summarise() for item in await _find_asked(sandbox, request, **place)]
 
 
-async def _items_by_ids(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    return [_describe_item(sandbox, item) for item in await _find_asked(sandbox, request, queue_id) if not item.poison]
+async def _describe_asked(sandbox: Sandbox, request: web.Request, **place: str) -> Any:
+    asked = await _find_asked(sandbox, request, **place)
+    return [_describe_item(sandbox, item) for item in asked if not item.poison]
 
 
-def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
-    return drop_nulls(_describe_item(sandbox, _find_item(sandbox, queue_id, item_id)))
+def _get_item(sandbox: Sandbox, _: web.Request, **place: str) -> Any:
+    return drop_nulls(_describe_item(sandbox, _find_item(sandbox, **place)))
 
 
-async def _delete_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> None:
-    item = _find_item(sandbox, queue_id, item_id)
+async def _delete_item(sandbox: Sandbox, _: web.Request, **place: str) -> None:
+    item = _find_item(sandbox, **place)
     _describe_item(sandbox, item, "deleting queue item")
     await _remove(sandbox, [item])
 
 
-async def _cancel_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
-    item = _find_item(sandbox, queue_id, item_id)
+async def _cancel_item(sandbox: Sandbox, _: web.Request, **place: str) -> Any:
+    item = _find_item(sandbox, **place)
     _describe_item(sandbox, item, "canceling queue item")
     for stopped in await sandbox.cancel([item]):
         await sandbox.events.status_changed(stopped)
@@ -151,10 +152,6 @@ async def _retry(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     return {"queue_id": queue_id, "retried_item_ids": originals}
 
 
-async def _delete_destination(sandbox: Sandbox, _: web.Request, queue_id: str, destination: str) -> Any:
-    return await _remove(sandbox, sandbox.queue.of(queue_id, destination))
-
-
 async def _clear(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
     answer = await _remove(sandbox, sandbox.queue.of(queue_id))
     await sandbox.events.send("queue_cleared", {"queue_id": queue_id, "user_id": None}, room=queue_id)
@@ -171,12 +168,12 @@ QUEUE_ROUTES = (
     route("GET", f"{_Q}/item_ids", _item_ids),
     route("GET", f"{_Q}/list_all", _list_all),
     route("POST", f"{_Q}/item_summaries_by_ids", _summarise),
-    route("POST", f"{_Q}/items_by_ids", _items_by_ids),
+    route("POST", f"{_Q}/items_by_ids", _describe_asked),
     route("GET", f"{_Q}/i/{{item_id}}", _get_item),
     route("DELETE", f"{_Q}/i/{{item_id}}", _delete_item),
     route("PUT", f"{_Q}/i/{{item_id}}/cancel", _cancel_item),
     route("PUT", f"{_Q}/cancel_by_batch_ids", _cancel_batches),
     route("PUT", f"{_Q}/retry_items_by_id", _retry),
-    route("DELETE", f"{_Q}/d/{{destination}}", _delete_destination),
+    route("DELETE", f"{_Q}/d/{{destination}}", lambda sandbox, _, **of: _remove(sandbox, sandbox.queue.of(**of))),
     route("PUT", f"{_Q}/clear", _clear),
 )

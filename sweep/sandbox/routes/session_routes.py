@@ -48,14 +48,10 @@ class Session:
 class SessionEvents(EventEmitter):
     """Sends events as InvokeAI 3 did, to those who subscribed to the session."""
 
-    async def batch_enqueued(self, answer: dict[str, Any]) -> None:
-        """Do nothing: this version had no batches."""
-
-    async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
-        """Do nothing: this version had no bulk item events."""
-
-    async def model_load(self, name: str, config: dict[str, Any], submodel: str | None) -> None:
-        """Do nothing: this version's event named neither session nor node."""
+    async def send(self, name: str, payload: Payload, room: str | None = None) -> None:
+        """Send an event of a session; this version had none of batches, items and models."""
+        if room:
+            await super().send(name, payload, room)
 
     async def status_changed(self, item: QueueItem) -> None:
         """Announce the end of a session, and no other status."""
@@ -106,10 +102,6 @@ def _find_session(sandbox: Sandbox, session_id: str) -> Session:
     raise RefusedError(404, "Not Found")
 
 
-def _get_session(sandbox: Sandbox, _: web.Request, session_id: str) -> Any:
-    return _find_session(sandbox, session_id).to_api(sandbox)
-
-
 async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> None:
     """Start a session. Raises RefusedError with 400 where it has run already."""
     session = _find_session(sandbox, session_id)
@@ -147,7 +139,7 @@ _S = "/api/v1/sessions"
 SESSION_ROUTES = (
     route("POST", f"{_S}/", _create_session),
     route("GET", f"{_S}/", _list_sessions),
-    route("GET", f"{_S}/{{session_id}}", _get_session),
+    route("GET", f"{_S}/{{session_id}}", lambda sandbox, _, **id_: _find_session(sandbox, **id_).to_api(sandbox)),
     route("PUT", f"{_S}/{{session_id}}/invoke", _invoke_session, 202),
     route("DELETE", f"{_S}/{{session_id}}/invoke", _cancel_session, 202),
 )
