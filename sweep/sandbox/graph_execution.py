@@ -9,13 +9,13 @@ import json
 import math
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from sweep.sandbox.image_library import UnknownImageError
+from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store, initial_session
 from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.nodes import STEP_FIELDS, NodeContext, NodeError, NodeFields, run_node
@@ -235,7 +235,7 @@ class WorkerJob:
     graph: GraphTemplate
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Workers:
     """All workers of one sandbox. `wake` tells them that something changed."""
 
@@ -261,10 +261,16 @@ class Workers:
         """Have idle workers look at the queue again."""
         self._changed.set()
 
-    def cancel(self, item: QueueItem) -> None:
-        """Stop the worker that renders an item, if one does."""
-        if item.item_id in self._cancels:
-            self._cancels[item.item_id].set()
+    async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:
+        """Cancel the items that have not ended, and return these."""
+        stopped = [item for item in items if not item.is_ended]
+        for item in stopped:
+            self.queue.move(item, "canceled")
+            if item.item_id in self._cancels:
+                self._cancels[item.item_id].set()
+        await self.store.save(stopped)
+        self.wake()
+        return stopped
 
     def name_device(self, worker: int) -> str:
         """Name a worker's device."""
@@ -419,7 +425,7 @@ class Workers:
 
 
 def _describe_failure(error: Exception) -> NodeError:
-    if isinstance(error, UnknownImageError):
+    if isinstance(error, RefusedError):  # the image library has no such image
         return NodeError("ImageRecordNotFoundException", "Image record not found")
     return error if isinstance(error, NodeError) else NodeError(type(error).__name__, str(error))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sweep.sandbox.http_requests import RECORDS
+from sweep.sandbox.http_requests import RECORDS, RefusedError
 from sweep.sandbox.item_queue import Store, now
 from sweep.sandbox.sandbox_options import BadImage
 
@@ -82,14 +82,6 @@ ImageRecord = dict[str, Any]
 _PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
 
 
-class UnknownImageError(Exception):
-    """No image has that name."""
-
-
-class UnsavableImageError(Exception):
-    """An uploaded image that can be decoded, but that InvokeAI fails to save."""
-
-
 class ImageLibrary:
     """Images and boards. With `plain` set, every rendering is that file, stored once and served with its own texts."""
 
@@ -142,11 +134,11 @@ class ImageLibrary:
         return record
 
     def get_record(self, name: str) -> ImageRecord:
-        """Get the record of an image. Raises UnknownImageError."""
-        try:
-            return self.images[self.aliases.get(name, name)]
-        except KeyError:
-            raise UnknownImageError(name) from None
+        """Get the record of an image. Raises RefusedError with 404."""
+        record = self.images.get(self.aliases.get(name, name))
+        if record is None:
+            raise RefusedError(404, "Not Found")
+        return record
 
     def _read(self, record: ImageRecord) -> bytes:
         if self.plain is not None and self._is_plain(record):
@@ -155,23 +147,23 @@ class ImageLibrary:
         return path.read_bytes()
 
     async def content(self, name: str) -> bytes:
-        """Read an image's file. Raises UnknownImageError."""
+        """Read an image's file. Raises RefusedError."""
         record = self.get_record(name)
         return self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
 
     def shrink(self, name: str) -> bytes:
-        """Shrink an image to at most 256 pixels a side, as WebP; call it in a thread. Raises UnknownImageError."""
+        """Shrink an image to at most 256 pixels a side, as WebP; call it in a thread. Raises RefusedError."""
         image = Image.fromarray(self.decode(name))
         image.thumbnail((256, 256))
         return encode(image, "WEBP")
 
     def decode(self, name: str) -> NDArray[np.uint8]:
-        """Decode an image to height × width × 3 bytes; call it in a thread. Raises UnknownImageError."""
+        """Decode an image to height × width × 3 bytes; call it in a thread. Raises RefusedError."""
         with Image.open(io.BytesIO(self._read(self.get_record(name)))) as image:
             return np.asarray(image.convert("RGB"))
 
     async def delete(self, name: str) -> None:
-        """Delete an image and its file. Raises UnknownImageError."""
+        """Delete an image and its file. Raises RefusedError."""
         self.get_record(name)
         del self.images[name]
         await self._store.save_record("image", name, None)
@@ -184,7 +176,7 @@ class ImageLibrary:
         return next(named, None)
 
     def describe(self, name: str) -> ImageRecord:
-        """Describe an image as the API does. Raises UnknownImageError."""
+        """Describe an image as the API does. Raises RefusedError."""
         return {key: value for key, value in self.get_record(name).items() if key not in _PRIVATE}
 
     def select(self, query: Mapping[str, str], categories: Sequence[str]) -> list[ImageRecord]:
@@ -238,7 +230,7 @@ def _convert_to_png(data: bytes) -> bytes:
         opened.load()
         image: Image.Image = opened
         if image.mode in _UNSAVABLE:
-            raise UnsavableImageError(f"cannot write mode {image.mode} as PNG")
+            raise RefusedError(500, "Failed to create image")
         if image.mode not in {"RGB", "RGBA", "L", "LA"}:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         return encode(image)

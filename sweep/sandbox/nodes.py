@@ -122,7 +122,7 @@ class NodeContext:
         return self.models[key]
 
     def image(self, node: NodeFields) -> ImageRecord:
-        """Get the record of a node's input image. Raises UnknownImageError."""
+        """Get the record of a node's input image. Raises RefusedError."""
         return self.images.get_record(node["image"]["image_name"])
 
 
@@ -409,7 +409,7 @@ DECODERS = frozenset({"l2i", "flux_vae_decode"})
 
 
 async def _make_image(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
-    """Make and store the image of a node of `IMAGE_NODES`. Raises NodeError and UnknownImageError."""
+    """Make and store the image of a node of `IMAGE_NODES`. Raises NodeError and RefusedError."""
     images, metadata = context.images, node.get("metadata")
     latents: Latents | None = None
     rendered, bad, content = None, None, None

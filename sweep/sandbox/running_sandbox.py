@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from sweep.errors import UsageError
 from sweep.sandbox.graph_execution import Workers
 from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.image_library import ImageLibrary, plain_image
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store
+from sweep.sandbox.item_queue import SandboxQueue, Store
 from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.nodes import NodeContext
 from sweep.sandbox.posted_batches import builtin_types
@@ -52,14 +51,7 @@ class Sandbox:
         context = NodeContext(models=self.models, images=self.images, dice=self.dice, threads=self._threads)
         # how often each image was painted, also by earlier processes: by `sweep_key` of the metadata, or a hash
         self.renders = context.renders
-        self.workers = Workers(
-            options=options,
-            queue=self.queue,
-            types=self.types,
-            store=self.store,
-            context=context,
-            events=self.events,
-        )
+        self.workers = Workers(options, self.queue, self.types, self.store, context, self.events)
         try:
             await self.store.load(self.queue)
         except UsageError:
@@ -106,13 +98,3 @@ class Sandbox:
             "events": self.events.sent,
             "faults": dict(self.dice.committed),
         }
-
-    async def cancel(self, items: Iterable[QueueItem]) -> list[QueueItem]:
-        """Cancel the items that have not ended, and return these."""
-        stopped = [item for item in items if not item.is_ended]
-        for item in stopped:
-            self.queue.move(item, "canceled")
-            self.workers.cancel(item)
-        await self.store.save(stopped)
-        self.workers.wake()
-        return stopped

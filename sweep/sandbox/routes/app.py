@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,7 +33,6 @@ from sweep.sandbox.http_requests import (
     reply,
     route,
 )
-from sweep.sandbox.image_library import UnknownImageError
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
@@ -80,8 +80,8 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
     await sandbox.workers.answering.wait()
     met = sandbox.dice.draw_http_fault(request.path)
-    if met in _REFUSALS:
-        return _refuse(met, sandbox)
+    if met and met.startswith("error_"):
+        return _refuse(HTTPStatus(int(met.removeprefix("error_"))), sandbox)
     if met == "reset":
         return _cut(request)
     if met == "slow":
@@ -114,22 +114,10 @@ async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except RefusedError as error:
         return reply({"detail": error.detail}, error.status)
-    except UnknownImageError:
-        return reply({"detail": "Not Found"}, 404)
 
 
-_REFUSALS = {
-    "error_500": (500, "Internal Server Error"),
-    "error_503": (503, "Service Unavailable"),
-    "error_429": (429, "Too Many Requests"),
-    "error_401": (401, "Authentication required"),
-    "error_403": (403, "Forbidden"),
-}
-
-
-def _refuse(met: str, sandbox: Sandbox) -> web.Response:
-    status, detail = _REFUSALS[met]
-    response = reply({"detail": detail}, status)
+def _refuse(status: HTTPStatus, sandbox: Sandbox) -> web.Response:
+    response = reply({"detail": "Authentication required" if status == 401 else status.phrase}, status)
     if status in {503, 429} and sandbox.faults.retry_after:
         response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
     return response

@@ -17,7 +17,7 @@ from sweep.sandbox.http_requests import (
     reply,
     route,
 )
-from sweep.sandbox.image_library import UnsavableImageError, spoil_image
+from sweep.sandbox.image_library import spoil_image
 from sweep.sandbox.running_sandbox import Sandbox
 
 _CATEGORIES = ("general", "mask", "control", "user", "other")
@@ -49,8 +49,6 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
         )
     except (OSError, ValueError) as error:
         raise RefusedError(415, "Failed to read image") from error
-    except UnsavableImageError as error:
-        raise RefusedError(500, "Failed to create image") from error
     response = reply(sandbox.images.describe(record["image_name"]), 201)
     response.headers["Location"] = record["image_url"]
     return response

@@ -56,7 +56,7 @@ def _describe_item(sandbox: Sandbox, item: QueueItem, doing: str = "fetching que
 async def _remove(sandbox: Sandbox, items: Iterable[QueueItem]) -> dict[str, int]:
     """Cancel and forget items."""
     gone = list(items)
-    await sandbox.cancel(gone)
+    await sandbox.workers.cancel(gone)
     gone = [item for item in gone if item.item_id in sandbox.queue.items]
     await sandbox.store.delete(sandbox.queue.remove(gone))
     return {"deleted": len(gone)}
@@ -121,7 +121,7 @@ async def _delete_item(sandbox: Sandbox, _: web.Request, **place: str) -> None:
 async def _cancel_item(sandbox: Sandbox, _: web.Request, **place: str) -> Any:
     item = _find_item(sandbox, **place)
     _describe_item(sandbox, item, "canceling queue item")
-    for stopped in await sandbox.cancel([item]):
+    for stopped in await sandbox.workers.cancel([item]):
         await sandbox.events.status_changed(stopped)
     return _describe_item(sandbox, item)
 
@@ -130,7 +130,7 @@ async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str)
     """Cancel the items of batches, with the one event that InvokeAI sends for them."""
     ids = read_member(await body_of(request), "batch_ids", list[str])
     batches = [sandbox.queue.of_batch(queue_id, batch_id) for batch_id in dict.fromkeys(ids)]
-    stopped = await sandbox.cancel(item for batch in batches for item in batch)
+    stopped = await sandbox.workers.cancel(item for batch in batches for item in batch)
     if stopped:
         await sandbox.events.items("canceled", queue_id, [item.item_id for item in stopped])
     return {"canceled": len(stopped)}

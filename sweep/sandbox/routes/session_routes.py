@@ -120,7 +120,7 @@ async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> 
 
 async def _cancel_session(sandbox: Sandbox, _: web.Request, session_id: str) -> None:
     item = _find_session(sandbox, session_id).item
-    await sandbox.cancel([item] if item else [])
+    await sandbox.workers.cancel([item] if item else [])
 
 
 def _list_session_images(sandbox: Sandbox, _: web.Request, session_id: str) -> Any:
