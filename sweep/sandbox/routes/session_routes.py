@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
     if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
         raise refuse_value(("body", "graph"), "Field required", body)
     posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
-    graph = _translate(sandbox, posted) if isinstance(posted.get("nodes"), list) else posted
+    is_portable = isinstance(posted.get("nodes"), list)
+    graph = await asyncio.to_thread(_translate, sandbox, posted) if is_portable else posted
     template = read_graph(_identify_models(sandbox, graph), sandbox.types, ("body", "graph"))
     session = Session(id=str(uuid.uuid4()), posted=posted, graph=template)
     sandbox.sessions[session.id] = session
