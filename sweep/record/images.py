@@ -27,7 +27,6 @@ from sweep.input_images import read_input
 from sweep.record.atomic_files import (
     PART,
     Checkpoint,
-    free_bytes,
     make_disk_error,
     make_folder,
     no_checkpoint,
@@ -392,10 +391,6 @@ class ImageStore:
         """Remove what a killed run left half-written; how many files. For the start of a run, under the lock."""
         return await run_sync(remove_parts, self._folder)
 
-    async def free_bytes(self) -> int:
-        """Return the space left for images on the folder's device."""
-        return await run_sync(free_bytes, self._folder)
-
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
         facts = self._verify(data)
         path = self._claim(stem, facts, key, ordinal)
@@ -439,19 +434,13 @@ class ImageStore:
         raise RecordError(f"{self._folder / stem}{ending} belongs to another variation, and so does its second name.")
 
     def _owner(self, path: str) -> str | None:
+        """Return the key whose image this file is; None where it is nobody's, as after a crash before the commit."""
         claimed = self._claims.get(path.lower())
-        if claimed is not None or not (self._folder / path).exists():
+        if claimed is not None or not (self._folder / path).exists() or not (self._folder / JOURNAL_FILE).exists():
             return claimed
-        return _owner_on_record(self._folder, path)
-
-
-def _owner_on_record(folder: Path, path: str) -> str | None:
-    """Return the key whose image this file is; None where it is nobody's, as after a crash between file and journal."""
-    if not (folder / JOURNAL_FILE).exists():
-        return None
-    with reading(folder) as db:
-        row = db.execute("SELECT key FROM images WHERE path = ?", (path,)).fetchone()
-    return None if row is None else str(row[0])
+        with reading(self._folder) as db:
+            row = db.execute("SELECT key FROM images WHERE path = ?", (path,)).fetchone()
+        return None if row is None else str(row[0])
 
 
 _OWN_HASH: Final = 16  # digits of a converted input's own hash, which its name has

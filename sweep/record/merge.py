@@ -231,14 +231,14 @@ class _Merge:
         place = self._folder / copy
         if place.is_file() and hash_file(place) == sha256:
             return
+        hint = f"sweep verify {quote_argument(source)} --repair renders it again; then merge."
         try:
             data = (source / path).read_bytes()
         except OSError as error:
-            raise _damaged(source, path, error.strerror or str(error)) from error
+            raise RecordError(f"{source / path} is damaged ({error.strerror or error}).", hint=hint) from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise _damaged(source, path, "its hash differs")
-        with replace_atomically(place, self._checkpoint) as out:
-            out.write(data)
+            raise RecordError(f"{source / path} is damaged (its hash differs).", hint=hint)
+        self._put(place, data)
 
     def _copy_input(self, source: Path, path: str, sha256: str) -> None:
         """Copy an input image unless it is here whole. Raises RecordError where it is damaged."""
@@ -247,8 +247,11 @@ class _Merge:
         if not is_whole_input(source / path, sha256):
             hint = f"The next sweep run copies it again into {source}; then merge."
             raise RecordError(f"{source / path}, a source image, is missing or changed.", hint=hint)
-        with replace_atomically(self._folder / path, self._checkpoint) as out:
-            out.write((source / path).read_bytes())
+        self._put(self._folder / path, (source / path).read_bytes())
+
+    def _put(self, place: Path, data: bytes) -> None:
+        with replace_atomically(place, self._checkpoint) as out:
+            out.write(data)
 
     def _write(
         self,
@@ -304,10 +307,3 @@ def _read_definition(db: sqlite3.Connection) -> int:
 
 def _hashes(db: sqlite3.Connection, key: str) -> list[tuple[str]]:
     return db.execute("SELECT sha256 FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
-
-
-def _damaged(source: Path, path: str, why: str) -> RecordError:
-    return RecordError(
-        f"{source / path} is damaged ({why}).",
-        hint=f"sweep verify {quote_argument(source)} --repair renders it again; then merge.",
-    )

@@ -279,15 +279,12 @@ def folder_status(folder: Path) -> FolderStatus:
     results = RecordedResults.open(folder)
     counts, last = results.counts(), next(reversed(results.runs()), None)
     state, run = _describe_run(folder, last)
+    states = asdict(counts)
+    del states["axes"]
     return FolderStatus(
         folder=folder.as_posix(),
-        points=counts.points,
-        completed=counts.completed,
-        failed=counts.failed,
-        cancelled=counts.cancelled,
-        open=counts.open,
+        **states,
         pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
-        former=counts.former,
         run=run,
         state=state,
         began_at=last.begun_at.isoformat() if last else None,
@@ -387,16 +384,15 @@ def read_submitted(folder: Path) -> dict[str, SubmittedWork]:
     with reading(folder) as db:
         servers = dict(db.execute("SELECT url, max(server) FROM attempts GROUP BY url").fetchall())
         query = "SELECT DISTINCT item_id, batch_id FROM attempts WHERE url = ? AND item_id IS NOT NULL"
+        has_uploads = has_table(db, "uploads")
         return {
             url: SubmittedWork(
-                name=name, items=dict(db.execute(query, (url,)).fetchall()), uploads=_read_uploads(db, url)
+                name=name,
+                items=dict(db.execute(query, (url,)).fetchall()),
+                uploads=tuple(queries.uploads(db, url).values()) if has_uploads else (),
             )
             for url, name in servers.items()
         }
-
-
-def _read_uploads(db: sqlite3.Connection, url: str) -> tuple[str, ...]:
-    return tuple(queries.uploads(db, url).values()) if has_table(db, "uploads") else ()
 
 
 def read_past(folder: Path) -> Past:

@@ -442,17 +442,20 @@ def write_cancelled(db: sqlite3.Connection, now: datetime, key: str) -> None:
 
 
 def reopen(db: sqlite3.Connection, keys: Iterable[str]) -> int:
-    found = {key for key in keys if _state(db, key) in ("failed", "cancelled")}
-    for key in found:
-        _forget_outcome(db, key)
-    return len(found)
+    return _forget_outcomes(db, keys, ("failed", "cancelled"))
 
 
 def forget(db: sqlite3.Connection, keys: Iterable[str]) -> int:
-    found = {key for key in keys if _state(db, key) == "completed"}
+    return _forget_outcomes(db, keys, ("completed",))
+
+
+def _forget_outcomes(db: sqlite3.Connection, keys: Iterable[str], states: Sequence[str]) -> int:
+    """Make those of `keys` that are in one of these states pending, without images; return how many they were."""
+    found = {key for key in keys if _state(db, key) in states}
+    nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
     for key in found:
         db.execute("DELETE FROM images WHERE key = ?", (key,))
-        _forget_outcome(db, key)
+        _set(db, key, {"state": "'pending'", "attempts": "0", **nothing})
     return len(found)
 
 
@@ -546,11 +549,6 @@ def _end_attempt(db: sqlite3.Connection, key: str, state: str, now: datetime, fa
         "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
         (state, to_microseconds(now), kind, message, key),
     )
-
-
-def _forget_outcome(db: sqlite3.Connection, key: str) -> None:
-    nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
-    _set(db, key, {"state": "'pending'", "attempts": "0", **nothing})
 
 
 def _pick(record: object, names: Iterable[str]) -> dict[str, Any]:
