@@ -87,14 +87,6 @@ class InFlightItem:
     graph: ItemGraph
 
 
-@dataclass(frozen=True, slots=True)
-class RetryRequest:
-    """The points of a job that are to be tried again, `delay` seconds from now at the earliest."""
-
-    job: Job
-    delay: float = 0.0
-
-
 @dataclass(slots=True, kw_only=True)
 class RunContext:
     """A run that is prepared: what it has open, and what all its attempts share."""
@@ -284,7 +276,7 @@ def share_times(points: Mapping[str, JournalPoint], key: str, ended: ItemEnded) 
 
 
 class Attempt:
-    """One job at one server: `run` submits it, waits for its images and returns the points to try again."""
+    """One job at one server: `run` submits it, waits for its images and returns the jobs to try again."""
 
     def __init__(self, context: RunContext, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         self._context = context
@@ -302,7 +294,7 @@ class Attempt:
         self._item = InFlightItem(self._server, self._points, self._graph)
         self._downloads = ItemDownloads(self._context, self._item)
 
-    async def run(self) -> list[RetryRequest]:
+    async def run(self) -> list[Job]:
         """Return what is to be tried again. Raises RecordError; everything else is a row, or another attempt.
 
         Cancelled meanwhile, the item stays among those in flight: it is at the server still.
@@ -314,7 +306,7 @@ class Attempt:
         self._forget_item()
         return left
 
-    async def _run(self) -> list[RetryRequest]:
+    async def _run(self) -> list[Job]:
         instances = self._job.instances
         try:
             ended = await self._follow(await self._obtain_ticket())
@@ -348,14 +340,14 @@ class Attempt:
         they die, and the variation may be what made this one die. One that never arrived counts nothing.
         """
         if self._job.home == self._server.url:
-            self._announce(self._intents)
+            self._announce()
             if ticket := await self._find_item():
                 return ticket
             if self._intents[0].state != "intended":
                 raise ItemLostError(f"{self._server.name} took the item and does not know it any more")
             await run_all(*(self._journal.withdraw(intent.key) for intent in self._intents))
         elif self._intents:
-            await self._take_over(self._intents)
+            await self._take_over()
         if self._intents:
             self._forget_item()
             self._intents = ()
@@ -364,8 +356,9 @@ class Attempt:
         self._context.checkpoint(INTENDED)
         return await self._submit()
 
-    async def _take_over(self, intents: Sequence[Intent]) -> None:
+    async def _take_over(self) -> None:
         """Close the attempts at a server that left. They count, since the variation may be what made it leave."""
+        intents = self._intents
         self._context.pool.abandon(intents[0])
         error = ItemLostError(f"{intents[0].server} left with it", kind=ABANDONED)
         if any(intent.number >= self._context.options.attempts for intent in intents):
@@ -390,13 +383,13 @@ class Attempt:
             )
             for key, number in numbers.items()
         )
-        self._announce(self._intents)
+        self._announce()
         await run_all(*(self._journal.intend(self._points[i.key], i) for i in self._intents))
 
-    def _announce(self, intents: Sequence[Intent]) -> None:
-        self._context.in_flight[intents[0].batch_id] = self._item
+    def _announce(self) -> None:
+        self._context.in_flight[self._intents[0].batch_id] = self._item
         server, listener = self._server.name, self._context.listener
-        for intent in intents:
+        for intent in self._intents:
             index = self._points[intent.key].index
             listener(events.Submitted(key=intent.key, index=index, server=server, attempt=intent.number))
 
@@ -505,14 +498,14 @@ class Attempt:
             server.hold_reason = event.reason
             listener(events.Notice(message=f"Waiting: {event.reason}."))
 
-    async def _settle(self, ended: ItemEnded) -> list[RetryRequest]:
+    async def _settle(self, ended: ItemEnded) -> list[Job]:
         """Give each variation of the item its images, its error, or another attempt."""
         if ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents):
             # By an earlier run: what had been rendered is kept, the rest submitted anew.
             done = [key for key in self._points if self._downloads.is_complete(key)]
             await self._downloads.complete(done, ended)
             return await self._resubmit_alone([each for each in self._job.instances if each.key not in done])
-        left: list[RetryRequest] = []
+        left: list[Job] = []
         error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
@@ -545,12 +538,12 @@ class Attempt:
             return ended.error
         return ended.error.at(Names(self._graph.fused.graph).called(str(ended.failed_node)))
 
-    async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[RetryRequest]:
+    async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[Job]:
         """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""
         await run_all(*(self._journal.withdraw(instance.key) for instance in instances))
-        return [RetryRequest(Job(instances=(instance,))) for instance in instances]
+        return [Job(instances=(instance,)) for instance in instances]
 
-    async def _retry_or_fail(self, instances: Sequence[Instance], error: AttemptError) -> list[RetryRequest]:
+    async def _retry_or_fail(self, instances: Sequence[Instance], error: AttemptError) -> list[Job]:
         """Give these another attempt where that may help, else a failed row: this one brought nothing for them."""
         numbers = {intent.key: intent.number for intent in self._intents}
         again: list[Instance] = []
@@ -578,7 +571,7 @@ class Attempt:
                 )
             )
         jobs = replace(self._job, instances=tuple(again)).retry(avoid=self._server.url).split()
-        return [RetryRequest(job, delay) for job in jobs]
+        return [replace(job, not_before=anyio.current_time() + delay) for job in jobs]
 
     async def _fail(self, instance: Instance, error: AttemptError) -> None:
         await self._journal.fail(self._points[instance.key], Failure(kind=error.kind, message=error.message))
@@ -593,7 +586,7 @@ class Attempt:
             )
         )
 
-    async def _leave_open(self, instances: Sequence[Instance], error: ServerError) -> list[RetryRequest]:
+    async def _leave_open(self, instances: Sequence[Instance], error: ServerError) -> list[Job]:
         """Suspend the server; what it has of ours stays open until it answers or another takes it over."""
         self._context.pool.suspend(self._server, error)
         if self._job.strandings >= MOST_STRANDINGS:
@@ -602,9 +595,9 @@ class Attempt:
         keys = {instance.key for instance in instances}
         intents = tuple(intent for intent in self._intents if intent.key in keys)
         job = replace(self._job, instances=tuple(instances), intents=intents, strandings=self._job.strandings + 1)
-        return [RetryRequest(job)]
+        return [job]
 
-    async def _put_back(self, error: OverloadedError) -> list[RetryRequest]:
+    async def _put_back(self, error: OverloadedError) -> list[Job]:
         """Put the job back where the server took nothing: no attempt is counted, however often it says so.
 
         The server is left alone for a while; the job is not, since another server may have room for it.
@@ -616,7 +609,7 @@ class Attempt:
         if reason := self._server.record_refusal(error, delay):
             self._context.pool.suspend(self._server, reason)
         await run_all(*(self._journal.withdraw(key) for key in self._points))
-        return [RetryRequest(self._job.retry(avoid=self._server.url))]
+        return [self._job.retry(avoid=self._server.url)]
 
 
 class _UnknownError(AttemptError):

@@ -360,9 +360,9 @@ class Runner:
         try:
             admitted = await self._duplicates.admit(job, partial(self._work.look_ahead, server.url))
             left = await Attempt(self._context, server, admitted, slot).run() if admitted else []
-            for each in left:
-                self._work.put(replace(each.job, admitted=True, standing=None), each.delay)
-            open_ = {key for each in left for key in each.job.keys}
+            for again in left:
+                self._work.put(replace(again, admitted=True, standing=None))
+            open_ = {key for again in left for key in again.keys}
             await self._duplicates.finish([key for key in admitted.keys if key not in open_] if admitted else [])
             await self._queue_chosen()
         except SweepError as error:

@@ -17,7 +17,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -69,10 +69,10 @@ async def load_from_servers(
         kept = await run_sync(FetchedFiles, results / error.experiment / INPUTS)
         async with AsyncExitStack() as held:
             await held.enter_async_context(report_wait(listener, f"Fetching {', '.join(error.references)}."))
-            galleries = await _open_galleries(held, servers, error.references)
+            fetcher = _Fetcher(await _open_galleries(held, servers, error.references), kept, folder)
             entries: Entries = {}
             for reference in error.references:
-                entries |= await _fetch(reference, galleries, kept, folder)
+                entries |= await fetcher.fetch(reference)
         await run_sync(write_fetched, folder, entries)
     return await run_sync(load, folder)
 
@@ -98,78 +98,88 @@ async def _open_galleries(
     return found
 
 
-async def _fetch(reference: str, galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path) -> Entries:
-    """Fetch one reference; a board with all its images. Raises ExperimentError where nobody has it."""
-    kind, _, name = reference.partition(":")
-    if kind == "gallery":
-        return await _fetch_image(name, galleries, kept, folder)
-    known: list[str] = []
-    for url, gallery in galleries.items():
-        if kind == "board":
-            boards = await gallery.boards()
-            known += boards
-            if name in boards:
-                return await _fetch_board(name, await gallery.list_images(boards[name]), {url: gallery}, kept, folder)
-        else:
-            workflows = await gallery.workflows()
-            known += [title for _, title in workflows]
-            if ids := [key for key, title in workflows if name in (key, title)]:
-                return {reference: await _fetch_workflow(name, ids, url, gallery, folder)}
-    if kind == "board" and (images := kept.list_images(reference)) is not None:
-        return await _fetch_board(name, [image.partition(":")[2] for image in images], galleries, kept, folder)
-    if kind == "library" and (taken := await run_sync(_take_kept, reference, kept, folder)):
-        return taken
-    what = f'no board "{name}"' if kind == "board" else f'no workflow "{name}" in the library'
-    raise _missing(f"{what}.{did_you_mean(name, known)}", galleries)
+@dataclass(frozen=True, slots=True)
+class _Fetcher:
+    """Fetches what an experiment names on servers into `folder`, or takes it from what the results keep."""
 
+    galleries: Mapping[str, Gallery]  # by address
+    kept: FetchedFiles
+    folder: Path
 
-def _missing(what: str, galleries: Mapping[str, Gallery]) -> ExperimentError:
-    if not galleries:
-        return ExperimentError(f"No server was asked, and the results keep {what}", hint="Give it with --server URL.")
-    urls = list(galleries)
-    return ExperimentError(f"{urls[0]} has {what}" if len(urls) == 1 else f"None of {', '.join(urls)} has {what}")
+    async def fetch(self, reference: str) -> Entries:
+        """Fetch one reference; a board with all its images. Raises ExperimentError where nobody has it."""
+        kind, _, name = reference.partition(":")
+        if kind == "gallery":
+            return await self._fetch_image(name)
+        known: list[str] = []
+        for url, gallery in self.galleries.items():
+            if kind == "board":
+                boards = await gallery.boards()
+                known += boards
+                if name in boards:
+                    images = await gallery.list_images(boards[name])
+                    return await replace(self, galleries={url: gallery})._fetch_board(name, images)
+            else:
+                workflows = await gallery.workflows()
+                known += [title for _, title in workflows]
+                if ids := [key for key, title in workflows if name in (key, title)]:
+                    return {reference: await self._fetch_workflow(name, ids, url)}
+        if kind == "board" and (kept := self.kept.list_images(reference)) is not None:
+            return await self._fetch_board(name, [image.partition(":")[2] for image in kept])
+        if kind == "library" and (taken := await run_sync(self._take_kept, reference)):
+            return taken
+        what = f'no board "{name}"' if kind == "board" else f'no workflow "{name}" in the library'
+        raise self._make_error(f"{what}.{did_you_mean(name, known)}")
 
+    def _make_error(self, what: str) -> ExperimentError:
+        urls = list(self.galleries)
+        if not urls:
+            hint = "Give it with --server URL."
+            return ExperimentError(f"No server was asked, and the results keep {what}", hint=hint)
+        return ExperimentError(f"{urls[0]} has {what}" if len(urls) == 1 else f"None of {', '.join(urls)} has {what}")
 
-async def _fetch_image(name: str, galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path) -> Entries:
-    """Fetch an image, or take it from the results: an image of a name never changes."""
-    reference = f"gallery:{name}"
-    if taken := await run_sync(_take_kept, reference, kept, folder):
-        return taken
-    for url, gallery in galleries.items():
-        content = await gallery.fetch_image(name, MOST_BYTES)
-        if content is not None:
-            await run_sync(_write, folder / (file := _name_file(name, Path(name).suffix)), content)
-            return {reference: {"server": url, "file": file}}
-    raise _missing(f'no image "{name}" in the gallery.', galleries)
+    async def _fetch_image(self, name: str) -> Entries:
+        """Fetch an image, or take it from the results: an image of a name never changes."""
+        reference = f"gallery:{name}"
+        if taken := await run_sync(self._take_kept, reference):
+            return taken
+        for url, gallery in self.galleries.items():
+            content = await gallery.fetch_image(name, MOST_BYTES)
+            if content is not None:
+                return {reference: await self._write(name, Path(name).suffix, content, url)}
+        raise self._make_error(f'no image "{name}" in the gallery.')
 
+    def _take_kept(self, reference: str) -> Entries:
+        """Copy what the results keep for a reference into the folder; nothing where they keep none."""
+        path = self.kept.find_file(reference)
+        if path is None:
+            return {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, self.folder / path.name)
+        return {reference: {**self.kept.entries[reference], "file": path.name}}
 
-def _take_kept(reference: str, kept: FetchedFiles, folder: Path) -> Entries:
-    """Copy what the results keep for a reference into the folder; nothing where they keep none."""
-    path = kept.find_file(reference)
-    if path is None:
-        return {}
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, folder / path.name)
-    return {reference: {**kept.entries[reference], "file": path.name}}
+    async def _fetch_board(self, name: str, images: Sequence[str]) -> Entries:
+        entries: Entries = {f"board:{name}": {"images": list(images)}}
+        for image in images:
+            entries |= await self._fetch_image(image)
+        return entries
 
+    async def _fetch_workflow(self, name: str, ids: Sequence[str], url: str) -> dict[str, Any]:
+        if len(ids) > 1 and name not in ids:
+            raise ExperimentError(
+                f'{url} has {len(ids)} workflows called "{name}".', hint=f"Name one by its id: library:{ids[0]}."
+            )
+        document = await self.galleries[url].fetch_workflow(ids[0])
+        return await self._write(name, ".json", json.dumps(document).encode(), url)
 
-async def _fetch_board(
-    name: str, images: Sequence[str], galleries: Mapping[str, Gallery], kept: FetchedFiles, folder: Path
-) -> Entries:
-    entries: Entries = {f"board:{name}": {"images": list(images)}}
-    for image in images:
-        entries |= await _fetch_image(image, galleries, kept, folder)
-    return entries
-
-
-async def _fetch_workflow(name: str, ids: Sequence[str], url: str, gallery: Gallery, folder: Path) -> dict[str, Any]:
-    if len(ids) > 1 and name not in ids:
-        raise ExperimentError(
-            f'{url} has {len(ids)} workflows called "{name}".', hint=f"Name one by its id: library:{ids[0]}."
-        )
-    document = await gallery.fetch_workflow(ids[0])
-    await run_sync(_write, folder / (file := _name_file(name, ".json")), json.dumps(document).encode())
-    return {"server": url, "file": file}
+    async def _write(self, name: str, ending: str, content: bytes, url: str) -> dict[str, Any]:
+        """Write a file that a server calls `name`: untrusted, so only letters and digits of it stay."""
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", name.removesuffix(ending)).strip("-")[:40]
+        plain = ending if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", ending) else ""
+        file = f"{stem}_{sha256(name.encode()).hexdigest()[:8]}{plain}"
+        await anyio.Path(self.folder).mkdir(parents=True, exist_ok=True)
+        await anyio.Path(self.folder / file).write_bytes(content)
+        return {"server": url, "file": file}
 
 
 async def fetch_workflow(reference: str, server: Server, folder: Path) -> Path:
@@ -179,20 +189,8 @@ async def fetch_workflow(reference: str, server: Server, folder: Path) -> Path:
     """
     async with AsyncExitStack() as held:
         galleries = await _open_galleries(held, [server], [reference])
-        entries = await _fetch(reference, galleries, FetchedFiles(None), folder)
+        entries = await _Fetcher(galleries, FetchedFiles(None), folder).fetch(reference)
     return folder / str(entries[reference]["file"])
-
-
-def _name_file(name: str, ending: str) -> str:
-    """Make a file name of what a server calls it: untrusted, so nothing of it but letters and digits stays."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", name.removesuffix(ending)).strip("-")[:40]
-    plain = ending if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", ending) else ""
-    return f"{stem}_{sha256(name.encode()).hexdigest()[:8]}{plain}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
 
 
 def keep_fetched(experiment: Experiment, copies: Mapping[str, str], inputs: Path) -> None:

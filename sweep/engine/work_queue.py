@@ -86,6 +86,7 @@ class Job:
     strandings: int = 0  # how often its server left while it was there
     admitted: bool = False  # nothing else of this run is at its keys
     standing: Mapping[str, KeyStatus] | None = None  # of its keys, where the record was asked a moment ago
+    not_before: float = 0.0  # seconds of the event loop's clock
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -104,12 +105,6 @@ class Job:
     def split(self) -> list[Job]:
         """Return a job for each of its variations."""
         return [replace(self, instances=(instance,), intents=()) for instance in self.instances]
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    not_before: float
-    job: Job
 
 
 LOOKAHEAD: Final = 64  # points of a lane that are made while a server looks for one whose models it has
@@ -180,7 +175,7 @@ class WorkQueue:
         self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
         self._servers = servers
         self._clock = clock
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Job] = []
         self._changes = servers.changes
         self._stopped = False
         self.handed = 0  # points of the grid handed out
@@ -191,7 +186,7 @@ class WorkQueue:
         self._stopped = True
         self._lanes.clear()
         self._own.clear()
-        self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._servers.alive_urls]
+        self._waiting = [job for job in self._waiting if job.home in self._servers.alive_urls]
         self._changes.notify()
 
     @property
@@ -210,21 +205,20 @@ class WorkQueue:
         can_render = partial(self._servers.can_render, url)
         if any(lane.has(can_render) for lane in self._lanes):
             return True
-        jobs = [waiting.job for waiting in self._waiting]
-        return any(job.home == url or all(map(can_render, job.instances)) for job in jobs)
+        return any(job.home == url or all(map(can_render, job.instances)) for job in self._waiting)
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait so long, or until something changes."""
         with anyio.move_on_after(seconds):
             await self._changes.event.wait()
 
-    def put(self, job: Job, delay: float = 0.0) -> None:
-        """Add a job to be tried, or tried again, `delay` seconds from now at the earliest.
+    def put(self, job: Job) -> None:
+        """Add a job to be tried, or tried again.
 
         Once stopped, only what a living server already has is accepted; the rest stays open on record.
         """
         if not self._stopped or job.home in self._servers.alive_urls:
-            self._waiting.append(_Waiting(self._clock() + delay, job))
+            self._waiting.append(replace(job, not_before=max(job.not_before, self._clock())))
         self._changes.notify()
 
     def finish(self) -> None:
@@ -247,7 +241,7 @@ class WorkQueue:
                 self.in_flight += 1
                 return job
             if self._stopped:
-                self._waiting = [waiting for waiting in self._waiting if waiting.job.home in self._servers.alive_urls]
+                self._waiting = [job for job in self._waiting if job.home in self._servers.alive_urls]
             if self.is_over:
                 self._changes.notify()
                 return None
@@ -255,8 +249,8 @@ class WorkQueue:
 
     async def _sleep(self, event: anyio.Event) -> None:
         now = self._clock()
-        later = [waiting.not_before - now for waiting in self._waiting if waiting.not_before > now]
-        homes = {waiting.job.home for waiting in self._waiting if waiting.job.home}
+        later = [job.not_before - now for job in self._waiting if job.not_before > now]
+        homes = {job.home for job in self._waiting if job.home}
         later += [wait for home in homes if (wait := self._servers.seconds_until_takeover(home)) > 0]
         with anyio.move_on_after(min(later, default=float("inf"))):
             await event.wait()
@@ -293,17 +287,15 @@ class WorkQueue:
             return None
         now, alive = self._clock(), self._servers.alive_urls
         due = [
-            waiting
-            for waiting in self._waiting
-            if waiting.not_before <= now
-            and (waiting.job.home not in (None, url)) == orphans
-            and self._fits(waiting.job, url, alive)
+            job
+            for job in self._waiting
+            if job.not_before <= now and (job.home not in (None, url)) == orphans and self._fits(job, url, alive)
         ]
         if not due:
             return None
-        first = min(due, key=lambda waiting: waiting.not_before)
+        first = min(due, key=lambda job: job.not_before)
         self._waiting.remove(first)
-        return first.job
+        return first
 
     def _fits(self, job: Job, url: str, alive: frozenset[str]) -> bool:
         """Return whether the server should take it: its own open jobs, those of the gone, and what failed elsewhere."""

@@ -148,7 +148,7 @@ async def test_stopped_work_hands_out_only_what_a_living_server_has() -> None:
 async def test_a_job_waits_out_its_delay() -> None:
     now = 100.0
     source = WorkQueue([], servers=Alive(frozenset([A])), clock=lambda: now)
-    source.put(job(1), delay=0.02)
+    source.put(replace(job(1), not_before=now + 0.02))
     with anyio.move_on_after(0.01) as waited:
         await source.take(A)
     assert waited.cancelled_caught
