@@ -61,27 +61,15 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-def _describe_fault(kind: str, loc: Loc, message: str, value: Any, context: Any) -> dict[str, Any]:
-    """Make one entry of a 422's `detail`."""
-    entry = {"type": kind, "loc": list(loc), "msg": message, "input": value}
-    return entry if context is None else {**entry, "ctx": context}
-
-
 def refuse(kind: str, loc: Loc, message: str, value: Any = None, context: Any = None) -> RefusedError:
     """Build a 422 with one fault, as FastAPI writes it."""
-    return RefusedError(422, [_describe_fault(kind, loc, message, value, context)])
+    fault = {"type": kind, "loc": list(loc), "msg": message, "input": value}
+    return RefusedError(422, [fault if context is None else {**fault, "ctx": context}])
 
 
 def refuse_value(loc: Loc, message: str, value: Any) -> RefusedError:
     """Build the 422 that InvokeAI's own validators cause when they raise ValueError."""
     return refuse("value_error", loc, f"Value error, {message}", value, {"error": {}})
-
-
-def refuse_choice(loc: Loc, value: str, choices: Sequence[str]) -> RefusedError:
-    """Build the 422 for a value that is none of the choices."""
-    *most, last = (f"'{name}'" for name in choices)
-    expected = f"{', '.join(most)} or {last}"
-    return refuse("enum", loc, f"Input should be {expected}", value, {"expected": expected})
 
 
 @functools.cache
@@ -99,10 +87,10 @@ def read_value(kind: Any, value: Any, *loc: str | int) -> Any:
 
 def describe_faults(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
     """Describe what pydantic refuses, as FastAPI does in a 422."""
-    found = []
+    found: list[dict[str, Any]] = []
     for entry in error.errors(include_url=False):
         context = {"error": {}} if entry["type"] == "value_error" else entry.get("ctx")
-        found.append(_describe_fault(entry["type"], (*loc, *entry["loc"]), entry["msg"], entry["input"], context))
+        found += refuse(entry["type"], (*loc, *entry["loc"]), entry["msg"], entry["input"], context).detail
     return found
 
 
@@ -124,9 +112,9 @@ def read_member(body: Any, name: str, kind: Any) -> Any:
 
 def read_required(query: Mapping[str, str], *names: str) -> list[str]:
     """Read query parameters that must be there. Raises RefusedError with 422 that lists all missing."""
-    missing = [refuse("missing", ("query", name), "Field required") for name in names if name not in query]
+    missing = [refuse("missing", ("query", name), "Field required").detail[0] for name in names if name not in query]
     if missing:
-        raise RefusedError(422, [fault for refusal in missing for fault in refusal.detail])
+        raise RefusedError(422, missing)
     return [query[name] for name in names]
 
 

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from sweep.sandbox.http_requests import (
     body_of,
     cut_page,
     read_required,
-    refuse_choice,
+    read_value,
     reply,
     route,
 )
@@ -172,13 +173,8 @@ async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
 
 
 _PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
-_BOUNDS = {
-    "minimum": "minimum",
-    "maximum": "maximum",
-    "exclusive_minimum": "exclusiveMinimum",
-    "exclusive_maximum": "exclusiveMaximum",
-    "multiple_of": "multipleOf",
-}
+_BOUNDS = {"minimum": "minimum", "maximum": "maximum", "multiple_of": "multipleOf"}
+_BOUNDS |= {"exclusive_minimum": "exclusiveMinimum", "exclusive_maximum": "exclusiveMaximum"}
 
 
 def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
@@ -190,38 +186,27 @@ def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
         outputs = {name: {**_refer(kind), "field_kind": "output"} for name, kind in schema.outputs.items()}
         output = {"class": "output", "title": schema.output_class, "type": "object", "properties": outputs}
         classes.setdefault(schema.output_class, output)
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "sweep sandbox", "description": "Speaks InvokeAI's queue protocol.", "version": "1.0.0"},
-        "paths": {},
-        "components": {"schemas": classes},
-    }
+    return {**RECORDS["openapi"], "components": {"schemas": classes}}
 
 
 def _describe_node(schema: NodeSchema) -> dict[str, Any]:
-    attribute = {"field_kind": "node_attribute"}
+    common = RECORDS["node_attributes"]
+    fields = {name: _describe_field(field) for name, field in schema.fields.items()}
+    is_cached = {**common["use_cache"], "default": schema.is_cached}
+    kind = {**common["id"], "const": schema.type, "default": schema.type}
     return {
-        "properties": {
-            "id": {**attribute, "type": "string"},
-            "is_intermediate": {**attribute, "type": "boolean", "default": False, "input": "direct"},
-            "use_cache": {**attribute, "type": "boolean", "default": schema.is_cached},
-            **{name: _describe_field(field) for name, field in schema.fields.items()},
-            "type": {**attribute, "type": "string", "const": schema.type, "default": schema.type},
-        },
+        "properties": {**common, "use_cache": is_cached, **fields, "type": kind},
         "required": ["type", "id"],
         "output": _refer(schema.output_class),
     }
 
 
 def _describe_field(field: FieldSchema) -> dict[str, Any]:
+    one = {**_refer(field.type), **({"enum": list(field.choices)} if field.choices else {})}
     many = {"type": "array", "items": _refer(field.items or "any")}
-    kinds = [many] if field.type == "array" else [_refer(field.type)]
-    if field.type != "array" and field.choices:
-        kinds[0]["enum"] = list(field.choices)
-    if field.type != "array" and field.items:
-        kinds.append(many)
-    if field.nullable:
-        kinds.append({"type": "null"})
+    kinds = [] if field.type == "array" else [one]
+    kinds += [many] if field.type == "array" or field.items else []
+    kinds += [{"type": "null"}] if field.nullable else []
     facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     facts |= {"field_kind": "input", "input": field.input, "orig_required": field.required, "default": field.default}
     facts |= {said: bound for slot, said in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
@@ -249,12 +234,14 @@ def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
     return sandbox.workflows[workflow_id]
 
 
+_ModelType = StrEnum("_ModelType", RECORDS["model_types"])  # type: ignore[misc]  # its members are data
+
+
 def _find_models(sandbox: Sandbox, request: web.Request) -> list[dict[str, Any]]:
     """List the models that a query asks for."""
     query = request.query
     kind, bases = query.get("model_type", "main"), query.getall("base_models", [])
-    if kind not in RECORDS["model_types"]:
-        raise refuse_choice(("query", "model_type"), kind, RECORDS["model_types"])
+    read_value(_ModelType, kind, "query", "model_type")
     return [
         record
         for record in sandbox.models.values()

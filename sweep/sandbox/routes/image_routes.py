@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from enum import StrEnum
 from typing import Any
 
 from aiohttp import web
@@ -12,15 +13,15 @@ from sweep.sandbox.http_requests import (
     RefusedError,
     cut_window,
     read_required,
+    read_value,
     refuse,
-    refuse_choice,
     reply,
     route,
 )
 from sweep.sandbox.image_library import spoil_image
 from sweep.sandbox.running_sandbox import Sandbox
 
-_CATEGORIES = ("general", "mask", "control", "user", "other")
+_Category = StrEnum("_Category", ["general", "mask", "control", "user", "other"])
 _KEEP = {"Cache-Control": "max-age=31536000"}
 
 
@@ -30,8 +31,7 @@ def _is_true(text: str) -> bool:
 
 async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
     category, intermediate = read_required(request.query, "image_category", "is_intermediate")
-    if category not in _CATEGORIES:
-        raise refuse_choice(("query", "image_category"), category, _CATEGORIES)
+    read_value(_Category, category, "query", "image_category")
     form = await request.post()
     file, metadata = form.get("file"), form.get("metadata")
     if not isinstance(file, web.FileField):
