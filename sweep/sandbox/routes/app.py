@@ -173,8 +173,8 @@ async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
 
 
 _PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
-_BOUNDS = {"minimum": "minimum", "maximum": "maximum", "multiple_of": "multipleOf"}
-_BOUNDS |= {"exclusive_minimum": "exclusiveMinimum", "exclusive_maximum": "exclusiveMaximum"}
+_BOUNDS = {"minimum": "minimum", "maximum": "maximum", "exclusive_minimum": "exclusiveMinimum"}
+_BOUNDS |= {"exclusive_maximum": "exclusiveMaximum", "multiple_of": "multipleOf"}
 
 
 def write_openapi(schemas: NodeSchemas) -> dict[str, Any]:
