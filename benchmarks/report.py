@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.figures import Figure
 from sweep.record import Counts
-from sweep.report import AxisColumn, ReportData, build_payload, describe_page
+from sweep.report import AxisColumn, ReportData, build_page_json, describe_page
 from sweep.report import page_html as explorer
 from tests.support.chromium import Page, chromium, find_chromium
 
@@ -131,7 +131,7 @@ async def main() -> None:
             shown, embedded = explorer.link_images(made, target, embed)
             thumbs_took = time.perf_counter() - start
             start = time.perf_counter()
-            explorer.write_page(target, build_payload(made, shown), describe_page(made), embedded)
+            explorer.write_page(target, build_page_json(made, shown), describe_page(made), embedded)
             took = time.perf_counter() - start
             print(f"{name} cells: page {target.stat().st_size / 1e6:.1f} MB written in {took:.2f} s", end="")
             print(f" (and {thumbs_took:.1f} s for {images} thumbnails)")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sweep
-from sweep.cli.options import parse_assignments
+from sweep.cli.shared_options import parse_assignments
 from sweep.experiment import write_experiment
 from sweep.report import write_sheet
 from sweep.sandbox import sandbox_server

@@ -13,8 +13,8 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import print_json, print_line, print_notice
-from sweep.cli.options import Access, AnswerPrinter, ChosenRun, Login, output_option
 from sweep.cli.run import Display, ProgressOption, render_open, was_painted
+from sweep.cli.shared_options import Access, AnswerPrinter, ChosenRun, Login, output_option
 from sweep.errors import ExperimentError, UsageError
 from sweep.text import format_count, quote_argument
 

@@ -18,7 +18,7 @@ import typer
 from sweep import engine
 from sweep import workflow as graphs
 from sweep.cli.console import fill_lines, join_parts, label_lines, print_error, print_json, print_line, text_width
-from sweep.cli.options import (
+from sweep.cli.shared_options import (
     EXPERIMENT_ENDINGS,
     UNASKED,
     Access,

@@ -10,8 +10,8 @@ import anyio
 
 from sweep import engine, record
 from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, text_width
-from sweep.cli.options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption
 from sweep.cli.run import FIRST_LOOK
+from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
 from sweep.text import format_count, format_seconds, format_value, truncate

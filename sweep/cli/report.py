@@ -14,7 +14,7 @@ import typer
 
 from sweep import record, report
 from sweep.cli.console import MeasuringBar, print_line, relative_path
-from sweep.cli.options import (
+from sweep.cli.shared_options import (
     ChosenRun,
     OpenOption,
     ResultsRoot,

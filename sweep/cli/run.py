@@ -21,8 +21,15 @@ import typer
 
 from sweep import engine, record, report, servers, study
 from sweep.cli.console import MeasuringBar, print_error, print_line, print_notice, print_table
-from sweep.cli.options import Access, ExperimentOptions, InsecureRay, OnOption, parse_cluster_address, server_option
 from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_lines, marginal_table, progress
+from sweep.cli.shared_options import (
+    Access,
+    ExperimentOptions,
+    InsecureRay,
+    OnOption,
+    parse_cluster_address,
+    server_option,
+)
 from sweep.cli.study import check_metrics
 from sweep.engine import events
 from sweep.errors import ServerUnreachableError, SweepError, UsageError

@@ -13,7 +13,7 @@ import typer
 
 from sweep import servers
 from sweep.cli.console import print_line
-from sweep.cli.options import AnswerPrinter, InsecureRay, Login, parse_cluster_address
+from sweep.cli.shared_options import AnswerPrinter, InsecureRay, Login, parse_cluster_address
 from sweep.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import MeasuringBar, SafeText, print_error, print_json, print_line
-from sweep.cli.options import (
+from sweep.cli.shared_options import (
     NO_RUNS,
     AnswerPrinter,
     ChosenRun,

@@ -11,7 +11,7 @@ import typer
 
 from sweep import record, servers
 from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
-from sweep.cli.options import (
+from sweep.cli.shared_options import (
     AnswerPrinter,
     ChosenRun,
     InsecureRay,

@@ -17,7 +17,7 @@ from PIL import Image
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
 from sweep.report.page_html import EMBED_UP_TO, REPORT_FILES, write_page
-from sweep.report.page_json import JsonObject, build_payload, encode_images
+from sweep.report.page_json import JsonObject, build_page_json, encode_images
 from sweep.report.page_text import describe_page
 from sweep.report.report_data import (
     AxisColumn,
@@ -299,7 +299,7 @@ def _build_comparison_payload(
     own = thumbs[0].link(files, target, embedded=embedded)
     other = thumbs[1].link(before_files, target, embedded=embedded)
     links = replace(own, thumbs=own.thumbs | other.thumbs)
-    payload = build_payload(data, links)
+    payload = build_page_json(data, links)
     payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
     payload["others"] = encode_images(others, replace(links, prefix=other.prefix))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -30,7 +28,7 @@ from markupsafe import Markup
 
 from sweep.errors import RecordError
 from sweep.record import RecordedResults, replace_atomically
-from sweep.report.page_json import JsonObject, build_payload
+from sweep.report.page_json import JsonObject, build_page_json, encode_page_json
 from sweep.report.page_text import describe_page, list_run_folders, summarize_run
 from sweep.report.report_data import (
     ReportData,
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 
 
 _THUMBS_A_CHUNK = 60
-_PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
 _CHUNKS_BEFORE_SCRIPT = 5  # what the page opens with is there when the script begins
 
 
@@ -95,7 +92,7 @@ def render_page(
         thumbs: Thumbnails to embed, as base64 by id.
         csp: Content security policy, by default that of a page opened from a file.
     """
-    text, is_packed = encode_payload(payload)
+    text, is_packed = encode_page_json(payload)
     chunks = _split_thumbs(thumbs or {})
     yield from _load_template("report.html.j2").generate(
         **facts,
@@ -114,19 +111,11 @@ def render_overview(root: Path) -> str:
     """Render the page that lists the runs in `root`; its script fills in the rows."""
     runs = [summarize_run(root / name) for name in list_run_folders(root)]
     folder = root.resolve().name
-    text, _ = encode_payload({"folder": folder, "runs": runs})
+    text, _ = encode_page_json({"folder": folder, "runs": runs})
     script, style = _read_markup("overview.js"), _read_markup("explorer.css")
     return _load_template("overview.html.j2").render(
         folder=f"{folder}/", count=len(runs), payload=_escape_json(text), script=script, style=style
     )
-
-
-def encode_payload(payload: JsonObject) -> tuple[str, bool]:
-    """Encode the payload as text for the page, and say whether it is packed (gzip in base64)."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if len(text) <= _PLAIN_JSON:
-        return text, False
-    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
 def _split_thumbs(thumbs: Mapping[str, str]) -> Iterator[Markup]:
@@ -198,7 +187,7 @@ def write_report(
     facts = {**describe_page(data, study), **_list_plain_images(data, links, embedded)}
     facts["previews"] = links.prefix is None and not originals and bool(embedded)
     inside = {**embedded, **_encode_originals(data)} if originals else embedded
-    return write_page(target, build_payload(data, links, study), facts, inside)
+    return write_page(target, build_page_json(data, links, study), facts, inside)
 
 
 _MOST_PLAIN: Final = 24  # images of a page without JavaScript; they are in it a second time

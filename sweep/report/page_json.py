@@ -1,7 +1,10 @@
-"""The payload of the page: what its script reads, as JSON without NaN, with columns packed where that is shorter."""
+"""The JSON of a page, which its script reads: axes, columns and images by row, without NaN, packed where it is shorter."""
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -39,7 +42,7 @@ _INFO = {
 }
 
 
-def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
+def build_page_json(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
     """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
     frame = data.frame
     axes = _encode_axes(data)
@@ -74,6 +77,17 @@ def build_payload(data: ReportData, links: ImageLinks, study: Mapping[str, Any] 
         "study": None if study is None else _select_study_parts(study),
         "experiment": data.experiment,
     }
+
+
+_PLAIN_JSON: Final = 4_000_000  # characters, parsed in 40 ms; longer data is packed, which the page has to wait for
+
+
+def encode_page_json(payload: JsonObject) -> tuple[str, bool]:
+    """Encode it as text for the page, and say whether that is packed (gzip in base64)."""
+    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if len(text) <= _PLAIN_JSON:
+        return text, False
+    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode(), True
 
 
 def _encode_axes(data: ReportData) -> list[JsonObject]:

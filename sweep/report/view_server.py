@@ -32,7 +32,7 @@ from sweep.errors import SweepError
 from sweep.record import RATINGS_JSON, replace_atomically
 from sweep.report.compare import compare_runs, count_shared
 from sweep.report.page_html import EMBED_UP_TO, build_policy, link_images, render_overview, render_page
-from sweep.report.page_json import JsonObject, build_live_rows, build_open_rows, build_payload
+from sweep.report.page_json import JsonObject, build_live_rows, build_open_rows, build_page_json
 from sweep.report.page_text import describe_page, list_run_folders, summarize_run
 from sweep.report.report_data import ReportData, add_study_columns, read_report_data, study_folder
 from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
@@ -167,7 +167,7 @@ class Feed:
         """Build the payload of a page that goes on listening."""
         data, study = self.snapshot.data, self.study if self.is_reported else None
         links = self.snapshot.links if links is None else links
-        payload = build_payload(add_study_columns(data, study), links, study)
+        payload = build_page_json(add_study_columns(data, study), links, study)
         live = {"events": "events", "ratings": "ratings", "generation": self.generation, **self._progress}
         return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
 

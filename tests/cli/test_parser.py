@@ -20,8 +20,8 @@ import pytest
 from typer import Context
 from typer.core import TyperCommand as Command
 
-from sweep.cli.options import complete_run
 from sweep.cli.parser import COMMANDS
+from sweep.cli.shared_options import complete_run
 from sweep.record import FolderLock
 from tests.cli.conftest import SMALL, Answer, Sweep, write_experiment, write_photo_and_experiment
 

@@ -16,7 +16,7 @@ from sweep import Results
 from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
 from sweep.report.page_html import write_page, write_report
-from sweep.report.page_json import build_payload
+from sweep.report.page_json import build_page_json
 from sweep.report.page_text import describe_page
 from sweep.report.report_data import AxisColumn, ReportData
 from sweep.report.thumbnails import ImageLinks
@@ -543,7 +543,7 @@ def large(folder: Path) -> Path:
         folder=folder, name="large", description="", frame=frame, axes=axes, counts=Counts(points=count)
     )
     shown = ImageLinks(prefix="", thumbs=frozenset(), embedded=False, thumb_prefix="thumbs/")
-    return write_page(folder / "large.html", build_payload(material, shown), describe_page(material), {})
+    return write_page(folder / "large.html", build_page_json(material, shown), describe_page(material), {})
 
 
 async def test_a_hundred_thousand_cells_are_few_elements(browser: Browser, tmp_path: Path) -> None:

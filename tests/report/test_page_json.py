@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.report.page_html import encode_payload
-from sweep.report.page_json import build_payload, encode_axis, pack, round_floats
+from sweep.report.page_json import build_page_json, encode_axis, encode_page_json, pack, round_floats
 from sweep.report.report_data import AxisColumn, ReportData, to_json_value
 from sweep.report.thumbnails import ImageLinks
 
@@ -95,18 +94,18 @@ def test_to_json_value_unwraps_cells(cell: object, value: object) -> None:
 
 def test_payload_has_image_axis_for_several_images_per_point() -> None:
     frame = pd.DataFrame({"index": [0, 0, 1], "key": ["a", "a", "b"], "strength": [0.1, 0.1, 0.2]})
-    axes = build_payload(material(frame, ("strength", "number")), SHOWN)["axes"]
+    axes = build_page_json(material(frame, ("strength", "number")), SHOWN)["axes"]
     assert axes[-1] == {"name": "image", "kind": "integer", "levels": [1, 2], "at": [0, 1, 0]}
 
 
 def test_payload_has_no_thumbnail_for_missing_images() -> None:
     frame = pd.DataFrame({"index": [0, 1], "key": ["a", "b"], "sha256": ["a" * 64, "b" * 64], "image_path": ["x", "y"]})
-    images = build_payload(material(frame), SHOWN)["images"]
+    images = build_page_json(material(frame), SHOWN)["images"]
     assert unpack(images["thumb"]) == ["a" * 16, None]
 
 
 def test_payload_of_an_empty_table_is_complete() -> None:
-    told = build_payload(material(pd.DataFrame()), SHOWN)
+    told = build_page_json(material(pd.DataFrame()), SHOWN)
     assert told["axes"] == []
     assert unpack(told["key"]) == []
     assert json.loads(json.dumps(told, allow_nan=False)) == told
@@ -115,17 +114,17 @@ def test_payload_of_an_empty_table_is_complete() -> None:
 def test_payload_orders_and_labels_metrics_as_the_study_does() -> None:
     frame = pd.DataFrame({"index": [0], "key": ["a"], "beauty": [1.0], "ssim": [0.5]})
     fact = {"name": "ssim", "label": "SSIM", "direction": "higher", "summary": "likeness"}
-    columns = build_payload(material(frame), SHOWN, {"metrics": [fact]})["columns"]
+    columns = build_page_json(material(frame), SHOWN, {"metrics": [fact]})["columns"]
     assert [(column["name"], column["label"]) for column in columns] == [("ssim", "SSIM"), ("beauty", "beauty")]
     assert columns[0]["direction"] == "higher"
 
 
-def test_encode_payload_packs_long_data() -> None:
+def test_encode_page_json_packs_long_data() -> None:
     data = {"values": list(range(600_000))}
-    text, is_packed = encode_payload(data)
+    text, is_packed = encode_page_json(data)
     assert is_packed
     assert json.loads(gzip.decompress(base64.b64decode(text))) == data
-    assert encode_payload({"a": 1}) == ('{"a":1}', False)
+    assert encode_page_json({"a": 1}) == ('{"a":1}', False)
 
 
 @pytest.mark.slow
@@ -144,5 +143,5 @@ def test_payload_of_100_000_cells_stays_below_six_megabytes() -> None:
             **metrics,
         }
     )
-    text, _ = encode_payload(build_payload(material(frame, ("strength", "number")), SHOWN))
+    text, _ = encode_page_json(build_page_json(material(frame, ("strength", "number")), SHOWN))
     assert len(text) < 6_000_000

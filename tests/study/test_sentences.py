@@ -11,14 +11,7 @@ import pytest
 
 from sweep.study.study import Study, make_study
 from sweep.study.study_json import Estimate
-from sweep.study.wording import (
-    capitalise,
-    write_estimate,
-    write_interval,
-    write_level,
-    write_number,
-    write_number_word,
-)
+from sweep.study.wording import capitalise, write_estimate, write_interval, write_level, write_number, write_number_word
 from tests.support.planted_studies import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))

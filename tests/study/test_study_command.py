@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sweep.cli.options import ChosenRun
+from sweep.cli.shared_options import ChosenRun
 from sweep.cli.study import MeasuringOptions, caption, share_tables
 from sweep.cli.study import study_command as command
 from sweep.study.study import Study, make_study

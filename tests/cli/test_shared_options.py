@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from sweep.cli.options import find_run
 from sweep.cli.run import RunAccess
+from sweep.cli.shared_options import find_run
 from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
