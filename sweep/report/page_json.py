@@ -1,4 +1,4 @@
-"""The JSON of a page, which its script reads: axes, columns and images by row, without NaN, packed where it is shorter."""
+"""The JSON of a page for its script: axes, columns and images by row, without NaN, packed where that is shorter."""
 
 from __future__ import annotations
 
