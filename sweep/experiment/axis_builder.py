@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import chain
+from pathlib import Path
 from typing import Any, Final, cast
 
 from sweep.experiment import file_schema
@@ -101,6 +103,10 @@ class AxisDraft:
             self.fail(f"{join_path(place)} {error.message}", *part)
             return None
 
+    def find_file(self, key: str, written: str) -> tuple[str, Path]:
+        """Find the file that a key of the axis names: as messages show it, and its path."""
+        return self.builder.reader.find_path((*self.path, key), written)
+
     def make_level(self, value: Scalar, raw: Any, *part: str | int) -> Level:
         """Make the level that sets every target to `raw`."""
         return Level(value, {target: self.read(target, raw, *part) for target in self.targets})
@@ -186,6 +192,14 @@ def check_text_only(draft: AxisDraft, key: str) -> None:
             raise AxisError(f"{draft.place}: {key} makes texts, but {target} is none", key)
 
 
+def make_prompt_axis(draft: AxisDraft, spec: file_schema.Dynamic) -> Axis | None:
+    """Make a list axis of every prompt that the templates make."""
+    check_text_only(draft, "dynamic")
+    folder = draft.find_file("wildcards", spec.wildcards)[1] if spec.wildcards else None
+    prompts = expand_prompts(spec.dynamic, folder)
+    return make_column_axis(draft, TextColumn("", "its templates", prompts, range(1, len(prompts) + 1)))
+
+
 def make_replace_axis(draft: AxisDraft, spec: file_schema.Replace) -> Axis:
     """Make levels that replace a text in that of each target."""
     check_text_only(draft, "replace")
@@ -216,6 +230,15 @@ def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setti
     if not draft.targets:
         draft.fail(f"{where} does not say what it sets; {draft.name} is no input: neither a role nor NODE.FIELD", *part)
     return draft.make_level(label, raw, *part).settings
+
+
+def make_files_axis(draft: AxisDraft, spec: file_schema.Images) -> Axis:
+    """Make an axis of the image files that match; patterns of an included file are rewritten together."""
+    reader, place = draft.builder.reader, (*draft.path, "images")
+    patterns = [draft.find_file("images", pattern)[0] for pattern in spec.images]
+    if len(patterns) > 1 and place in reader.rewritten:
+        reader.rewritten[place] = patterns
+    return make_image_axis(draft, find_files(reader.document.folder, patterns))
 
 
 def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
@@ -353,6 +376,30 @@ def make_seed_axis(draft: AxisDraft, spec: file_schema.Seeds) -> Axis:
     return Axis(draft.name, "seed", levels)
 
 
+_MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by kind of axis
+    list: make_list_axis,
+    file_schema.StepRange: make_step_axis,
+    file_schema.CountRange: make_count_axis,
+    file_schema.Seeds: make_seed_axis,
+    file_schema.Labelled: lambda draft, spec: (
+        make_labelled_axis(draft, spec.values)
+        if isinstance(spec.values, dict)
+        else make_list_axis(draft, spec.values, "values")
+    ),
+    file_schema.SettingsFile: lambda draft, spec: make_labelled_axis(
+        draft, read_settings(*draft.find_file("settings", spec.settings))
+    ),
+    file_schema.TextLines: lambda draft, spec: make_column_axis(
+        draft, read_lines(*draft.find_file("lines", spec.lines))
+    ),
+    file_schema.CsvColumns: lambda draft, spec: make_column_axis(
+        draft, read_columns(*draft.find_file("csv", spec.csv), [spec.column or draft.name])[0]
+    ),
+    file_schema.Dynamic: make_prompt_axis,
+    file_schema.Replace: make_replace_axis,
+    file_schema.Images: make_files_axis,
+    file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
+}
 _OWN_NAME: Final = " If you want this name, add target: INPUT to say which input the axis sets."
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
@@ -409,12 +456,8 @@ class AxisBuilder:
 
     def _build_zip(self, spec: file_schema.Zip, place: DocumentPath) -> list[Dimension]:
         above = (*place, "zip") if (*place, "zip") in self.document.keys else place
-        axes: list[Axis] = []
-        for name, inner in spec.zip.items():
-            try:
-                axes += self._build_axis(name, inner, (*above, name), repeats=True)
-            except (AxisError, SourceError) as error:
-                self._report_error(error, (*above, name), inner)
+        built = (self._build_axis(name, inner, (*above, name), repeats=True) for name, inner in spec.zip.items())
+        axes = list(chain.from_iterable(built))
         if len(axes) < len(spec.zip):
             return []
         try:
@@ -425,9 +468,9 @@ class AxisBuilder:
 
     def _build_columns(self, spec: file_schema.CsvColumns, name: str, place: DocumentPath) -> list[Axis]:
         """Build an axis for each column, and for the titles and the counted seeds of the rows."""
-        shown, path = self.reader.find_path((*place, "csv"), spec.csv)
         named = [column for column in (*spec.columns.values(), spec.title, spec.count) if column]
-        columns = {column.name: column for column in read_columns(path, shown, named)}
+        file = self.reader.find_path((*place, "csv"), spec.csv)
+        columns = {column.name: column for column in read_columns(*file, named)}
         counts = columns[spec.count].counts() if spec.count else None
         drafts: list[tuple[AxisDraft, list[Scalar]]] = []
         if spec.title:
@@ -464,55 +507,14 @@ class AxisBuilder:
         return cast("tuple[str, ...]", default)
 
     def _build_axis(self, name: str, spec: Any, place: DocumentPath, *, repeats: bool) -> list[Axis]:
-        """Build an axis; return none where values of it are wrong, which are reported then."""
-        draft = AxisDraft(name, self._choose_targets(name, place, spec), place, self, repeats)
-        axis = self._make_axis(draft, spec)
+        """Build an axis; return none where it has problems, which are reported then."""
+        try:
+            draft = AxisDraft(name, self._choose_targets(name, place, spec), place, self, repeats)
+            axis = _MAKERS[type(spec)](draft, spec)
+        except (AxisError, SourceError) as error:
+            self._report_error(error, place, spec)
+            return []
         return [] if axis is None or draft.failures else [axis]
-
-    def _make_axis(self, draft: AxisDraft, spec: Any) -> Axis | None:
-        match spec:
-            case list():
-                return make_list_axis(draft, spec)
-            case file_schema.StepRange():
-                return make_step_axis(draft, spec)
-            case file_schema.CountRange():
-                return make_count_axis(draft, spec)
-            case file_schema.Seeds():
-                return make_seed_axis(draft, spec)
-            case file_schema.Labelled(values=dict()):
-                return make_labelled_axis(draft, spec.values)
-            case file_schema.Labelled():
-                return make_list_axis(draft, spec.values, "values")
-            case file_schema.Replace():
-                return make_replace_axis(draft, spec)
-            case file_schema.Images():
-                return make_image_axis(draft, self._find_images(spec.images, (*draft.path, "images")))
-            case file_schema.BoardImages():
-                return make_image_axis(draft, self.reader.list_board(spec.board))
-            case file_schema.SettingsFile():
-                shown, path = self.reader.find_path((*draft.path, "settings"), spec.settings)
-                return make_labelled_axis(draft, read_settings(path, shown))
-        return make_column_axis(draft, self._read_texts(spec, draft))
-
-    def _find_images(self, patterns: Sequence[str], place: DocumentPath) -> list[str]:
-        found = [self.reader.find_path(place, pattern)[0] for pattern in patterns]
-        if len(found) > 1 and place in self.reader.rewritten:
-            self.reader.rewritten[place] = found
-        return find_files(self.document.folder, found)
-
-    def _read_texts(self, spec: Any, draft: AxisDraft) -> TextColumn:
-        match spec:
-            case file_schema.TextLines():
-                shown, path = self.reader.find_path((*draft.path, "lines"), spec.lines)
-                return read_lines(path, shown)
-            case file_schema.CsvColumns():
-                shown, path = self.reader.find_path((*draft.path, "csv"), spec.csv)
-                return read_columns(path, shown, [spec.column or draft.name])[0]
-            case _:
-                check_text_only(draft, "dynamic")
-                folder = spec.wildcards and self.reader.find_path((*draft.path, "wildcards"), spec.wildcards)[1]
-                prompts = expand_prompts(spec.dynamic, folder or None)
-                return TextColumn("", "its templates", prompts, range(1, len(prompts) + 1))
 
     def _check_distinct_axes(self, axes: Sequence[Axis]) -> None:
         """Check that no two axes have one name or set one target: only one of them could win."""

@@ -146,7 +146,7 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def read_text_file(path: Path, shown: str) -> str:
+def read_text_file(shown: str, path: Path) -> str:
     """Read a UTF-8 text. Raises SourceError where the file is missing, too large or in another encoding."""
     try:
         if not path.is_file():
@@ -217,18 +217,18 @@ def count_seeds(seeds: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
     return [start + at for start, count in zip(starts, counts, strict=True) for at in range(count)]
 
 
-def read_lines(path: Path, shown: str) -> TextColumn:
+def read_lines(shown: str, path: Path) -> TextColumn:
     """Read every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
-    lines = enumerate(read_text_file(path, shown).splitlines(), start=1)
+    lines = enumerate(read_text_file(shown, path).splitlines(), start=1)
     found = [(number, text.strip()) for number, text in lines if text.strip() and not text.lstrip().startswith("#")]
     if not found:
         raise SourceError(f"{shown} holds no line")
     return TextColumn("", shown, [text for _, text in found], [number for number, _ in found])
 
 
-def read_columns(path: Path, shown: str, names: Sequence[str]) -> list[TextColumn]:
+def read_columns(shown: str, path: Path, names: Sequence[str]) -> list[TextColumn]:
     """Read named columns of a CSV file, whose separator (comma, semicolon or tab) is taken from its header."""
-    text = read_text_file(path, shown)
+    text = read_text_file(shown, path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         every = enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1)
@@ -274,10 +274,10 @@ def parse_column(target: str, column: TextColumn) -> list[Scalar]:
     return list(numbers)
 
 
-def read_settings(path: Path, shown: str) -> dict[str, Mapping[str, Any]]:
+def read_settings(shown: str, path: Path) -> dict[str, Mapping[str, Any]]:
     """Read labels, each with targets and their values, from a JSON or YAML file. Raises SourceError."""
     try:
-        data = read_text(read_text_file(path, shown), folder=path.parent, shown=shown).data  # JSON is YAML
+        data = read_text(read_text_file(shown, path), folder=path.parent, shown=shown).data  # JSON is YAML
     except ExperimentError as error:
         raise SourceError(f"{shown}: {error.problems[0] if error.problems else error.message}") from error
     if isinstance(data, list):
