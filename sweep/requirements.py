@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z_][\w:]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One requirement: how many images (or counts) were tested, and which rows missed it."""
+    """The result of a requirement: how many images (or counts) were tested, and which rows missed it."""
 
     requirement: str
     is_met: bool

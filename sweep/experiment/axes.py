@@ -1,4 +1,4 @@
-"""Axes, their levels and variations as frozen dataclasses; levels are made when asked for."""
+"""Axes and their levels as frozen dataclasses: lists, ranges, seeds. A level is made when it is asked for."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ Setting: TypeAlias = "Scalar | list[Any] | dict[str, Any] | InputImage | Replace
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One value of an axis: `value` is shown in the results table, `settings` are what it sets, target → setting."""
+    """A level of an axis: the value that the results table shows, and the settings that it makes, by target."""
 
     value: Scalar
     settings: Mapping[str, Setting]

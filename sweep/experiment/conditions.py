@@ -1,9 +1,9 @@
-"""`where:` and `exclude:`: small expressions over axis names, read with Python's ast and never evaluated as Python.
+"""Conditions of `where:` and `exclude:`: expressions over axis names, parsed with Python's ast, compiled to closures.
 
-Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on numbers, parentheses, numbers,
-quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is named as it stands in the
-file; a name with dots may be written as it is (denoise.steps), any other name between backticks: `my axis`.
-Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
+They are never evaluated as Python. Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on
+numbers, parentheses, numbers, quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is
+named as it stands in the file; a name with dots may be written as it is (denoise.steps), any other name between
+backticks: `my axis`. Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Designs: which points of the grid are rendered. Pure functions of the grid and a seed; and the checks of a design."""
+"""Designs choose the points of the grid that are rendered: pure functions of the grid and a seed, and their checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An experiment: what a file declares, loaded with every problem reported at once, and the grid that comes of it."""
+"""Experiments, and the loader that makes one of a file or reports every problem of the file at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of an experiment file as strict pydantic models, and what is wrong with a file in plain words.
+"""Strict pydantic models of an experiment file, and plain sentences for the errors that pydantic finds in a file.
 
 There is one model for each kind of axis; the key that only one of them has tells them apart. `file_keys.yaml` documents
 every key, for the JSON Schema and the pages made of it.
@@ -138,7 +138,7 @@ class Labelled(AxisSpec):
 
 
 class TextLines(AxisSpec):
-    """One value per line of a text file: {lines: prompts.txt}. Empty lines and lines that begin with # are ignored."""
+    """Lines of a text file, one value each: {lines: prompts.txt}. Empty lines and lines that begin with # are ignored."""
 
     lines: str
 
@@ -172,7 +172,7 @@ class Images(AxisSpec):
 
 
 class BoardImages(AxisSpec):
-    """All images of a board of the server's gallery, the oldest first."""
+    """Images of a board of the server's gallery, the oldest first."""
 
     default_targets = ("image",)
 
@@ -336,7 +336,7 @@ FULL_DESIGN: Final = DesignSpec(kind="full")
 
 
 class StudySpec(Strict):
-    """How to measure the images."""
+    """Settings for measuring the images."""
 
     metrics: tuple[str, ...] = Field(default_factory=tuple, strict=False)
     replicates: int = Field(default=1, ge=1, le=1000)

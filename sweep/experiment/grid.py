@@ -1,4 +1,4 @@
-"""The lazy grid: from an index to positions along each axis, and from there to a variation, made when asked for."""
+"""The lazy grid: it computes a point's positions along the axes from its index, and its variation from these."""
 
 from __future__ import annotations
 

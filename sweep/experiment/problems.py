@@ -1,4 +1,4 @@
-"""Problems of a definition: collected with their places, to be reported at once; and suggestions of files."""
+"""Problems of a definition, collected with their places to be reported at once; and suggestions of file names."""
 
 from __future__ import annotations
 

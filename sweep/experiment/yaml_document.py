@@ -1,4 +1,4 @@
-"""YAML 1.2 into plain data that remembers line and column of every key and value; and files that include others.
+"""Documents: YAML 1.2 read into plain data, with line and column of every key and value, and files that include others.
 
 Built on ruamel.yaml's parser, not on its constructors: nothing but text, numbers, booleans, null, lists and mappings
 can come out of a hostile file, aliases are counted as they expand, and nesting is bounded before anything recurses.
