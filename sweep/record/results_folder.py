@@ -21,13 +21,11 @@ from sweep.record.results_table import (
     Cell,
     Column,
     FileFormat,
+    ResultsTable,
     TableRow,
     TextFormat,
     Where,
-    choose_columns,
     has_parquet,
-    lay_out_table,
-    read_rows,
     split_rows,
     write_parquet_file,
     write_text_file,
@@ -122,15 +120,14 @@ class RecordedResults:
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
         """Return the columns that `table` and the files have."""
         with reading(self.folder) as db:
-            return lay_out_table(db, former=all, folder=self.folder).columns
+            return ResultsTable(db, self.folder, former=all).columns
 
     def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
         """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
         with reading(self.folder) as db:
-            table = lay_out_table(db, former=all, folder=self.folder)
-            names = table.names
-            for row in read_rows(db, table, where):
-                yield dict(zip(names, row, strict=True))
+            table = ResultsTable(db, self.folder, former=all, where=where)
+            for row in table.rows():
+                yield dict(zip(table.names, row, strict=True))
 
     def table(
         self,
@@ -194,7 +191,7 @@ class RecordedResults:
         self, *, former: bool, where: Where | None, columns: Sequence[str] | None
     ) -> Iterator[tuple[tuple[Column, ...], Iterator[TableRow]]]:
         with reading(self.folder) as db:
-            yield choose_columns(db, former=former, where=where, columns=columns, folder=self.folder)
+            yield ResultsTable(db, self.folder, former=former, where=where).select(columns)
 
     def _frames(self, *, former: bool, where: Where | None, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         """Yield at least one frame, empty where there are no rows."""

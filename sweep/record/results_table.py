@@ -68,22 +68,6 @@ class Column:
     kind: ColumnKind
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableColumns:
-    """All columns of a results table, and where the axes' values and the metrics stand in it."""
-
-    columns: tuple[Column, ...]
-    axes: tuple[Column, ...]  # by the axis's own name
-    metrics: tuple[str, ...]
-    definitions: tuple[int, ...]  # those whose points are rows, the current one first
-    with_former: bool
-    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # a person's ratings, by the image's name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns)
-
-
 RATINGS_JSON: Final = "ratings.json"
 _RATED: Mapping[str, ColumnKind] = {"rating": "number", "rejected": "boolean", "note": "text"}
 _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the page has of it
@@ -111,92 +95,122 @@ def name_image(key: str, number: int) -> tuple[str, ...]:
     return (*(f"{each}.{number}" for each in keys), *(keys if number == 1 else ()))
 
 
-def lay_out_table(db: sqlite3.Connection, *, former: bool, folder: Path) -> TableColumns:
-    """Return the columns for the current definition, or with `former` for every definition the folder has seen.
+class ResultsTable:
+    """The results table of an open journal: its columns, and its rows as they are read.
 
+    The points are those of the current definition; with `former` those of every definition that the folder has seen.
     Where a person rated images of the folder, the last columns are rating, rejected and note.
     """
-    marks = {name: mark for name, mark in read_ratings(folder)["ratings"].items() if isinstance(mark, dict)}
-    definitions = list(queries.axes_of_definitions(db))
-    definitions = definitions if former else definitions[:1]
-    kinds: dict[str, ColumnKind] = {}
-    for _, own_axes in definitions:
-        for name, kind in own_axes:
+
+    def __init__(self, db: sqlite3.Connection, folder: Path, *, former: bool, where: Where | None = None) -> None:
+        self._db = db
+        self._former = former
+        self._where = where
+        definitions = list(queries.axes_of_definitions(db))[: None if former else 1]
+        self._definitions = [definition for definition, _ in definitions]
+        kinds: dict[str, ColumnKind] = {}
+        for name, kind in chain.from_iterable(axes for _, axes in definitions):
             wanted = _OF_AXIS.get(kind, "text")
-            kinds[name] = _common(kinds[name], wanted) if name in kinds else wanted
-    axes = tuple(Column(name, kind) for name, kind in kinds.items())
-    standard = [
-        Column(f"rendered_{name}" if name in kinds and name in _YIELDING else name, kind)
-        for name, kind in _STANDARD.items()
-    ]
-    metrics = queries.metric_names(db)
-    taken = {"index", "key", "former", *(column.name for column in standard)}
-    columns = (
-        Column("index", "integer"),
-        Column("key", "text"),
-        *(Column(f"axis_{axis.name}" if axis.name in taken else axis.name, axis.kind) for axis in axes),
-        *standard,
-        *((Column("former", "boolean"),) if former else ()),
-        *(Column(name, "number") for name in metrics if name not in kinds and name not in taken),
-    )
-    is_rated = bool(marks) and not any(column.name in _RATED for column in columns)
-    columns += tuple(Column(name, kind) for name, kind in _RATED.items()) if is_rated else ()
-    shown = {column.name for column in columns}
-    return TableColumns(
-        columns=columns,
-        axes=axes,
-        metrics=tuple(name for name in metrics if name in shown and name not in kinds and name not in taken),
-        definitions=tuple(definition for definition, _ in definitions),
-        with_former=former,
-        marks=marks if is_rated else {},
-    )
+            kinds[name] = _common(kinds.get(name, wanted), wanted)
+        self._axes = [Column(name, kind) for name, kind in kinds.items()]
+        standard = [
+            Column(f"rendered_{name}" if name in kinds and name in _YIELDING else name, kind)
+            for name, kind in _STANDARD.items()
+        ]
+        taken = {"index", "key", "former", *(column.name for column in standard)}
+        self._metrics = [name for name in queries.metric_names(db) if name not in kinds and name not in taken]
+        columns = [
+            Column("index", "integer"),
+            Column("key", "text"),
+            *(Column(f"axis_{axis.name}" if axis.name in taken else axis.name, axis.kind) for axis in self._axes),
+            *standard,
+            *([Column("former", "boolean")] if former else []),
+            *(Column(name, "number") for name in self._metrics),
+        ]
+        ratings = {} if any(column.name in _RATED for column in columns) else read_ratings(folder)["ratings"]
+        self._marks = {name: mark for name, mark in ratings.items() if isinstance(mark, dict)}
+        if self._marks:
+            columns += [Column(name, kind) for name, kind in _RATED.items()]
+        self.columns = tuple(columns)
+        self.names = tuple(column.name for column in columns)
 
+    def rows(self) -> Iterator[TableRow]:
+        """Yield a row an image, one a failed or cancelled variation; current points first, each by index.
 
-def read_rows(db: sqlite3.Connection, table: TableColumns, where: Where | None = None) -> Iterator[TableRow]:
-    """Give one row an image, one for a failed or cancelled variation; current points first, each by index.
+        Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
+        """
+        numbers = Counter[tuple[Cell, Cell]]()
+        for chunk in split_rows(self._stored_rows(), _CHUNK):
+            measured = self._with_metrics(chunk) if self._metrics else (row for row, _, _ in chunk)
+            for row in self._with_marks(measured, numbers) if self._marks else measured:
+                if self._where is None or self._where(dict(zip(self.names, row, strict=True))):
+                    yield row
 
-    Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
-    """
-    names, numbers = table.names, Counter[tuple[Cell, Cell]]()
-    for chunk in split_rows(_stored_rows(db, table), _CHUNK):
-        measured = _with_metrics(db, table, chunk) if table.metrics else (row for row, _, _ in chunk)
-        for row in _with_marks(measured, table, numbers) if table.marks else measured:
-            if where is None or where(dict(zip(names, row, strict=True))):
-                yield row
+    def select(self, names: Sequence[str] | None) -> tuple[tuple[Column, ...], Iterator[TableRow]]:
+        """Return these columns and the rows with them alone; None means all.
 
+        `names` may also be of what the experiment's inputs or the labels of an axis set.
 
-def choose_columns(
-    db: sqlite3.Connection, *, former: bool, where: Where | None, columns: Sequence[str] | None, folder: Path
-) -> tuple[tuple[Column, ...], Iterator[TableRow]]:
-    """Return the columns of the table and its rows; with `columns` only these.
+        Raises:
+            UsageError: There is no such column.
+        """
+        if names is None:
+            return self.columns, self.rows()
+        facts = queries.experiment_facts(self._db)
+        position = {name: at for at, name in enumerate(self.names)}
+        labels = {axis.name: axis.settings for axis in facts.axes if axis.settings}
+        roles = (role for settings in labels.values() for of in settings.values() for role in of)
+        extra = dict.fromkeys([*facts.inputs, *roles])
+        for name in names:
+            if name not in position and name not in extra:
+                raise UsageError(f"There is no column named {name}.{did_you_mean(name, [*position, *extra])}")
 
-    `columns` may also name what the experiment's inputs or the labels of an axis set.
+        def cell(row: TableRow, name: str) -> Cell:
+            if name in position:
+                return row[position[name]]
+            set_here = (of.get(str(row[position[axis]]), {}) for axis, of in labels.items())
+            value = next((each[name] for each in set_here if name in each), facts.inputs.get(name))
+            return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
-    Raises:
-        UsageError: There is no such column.
-    """
-    table = lay_out_table(db, former=former, folder=folder)
-    rows = read_rows(db, table, where)
-    if columns is None:
-        return table.columns, rows
-    facts = queries.experiment_facts(db)
-    position = {name: at for at, name in enumerate(table.names)}
-    labels = {axis.name: axis.settings for axis in facts.axes if axis.settings}
-    extra = dict.fromkeys([*facts.inputs, *(role for each in labels.values() for of in each.values() for role in of)])
-    for name in columns:
-        if name not in position and name not in extra:
-            raise UsageError(f"There is no column named {name}.{did_you_mean(name, [*position, *extra])}")
+        kinds = {column.name: column.kind for column in self.columns}
+        chosen = tuple(Column(name, kinds.get(name) or _guess_kind(facts, labels, name)) for name in names)
+        return chosen, (tuple(cell(row, name) for name in names) for row in self.rows())
 
-    def cell(row: TableRow, name: str) -> Cell:
-        if name in position:
-            return row[position[name]]
-        set_here = (of.get(str(row[position[axis]]), {}) for axis, of in labels.items())
-        value = next((each[name] for each in set_here if name in each), facts.inputs.get(name))
-        return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
+    def _stored_rows(self) -> Iterator[tuple[TableRow, str | None, str | None]]:
+        """Read rows without metrics, each with the hashes of its image and of the image it started from."""
+        for definition in self._definitions:
+            former = (definition != self._definitions[0],) if self._former else ()
+            for stored in self._db.execute(_SELECT, (definition,)):
+                yield (*_show_row(stored, self._axes), *former), stored[17], stored[10]
 
-    kinds = {column.name: column.kind for column in table.columns}
-    chosen = tuple(Column(name, kinds.get(name) or _guess_kind(facts, labels, name)) for name in columns)
-    return chosen, (tuple(cell(row, name) for name in columns) for row in rows)
+    def _with_metrics(self, chunk: Sequence[tuple[TableRow, str | None, str | None]]) -> Iterator[TableRow]:
+        """Add the metrics; of several values, that against the image it started from, else the one measured last."""
+        found: dict[tuple[str, str], dict[str, float | None]] = {}
+        images = tuple({image for _, image, _ in chunk if image is not None})
+        slots = ", ".join("?" * len(images))
+        for image, reference, metric, value, whole in self._db.execute(
+            f"SELECT image, reference, metric, value, seal = {sealing('metrics')} FROM metrics"  # noqa: S608
+            f" WHERE image IN ({slots}) ORDER BY put",
+            images,
+        ):
+            if not whole:
+                raise BrokenSealError(f"a value of {metric} is not as it was written")
+            found.setdefault((image, metric), {})[reference] = value
+        for row, image, source in chunk:
+            yield (*row, *(_chosen(found.get((image or "", metric)), source) for metric in self._metrics))
+
+    def _with_marks(self, rows: Iterable[TableRow], numbers: Counter[tuple[Cell, Cell]]) -> Iterator[TableRow]:
+        """Add a person's marks; `numbers` counts the images of each point."""
+        path = self.names.index("image_path")
+        for row in rows:
+            numbers[row[0], row[1]] += 1
+            names = name_image(str(row[1]), numbers[row[0], row[1]]) if row[path] is not None else ()
+            mark = next((self._marks[name] for name in names if name in self._marks), None)
+            if mark is None:
+                yield (*row, None, None, None)
+            else:
+                stars = None if mark.get("stars") is None else float(mark["stars"])
+                yield (*row, stars, bool(mark.get("rejected")), mark.get("note") or None)
 
 
 def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]], name: str) -> ColumnKind:
@@ -205,14 +219,6 @@ def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]],
     values += [facts.inputs[name]] if name in facts.inputs else []
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return "number" if numbers else "text"
-
-
-def _stored_rows(db: sqlite3.Connection, table: TableColumns) -> Iterator[tuple[TableRow, str | None, str | None]]:
-    """Read rows without metrics, each with the hashes of its image and of the image it started from."""
-    for definition in table.definitions:
-        former = (definition != table.definitions[0],) if table.with_former else ()
-        for stored in db.execute(_SELECT, (definition,)):
-            yield (*_show_row(stored, table.axes), *former), stored[17], stored[10]
 
 
 _SELECT = f"""
@@ -251,41 +257,6 @@ def _show_level(value: Scalar, kind: ColumnKind) -> Scalar:
     if kind == "number":
         return float(value)
     return json.dumps(value) if kind == "text" and not isinstance(value, str) else value
-
-
-def _with_metrics(
-    db: sqlite3.Connection, table: TableColumns, chunk: Sequence[tuple[TableRow, str | None, str | None]]
-) -> Iterator[TableRow]:
-    """Add the metrics; of several values, that against the image it started from, else the one measured last."""
-    found: dict[tuple[str, str], dict[str, float | None]] = {}
-    images = tuple({image for _, image, _ in chunk if image is not None})
-    slots = ", ".join("?" * len(images))
-    for image, reference, metric, value, whole in db.execute(
-        f"SELECT image, reference, metric, value, seal = {sealing('metrics')} FROM metrics"  # noqa: S608
-        f" WHERE image IN ({slots}) ORDER BY put",
-        images,
-    ):
-        if not whole:
-            raise BrokenSealError(f"a value of {metric} is not as it was written")
-        found.setdefault((image, metric), {})[reference] = value
-    for row, image, source in chunk:
-        yield (*row, *(_chosen(found.get((image or "", metric)), source) for metric in table.metrics))
-
-
-def _with_marks(
-    rows: Iterable[TableRow], table: TableColumns, numbers: Counter[tuple[Cell, Cell]]
-) -> Iterator[TableRow]:
-    """Add a person's marks; `numbers` counts the images of each point."""
-    path = table.names.index("image_path")
-    for row in rows:
-        numbers[row[0], row[1]] += 1
-        names = name_image(str(row[1]), numbers[row[0], row[1]]) if row[path] is not None else ()
-        mark = next((table.marks[name] for name in names if name in table.marks), None)
-        if mark is None:
-            yield (*row, None, None, None)
-        else:
-            stars = mark.get("stars")
-            yield (*row, None if stars is None else float(stars), bool(mark.get("rejected")), mark.get("note") or None)
 
 
 def _chosen(by_reference: dict[str, float | None] | None, source: str | None) -> float | None:
