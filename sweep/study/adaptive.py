@@ -74,28 +74,22 @@ class SearchTask:
     most: int = 0  # images
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decision:
-    """The points to render next (none at the end), and the crossings known so far."""
-
-    wanted: tuple[SearchPoint, ...]
-    is_short: bool  # whether budget or seeds end before the rule does
-    crossings: Mapping[tuple[int, int], SingleCrossing]  # by group and seed, those that are known
-    alive: tuple[int, ...]  # groups that can be the weakest
-    seeds: int  # asked for
-    used: int  # images that the decisions rest on
-    rising: frozenset[int]  # groups that hold at the high end of the axis
-
-
 def decide_search(task: SearchTask, values: RecordedValues) -> Decision:
     """Decide which points to render next. The same record always gives the same answer."""
-    return _Decider(task, values).decide()
+    return Decision(task, values)
 
 
-class _Decider:
-    """One pass over the record. Blocks (a seed of a group) are independent once they may begin.
+class Decision:
+    """The points to render next (none at the end), and what the record shows so far: one pass over it.
 
-    A place counts steps from the end of the axis at which the group's images hold.
+    Blocks (a seed of a group) are independent once they may begin. A place counts steps from the end of the axis at
+    which the group's images hold.
+
+    Attributes:
+        crossings: Those that are known, by group and seed.
+        alive: Groups that can be the weakest.
+        seeds: Seeds asked for.
+        is_short: Whether budget or seeds end before the rule does.
     """
 
     def __init__(self, task: SearchTask, values: RecordedValues) -> None:
@@ -103,26 +97,22 @@ class _Decider:
         self._values = values
         self._last = len(task.levels) - 1
         self._wanted: list[SearchPoint] = []
-        self._crossings: dict[tuple[int, int], SingleCrossing] = {}
         self._paths: dict[tuple[int, int], dict[int, float]] = {}  # by block: the value at each level looked at
-
-    def decide(self) -> Decision:
-        groups = tuple(range(len(self._task.groups)))
-        if self._task.is_weakest_wanted:
-            alive, seeds, is_short = self._find_weakest(groups)
+        self.crossings: dict[tuple[int, int], SingleCrossing] = {}
+        self.alive = tuple(range(len(task.groups)))
+        if task.is_weakest_wanted:
+            self.alive, self.seeds, self.is_short = self._find_weakest(self.alive)
         else:
-            alive, (seeds, is_short) = groups, self._sample(groups)
-        return Decision(
-            wanted=tuple(self._wanted),
-            is_short=is_short,
-            crossings=self._crossings,
-            alive=alive,
-            seeds=seeds,
-            used=self._count_used(),
-            rising=frozenset(filter(self._is_rising, groups)),
-        )
+            self.seeds, self.is_short = self._sample(self.alive)
 
-    def _count_used(self) -> int:
+    @property
+    def wanted(self) -> tuple[SearchPoint, ...]:
+        """Points to render next."""
+        return tuple(self._wanted)
+
+    @property
+    def used(self) -> int:
+        """Number of images that the decision rests on."""
         return sum(map(len, self._paths.values()))
 
     def _sample(self, groups: Sequence[int]) -> tuple[int, bool]:
@@ -131,7 +121,7 @@ class _Decider:
             self._search_all(groups, seed, {})
         if self._wanted:
             return PILOT, False
-        needed = count_needed_seeds(average_groups(self._crossings, groups, range(PILOT)), self._task.within)
+        needed = count_needed_seeds(average_groups(self.crossings, groups, range(PILOT)), self._task.within)
         asked = min(needed, self._task.seeds)
         starts = {group: self._predict(group, range(PILOT)) for group in groups}
         for seed in range(PILOT, asked):
@@ -163,8 +153,8 @@ class _Decider:
             return tuple(alive)
         places = []
         for group in alive:
-            sign = -1 if self._is_rising(group) else 1  # so that a smaller place is weaker
-            places.append(np.array([sign * self._crossings[group, seed].at for seed in range(seeds)]))
+            sign = -1 if self.is_rising(group) else 1  # so that a smaller place is weaker
+            places.append(np.array([sign * self.crossings[group, seed].at for seed in range(seeds)]))
         known = [each[np.isfinite(each)] for each in places]
         means = [each.mean() if len(each) else math.inf for each in known]
         weakest = means.index(min(means))
@@ -181,7 +171,7 @@ class _Decider:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
         most = 1 + len(STRIDES) + math.ceil(math.log2(len(self._task.levels) + 1))  # images of one block
         unfinished = sum(most - len(self._paths[p.group, p.seed]) for p in self._wanted)
-        return self._count_used() + unfinished + groups * most <= self._task.most
+        return self.used + unfinished + groups * most <= self._task.most
 
     def _search_all(self, groups: Iterable[int], seed: int, starts: Mapping[int, float | None]) -> None:
         for group in groups:
@@ -217,10 +207,10 @@ class _Decider:
             value = self._values[point]
             path[point.level] = value
             if math.isnan(value):
-                self._crossings[group, seed] = SingleCrossing(math.nan, -1, inside=False)
+                self.crossings[group, seed] = SingleCrossing(math.nan, -1, inside=False)
                 return
             low, high = (place, high) if self._holds(value) else (low, place)
-        self._crossings[group, seed] = self._interpolate(group, seed, low, high)
+        self.crossings[group, seed] = self._interpolate(group, seed, low, high)
 
     def _choose_place(self, low: int, high: int, planned: list[int], strides: list[int]) -> int:
         """Take the next planned place; then stride away from the expected one, and bisect once both sides are known."""
@@ -243,12 +233,12 @@ class _Decider:
 
     def _turn(self, group: int, place: float) -> float:
         """Turn a place into a level's number, or back."""
-        return self._last - place if self._is_rising(group) else place
+        return self._last - place if self.is_rising(group) else place
 
     def _holds(self, value: float) -> bool:
         return value <= self._task.threshold if self._task.is_lower_better else value >= self._task.threshold
 
-    def _is_rising(self, group: int) -> bool:
+    def is_rising(self, group: int) -> bool:
         """Tell whether images hold at the high end: the first seed's do, and at the low end they do not."""
         first, final = (self._values.get(SearchPoint(group, 0, end), math.nan) for end in (0, self._last))
         return self._holds(final) and not self._holds(first)
@@ -256,7 +246,7 @@ class _Decider:
     def _predict(self, group: int, seeds: Iterable[int]) -> float | None:
         """Predict the place at which a further seed's search begins; None where curves turn: it then starts cold."""
         chosen = tuple(seeds)
-        known = [self._crossings[group, seed] for seed in chosen]
+        known = [self.crossings[group, seed] for seed in chosen]
         if any(not each.inside for each in known) or self._turns(group, chosen):
             return None
         at = float(np.mean([each.at for each in known]))
@@ -445,7 +435,7 @@ def _summarise_group(task: SearchTask, decision: Decision, group: int) -> Adapti
     mine = [crossing for (g, _), crossing in sorted(decision.crossings.items()) if g == group]
     known = [crossing for crossing in mine if not math.isnan(crossing.at)]
     places, held = [crossing.at for crossing in known], [crossing.held for crossing in known]
-    is_rising = group in decision.rising
+    is_rising = decision.is_rising(group)
     return AdaptiveGroup(
         group=task.groups[group],
         mean=float(np.mean(places)) if places else None,

@@ -107,13 +107,9 @@ def list_curve_rows(curves: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """List the levels of all curves."""
     for curve in curves:
         half = curve["half"]
-        whole = {
-            **{name: curve[name] for name in ("metric", "axis", "group", "falling")},
-            "half": half["value"],
-            "half_low": half["low"],
-            "half_high": half["high"],
-            "warnings": "; ".join(warning["message"] for warning in curve["warnings"]),
-        }
+        whole = {name: curve[name] for name in ("metric", "axis", "group", "falling")}
+        whole |= {"half": half["value"], "half_low": half["low"], "half_high": half["high"]}
+        whole["warnings"] = "; ".join(warning["message"] for warning in curve["warnings"])
         for level in zip(*(curve[name] for name in LEVEL_COLUMNS), strict=True):
             yield {**whole, **dict(zip(LEVEL_COLUMNS, level, strict=True))}
 
@@ -380,8 +376,7 @@ def analyse(
     """
     shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
     measured = [fact for fact in shown if fact["measured"] and adaptive is None]
-    of_cells = [fact for fact in measured if fact["reference"] == "cell"]
-    of_images = [fact for fact in measured if fact["reference"] != "cell"]
+    of_cells, of_images = ([m for m in measured if (m["reference"] == "cell") is wanted] for wanted in (True, False))
     asked = {fact["name"]: thresholds.get(fact["name"], ()) for fact in measured}
     curves = [
         compute_curve(design, fact, axis, group, thresholds=asked[fact["name"]])
@@ -424,16 +419,19 @@ def analyse(
 
 def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
     frame = design.frame
-    paths = frame["image_path"].tolist() if "image_path" in frame else [None] * len(frame)
-    reasons = frame["reason"].tolist() if "reason" in frame else [None] * len(frame)
     return Rows(
         key=[str(key) for key in frame["key"]],
         index=[int(index) for index in frame["index"]],
-        image_path=[text if isinstance(text, str) else None for text in paths],
+        image_path=_list_texts(frame, "image_path"),
         axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in design.axes},
         metrics={
             name: [round_digits(v) if np.isfinite(v) else None for v in design.response(name).tolist()]
             for name in metrics
         },
-        reason=[text if isinstance(text, str) else None for text in reasons],
+        reason=_list_texts(frame, "reason"),
     )
+
+
+def _list_texts(frame: pd.DataFrame, name: str) -> list[str | None]:
+    texts = frame[name] if name in frame else [None] * len(frame)
+    return [text if isinstance(text, str) else None for text in texts]

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -103,11 +103,11 @@ def _find_sources(keys: Sequence[str], sources: Mapping[str, Path]) -> list[Refe
 
 
 def _find_baseline_images(
-    design: StudyDesign, baseline: Group, images: Sequence[ReferenceImage]
+    design: StudyDesign, baseline: Group, images: Sequence[ReferenceImage], *, must_exist: bool
 ) -> Sequence[ReferenceImage]:
     """Find, by row, the image with the baseline's levels and the row's levels of every other axis.
 
-    Raises UsageError where the baseline names what is no axis.
+    Raises UsageError where the baseline names what is no axis or, if it `must_exist`, a level that is not in the table.
     """
     chosen = design.images.copy()
     for name, level in baseline.items():
@@ -119,6 +119,9 @@ def _find_baseline_images(
         code = _find_level(axis.levels, level)
         if code is None:
             known = ", ".join(map(str, axis.levels[:12])) or "none"
+            if must_exist:
+                missing = f"The baseline names {name} {level}, which is not in the table."
+                raise UsageError(missing, hint=f"Its values are {known}.")
             return [ReferenceImage(missing=f"the table has no {name} {level}; it has {known}")] * len(images)
         chosen &= axis.codes == code
     others = design.combined([name for name in design.names if name not in baseline]).tolist()
@@ -174,7 +177,11 @@ class MeasurementPlan:
         )
 
 
-def _plan_measurement(results: RecordedResults, metrics: Sequence[Metric], baseline: Group) -> MeasurementPlan:
+def _plan_measurement(
+    results: RecordedResults, metrics: Sequence[Metric], asked_baseline: Group | None
+) -> MeasurementPlan:
+    """Plan the measurement. By default the baseline is the experiment's, whose level need not be rendered yet."""
+    baseline = dict(results.facts.baseline) if asked_baseline is None else asked_baseline
     table, axes = results.table(), results.axes
     frame = table.drop(columns=[m.name for m in metrics if m.name in table and m.name not in dict(axes)])
     named = [(f"axis_{name}" if f"axis_{name}" in frame else name, kind) for name, kind in axes]
@@ -189,7 +196,8 @@ def _plan_measurement(results: RecordedResults, metrics: Sequence[Metric], basel
     compared: Sequence[ReferenceImage] = _find_sources([str(key) for key in frame["key"]], results.sources)
     kind: Literal["source", "baseline", "none"] = "none"
     if baseline:
-        compared, kind = _find_baseline_images(design, baseline, images), "baseline"
+        kind = "baseline"
+        compared = _find_baseline_images(design, baseline, images, must_exist=asked_baseline is not None)
     elif any(reference is not _NOTHING for reference in compared):
         kind = "source"
     texts = frame["rendered_prompt" if "rendered_prompt" in frame else "prompt"].tolist()
@@ -223,45 +231,33 @@ def _is_wanted(plan: MeasurementPlan, metric: int, row: int) -> bool:
 
 
 def _make_tasks(plan: MeasurementPlan, cache: MetricCache) -> list[Task]:
-    """Fill in the cached values and make tasks for the rest."""
-    open_by_row: dict[int, list[int]] = {}
-    for metric in range(len(plan.metrics)):
-        wanted = {row: plan.key(metric, row) for row in range(len(plan.images)) if _is_wanted(plan, metric, row)}
+    """Fill in the cached values and make tasks for the rest: one for a cell, and one for each row and reference."""
+    cells = {row: tuple(rows) for rows in plan.design.group_originals(plan.design.cells).values() for row in rows}
+    unmeasured: dict[tuple[tuple[int, ...], Path | None], dict[int, None]] = {}  # metrics by rows and reference
+    for i, metric in enumerate(plan.metrics):
+        wanted = {row: plan.key(i, row) for row in range(len(plan.images)) if _is_wanted(plan, i, row)}
         known = cache.get_many([key for key in wanted.values() if key.image])
+        # metrics that need no reference go with those that compare with the source
+        compared = plan.references[metric.name if metric is SAME_POINT_METRIC else "image"]
         for row, key in wanted.items():
             value = known.get(key)
-            if value is None:
-                open_by_row.setdefault(row, []).append(metric)
-            else:
-                plan.values[metric, row] = value
-    tasks = [*_make_row_tasks(plan, open_by_row), *_make_cell_tasks(plan, open_by_row)]
+            if value is not None:
+                plan.values[i, row] = value
+            elif metric.reference != "cell":
+                unmeasured.setdefault(((row,), compared[row].path), {})[i] = None
+            elif len(cells[row]) > 1:
+                unmeasured.setdefault((cells[row], None), {})[i] = None
+    tasks = [
+        Task(
+            rows=rows,
+            images=tuple(path for row in rows if (path := plan.images[row].path) is not None),
+            metrics=tuple(metrics),
+            reference=reference,
+            prompt=plan.prompts[rows[0]] if len(rows) == 1 else None,
+        )
+        for (rows, reference), metrics in unmeasured.items()
+    ]
     return sorted(tasks, key=lambda task: max(task.rows))  # images are done one after the other, not all at the end
-
-
-def _make_row_tasks(plan: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
-    """Make one task for each row and reference; metrics that need none go with those that compare with the source."""
-    for row, metrics in sorted(open_by_row.items()):
-        by_reference: dict[Path | None, list[int]] = {}
-        for i in metrics:
-            kind = plan.metrics[i].name if plan.metrics[i].name == SAME_POINT_METRIC.name else "image"
-            if plan.metrics[i].reference != "cell":
-                by_reference.setdefault(plan.references[kind][row].path, []).append(i)
-        for path, chosen in by_reference.items():
-            images, prompt = _list_paths(plan, [row]), plan.prompts[row]
-            yield Task(rows=(row,), images=images, metrics=tuple(chosen), reference=path, prompt=prompt)
-
-
-def _make_cell_tasks(plan: MeasurementPlan, open_by_row: Mapping[int, Sequence[int]]) -> Iterator[Task]:
-    """Make one task for each cell that has an unmeasured row."""
-    metrics = tuple(i for i, metric in enumerate(plan.metrics) if metric.reference == "cell")
-    unmeasured = {int(plan.design.cells[row]) for row, open_ in open_by_row.items() if set(open_) & set(metrics)}
-    for cell, rows in sorted(plan.design.group_originals(plan.design.cells).items()):
-        if cell in unmeasured and len(rows) > 1:
-            yield Task(rows=tuple(rows), images=_list_paths(plan, rows), metrics=metrics)
-
-
-def _list_paths(plan: MeasurementPlan, rows: Sequence[int]) -> tuple[Path, ...]:
-    return tuple(path for row in rows if (path := plan.images[row].path) is not None)
 
 
 MeasureProgress: TypeAlias = Callable[[int, int], None]
@@ -288,12 +284,7 @@ def measure_design(
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     facts = results.facts
     chosen = resolve_metrics(list(metrics) or facts.metrics)
-    plan = _plan_measurement(results, chosen, dict(facts.baseline) if baseline is None else baseline)
-    for name, level in (baseline or {}).items():
-        levels = plan.design.by_name[name].levels
-        if _find_level(levels, level) is None:
-            hint = f"Its values are {', '.join(map(str, levels[:12]))}."
-            raise UsageError(f"The baseline names {name} {level}, which is not in the table.", hint=hint)
+    plan = _plan_measurement(results, chosen, baseline)
     with MetricCache.open(results.folder) as cache:
         tasks = _make_tasks(plan, cache)
         _measure(plan, tasks, cache, progress, _count_workers(workers, len(tasks)))

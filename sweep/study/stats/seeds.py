@@ -216,12 +216,9 @@ def check_determinism(design: StudyDesign) -> Determinism | None:
     worst = np.zeros(int(points.max()) + 1)
     np.maximum.at(worst, points, error[rows])
     total, same = len(worst), int((worst == 0).sum())
-    message = f"{total} points were rendered more than once"
-    if same == total:
-        message += " and gave the same pixels every time: the server is deterministic."
-    else:
-        message += (
-            f": {same} gave the same pixels. The others gave different pixels, by up to {worst.max():.3g} of 255: "
-        )
-        message += "the server is not deterministic."
+    found = "gave the same pixels every time: the server is deterministic."
+    if same < total:
+        found = f"{same} gave the same pixels. The others gave different pixels, by up to {worst.max():.3g} of 255: "
+        found += "the server is not deterministic."
+    message = f"{total} points were rendered more than once{' and ' if same == total else ': '}{found}"
     return Determinism(points=total, same_pixels=same, message=message)
