@@ -3,7 +3,7 @@
 They are never evaluated as Python. Known are: comparisons (also chained), `and`, `or`, `not`, `in`, `+ - * / // %` on
 numbers, parentheses, numbers, quoted text, lists, true, false and null, and abs, min, max, round of numbers. An axis is
 named as it stands in the file; a name with dots may be written as it is (denoise.steps), any other name between
-backticks: `my axis`. Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds where the strength is 0.2.
+backticks: `my axis`. Arithmetic is decimal, to 28 digits: denoise_strength + 0.1 == 0.3 holds for a strength of 0.2.
 """
 
 from __future__ import annotations

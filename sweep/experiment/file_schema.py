@@ -138,7 +138,7 @@ class Labelled(AxisSpec):
 
 
 class TextLines(AxisSpec):
-    """Lines of a text file, one value each: {lines: prompts.txt}. Empty lines and lines that begin with # are ignored."""
+    """Lines of a text file, one value each: {lines: prompts.txt}. Lines that are empty or begin with # are ignored."""
 
     lines: str
 
