@@ -1,4 +1,4 @@
-"""Attempt: submit, follow, download and settle one item at one server.
+"""One attempt at one item: submit it to a server, follow it, download its images and settle its outcome.
 
 The order of writes is what keeps a crash harmless: the intent is committed before the request leaves, the end of the
 item before its images are saved, and *completed* only when they are on disk. Every error on the way is either a row of
@@ -136,7 +136,7 @@ class RunContext:
                     yield instance
 
     def stop_for(self, reason: str) -> None:
-        """Begin nothing more where there is a reason, which is told."""
+        """Tell the listener the reason, if there is one, and have no more work begun."""
         if reason:
             self.listener(events.Notice(message=reason))
             self.work.stop()
@@ -171,7 +171,7 @@ class ItemDownloads:
         group.start_soon(download)
 
     def find_error(self, key: str) -> AttemptError | None:
-        """Return why one of the variation's images cannot be had, None where each can."""
+        """Return the error of one of the variation's images; None where all can be had."""
         return next((each for each in self._of(key) if isinstance(each, AttemptError)), None)
 
     def is_complete(self, key: str) -> bool:
@@ -456,7 +456,7 @@ class Attempt:
         raise ended
 
     async def _hear(self, ticket: Ticket, group: TaskGroup) -> ItemEnded | AttemptError | ServerError:
-        """Return how the item ended, or why that is not known: an error waits for the downloads that were begun."""
+        """Return how the item ended, or the error that hides it, to be raised when the downloads are over."""
         try:
             async with aclosing(self._server.server.hear(ticket)) as heard:  # type: ignore[type-var]
                 async for event in heard:

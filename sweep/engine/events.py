@@ -12,7 +12,7 @@ from sweep.types import Scalar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
-    """`points` of the definition, of which `done` were rendered before and `failed` are left alone."""
+    """A run begins. Of the `points` of its definition `done` were rendered before, and `failed` are left alone."""
 
     experiment: str
     points: int
@@ -45,7 +45,7 @@ class Started(PointEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advanced(PointEvent):
-    """`share` (0 to 1) of a variation's node is done. Reported only with `RunOptions.tells_steps`."""
+    """A variation's node is done to `share` (0 to 1). Reported only with `RunOptions.tells_steps`."""
 
     share: float
 
@@ -96,7 +96,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopping:
-    """Stage 1: no new work, what is in flight is finished. Stage 2: what is ours is cancelled."""
+    """A run is being stopped. Stage 1: items in flight are finished. Stage 2: our items are cancelled."""
 
     stage: Literal[1, 2]
     in_flight: int
@@ -104,7 +104,7 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
-    """`ending`: completed, failures, interrupted, cancelled, no-server, disk-full."""
+    """A run is over. `ending` is one of the words of `RunSummary.ending`."""
 
     ending: str
     completed: int

@@ -54,7 +54,7 @@ def disk_bytes(points: int, width: int, height: int, earlier: Sequence[tuple[int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """`done` and `failed` count points of the plan on record; `seconds` is None where nothing was rendered before."""
+    """The counts, time and disk space of a run to come. `done` and `failed` count points of the plan on record."""
 
     plan: Plan
     servers: tuple[ServerInfo, ...]
@@ -62,7 +62,7 @@ class Forecast:
     failed: int
     former: int  # completed points on record that the plan does not have
     renders: int  # earlier renders that the estimate is from
-    seconds: float | None
+    seconds: float | None  # None where nothing was rendered before
     bytes: int
     pixels: int  # of one image
     provisional: tuple[str, ...]  # seed axes whose seeds are drawn by the first run

@@ -90,7 +90,7 @@ class ChangeSignal:
         self.event = anyio.Event()
 
     def notify(self) -> None:
-        """Wake those who wait now; who reads `event` from now on waits for the next change."""
+        """Wake all who wait now. Who reads `event` from now on waits for the next change."""
         self.event.set()
         self.event = anyio.Event()
 
@@ -146,7 +146,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Wait until `size` bytes are free and hold them; more than there are in all takes all."""
+        """Wait until `size` bytes are free and hold them; a size above the total takes the total."""
         size = min(size, self._total)
         while self._free < size:
             self._is_short = True

@@ -153,9 +153,6 @@ async def prepare(
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
         await _check_space(plan, before, folder, options)
-        skip = bytearray(len(plan))
-        for index in await journal.indices("completed", "failed"):
-            skip[index] = 1
         yield RunContext(
             folder=folder,
             plan=plan,
@@ -163,7 +160,7 @@ async def prepare(
             store=store,
             pool=ServerPool(pooled, listener, options.backoff, options.takeover_after),
             models=models,
-            skip=skip,
+            skip=await _mark_settled(journal, len(plan)),
             run=run,
             destination=f"sweep-{experiment.name}-{await journal.identity()}",
             before=before,
@@ -172,6 +169,13 @@ async def prepare(
             listener=listener,
             checkpoint=checkpoint,
         )
+
+
+async def _mark_settled(journal: SqliteJournal, points: int) -> bytearray:
+    marks = bytearray(points)
+    for index in await journal.indices("completed", "failed"):
+        marks[index] = 1
+    return marks
 
 
 def share_seeds(name: str) -> Callable[[str], int]:

@@ -47,7 +47,7 @@ RUN_INTERRUPTED: Final = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """Counts are of the points of the current definition; `rendered` and `seconds` of this run alone."""
+    """The end of a run. Counts are of the points of the current definition; `rendered` and `seconds` of this run."""
 
     folder: Path
     ending: Ending
@@ -302,7 +302,7 @@ class Runner:
             self._break_off(error)
 
     async def _next_job(self, server: PooledServer) -> Job | None:
-        """Return the next job once the server may be given one; None when there will be none any more."""
+        """Wait until the server may get a job and return it; None when there will be none any more."""
         while not self._work.is_over:
             if aside := await self._seconds_aside(server):
                 await self._work.wait_for_change(aside)
@@ -321,10 +321,10 @@ class Runner:
         return None
 
     async def _seconds_aside(self, server: PooledServer) -> float:
-        """Return the seconds to leave the server alone for.
+        """Return the seconds for which the server should get no new item.
 
-        Because it asked for that, because other people's items wait there, or because the item it is rendering tells
-        how many variations the next one should have.
+        It asked for a pause, other people's items wait there, or the item that it renders will tell how many variations
+        the next one should have.
         """
         if server.slots.borrowed_tokens > 1 and (learning := server.fusion.seconds_to_learn(anyio.current_time())):
             return learning

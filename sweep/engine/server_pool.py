@@ -1,4 +1,4 @@
-"""ServerPool: joining, leaving, reviving servers."""
+"""The servers of a run: opening them, planning with the models they have, suspending and reviving them."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ async def _try_to_open(server: PooledServer, options: RunOptions, listener: List
 
 
 async def open_server(server: PooledServer, options: RunOptions) -> None:
-    """Find out who answers, where that is not known yet. Raises ServerError."""
+    """Open a server and note its facts and its limit, unless that was done before. Raises ServerError."""
     if not server.is_open:
         info = await server.server.open()
         if info.sandbox and not info.name.startswith("sandbox"):  # every row of the table says that it is one
@@ -435,7 +435,10 @@ async def _drop_unfit(plan: Plan, server: PooledServer, models: Mapping[ModelRef
 
 
 async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRef, Model]) -> None:
-    """Find out what the server lacks. Raises ServerError where it is of another family or can render no point."""
+    """Note the plan's models that the server lacks.
+
+    Raises ServerError where it is of another family or can render no point.
+    """
     family = plan.schemas.dialect.name
     if server.info.family not in ("", family):
         raise ServerUnsupportedError(f"{server.name} is {server.info.family}; the graphs of this run are {family}'s.")

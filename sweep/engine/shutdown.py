@@ -96,7 +96,7 @@ def clear_stop_requests(folder: Path) -> None:
 
 
 async def watch_requests(stop: Stop, folder: Path) -> None:
-    """Pass on what `request_stop` was called with, until cancelled."""
+    """Pass requests by `request_stop` on to `stop`, until stage 2 or until cancelled."""
     while stop.stage < 2:
         stop.request(await anyio.to_thread.run_sync(_read_request, folder / REQUEST))
         await anyio.sleep(_LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""WorkQueue: lazy points partitioned by model, retries, de-duplication by key; and what is submitted for a job."""
+"""The queue that servers take jobs from: points in lanes by model, retries, one job for equal keys; a job's graph."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class _Lane:
 
 
 class WorkQueue:
-    """The source all servers pull from. `servers` knows which of them take work at the moment."""
+    """The queue that all servers take jobs from. `servers` knows which of them take work at the moment."""
 
     def __init__(
         self,
@@ -323,7 +323,7 @@ class Deduplicator:
             self._behind.setdefault(key, [])
 
     async def admit(self, job: Job, look_ahead: Callable[[], Iterable[Instance]] = tuple) -> Job | None:
-        """Return what of a job is to be rendered; None where nothing is. Raises RecordError.
+        """Return a job for the points that are to be rendered; None where there are none. Raises RecordError.
 
         Where the record has to be asked, it is asked about the points that come next, too, which `look_ahead` gives.
         """
@@ -344,7 +344,7 @@ class Deduplicator:
         return replace(job, instances=left, admitted=True, standing=standing) if left else None
 
     async def _look_up(self, keys: Sequence[str], look_ahead: Callable[[], Iterable[Instance]]) -> dict[str, KeyStatus]:
-        """Return what the record has of keys that begin now."""
+        """Return the status on record of keys that begin now."""
         for key in keys:
             if key in self._asked:
                 await self._asked[key].wait()
