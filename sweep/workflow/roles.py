@@ -5,7 +5,7 @@ The family's dialect names candidates by walking upstream in a `Wiring`; here th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
@@ -100,11 +100,7 @@ def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     positive = {address for candidate in candidates["prompt"] for address in candidate}
     negative = candidates["negative_prompt"]  # a text may feed both sides: then it is no negative prompt
     candidates["negative_prompt"] = [each for each in negative if positive.isdisjoint(each)]
-    shared = _shared(wiring, candidates)
-    groups: dict[str, list[tuple[Target, ...]]] = {}
-    for role, found in candidates.items():
-        settled = [_targets(wiring, candidate, shared) for candidate in found]
-        groups[role] = list({frozenset(t.address for t in group): group for group in settled if group}.values())
+    groups = _settle_candidates(wiring, candidates)
     images = {target.address for group in groups["image"] for target in group}
     groups["control_image"] = [g for g in groups["control_image"] if not images.issuperset(t.address for t in g)]
     return Roles(
@@ -132,20 +128,30 @@ def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str
     return Target(where, encode, cut)
 
 
-def _shared(wiring: Wiring, candidates: Mapping[str, Iterable[Iterable[Address]]]) -> frozenset[Address]:
-    """Find fields that hold one value for several roles (a square's side): there, each role sets its own field."""
+def _settle_candidates(
+    wiring: Wiring, candidates: Mapping[str, Sequence[Mapping[Address, Encoding]]]
+) -> dict[str, list[tuple[Target, ...]]]:
+    """Return each role's candidates as targets, equal ones once.
+
+    Where one field holds a value for several roles (a square's side), each role sets its own field instead.
+    """
+    fields = {role: {address for candidate in found for address in candidate} for role, found in candidates.items()}
+    settled = wiring.settle_all(frozenset[Address]().union(*fields.values()))
     holders: dict[Address, set[str]] = {}
+    for role, addresses in fields.items():
+        for address in addresses:
+            holders.setdefault(settled[address][0], set()).add(role)
+    shared = {a for a, roles in holders.items() if len(roles) > 1 and roles != {"image", "control_image"}}
+    groups: dict[str, list[tuple[Target, ...]]] = {}
     for role, found in candidates.items():
-        for address in (address for candidate in found for address in candidate):
-            holders.setdefault(wiring.settle(address)[0], set()).add(role)
-    return frozenset(a for a, roles in holders.items() if len(roles) > 1 and roles != {"image", "control_image"})
-
-
-def _targets(wiring: Wiring, candidate: Mapping[Address, Encoding], shared: frozenset[Address]) -> tuple[Target, ...]:
-    targets: dict[Address, Target] = {}
-    for address, encode in candidate.items():
-        where, cut = wiring.settle(address)
-        if where in shared:
-            where, cut = address, wiring.feeding(address)
-        targets.setdefault(where, Target(where, encode, cut))
-    return tuple(targets.values())
+        distinct: dict[frozenset[Address], tuple[Target, ...]] = {}
+        for candidate in found:
+            targets: dict[Address, Target] = {}
+            for address, encode in candidate.items():
+                where, cut = settled[address]
+                if where in shared:
+                    where, cut = address, wiring.feeding(address)
+                targets.setdefault(where, Target(where, encode, cut))
+            distinct[frozenset(targets)] = tuple(targets.values())
+        groups[role] = list(filter(None, distinct.values()))
+    return groups

@@ -98,6 +98,10 @@ class Wiring:
             seen.add(here)
         return here, ()
 
+    def settle_all(self, addresses: Iterable[Address]) -> dict[Address, tuple[Address, tuple[Edge, ...]]]:
+        """Return `settle` of each of these addresses."""
+        return {address: self.settle(address) for address in addresses}
+
     def upstream(
         self,
         address: Address,
