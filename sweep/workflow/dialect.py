@@ -68,6 +68,7 @@ class Dialect(Protocol):
     main_loader: tuple[re.Pattern[str], str]  # the node types that load a main model, and their output of its VAE
     encoders: Mapping[StageKind, tuple[str, str]]  # kind → a word of an output's type, an input's name or type
     ordered_fields: tuple[tuple[str, str], ...] = ()  # pairs of fields of a node; the first is never beyond the second
+    least_values: Mapping[str, Mapping[str, float]] = {}  # node type → fields whose schema does not say their minimum
     clip_skip: tuple[frozenset[str], Node, tuple[str, str]]  # see `add_clip_skip`: encoders, the node, its way through
 
     def packaged_schemas(self) -> NodeSchemas:
@@ -175,11 +176,15 @@ class Dialect(Protocol):
         return lambda _: {}
 
     def find_contradiction(self, node: Node) -> str | None:
-        """Find two fields of a node that exclude each other, as the end of a sentence; None where there are none."""
+        """Find fields of a node with which it fails, as the end of a sentence; None where there are none."""
         for first, last in self.ordered_fields:
             start, end = node.fields.get(first), node.fields.get(last)
             if isinstance(start, int | float) and isinstance(end, int | float) and start > end:
                 return f"{first} {start:g} is beyond {last} {end:g}"
+        for name, least in self.least_values.get(node.type, {}).items():
+            value = node.fields.get(name)
+            if isinstance(value, int | float) and value < least:
+                return f"{name} {value:g} must be at least {least:g}"
         return None
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:

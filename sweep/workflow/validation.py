@@ -232,19 +232,18 @@ def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str
 
 def _check_edges(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
     for edge in dict.fromkeys(graph.edges):
-        ends = [graph.nodes.get(end.node) for end in (edge.source, edge.destination)]
-        source, target = (schemas.get(node.type) if node else None for node in ends)
-        if source is None or target is None:
+        giver, taker = graph.nodes.get(edge.source.node), graph.nodes.get(edge.destination.node)
+        source, target = (schemas.get(node.type) if node else None for node in (giver, taker))
+        if giver is None or taker is None or source is None or target is None:
             continue
-        giver, taker = (named(node) for node in ends if node)
         output, field = source.outputs.get(edge.source.field), target.field(edge.destination.field)
         if output is None:
             near = did_you_mean(edge.source.field, source.outputs)
-            yield f"Edge {edge}: {giver} gives no {edge.source.field}.{near}"
+            yield f"Edge {edge}: {named(giver)} gives no {edge.source.field}.{near}"
         elif field is None:
             near = did_you_mean(edge.destination.field, target.fields)
             if not target.is_open:
-                yield f"Edge {edge}: {taker} has no field {edge.destination.field}.{near}"
+                yield f"Edge {edge}: {named(taker)} has no field {edge.destination.field}.{near}"
         elif field.input == "direct":
             yield f"Edge {edge}: {edge.destination} takes a value, not an edge"
         elif not _fits(output, field):

@@ -60,6 +60,7 @@ class InvokeAIDialect(Dialect):
         "image": ("LatentsField", "ImageField"),
     }
     ordered_fields = (("denoising_start", "denoising_end"), ("begin_step_percent", "end_step_percent"))
+    least_values: Mapping[str, Mapping[str, float]] = {kind: {"cfg_scale": 1} for kind in _WHOLE_STEPS}
     clip_skip = (frozenset({"compel"}), Node("clip_skip", "clip_skip"), ("clip", "clip"))  # SDXL may skip none
 
     def packaged_schemas(self) -> NodeSchemas:
@@ -139,11 +140,6 @@ class InvokeAIDialect(Dialect):
     ) -> Callable[[Graph], Mapping[str, Value]]:
         loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
         return make_recall(graph, roles, loras, self.find_controls(graph, schemas))
-
-    def find_contradiction(self, node: Node) -> str | None:
-        scale = node.fields.get("cfg_scale")
-        is_low = node.type in _WHOLE_STEPS and isinstance(scale, int | float) and scale < 1
-        return super().find_contradiction(node) or (f"cfg_scale {scale:g} must be at least 1" if is_low else None)
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         for address, encode in targets:
