@@ -1,4 +1,3 @@
-from .atomic_files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
 from .base import (
     MOST_LEFT_OUT,
     MOST_LEVELS,
@@ -15,6 +14,8 @@ from .base import (
     RunFacts,
     Times,
 )
+from .durable_files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
+from .folder_merge import MergeConflict, MergeSummary, merge_results
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, is_in_use, read_holder
 from .maintenance import (
@@ -27,7 +28,6 @@ from .maintenance import (
     rename_run,
     reopen_points,
 )
-from .merge import MergeConflict, MergeSummary, merge_results
 from .metric_cache import MetricCache, MetricKey
 from .results_folder import (
     CSV,
@@ -53,8 +53,8 @@ from .results_table import (
     name_image,
     read_ratings,
 )
+from .sqlite.connection import JOURNAL_FILE, SEALED, seal, sealing
 from .sqlite.journal import SqliteJournal
-from .sqlite.schema import JOURNAL_FILE, SEALED, seal, sealing
 from .sqlite.statements import OpenPoint, RunRecord
 
 __all__ = [

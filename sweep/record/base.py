@@ -26,7 +26,7 @@ MOST_LEFT_OUT: Final = 5000  # combinations that conditions leave out, kept in t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentAxis:
-    """One axis, with the number of its levels (0 where unknown) and the first 1,000 of them as in the results table."""
+    """An axis: the number of its levels (0 where unknown) and the first 1,000 of them as in the results table."""
 
     name: str
     kind: str
@@ -100,7 +100,7 @@ JournalState: TypeAlias = Literal["intended", "submitted", "rendered", "complete
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalPoint:
-    """A variation as the record keeps it, besides its outcome."""
+    """A variation as the record keeps it, without its outcome."""
 
     key: str
     index: int
@@ -112,7 +112,7 @@ class JournalPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """One attempt, written before its request leaves."""
+    """An attempt at a variation, written before its request leaves."""
 
     key: str
     number: int  # counts from 1 over all runs of the folder
@@ -136,7 +136,7 @@ class KeyStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """One image of an outcome, on disk and whole."""
+    """An image of an outcome, on disk and whole."""
 
     path: str  # relative to the results folder, with "/"
     image_name: str  # the server's name for it

@@ -24,7 +24,7 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, TransientError
 from sweep.input_images import read_input
-from sweep.record.atomic_files import (
+from sweep.record.durable_files import (
     PART,
     Checkpoint,
     make_disk_error,
@@ -35,7 +35,7 @@ from sweep.record.atomic_files import (
     sync_file,
     sync_folder,
 )
-from sweep.record.sqlite.schema import JOURNAL_FILE, reading
+from sweep.record.sqlite.connection import JOURNAL_FILE, reading
 from sweep.types import Scalar
 
 if TYPE_CHECKING:

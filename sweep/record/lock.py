@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from sweep.errors import FolderInUseError, RecordError
-from sweep.record.atomic_files import make_disk_error
+from sweep.record.durable_files import make_disk_error
 
 LOCK = "lock.json"
 _LOOKS, _LOOK_SECONDS = 15, 0.01

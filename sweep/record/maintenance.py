@@ -17,11 +17,11 @@ from typing import Literal, TypeAlias
 from anyio.to_thread import run_sync
 
 from sweep.errors import CorruptRecordError, RecordError, TransientError
-from sweep.record.atomic_files import PART, make_disk_error, replace_atomically
+from sweep.record.durable_files import PART, make_disk_error, replace_atomically
 from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_input, verify_image
 from sweep.record.lock import FolderLock
+from sweep.record.sqlite.connection import JOURNAL_FILE, integrity_faults, reading, seal_faults
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE, integrity_faults, reading, seal_faults
 
 DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
 _TO_DELETE = "delete.txt"  # files whose images the journal has forgotten, one a line
@@ -32,7 +32,7 @@ REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "da
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One damaged file or row. `path` is relative to the folder; `key` names the variation whose image it is."""
+    """A damaged file or row. `path` is relative to the folder; `key` names the variation whose image it is."""
 
     fault: Fault
     path: str

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sweep.record.sqlite.schema import (
+from sweep.record.sqlite.connection import (
     JOURNAL_FILE,
     BrokenSealError,
     connect_reader,

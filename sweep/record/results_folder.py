@@ -32,7 +32,7 @@ from sweep.record.results_table import (
     write_xlsx_file,
 )
 from sweep.record.sqlite import statements as queries
-from sweep.record.sqlite.schema import JOURNAL_FILE, BrokenSealError, check_journal, has_table, reading, sealing
+from sweep.record.sqlite.connection import JOURNAL_FILE, BrokenSealError, check_journal, has_table, reading, sealing
 from sweep.record.sqlite.statements import AttemptRecord, OpenPoint, RunRecord
 from sweep.text import quote_argument
 

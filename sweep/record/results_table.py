@@ -18,10 +18,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, TypeVar
 
 from sweep.errors import RecordError, UsageError, did_you_mean
-from sweep.record.atomic_files import replace_atomically
 from sweep.record.base import ExperimentFacts
+from sweep.record.durable_files import replace_atomically
 from sweep.record.sqlite import statements as queries
-from sweep.record.sqlite.schema import BrokenSealError, sealing
+from sweep.record.sqlite.connection import BrokenSealError, sealing
 from sweep.text import format_value
 from sweep.types import Scalar
 
@@ -62,7 +62,7 @@ _YIELDING = {"prompt", "model", "width", "height"}
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of the results table."""
+    """A column of the results table."""
 
     name: str
     kind: ColumnKind

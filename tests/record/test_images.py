@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import DiskFullError, RecordError, TransientError
-from sweep.record.atomic_files import free_bytes, replace_atomically
+from sweep.record.durable_files import free_bytes, replace_atomically
 from sweep.record.images import ImageStore
+from sweep.record.sqlite.connection import connect_writer
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import connect_writer
 from tests.support.crash_points import IMAGE_POINTS
 from tests.support.record_writing import complete, facts, image, point
 

@@ -15,8 +15,8 @@ import pytest
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
 from sweep.record.base import Failure, JournalPoint
 from sweep.record.results_folder import RecordedResults
+from sweep.record.sqlite.connection import JOURNAL_FILE
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE
 from sweep.testing.journals import TIMES, a_point, a_rendering, an_intent
 from tests.support.record_writing import a_folder, facts, point
 

@@ -10,8 +10,8 @@ from sweep.errors import CorruptRecordError
 from sweep.record.images import ImageStore
 from sweep.record.maintenance import list_damaged_keys
 from sweep.record.results_folder import RecordedResults
+from sweep.record.sqlite.connection import JOURNAL_FILE
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE
 from tests.support.record_writing import a_folder, complete, facts, image, point
 
 

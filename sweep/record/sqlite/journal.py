@@ -28,10 +28,10 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.atomic_files import Checkpoint, no_checkpoint
 from sweep.record.base import JournalPoint
+from sweep.record.durable_files import Checkpoint, no_checkpoint
 from sweep.record.sqlite import statements
-from sweep.record.sqlite.schema import (
+from sweep.record.sqlite.connection import (
     JOURNAL_FILE,
     RUN_CACHE,
     connect_reader,

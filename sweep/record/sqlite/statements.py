@@ -28,7 +28,7 @@ from sweep.record.base import (
     RunFacts,
     Times,
 )
-from sweep.record.sqlite.schema import (
+from sweep.record.sqlite.connection import (
     FULL_CACHE,
     RUN_CACHE,
     SEALED,
@@ -41,7 +41,7 @@ from sweep.record.sqlite.schema import (
 )
 from sweep.types import Scalar
 
-# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
+# ruff: noqa: S608  what varies in the SQL is column names from connection.py, never a value
 
 OPEN = ("intended", "submitted", "rendered")
 OUTCOMES = ("completed", "failed", "cancelled")
@@ -79,7 +79,7 @@ _NUMBERS = "SELECT definition, {} FROM points GROUP BY definition".format(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One run of the folder. `ended_at` and `ending` are None while it is going on, or where it was killed."""
+    """A run of the folder. `ended_at` and `ending` are None while it is going on, or where it was killed."""
 
     number: int
     facts: RunFacts
@@ -90,7 +90,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt at a variation, ended or not. `error` names class and reason."""
+    """An attempt at a variation, ended or not. `error` names class and reason."""
 
     number: int
     run: int

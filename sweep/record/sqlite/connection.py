@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.atomic_files import FULL_HINT, make_disk_error, make_folder
+from sweep.record.durable_files import FULL_HINT, make_disk_error, make_folder
 from sweep.text import format_count
 
 JOURNAL_FILE = "journal.sqlite"

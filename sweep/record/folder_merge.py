@@ -15,16 +15,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
-from sweep.record.atomic_files import Checkpoint, no_checkpoint, replace_atomically
+from sweep.record.durable_files import Checkpoint, no_checkpoint, replace_atomically
 from sweep.record.images import hash_file, is_whole_input
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
-from sweep.record.sqlite import schema
-from sweep.record.sqlite.schema import JOURNAL_FILE, SEALED, fetch, insert, updating
+from sweep.record.sqlite import connection
+from sweep.record.sqlite.connection import JOURNAL_FILE, SEALED, fetch, insert, updating
 from sweep.record.sqlite.statements import OUTCOMES
 from sweep.text import quote_argument
 
-# ruff: noqa: S608  what varies in the SQL is column names from schema.py, never a value
+# ruff: noqa: S608  what varies in the SQL is column names from connection.py, never a value
 
 _CHUNK = 200  # points a commit
 _EXPERIMENT = "experiment.yaml"
@@ -64,11 +64,11 @@ def merge_results(sources: Sequence[Path], target: Path, *, checkpoint: Checkpoi
     for source in sources:
         _check_source(source, target)
     with ExitStack() as held:
-        opened = [held.enter_context(schema.reading(source)) for source in sources]
+        opened = [held.enter_context(connection.reading(source)) for source in sources]
         _require_one_definition(sources, opened)
         held.enter_context(FolderLock(target))
-        held.enter_context(schema.telling(target / JOURNAL_FILE))
-        db = held.enter_context(closing(schema.connect_writer(target, create=True)))
+        held.enter_context(connection.telling(target / JOURNAL_FILE))
+        db = held.enter_context(closing(connection.connect_writer(target, create=True)))
         _require_one_definition([*sources, target], [*opened, db])
         merge = _Merge(db, target, checkpoint)
         for source, reader in zip(sources, opened, strict=True):
@@ -83,9 +83,9 @@ def _check_source(source: Path, target: Path) -> None:
         raise UsageError(f"{target} cannot be merged into itself.", hint="Choose another --output.")
     if is_in_use(source):
         raise FolderInUseError(f"A run writes to {source}.", hint="Merge it when the run has ended.")
-    with schema.reading(source) as db:
-        for fault in schema.integrity_faults(db) or schema.seal_faults(db):
-            raise schema.corrupt(source / JOURNAL_FILE, fault)
+    with connection.reading(source) as db:
+        for fault in connection.integrity_faults(db) or connection.seal_faults(db):
+            raise connection.corrupt(source / JOURNAL_FILE, fault)
 
 
 def _require_one_definition(folders: Sequence[Path], journals: Sequence[sqlite3.Connection]) -> None:
@@ -181,7 +181,7 @@ class _Merge:
             return int(found[0])
         (number,) = self._db.execute("SELECT coalesce(max(number), 0) + 1 FROM runs").fetchone()
         insert(self._db, "runs", {**run, "number": number, "definition": _read_definition(self._db)})
-        if schema.has_table(reader, "experiments"):
+        if connection.has_table(reader, "experiments"):
             for facts in fetch(reader, "SELECT facts FROM experiments WHERE run = ?", run["number"]):
                 insert(self._db, "experiments", {"run": number, **facts})
         return int(number)

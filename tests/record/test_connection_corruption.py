@@ -13,8 +13,8 @@ from sweep.errors import RecordError
 from sweep.record.metric_cache import MetricCache, MetricKey
 from sweep.record.results_folder import RecordedResults
 from sweep.record.results_table import Cell
+from sweep.record.sqlite.connection import JOURNAL_FILE
 from sweep.record.sqlite.journal import SqliteJournal
-from sweep.record.sqlite.schema import JOURNAL_FILE
 from tests.support.record_writing import a_folder, complete, facts, point
 
 Row = dict[str, Cell]
