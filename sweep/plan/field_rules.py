@@ -98,12 +98,12 @@ def list_controls(setting: Setting) -> list[Mapping[str, Any]]:
     return [entry for entry in setting if isinstance(entry, Mapping)] if isinstance(setting, list) else []
 
 
-THE_FIELD: Final = "the field "  # begins a problem that is to be told after the value itself
+THE_FIELD: Final = "the field "  # begins a problem that a sentence shows after the value itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One field a role or address stands for, as `encode` turns what the user says into what the field holds.
+    """A field that a role or address stands for; `encode` turns a setting into the value that the field holds.
 
     `cut` are the edges that must go so that the field's own value takes effect.
     """

@@ -54,7 +54,7 @@ _MOST: Final = 1_000  # steps tried to tell strengths apart
 _LISTED: Final = 4
 _SHOWN: Final = 60  # characters of a value in a sentence
 _TEXTS: Final = 1_000  # texts looked at, of an axis of more
-_EMPTY: Final = " needs a value for "  # how check_graph tells of a field that nothing fills
+_EMPTY: Final = " needs a value for "  # in the message of check_graph for a field that nothing fills
 
 
 class GraphBinder:
@@ -165,7 +165,7 @@ class GraphBinder:
             value = here[axis.name].value
             for slot, problem in _find_problems(rule, here):
                 if problem in anyway:
-                    continue  # another axis brings it about, and is told so
+                    continue  # another axis causes it, and has the problem
                 sort = "low" if "at least 0." in problem else problem.partition(", not ")[0]  # too large, or too small
                 kind = f"{slot.address if slot else ''} {sort}" if numeric else str(at)
                 sentence = _write_sentence(place, "reaches" if numeric else "has", value, problem)
@@ -265,9 +265,9 @@ class GraphBinder:
         """Check the whole graph for fields that stay empty and edges that lead nowhere."""
         graph = bound.graph.set(bound.values(bound.levels))
         self._check_contradictions(bound)
-        told = bool(self.problems)  # a model that could not be found leaves its field empty: that is said already
+        is_known = bool(self.problems)  # a model that is not found leaves its field empty: that is a problem already
         for problem in check_graph(graph, self.schemas):
-            if not (told and _EMPTY in problem.message):
+            if not (is_known and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
                 self.context.refuse(readable(graph, f"{problem.message}{end}"))
 

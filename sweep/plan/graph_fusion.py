@@ -21,7 +21,7 @@ _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
 @dataclass(frozen=True, slots=True)
 class FusedGraph:
-    """One graph for several keys. `owners` tells which keys a node works for."""
+    """A graph that makes the images of several keys. `owners` tells which keys a node works for."""
 
     graph: Graph
     outputs: Mapping[str, tuple[str, ...]]  # key → its output nodes, in the order of its instance

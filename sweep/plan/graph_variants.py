@@ -219,7 +219,7 @@ class VariantSelector:
             single = parse_numbered(target)
             meant = loaders[single[1] - 1 : single[1]] if single and single[0] == "model" else []
             if is_address(target):
-                with suppress(WorkflowError):  # told where the address is bound
+                with suppress(WorkflowError):  # a problem where the address is bound
                     meant = [find_address(graph, target)]
             if any(address in loaders for address in meant):
                 named = self._uses.merge((target,), levels, {}).get(target)

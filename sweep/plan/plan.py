@@ -93,7 +93,7 @@ def make_replicate_axis(count: int) -> Axis:
 
 
 class Replicated(LazySequence[Variation]):
-    """Every point of `points`, `count` times one after the other: the axis `replicate` varies fastest."""
+    """The points of an experiment, each `count` times in a row: the axis `replicate` varies fastest."""
 
     def __init__(self, points: Sequence[Variation], count: int) -> None:
         self._points = points
@@ -145,7 +145,7 @@ class Plan:
 
     @property
     def is_fusable(self) -> bool:
-        """Tell whether sweep may put several points into one item unless told not to."""
+        """Tell whether several points may share an item."""
         return all(bound.is_fusable for bound in self.bound_graphs)
 
     @property

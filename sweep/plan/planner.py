@@ -81,7 +81,7 @@ def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSc
         role = "prompt" if target == "variation" else target
         chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
         for text in chosen:
-            with suppress(WorkflowError):  # told where it is bound
+            with suppress(WorkflowError):  # a problem where it is bound
                 taken.add(find_address(workflow.graph, text))
         single = parse_numbered(target)
         groups = roles.groups(single[0])[single[1] - 1 : single[1]] if single else roles.groups(role)
@@ -256,7 +256,7 @@ def _locate_model(uses: Assignments, levels: Mapping[str, Level]) -> str:
 
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ
-_POINTS: Final = 5_000  # points whose keys are compared anyway: some 15 µs each
+_POINTS: Final = 5_000  # points of a grid whose keys are always compared: some 15 µs each
 
 
 def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:

@@ -25,7 +25,7 @@ _KINDS: Final[tuple[StageKind, ...]] = ("model", "lora", "prompt", "image")  # t
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One node's work, with the dimensions it depends on by their position in the definition."""
+    """The work of a node, with the dimensions it depends on by their position in the definition."""
 
     kind: StageKind
     dimensions: frozenset[int]

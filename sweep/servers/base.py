@@ -48,7 +48,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One item to render: a graph that names no server, and the nodes whose images are wanted."""
+    """An item to render: a graph that names no server, and the nodes whose images are wanted."""
 
     batch_id: str  # ours, chosen before the request leaves, so that a lost answer can be asked about
     graph: Graph
@@ -132,7 +132,7 @@ ItemEvent: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemEnded
 
 
 class RemembersUploads(Protocol):
-    """A server whose input images are uploaded once and named by it: what earlier runs uploaded can be told to it."""
+    """A server whose input images are uploaded once and named by it: a run hands on what earlier ones uploaded."""
 
     @property
     def uploads(self) -> MutableMapping[str, str]:
@@ -215,14 +215,14 @@ def has_gallery(server: object) -> TypeGuard[HasGallery]:
 
 
 class Server(Protocol):
-    """One image-generation server. Every method may be called by several tasks at once, between `open` and `aclose`."""
+    """An image-generation server. Every method may be called by several tasks at once, between `open` and `aclose`."""
 
     @property
     def url(self) -> str:
         """The address as given, without credentials."""
 
     async def open(self) -> ServerInfo:
-        """Find out who answers, log in, start to listen for events. Raises ServerError. Call once."""
+        """Find out which server answers, log in, start to listen for events. Raises ServerError. Call once."""
 
     async def aclose(self) -> None:
         """Close all connections; never raises. Items submitted stay on the server."""

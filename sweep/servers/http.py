@@ -122,7 +122,7 @@ class Http:
         return self._token
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say who we are."""
+        """Return the headers with our credentials."""
         headers = dict(self._credentials.headers)
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"

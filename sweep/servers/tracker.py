@@ -31,7 +31,7 @@ from sweep.servers.http import Http, Timings, is_refusal, shorten
 from sweep.workflow import Graph
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for
-STEP_EVERY: Final = 0.25  # seconds between two steps that are told of all items of a server
+STEP_EVERY: Final = 0.25  # seconds between two steps that listeners of a server hear of
 ENDED_STATES: Final = frozenset({"completed", "failed", "canceled"})
 
 
@@ -47,29 +47,29 @@ class ItemState:
 
 
 Signal: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemState | SweepError
-"""News of an item. A state comes as the last: its outcome is asked for unless events told all of it."""
+"""News of an item. Its final state is the last: the outcome is asked for unless the events had all of it."""
 
 
 @dataclass(slots=True, eq=False)
 class TrackedItem:
-    """One item that somebody waits for, or that was submitted."""
+    """An item that was submitted, or that somebody waits for."""
 
     batch_id: str
     item_id: str | None = None
     single_outputs: frozenset[str] = frozenset()  # output nodes that run once: their first image is their only one
     is_covered: bool = False  # every event since its submission was heard
     is_cancel_requested: bool = False  # by us
-    taken_up: float | None = None  # by our clock, when the server's event said so
+    taken_up: float | None = None  # by our clock, when the server's event arrived
     overhead: float | None = None  # seconds from then until its first node began
     outputs: tuple[str, ...] = ()  # as whoever listens asks for them
-    channel: str | None = None  # the connection under which it was submitted, where events are told there alone
+    channel: str | None = None  # the connection it was submitted on, where its events arrive on that one alone
     is_over: bool = False
-    known_at: float = 0.0  # by our clock: when the server last told, or was asked, how far it is
+    known_at: float = 0.0  # by our clock: when its state was last heard or asked for
     log: list[Signal] = field(default_factory=list)
     listeners: list[asyncio.Queue[Signal]] = field(default_factory=list)
 
     def send(self, signal: Signal) -> None:
-        """Give a signal to all who listen and all who come later; each only once, and none after the end."""
+        """Send a signal to all present and later listeners; each only once, and none after the end."""
         if self.is_over or (isinstance(signal, Rendered) and signal in self.log):
             return
         if isinstance(signal, ItemStarted) and any(isinstance(known, ItemStarted) for known in self.log):
@@ -87,7 +87,7 @@ class TrackedItem:
             self.send(state)
 
     def completed_by_events(self, state: ItemState, outputs: Sequence[str]) -> ItemEnded | None:
-        """Return the end of a completed item where events told its times and the one image of every output."""
+        """Return the end of a completed item where its events had its times and the one image of every output."""
         images = {signal.image.node: signal.image for signal in self.log if isinstance(signal, Rendered)}
         if state.status != "completed" or not outputs or not self.single_outputs.issuperset(outputs):
             return None
@@ -115,7 +115,7 @@ class ItemTracker:
         self._is_idle = False  # nobody listens, so `run` sleeps until somebody does
         self._silent_since: float | None = None
         self._is_hearing_events = False
-        self.channel: str | None = None  # the connection of this moment, where events are told to one alone
+        self.channel: str | None = None  # the present connection, where events arrive on one alone
         self.taken_up: set[str] = set()  # batch ids of items whose first node has not begun
         self._next_step: float | None = None  # when a step is wanted again; None: nobody watches
 
@@ -159,7 +159,7 @@ class ItemTracker:
             item.is_covered = False  # who listens now asks at once: a server need not tell of each item it cancels
 
     def takes_step(self) -> bool:
-        """Tell whether a step should be told now: somebody watches, and the last one was told a moment ago."""
+        """Tell whether to pass on a step now: somebody watches, and the last one is `STEP_EVERY` seconds ago."""
         if self._next_step is None or time.monotonic() < self._next_step:
             return False
         self._next_step = time.monotonic() + STEP_EVERY
@@ -200,7 +200,7 @@ class ItemTracker:
         self.request_states()
 
     def note_state(self, item: TrackedItem, state: ItemState) -> None:
-        """Record the state that an event told of an item."""
+        """Record the state of an item from an event."""
         item.known_at = time.monotonic()
         if state.status != "in_progress":
             self.taken_up.discard(item.batch_id)
@@ -222,7 +222,7 @@ class ItemTracker:
         self._wake.set()
 
     def report_failure(self, error: Exception) -> None:
-        """Tell everybody who waits that what the server said cannot be read; listening begins anew."""
+        """Raise for all listeners that the server sent something that cannot be read; listening begins anew."""
         said = shorten(f"{type(error).__name__}: {error}")
         told = TransientError(f"{self._url} said what cannot be read ({said}).", kind="BadAnswer")
         for item in list(self.heard_items()):
@@ -238,7 +238,7 @@ class ItemTracker:
                     async with asyncio.timeout(wait):
                         await self._wake.wait()
                 except TimeoutError:
-                    continue  # the server may have told something meanwhile
+                    continue  # an event may have arrived meanwhile
             self._wake.clear()
             if self._is_due or (wait is not None and wait <= 0):
                 self._is_due = False

@@ -307,7 +307,7 @@ class ComfyUI(TrackedServer):
         return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
-        """See `Server.models`: the files that loaders offer. Contents are not told apart here: hashes are empty."""
+        """See `Server.models`: the files that loaders offer. A ComfyUI gives no hashes of their contents."""
         await self._read_nodes()
         return tuple(self._models.values())
 

@@ -65,7 +65,7 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentDescription:
-    """One line of `sweep workers`."""
+    """The state of an agent and its server: a line of `sweep workers`."""
 
     name: str
     host: str
