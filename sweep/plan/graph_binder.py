@@ -9,17 +9,16 @@ from typing import Final
 
 from sweep.errors import DefinitionError, WorkflowError
 from sweep.experiment import Dimension, InputImage, Level, Setting
-from sweep.plan.field_rules import THE_FIELD, FieldRule, Slot, is_replacing
+from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, RuleBuilder, Slot, is_replacing
 from sweep.plan.graph_variants import (
     BoundGraph,
     GraphVariant,
-    PlanContext,
+    VariantSelector,
     build_variant,
     choose_test_positions,
     make_probes,
 )
 from sweep.plan.model_finder import fit_models
-from sweep.plan.rule_builder import RuleBuilder
 from sweep.text import truncate
 from sweep.workflow import (
     Address,
@@ -37,6 +36,7 @@ from sweep.workflow import (
     find_roles,
     pruned,
     readable,
+    unknown_type,
 )
 
 
@@ -57,6 +57,22 @@ _TEXTS: Final = 1_000  # texts looked at, of an axis of more
 _EMPTY: Final = " needs a value for "  # in the message of check_graph for a field that nothing fills
 
 
+def check_node_types(graph: Graph, context: PlanContext) -> bool:
+    """Tell whether the server has all node types and one of them makes an image; else a problem is added.
+
+    Unknown types are told alone, as all else that seems to be missing follows from them.
+    """
+    schemas = context.schemas
+    unknown = [node for node in graph.nodes.values() if node.type not in schemas]
+    for node in unknown:
+        said = unknown_type(node, schemas)
+        context.refuse(f"{said}{'' if said.endswith('?') else '.'}")
+    has_images = bool(schemas.dialect.find_outputs(graph, schemas))
+    if not unknown and not has_images:
+        context.refuse(f"{context.workflow_name} {schemas.dialect.explain_no_output(graph, schemas)}.")
+    return has_images and not unknown
+
+
 class GraphBinder:
     """Binds the graph of one variant: finds the fields that are set, checks each value, and applies the fixed inputs.
 
@@ -70,9 +86,15 @@ class GraphBinder:
     rules: list[FieldRule]
 
     def __init__(
-        self, context: PlanContext, variant: GraphVariant, main: ModelRef | None, first: Mapping[str, Level]
+        self,
+        context: PlanContext,
+        variants: VariantSelector,
+        variant: GraphVariant,
+        main: ModelRef | None,
+        first: Mapping[str, Level],
     ) -> None:
         self.context = context
+        self.variants = variants
         self.variant = variant
         self.main = main
         self.first = first
@@ -91,7 +113,7 @@ class GraphBinder:
         except WorkflowError as error:
             self.context.refuse(str(error))
             return None
-        if not self.context.check_node_types(graph):
+        if not check_node_types(graph, self.context):
             return None
         self.graph, gone = drop_unknown_fields(graph, self.schemas)
         self.notes += gone
@@ -160,7 +182,7 @@ class GraphBinder:
         found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
         for at in _choose_positions(rule, dimension):
             here = {**first, **dimension.levels_at(at)}
-            if not self.context.variants.is_selected(here, self.variant):
+            if not self.variants.is_selected(here, self.variant):
                 continue
             value = here[axis.name].value
             for slot, problem in _find_problems(rule, here):
@@ -274,7 +296,7 @@ class GraphBinder:
     def _check_contradictions(self, bound: BoundGraph) -> None:
         """Check fields that exclude each other, at each value of each axis."""
         moved = {slot.address.node for rule in bound.rules for slot in rule.slots}
-        probes = make_probes(bound, self.context.experiment.dimensions, self.context.variants)
+        probes = make_probes(bound, self.context.experiment.dimensions, self.variants)
         for number, (place, graph) in enumerate(probes):
             for name in graph.nodes if number == 0 else moved:
                 if found := self.dialect.find_contradiction(graph.nodes[name]):

@@ -16,15 +16,12 @@ from typing import Final
 from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import (
     Dimension,
-    Experiment,
     Level,
     LinearLevels,
     ListLevels,
-    ProblemCollector,
     Setting,
-    is_reference,
 )
-from sweep.plan.field_rules import Assignments, FieldRule, Written, list_controls, list_loras
+from sweep.plan.field_rules import FieldRule, PlanContext, Written, list_controls, list_loras
 from sweep.plan.model_finder import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered, strip_number
 from sweep.types import Scalar
@@ -39,7 +36,6 @@ from sweep.workflow import (
     Value,
     Workflow,
     find_address,
-    unknown_type,
 )
 
 _DECIDING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
@@ -78,50 +74,6 @@ def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: Node
     while name in graph.nodes:
         name += "_"
     return schemas.dialect.add_vae_loader(graph, name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanContext:
-    """The experiment to plan, the workflow and models it meets, and the problems found so far."""
-
-    experiment: Experiment
-    workflow: str | Workflow  # a template's name, or the user's own
-    schemas: NodeSchemas
-    models: ModelFinder
-    uses: Assignments
-    problems: ProblemCollector[str]
-
-    @cached_property
-    def variants(self) -> VariantSelector:
-        """Selects the variant of each point."""
-        return VariantSelector(self)
-
-    @property
-    def is_template(self) -> bool:
-        return isinstance(self.workflow, str)
-
-    @property
-    def workflow_name(self) -> str:
-        """The name of the workflow in a sentence."""
-        path, written = self.experiment.workflow_path, self.experiment.workflow
-        return path.name if path and not is_reference(written) else written
-
-    def refuse(self, message: str, place: str = "workflow") -> None:
-        """Add a problem at a place of the experiment's file."""
-        self.problems.add_at_key(place, f"{place}: {message}")
-
-    def check_node_types(self, graph: Graph) -> bool:
-        """Tell whether the server has all node types and one of them makes an image; else a problem is added. Unknown
-        types are told alone, as all else that seems to be missing follows from them.
-        """
-        unknown = [node for node in graph.nodes.values() if node.type not in self.schemas]
-        for node in unknown:
-            said = unknown_type(node, self.schemas)
-            self.refuse(f"{said}{'' if said.endswith('?') else '.'}")
-        has_images = bool(self.schemas.dialect.find_outputs(graph, self.schemas))
-        if not unknown and not has_images:
-            self.refuse(f"{self.workflow_name} {self.schemas.dialect.explain_no_output(graph, self.schemas)}.")
-        return has_images and not unknown
 
 
 class VariantSelector:

@@ -26,9 +26,9 @@ from sweep.experiment import (
     path_kind,
 )
 from sweep.input_images import InputImageError
-from sweep.plan.field_rules import Assignments
-from sweep.plan.graph_binder import GraphBinder
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, PlanContext, VariantSelector
+from sweep.plan.field_rules import Assignments, PlanContext
+from sweep.plan.graph_binder import GraphBinder, check_node_types
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.model_finder import ModelFinder, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered, strip_number
@@ -186,14 +186,15 @@ def _plan(context: PlanContext) -> Plan:
     experiment, problems = context.experiment, context.problems
     if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
         context.refuse("study.replicates makes an axis of that name already.", f"axes.{REPLICATE_AXIS}")
-    examples, mains = _find_examples(context)
-    bound_graphs = [bound for example in examples if (bound := GraphBinder(context, *example).bind())]
+    variants = VariantSelector(context)
+    examples, mains = _find_examples(context, variants)
+    bound_graphs = [bound for example in examples if (bound := GraphBinder(context, variants, *example).bind())]
     problems.raise_any()
     base = bound_graphs[0].variant.base if bound_graphs else None  # an adaptive design has no points at first
     plan = Plan(
         experiment=experiment,
         bound_graphs=tuple(bound_graphs),
-        variants=context.variants,
+        variants=variants,
         schemas=context.schemas,
         models=mains,
         workflow_notes=_list_workflow_notes(context, base or "", mains),
@@ -220,16 +221,15 @@ def _list_workflow_notes(context: PlanContext, base: str, mains: Sequence[ModelR
 _Example: TypeAlias = tuple[GraphVariant, ModelRef | None, Mapping[str, Level]]
 
 
-def _find_examples(context: PlanContext) -> tuple[list[_Example], tuple[ModelRef, ...]]:
+def _find_examples(context: PlanContext, variants: VariantSelector) -> tuple[list[_Example], tuple[ModelRef, ...]]:
     """List every variant the levels can ask for, with its main model and the first levels that do, and all main models.
 
     Where a model cannot be found, the rest is still looked at, as far as there is any other to look at it with.
     """
-    variants, dimensions = context.variants, context.experiment.dimensions
     first = {axis.name: axis.levels[0] for axis in context.experiment.axes}
     found: dict[GraphVariant, _Example] = {}
     mains: dict[ModelRef, None] = {}
-    for levels in variants.iterate_levels(dimensions):
+    for levels in variants.iterate_levels(context.experiment.dimensions):
         here = {**first, **levels}
         if not variants.is_reachable(here):
             continue
@@ -242,7 +242,7 @@ def _find_examples(context: PlanContext) -> tuple[list[_Example], tuple[ModelRef
         variant = variants.select_with_main(first, any_main)
         return [(variant, any_main, first)], ()
     if not found and isinstance(context.workflow, Workflow):
-        context.check_node_types(context.workflow.graph)  # no model would mend what is wrong with that
+        check_node_types(context.workflow.graph, context)  # no model would mend what is wrong with that
     return list(found.values()), tuple(mains)
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from sweep.errors import ExperimentError, PlanError
 from sweep.experiment import Experiment
+from sweep.plan.field_rules import compose
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.plan.rule_builder import compose
 from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, as_api
