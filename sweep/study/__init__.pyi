@@ -1,4 +1,11 @@
-from .adaptive import SearchPoint, SearchTask, check_direction, choose_next_points, decide_search, estimate_crossing
+from .adaptive_search import (
+    SearchPoint,
+    SearchTask,
+    check_direction,
+    choose_next_points,
+    decide_search,
+    estimate_crossing,
+)
 from .measuring.measurement_plan import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower

@@ -317,7 +317,7 @@ def make_study(
     if isinstance(data, pd.DataFrame):
         return _study_table(data, axes, metrics, baseline, thresholds)
     from sweep.record import RATINGS_JSON, RecordedResults
-    from sweep.study.adaptive import conclude_search
+    from sweep.study.adaptive_search import conclude_search
     from sweep.study.measuring.measurement_plan import measure_axis_distances, measure_design
     from sweep.study.ratings import load_ratings, rank_choices, rate_images
 

@@ -85,7 +85,7 @@ class Rows(TypedDict):
 
 
 class Sentence(TypedDict):
-    """One finding in words. `kind`: recommendation | word (which axis of a text-to-image grid decides) | curve |
+    """A finding in words. `kind`: recommendation | word (which axis of a text-to-image grid decides) | curve |
     share | difference | equal (levels that give the same image) | outlier | seed | noise | diversity |
     choice (blind choices) | limit (what is unknown, and why) | assumption (what intervals take for granted).
 
@@ -104,7 +104,7 @@ class Sentence(TypedDict):
 
 
 class CurveWarning(TypedDict):
-    """Something that limits a curve. `low`–`high` is the stretch of the axis it holds for, null: all of it."""
+    """A limit of a curve. `low`–`high` is the stretch of the axis it holds for, null: all of it."""
 
     kind: Literal["saturated", "violated", "flat", "unclear", "one-seed", "missing"]
     message: str

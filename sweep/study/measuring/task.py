@@ -1,4 +1,4 @@
-"""One measuring task: decodes its images and measures them; an image that cannot be read gives a reason."""
+"""Tasks of measuring: the images of a task are decoded and measured; one that cannot be read gives a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics by name: the standard panel, optional and learned ones, those of other packages; and facts about each."""
+"""Finds metrics by name: the standard panel, optional and learned ones, those of other packages; and gives facts."""
 
 from __future__ import annotations
 

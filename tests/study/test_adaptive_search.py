@@ -20,7 +20,7 @@ from sweep.errors import UsageError
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study import choose_next_points, make_study, write_decision
-from sweep.study.adaptive import SearchPoint, SearchTask, decide_search, estimate_crossing
+from sweep.study.adaptive_search import SearchPoint, SearchTask, decide_search, estimate_crossing
 
 
 @st.composite
