@@ -14,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -311,36 +311,31 @@ class SavedImage(ImageFacts):
     size: int
 
 
-def _describe(path: str, facts: ImageFacts, data: bytes) -> SavedImage:
-    return SavedImage(
-        path=path,
-        format=facts.format,
-        width=facts.width,
-        height=facts.height,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data),
-    )
-
-
 def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> SavedImage:
     """Verify an image and write it durably under a temporary name, for `ImageStore.place`; on any host of the folder.
 
     Only the process that holds the folder's lock gives it its name, so what the agent of a killed run still writes
     can never replace an image. What is left behind is removed at the start of the next run.
     """
-    facts = verify_image(data, most_pixels=most_pixels)
+    return _write_part(folder, data, verify_image(data, most_pixels=most_pixels), no_checkpoint)
+
+
+def _write_part(folder: Path, data: bytes, facts: ImageFacts, checkpoint: Checkpoint) -> SavedImage:
     path = f"{IMAGES_FOLDER}/.{uuid.uuid4().hex}{PART}"
     try:
         make_folder(folder / IMAGES_FOLDER)
         with (folder / path).open("xb") as file:
             file.write(data)
             file.flush()
+            checkpoint("image.part-written")
             sync_file(file.fileno())
+        checkpoint("image.part-synced")
     except OSError as error:
         with suppress(OSError):
             (folder / path).unlink(missing_ok=True)
         raise make_disk_error(error, folder / path) from error
-    return _describe(path, facts, data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return SavedImage(**asdict(facts), path=path, sha256=sha256, size=len(data))
 
 
 class ImageStore:
@@ -392,11 +387,8 @@ class ImageStore:
         return await run_sync(remove_parts, self._folder)
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
-        facts = self._verify(data)
-        path = self._claim(stem, facts, key, ordinal)
-        with replace_atomically(self._folder / path, self._checkpoint) as file:
-            file.write(data)
-        return _describe(path, facts, data)
+        part = _write_part(self._folder, data, self._verify(data), self._checkpoint)
+        return self._place(part, stem, key, ordinal)
 
     def _place(self, part: SavedImage, stem: str, key: str, ordinal: int) -> SavedImage:
         path = self._claim(stem, part, key, ordinal)

@@ -85,7 +85,7 @@ class FolderLock:
             machine=_machine(),
             since=datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         )
-        free = _try_lock(file) or _try_again(file)
+        free = _try_patiently(file)
         former = _read(file)
         if not free:
             raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
@@ -148,13 +148,13 @@ def is_in_use(folder: Path) -> bool:
         raise RecordError(f"{folder / LOCK} could not be read ({error.strerror}).") from error
 
 
-def _try_again(file: IO[str]) -> bool:
-    """Try for a moment longer: somebody may only have been looking, by `is_in_use`, which holds the lock."""
+def _try_patiently(file: IO[str]) -> bool:
+    """Try for a moment: somebody may only be looking, by `is_in_use`, which holds the lock meanwhile."""
     for _ in range(_LOOKS):
-        time.sleep(_LOOK_SECONDS)
         if _try_lock(file):
             return True
-    return False
+        time.sleep(_LOOK_SECONDS)
+    return _try_lock(file)
 
 
 def _read(file: IO[str]) -> Holder | None:
@@ -162,9 +162,8 @@ def _read(file: IO[str]) -> Holder | None:
     file.seek(0)
     try:
         noted = json.loads(file.read(4096))
-        return Holder(
-            pid=int(noted["pid"]), host=str(noted["host"]), machine=str(noted["machine"]), since=str(noted["since"])
-        )
+        texts = {name: str(noted[name]) for name in ("host", "machine", "since")}
+        return Holder(pid=int(noted["pid"]), **texts)
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -178,19 +177,11 @@ def _write(file: IO[str], text: str) -> None:
 
 def _machine() -> str:
     """Return the running system's own id, the same in all its containers; empty where it has none."""
-    if sys.platform == "darwin":
-        return _read_boot_session()
+    boot_session = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]  # macOS: one for each boot
     try:
+        if sys.platform == "darwin":
+            return subprocess.run(boot_session, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _read_boot_session() -> str:
-    """Return the id that macOS gives each of its boots."""
-    try:
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return ""
 
