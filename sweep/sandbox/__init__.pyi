@@ -1,6 +1,6 @@
 from .model_catalogue import catalogue
-from .routes.app import sandbox_server, serve_sandbox
 from .sandbox_options import FAMILY, FaultInjection, SandboxOptions
+from .web_application import sandbox_server, serve_sandbox
 
 __all__ = [
     "FAMILY",

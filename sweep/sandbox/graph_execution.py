@@ -237,7 +237,7 @@ class WorkerJob:
 
 @dataclass(slots=True)
 class Workers:
-    """All workers of one sandbox. `wake` tells them that something changed."""
+    """Runs the items of a sandbox's queue: each worker takes one item after the other."""
 
     options: SandboxOptions
     queue: SandboxQueue

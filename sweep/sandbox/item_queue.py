@@ -33,7 +33,7 @@ def now() -> str:
 
 @dataclass(slots=True, kw_only=True)
 class QueueItem:
-    """One queue item. `session` is the final session as compressed JSON, None until it has ended."""
+    """An item of the queue. `session` is the final session as compressed JSON, None until it has ended."""
 
     item_id: int
     status: str = "pending"
@@ -119,7 +119,7 @@ def initial_session(session_id: str, graph: GraphTemplate) -> dict[str, Any]:
 
 
 class SandboxQueue:
-    """All items of all queue ids. Every method is quick and touches no file; the caller stores the items."""
+    """Keeps the items of all queue ids in memory, quickly; the caller stores them."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

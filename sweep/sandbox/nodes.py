@@ -156,10 +156,6 @@ def _replace(node: NodeFields, _: NodeContext) -> NodeFields:
     return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
 
 
-def _list(node: NodeFields, _: NodeContext) -> NodeFields:
-    return {"collection": node["collection"] or []}
-
-
 def _iterate(node: NodeFields, _: NodeContext) -> NodeFields:
     items = node["collection"]
     return {"item": items[node["index"]], "index": node["index"], "total": len(items)}
@@ -350,6 +346,7 @@ def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
 
 _OUTPUTS: dict[str, NodeFields] = json.loads((resources.files(__package__) / "node_outputs.json").read_text("utf-8"))
 _LORA_LOADERS = [kind for kind in _OUTPUTS if "lora" in kind and kind.endswith("_loader")]
+_COLLECTIONS = ("integer_collection", "float_collection", "string_collection", "image_collection")
 _ENCODERS = ("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
 _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
     "rand_int": lambda node, _: {"value": _draw_integers(node, random.Random(), 1)[0]},
@@ -363,7 +360,7 @@ _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
     "string_replace": _replace,
     "range": lambda node, _: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
     "random_range": lambda node, _: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
-    **dict.fromkeys((f"{kind}_collection" for kind in ("integer", "float", "string", "image")), _list),
+    **dict.fromkeys(_COLLECTIONS, lambda node, _: {"collection": node["collection"] or []}),
     "iterate": _iterate,
     "core_metadata": _keep_metadata,
     "metadata_item": lambda node, _: {"item": {name: node[name] for name in ("label", "value")}},

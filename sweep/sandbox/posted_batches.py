@@ -139,7 +139,7 @@ _PYTHON: dict[str, Any] = {
 
 
 class EdgeEnd(BaseModel):
-    """One end of an edge."""
+    """A field of a node, where an edge begins or ends."""
 
     node_id: str
     field: str
@@ -248,7 +248,7 @@ _Scalar = StrictStr | float | int | ImageField
 
 
 class Datum(BaseModel):
-    """One axis of a batch: the values one field takes."""
+    """An axis of a batch: the values that a field takes."""
 
     node_path: str
     field_name: str

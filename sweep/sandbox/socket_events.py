@@ -1,4 +1,4 @@
-"""InvokeAI's socket.io events, with injected faults."""
+"""Socket.io events, as InvokeAI 6 and 3 send them, with injected faults."""
 
 from __future__ import annotations
 
@@ -102,6 +102,34 @@ class EventEmitter:
         ids = {f"{name}_item_ids": item_ids, "user_ids": ["system"]}
         by_user = {f"{name}_item_ids_by_user": {"system": item_ids}}
         await self.send(f"queue_items_{name}", {"queue_id": queue_id, **ids, **by_user})
+
+
+class SessionEvents(EventEmitter):
+    """Sends events as InvokeAI 3 did, to those who subscribed to the session."""
+
+    async def send(self, name: str, payload: Payload, room: str | None = None) -> None:
+        """Send an event of a session; this version had none of batches, items and models."""
+        if room:
+            await super().send(name, payload, room)
+
+    async def status_changed(self, item: QueueItem) -> None:
+        """Announce the end of a session, and no other status."""
+        if item.status == "completed":
+            about = {"graph_execution_state_id": item.session_id}
+            await self.send("graph_execution_state_complete", about, room=item.session_id)
+
+    async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
+        """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
+        about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source}
+        if name == "progress":
+            steps = node.get("steps") or 1
+            done = {"step": round((more["percentage"] or 0) * steps), "total_steps": steps, "progress_image": None}
+            about |= {"node_id": node["id"], "node": {"id": node["id"], "type": node["type"]}}
+            await self.send("generator_progress", {**about, **done}, room=item.session_id)
+            return
+        if name == "error":
+            more = {"error_type": more["error_type"], "error": more["error_traceback"]}
+        await self.send(f"invocation_{name}", {**about, "node": node, **more}, room=item.session_id)
 
 
 def _describe_item(item: QueueItem) -> Payload:

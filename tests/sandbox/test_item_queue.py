@@ -15,7 +15,7 @@ from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import STATUSES, SandboxQueue
 from sweep.sandbox.model_catalogue import records
 from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
-from sweep.sandbox.routes.app import write_openapi
+from sweep.sandbox.routes.server_routes import write_openapi
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
 from sweep.workflow import builtin_schemas, read_openapi
 from tests.support.wire import datum, graph, node

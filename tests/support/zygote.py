@@ -25,8 +25,7 @@ from sweep.engine import RunOptions, Stop, events, run
 from sweep.engine.limits import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
-from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, merge_results
-from sweep.record.maintenance import list_damaged_keys
+from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, list_damaged_keys, merge_results
 from sweep.sandbox import FaultInjection, SandboxOptions, serve_sandbox
 from sweep.servers import ConnectOptions, InvokeAI, ServerImage, connect
 from sweep.servers.base import Saved
@@ -184,7 +183,13 @@ def warm() -> None:
     """Have what children import when they need it imported once, before they are forked."""
     import importlib
 
-    for name in ("PIL.PngImagePlugin", "PIL.JpegImagePlugin", "pandas", "pyarrow.parquet", "sweep.sandbox.routes.app"):
+    for name in (
+        "PIL.PngImagePlugin",
+        "PIL.JpegImagePlugin",
+        "pandas",
+        "pyarrow.parquet",
+        "sweep.sandbox.web_application",
+    ):
         importlib.import_module(name)
     from sweep.workflow import builtin_schemas
 

@@ -41,7 +41,7 @@ from sweep.sandbox.painter.scenes import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """One ControlNet at work: `image` is the digest of its image."""
+    """A ControlNet that shapes an image; `image` is the digest of its control image."""
 
     model: str
     image: str
@@ -52,7 +52,7 @@ class Control:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Painting:
-    """One image to paint. `source` is the digest of the image it starts from, None for none.
+    """The parameters of an image to paint. `source` is the digest of the image it starts from, None for none.
 
     `strength` goes from 0, the source as it is, to 1, an image the source no longer decides.
     """
@@ -117,12 +117,11 @@ class Mood:
     accent: float  # hue from 0 to 1 for what stands out
 
 
-def _read_palette(colours: Sequence[str]) -> Palette:
-    return Palette(*(colour([part / 255 for part in bytes.fromhex(text)]) for text in colours))
-
-
 _WORDS = json.loads((resources.files(__package__) / "prompt_words.json").read_text("utf-8"))
-_PALETTES = {name: _read_palette(entry["colours"]) for name, entry in _WORDS["palettes"].items()}
+_PALETTES = {
+    name: Palette(*(colour([part / 255 for part in bytes.fromhex(text)]) for text in entry["colours"]))
+    for name, entry in _WORDS["palettes"].items()
+}
 _LOOKS, _LORAS = ({word: Look(**amounts) for word, amounts in _WORDS[kind].items()} for kind in ("looks", "loras"))
 _IN_NEGATIVE = 0.45  # how much a negative word takes away
 _MOST = 0.12  # how much an unknown word moves each amount at most
@@ -199,13 +198,9 @@ def _adapt_look(look: Look, painting: Painting) -> Look:
     burnt = max(0.0, painting.cfg_scale - 11) / 9
     out = out.plus(Look(contrast=0.5, saturation=0.6, sharp=0.4), burnt)
     for name, weight in painting.loras:
-        out = out.plus(_choose_lora_look(name), weight)
+        known = (look for word, look in _LORAS.items() if word in name)
+        out = out.plus(next(known, None) or _draw_look(name, _DRAWN_BY_LORAS), weight)
     return replace(out, sharp=out.sharp - 0.9 * float(np.exp(-painting.steps / 5)))
-
-
-def _choose_lora_look(name: str) -> Look:
-    known = (look for word, look in _LORAS.items() if word in name)
-    return next(known, None) or _draw_look(name, _DRAWN_BY_LORAS)
 
 
 def _compose(painting: Painting, wanted: Mood, height: int, width: int) -> PaintPlane:

@@ -210,7 +210,7 @@ def _paint_water(out: PaintPlane, rng: Rng, palette: Palette, plan: ScenePlan, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One object of a still life, in shares of the image's height; `profile` is the half-width from top to foot."""
+    """An object of a still life, in shares of the image's height; `profile` is the half-width from top to foot."""
 
     middle: float
     foot: float

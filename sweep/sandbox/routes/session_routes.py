@@ -1,4 +1,4 @@
-"""Routes and events of the sessions API: graphs of InvokeAI 3 and of the portable form, run by the same queue."""
+"""Routes of the sessions API: graphs of InvokeAI 3 and of the portable form, run by the same queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
 from sweep.sandbox.posted_batches import Batch, GraphTemplate, read_graph
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.sandbox.socket_events import EventEmitter, Payload
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
 
 _QUEUE = "sessions"  # the queue id under which sessions wait
@@ -44,34 +43,6 @@ class Session:
         if sandbox.options.api == "portable":
             body["is_complete"] = item is not None and item.is_ended and item.session is not None
         return body
-
-
-class SessionEvents(EventEmitter):
-    """Sends events as InvokeAI 3 did, to those who subscribed to the session."""
-
-    async def send(self, name: str, payload: Payload, room: str | None = None) -> None:
-        """Send an event of a session; this version had none of batches, items and models."""
-        if room:
-            await super().send(name, payload, room)
-
-    async def status_changed(self, item: QueueItem) -> None:
-        """Announce the end of a session, and no other status."""
-        if item.status == "completed":
-            about = {"graph_execution_state_id": item.session_id}
-            await self.send("graph_execution_state_complete", about, room=item.session_id)
-
-    async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
-        """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
-        about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source}
-        if name == "progress":
-            steps = node.get("steps") or 1
-            done = {"step": round((more["percentage"] or 0) * steps), "total_steps": steps, "progress_image": None}
-            about |= {"node_id": node["id"], "node": {"id": node["id"], "type": node["type"]}}
-            await self.send("generator_progress", {**about, **done}, room=item.session_id)
-            return
-        if name == "error":
-            more = {"error_type": more["error_type"], "error": more["error_traceback"]}
-        await self.send(f"invocation_{name}", {**about, "node": node, **more}, room=item.session_id)
 
 
 async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:

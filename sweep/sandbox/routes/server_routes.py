@@ -1,144 +1,29 @@
-"""The web application: middleware for access and injected faults, the remaining routes, and serving it."""
+"""Routes of the server itself: its version and settings, logins, models, node types, workflows and injected faults."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import ipaddress
 import json
-import math
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from enum import StrEnum
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
 from sweep.sandbox.graph_execution import NODE_CACHE_SIZE
 from sweep.sandbox.http_requests import (
-    KEY,
     RECORDS,
     TOKEN_SECONDS,
-    Accounts,
     RefusedError,
-    bearer,
     body_of,
     cut_page,
     read_required,
     read_value,
-    reply,
     route,
 )
-from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
-from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
-from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES, SessionEvents
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
-from sweep.sandbox.socket_events import EventEmitter
+from sweep.sandbox.sandbox_options import FaultInjection
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas
-
-
-@web.middleware
-async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site sends: it must not reach the fault switches of a sandbox on this machine.
-
-    Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
-    """
-    name = urlsplit(f"//{request.host}").hostname or ""
-    origin = request.headers.get("Origin")
-    if not _is_own_name(name, request.app[KEY].options.host):
-        return reply({"detail": f"{name} is not a name of this sandbox."}, 403)
-    if origin is not None and urlsplit(origin).netloc != request.host:
-        return reply({"detail": f"Requests from {origin} are not allowed."}, 403)
-    return await handler(request)
-
-
-@functools.lru_cache
-def _is_own_name(name: str, own: str) -> bool:
-    if name in ("localhost", own):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-@web.middleware
-async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
-    sandbox: Sandbox = request.app[KEY]
-    if request.path.startswith("/ws/"):
-        return await handler(request)
-    if request.path.startswith("/sandbox/"):
-        return await _handle(request, handler)
-    resource = request.match_info.route.resource
-    sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
-    await sandbox.workers.answering.wait()
-    met = sandbox.dice.draw_http_fault(request.path)
-    if met and met.startswith("error_"):
-        return _refuse(HTTPStatus(int(met.removeprefix("error_"))), sandbox)
-    if met == "reset":
-        return _cut(request)
-    if met == "slow":
-        await asyncio.sleep(sandbox.faults.slow_seconds)
-    response = await _admit(request, handler)
-    if met == "lost_answer":
-        return _cut(request)
-    if met == "truncated" and isinstance(response, web.Response):
-        return await _truncate(request, response)
-    return response
-
-
-async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests without a valid login where one is wanted; answer changes with a fresh token."""
-    accounts: Accounts = request.app[KEY].accounts
-    if request.path in _OPEN_TO_ALL:
-        return await _handle(request, handler)
-    refusal = accounts.explain_refusal(request.headers)
-    if refusal:
-        return reply({"detail": refusal}, 401)
-    response = await _handle(request, handler)
-    fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
-    if fresh:
-        response.headers[_FRESH_TOKEN] = fresh
-    return response
-
-
-async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except RefusedError as error:
-        return reply({"detail": error.detail}, error.status)
-
-
-def _refuse(status: HTTPStatus, sandbox: Sandbox) -> web.Response:
-    response = reply({"detail": "Authentication required" if status == 401 else status.phrase}, status)
-    if status in {503, 429} and sandbox.faults.retry_after:
-        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
-    return response
-
-
-def _cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=499)
-
-
-async def _truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
-    body = response.body if isinstance(response.body, bytes) else b""
-    half = web.StreamResponse(status=response.status, headers=response.headers)
-    half.content_length = len(body)
-    await half.prepare(request)
-    await half.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return half
 
 
 def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
@@ -279,21 +164,7 @@ async def _set_faults(sandbox: Sandbox, request: web.Request) -> None:
         raise RefusedError(422, str(error)) from error
 
 
-def _show_page(_: Sandbox, request: web.Request, **_path: str) -> web.Response:
-    """Answer unknown GETs with a web page and refuse other methods, as InvokeAI does."""
-    if request.method not in {"GET", "HEAD"}:
-        raise RefusedError(405, "Method Not Allowed")
-    head, body = "<title>sweep sandbox</title>", "A sweep sandbox, no InvokeAI."
-    page = f"<!DOCTYPE html><html><head>{head}</head><body>{body}</body></html>"
-    return web.Response(text=page, content_type="text/html")
-
-
-def _find_nothing(*_request: Any, **_path: str) -> None:
-    raise RefusedError(404, "Not Found")
-
-
-_APP_ROUTES = (
-    *IMAGE_ROUTES,
+SERVER_ROUTES = (
     route("GET", "/api/v1/app/version", lambda sandbox, _: {"version": sandbox.version, "sandbox": True}),
     route("GET", "/api/v1/app/runtime_config", _get_config),
     route("GET", "/api/v1/app/generation_device_options", _devices),
@@ -307,71 +178,9 @@ _APP_ROUTES = (
     route("GET", "/sandbox/stats", lambda sandbox, _: sandbox.stats()),
     route("PUT", "/sandbox/faults", _set_faults),
 )
-_OF_THE_QUEUE_API = (
-    *QUEUE_ROUTES,
+MODEL_ROUTES = (
     route("GET", "/api/v2/models/", lambda sandbox, request: {"models": _find_models(sandbox, request)}),
     route("GET", "/api/v2/models/get_by_attrs", _get_model_by_attributes),
     route("GET", "/api/v2/models/i/{key}", _get_model),
-    route("*", "/{anything:.*}", _show_page),
 )
-_OF_THE_SESSIONS_API = (
-    *SESSION_ROUTES,
-    route("GET", "/api/v1/models/", _list_models_of_version_3),
-    route("*", "/{anything:.*}", _find_nothing),
-)
-
-
-_LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
-
-
-def _build_application(sandbox: Sandbox) -> web.Application:
-    app = web.Application(middlewares=[refuse_web_pages, answer_request], client_max_size=_LARGEST)
-    app[KEY] = sandbox
-    app.on_response_prepare.append(_sign)
-    sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
-    app.add_routes(_APP_ROUTES)
-    if sandbox.options.api == "portable":
-        app.add_routes([SESSION_IMAGES])
-    app.add_routes(_OF_THE_QUEUE_API if sandbox.options.api == "queue" else _OF_THE_SESSIONS_API)
-    return app
-
-
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """Mark every answer as one of a sandbox."""
-    response.headers["X-Sandbox"] = "sweep"
-
-
-@asynccontextmanager
-async def sandbox_server(options: SandboxOptions | None = None) -> AsyncIterator[Sandbox]:
-    """Serve a sandbox at `sandbox.url` as long as the block lasts, on this event loop.
-
-    Raises UsageError where the port is taken.
-    """
-    options = options or SandboxOptions()
-    sandbox = Sandbox(options, EventEmitter if options.api == "queue" else SessionEvents)
-    await sandbox.start()
-    runner = web.AppRunner(_build_application(sandbox), access_log=None, shutdown_timeout=1.0)
-    try:
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, options.host, options.port).start()
-        except OSError as error:
-            where, reason = f"{options.host}:{options.port}", os.strerror(error.errno or 0)
-            raise UsageError(f"{where} cannot be used ({reason}).", hint="Choose another --port.") from error
-        host, port = runner.addresses[0][:2]
-        sandbox.url = f"http://{host}:{port}"
-        yield sandbox
-    finally:
-        await runner.cleanup()
-        await sandbox.stop()
-
-
-async def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None] = print) -> None:
-    """Serve until cancelled; `announce` is given the URL once it answers."""
-    async with sandbox_server(options) as sandbox:
-        announce(sandbox.url)
-        await asyncio.Event().wait()
-
-
-_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
-_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
+OLD_MODEL_ROUTES = (route("GET", "/api/v1/models/", _list_models_of_version_3),)
