@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "PYTHONPATH": str(Path(sweep.__file__).parents[1]),
 }
 START_SECONDS = 90
+GAVE_UP = "The current node timed out during startup."
 ALONE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
@@ -45,14 +46,22 @@ class RayCluster:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start the head; return when it can be joined."""
-        self._run("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
+        """Start the head; return when it can be joined. Tries again where Ray gave up: it waits for 30 s of its own."""
+        for tries_left in (2, 1, 0):
+            done = self._run("--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}")
+            if done.returncode == 0:
+                return
+            said = done.stdout + done.stderr
+            assert tries_left, said
+            assert GAVE_UP in said, said
+            self.kill()
 
     def add_node(self) -> None:
         """Start another node."""
-        self._run(f"--address={self.address}")
+        done = self._run(f"--address={self.address}")
+        assert done.returncode == 0, done.stdout + done.stderr
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("ray")), "start", *arguments]
         command += ["--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats"]
         first = free_port()
@@ -60,10 +69,9 @@ class RayCluster:
             first = free_port()
         command += [f"--min-worker-port={first}", f"--max-worker-port={first + 200}"]
         environment = {**os.environ, **ENVIRONMENT, **self.environment}
-        done = subprocess.run(
+        return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=START_SECONDS, check=False
         )
-        assert done.returncode == 0, done.stdout + done.stderr
 
     def kill(self) -> None:
         """End every process of the cluster with SIGKILL, workers too."""
