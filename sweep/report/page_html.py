@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import mimetypes
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -212,13 +213,12 @@ def _list_plain_images(data: ReportData, links: ImageLinks, embedded: Mapping[st
 
 def _encode_originals(data: ReportData) -> dict[str, str]:
     """Encode the original images and sources as data addresses, by "o:" and thumbnail id."""
-    paths = data.files.by_id.items()
-    return {f"o:{identity}": _encode_address(path) for identity, path in paths if path.is_file()}
-
-
-def _encode_address(path: Path) -> str:
-    kind = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(path.suffix.lower(), "png")
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    found: dict[str, str] = {}
+    for identity, path in data.files.by_id.items():
+        if path.is_file():
+            kind, _ = mimetypes.guess_type(path.name, strict=False)  # not strict: WebP too
+            found[f"o:{identity}"] = f"data:{kind or 'image/png'};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return found
 
 
 def describe_embedding(folder: Path) -> str:
