@@ -204,7 +204,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     words = _write_sentences(found, data, pairs, titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
-    payload, thumbs = _build_comparison_payload(data, others, before, target, titles)
+    payload, thumbs = _build_comparison_json(data, others, before, target, titles)
     facts = {
         **describe_page(data),
         "name": f"{titles[0]} → {titles[1]}",
@@ -258,8 +258,8 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
     }
     parts = [f"{count} {what}" for what, count in counts.items() if count] or ["none could be compared"]
     words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
-    if not pairs.both and (hint := _explain_no_pairs(data, pairs)):
-        words.append(hint)
+    if not pairs.both:
+        words.append(_explain_no_pairs(data, pairs))
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
@@ -284,14 +284,10 @@ def _explain_no_pairs(data: ReportData, pairs: Pairs) -> str:
     )
 
 
-def _build_comparison_payload(
-    data: ReportData,
-    others: pd.DataFrame,
-    before: ReportData,
-    target: Path,
-    titles: tuple[str, str],
+def _build_comparison_json(
+    data: ReportData, others: pd.DataFrame, before: ReportData, target: Path, titles: tuple[str, str]
 ) -> tuple[JsonObject, dict[str, str]]:
-    """Build the payload with the images of both runs, and collect the thumbnails that go into the page."""
+    """Build the page's JSON with the images of both runs, and collect the thumbnails that go into the page."""
     files, before_files = data.files, replace(before, frame=others, sources={}).files
     embedded = len(files.images) + len(before_files.images) <= EMBED_UP_TO
     beside = None if embedded else target.parent / REPORT_FILES
