@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,10 @@ from tests.support.ray_cluster import ALONE, ENVIRONMENT, RayCluster, can_separa
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 AGENTS = 4
 POINTS = 240
+KEEP_ITEMS = (
+    "--takeover-after",
+    "3600",
+)  # an agent that takes long to come back keeps its items: none is rendered twice
 PASSWORD = "canary-password-77c2e9"
 
 
@@ -66,8 +71,16 @@ def register(bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]) -
 
 def begin(bench: Bench, cluster: RayCluster) -> tuple[int, Path]:
     """Start the coordinator; its pid, and the file that takes its output."""
-    options = ["--on", f"ray:{cluster.address}", "--no-report", "--progress", "json"]
+    options = ["--on", f"ray:{cluster.address}", "--no-report", "--progress", "json", *KEEP_ITEMS]
     return bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
+
+
+@contextmanager
+def hold_items(server: SandboxProcess) -> Iterator[None]:
+    """Have a server render nothing meanwhile: it keeps its items, so a run cannot end before it is killed."""
+    server.ask("/api/v1/queue/default/processor/pause", "PUT")
+    yield
+    server.ask("/api/v1/queue/default/processor/resume", "PUT")
 
 
 def wait_until(ready: Callable[[], bool]) -> None:
@@ -131,13 +144,14 @@ def test_killed_agent_server_coordinator_and_cluster(
     code, said = bench.sweep("workers", "--quiet", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
     assert (code, said.count("ready")) == (0, 0), said
 
-    run, _ = begin(bench, cluster)
-    wait_until(lambda: sum(rendered(servers).values()) > 40)
-    agents = cluster.processes("ray::Agent")
-    os.kill(agents[0], signal.SIGKILL)  # comes back by itself
-    wait_until(lambda: sum(rendered(servers).values()) > 80)
-    bench.zygote.signal(run, signal.SIGKILL)
-    assert bench.zygote.wait(run)[0] == -signal.SIGKILL
+    with hold_items(servers[-1]):
+        run, _ = begin(bench, cluster)
+        wait_until(lambda: sum(rendered(servers).values()) > 40)
+        agents = cluster.processes("ray::Agent")
+        os.kill(agents[0], signal.SIGKILL)  # comes back by itself
+        wait_until(lambda: sum(rendered(servers).values()) > 80)
+        bench.zygote.signal(run, signal.SIGKILL)
+        assert bench.zygote.wait(run)[0] == -signal.SIGKILL
     cluster.kill()
     cluster.start()
     register(bench, cluster, servers)
@@ -157,17 +171,15 @@ def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
     bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": 1, "count": 20}}
     servers = servers[:2]
     register(bench, cluster, servers)
-    options = ["--on", f"ray:{cluster.address}", "--images", "shared", "--progress", "json"]
-    options += ["--takeover-after", "3600"]  # an agent that takes long to come back keeps its items: none moves
+    options = ["--on", f"ray:{cluster.address}", "--images", "shared", "--progress", "json", *KEEP_ITEMS]
 
-    servers[0].ask("/api/v1/queue/default/processor/pause", "PUT")  # it keeps its items, so the run cannot end too soon
-    run, _ = bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
-    wait_until(lambda: sum(rendered(servers).values()) > 10)
-    os.kill(cluster.processes("ray::Agent")[0], signal.SIGKILL)
-    wait_until(lambda: sum(rendered(servers).values()) > 30)
-    bench.zygote.signal(run, signal.SIGKILL)
-    assert bench.zygote.wait(run)[0] == -signal.SIGKILL
-    servers[0].ask("/api/v1/queue/default/processor/resume", "PUT")
+    with hold_items(servers[0]):
+        run, _ = bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
+        wait_until(lambda: sum(rendered(servers).values()) > 10)
+        os.kill(cluster.processes("ray::Agent")[0], signal.SIGKILL)
+        wait_until(lambda: sum(rendered(servers).values()) > 30)
+        bench.zygote.signal(run, signal.SIGKILL)
+        assert bench.zygote.wait(run)[0] == -signal.SIGKILL
     code, said = bench.sweep("run", str(bench.write()), *options, **ENVIRONMENT)
     assert code == 0, said
 
