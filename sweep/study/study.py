@@ -19,7 +19,7 @@ from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
 from sweep.study.sentences import choose_metric, write_sentences
-from sweep.study.stats.intervals import round_digits
+from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
 from sweep.study.stats.safe_levels import count_holds, recommend_levels
@@ -424,10 +424,7 @@ def _list_rows(design: StudyDesign, metrics: Sequence[str]) -> Rows:
         index=[int(index) for index in frame["index"]],
         image_path=_list_texts(frame, "image_path"),
         axes={axis.name: [axis.levels[code] for code in axis.codes] for axis in design.axes},
-        metrics={
-            name: [round_digits(v) if np.isfinite(v) else None for v in design.response(name).tolist()]
-            for name in metrics
-        },
+        metrics={name: list_finite(round_digits(design.response(name))) for name in metrics},
         reason=_list_texts(frame, "reason"),
     )
 

@@ -125,9 +125,9 @@ def list_finite(values: FloatArray) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def round_digits(value: float) -> float:
+def round_digits(values: FloatArray) -> FloatArray:
     """Round to seven significant digits: half the length in JSON."""
-    return float(f"{value:.7g}")
+    return np.array([float(f"{value:.7g}") for value in values.tolist()], dtype=np.float64)
 
 
 def fill_holes(matrix: FloatArray) -> FloatArray:
