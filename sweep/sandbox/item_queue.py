@@ -254,8 +254,8 @@ _PUT_GRAPH = "INSERT INTO graphs (body) VALUES (?) ON CONFLICT DO UPDATE SET bod
 _RAISE_LAST_ID = (
     "INSERT INTO records VALUES ('meta', 'last_id', :id) ON CONFLICT DO UPDATE SET body = max(body + 0, :id)"
 )
-_APART = {"item_id", "graph", "field_values", "session"}  # columns of their own
-_FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _APART)
+_COLUMNS = {"item_id", "graph", "field_values", "session"}  # kept beside the facts
+_FACTS = tuple(f.name for f in fields(QueueItem) if f.name not in _COLUMNS)
 
 
 class Store:
