@@ -467,7 +467,8 @@ async def questions_that_every_client_asks(wire: Wire) -> None:
     cache = (await wire.call("GET", f"{API}/app/invocation_cache/status")).body
     assert set(cache) == {"size", "hits", "misses", "enabled", "max_size"}
     document = (await wire.call("GET", "/openapi.json")).body
-    assert read_openapi(document)["l2i"].output_class == "ImageOutput"
+    schemas = await asyncio.to_thread(read_openapi, document)
+    assert schemas["l2i"].output_class == "ImageOutput"
     by_key = await wire.call("GET", f"/api/v2/models/i/{wire.model['key']}")
     assert by_key.body["name"] == wire.model["name"]
     named = {name: wire.model[name] for name in ("name", "type", "base")}
