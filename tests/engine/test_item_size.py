@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine import Stop, events, limits
+from sweep.engine import Stop, events, item_size
 from sweep.engine.item_size import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
 from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
@@ -146,7 +146,7 @@ async def test_the_first_item_tells_what_the_server_spends_on_each(
     bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is sent beside it, since its size would be a guess."""
-    monkeypatch.setattr(limits, "LEARNING", 600.0)  # the first item is waited for, however slow this machine is
+    monkeypatch.setattr(item_size, "LEARNING", 600.0)  # the first item is waited for, however slow this machine is
     auto = replace(AT_ONCE, fuse=None)
     async with sandbox_with(paint=False, gc_pause=0.3) as server:
         many = await bench.experiment(axes__seed={"start": 1, "count": 20})
@@ -163,7 +163,7 @@ async def test_the_first_item_tells_what_the_server_spends_on_each(
 async def test_without_events_two_items_tell(
     bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LEARNING", 600.0)
+    monkeypatch.setattr(item_size, "LEARNING", 600.0)
     auto = replace(AT_ONCE, fuse=None)
     async with sandbox_with(paint=False, latency=0.3) as server:
         server.events.send = _silent
