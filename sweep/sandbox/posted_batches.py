@@ -280,6 +280,17 @@ class Batch(BaseModel):
             raise ValueError("Each batch data must have unique node_id and field_name")
         return data
 
+    def use_graph(self, graph: GraphTemplate, types: NodeTypes, posted: Any) -> None:
+        """Take the checked graph, and check the values that go into it. Raises RefusedError with 422."""
+        self.graph = graph
+        for g, group in enumerate(self.data or ()):
+            for d, datum in enumerate(group):
+                _check_target(graph, datum, types, posted)
+                for i in range(len(datum.items)):
+                    poison = _find_poison(graph.nodes[datum.node_path], _pick_value(datum, i), types)
+                    if poison:
+                        self._poisons[g, d, i] = poison
+
     def _sizes(self) -> list[int]:
         return [len(group[0].items) if group else 0 for group in self.data or ()]
 
@@ -324,14 +335,7 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     graph = collect_faults(faults, read_graph, posted.get("graph"), types, ("body", "batch", "graph"))
     if faults:
         raise RefusedError(422, faults)
-    batch.graph = graph
-    for g, group in enumerate(batch.data or ()):
-        for d, datum in enumerate(group):
-            _check_target(graph, datum, types, posted)
-            for i in range(len(datum.items)):
-                poison = _find_poison(graph.nodes[datum.node_path], _pick_value(datum, i), types)
-                if poison:
-                    batch._poisons[g, d, i] = poison
+    batch.use_graph(graph, types, posted)
     return batch
 
 
