@@ -448,3 +448,10 @@ def test_roles_are_found_under_the_names_of_other_tools(faults: Fail) -> None:
         "lora_strength": "lora_weight", "strength": "denoise_strength",
     }.items():  # fmt: skip
         assert f"Did you mean {role}?" in faults(HEAD + f"{word}: [1, 2]")[0]
+
+
+def test_every_image_of_a_list_that_is_missing_is_reported(faults: Fail) -> None:
+    assert faults("workflow: img2img\naxes: {image: [shots/a.png, x.png, y.png]}") == [
+        "2:29  axes.image.1 x.png does not exist; write the path of your image.",
+        "2:36  axes.image.2 y.png does not exist; write the path of your image.",
+    ]
