@@ -22,9 +22,11 @@ from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
-from sweep.cli.servers import sandbox, worker, workers
-from sweep.cli.status import cancel, check, status_command, stop, table
+from sweep.cli.sandbox import sandbox
+from sweep.cli.status import cancel, status_command, stop
 from sweep.cli.study import rate, study_command
+from sweep.cli.table import check, table
+from sweep.cli.workers import worker, workers
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
 from sweep.version import VERSION

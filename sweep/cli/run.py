@@ -57,10 +57,10 @@ class RenderingOptions:
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
         max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points done so far,
-            such as 20%. A percentage is checked as soon as ten points are done.
+            such as 20%. A percentage counts from the tenth point that is done.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
-            time. An image file contains the workflow of its whole item: run in the server's editor, it makes all images
-            of the item. With off, an item has only one image.
+            time. Each image file then contains the workflow of its whole item. If you run this workflow in the server's
+            editor, it makes all images of the item. With off, an item has only one image.
         shard: Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.
         priority: Put the items ahead of others that wait in the server's queue.
         idle_only: Send nothing while items of other people are in the queue.
@@ -105,8 +105,9 @@ class RunAccess(Access):
     """Options of a run that reach servers: addresses, a queue, and a Ray cluster.
 
     Attributes:
-        with_: With --on: start a server by this command on each machine of the cluster, and end it after the run. Write
-            {port} where the port belongs; sweep puts a free one there.
+        with_: Only with --on: the command that starts a server. sweep runs it on each machine of the cluster, and ends
+            the server after the run.
+            No workers are needed then. Write {port} where the port belongs; sweep puts a free one there.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """

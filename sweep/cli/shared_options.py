@@ -204,8 +204,8 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all workers of a Ray cluster as servers. Write ray, or ray:HOST:PORT to name the cluster. See "
-        "sweep worker --help for how to start a worker.",
+        help="Use all workers of a Ray cluster as servers. ray is the cluster of this machine; ray:HOST:PORT is one "
+        "elsewhere. See sweep worker --help for how to start a worker.",
         metavar="RAY",
     ),
 ]

@@ -7,22 +7,19 @@ the table or another attempt; only a RecordError ends the run.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
 
 from sweep.engine import events
-from sweep.engine.events import Listener
-from sweep.engine.limits import ByteBudget, FailurePolicy, ItemSlot, RunOptions, open_task_group, run_all
-from sweep.engine.server_files import UploadMemory
-from sweep.engine.server_pool import PooledServer, ServerPool
-from sweep.engine.work_queue import ItemGraph, Job, WorkQueue, make_batch_id, partition_points, to_journal_point
+from sweep.engine.limits import ItemSlot, open_task_group, run_all
+from sweep.engine.run_context import InFlightItem, RunContext
+from sweep.engine.server_pool import PooledServer
+from sweep.engine.work_queue import ItemGraph, Job, make_batch_id, to_journal_point
 from sweep.errors import (
     AttemptError,
     ItemLostError,
@@ -33,20 +30,15 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.plan import Instance, Plan
+from sweep.plan import Instance
 from sweep.record import (
-    Checkpoint,
-    Counts,
     Failure,
-    ImageStore,
     Intent,
     JournalPoint,
     KeyStatus,
     Rendering,
     SavedImage,
-    SqliteJournal,
     Times,
-    no_checkpoint,
 )
 from sweep.servers import (
     TIMED_OUT,
@@ -62,7 +54,7 @@ from sweep.servers import (
     Ticket,
     saves_images,
 )
-from sweep.workflow import Model, ModelRef, Names
+from sweep.workflow import Names
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; a larger one is asked for alone, or nearly
@@ -76,70 +68,6 @@ ENDED: Final = "attempt.ended"  # the server is done, the record does not know
 FETCHED: Final = "attempt.fetched"  # an image is in memory
 SAVED: Final = "attempt.saved"  # an image is on disk, the record does not know
 ENGINE_POINTS: Final = (INTENDED, TAKEN, ENDED, FETCHED, SAVED)  # in this order, for every attempt that goes well
-
-
-@dataclass(frozen=True, slots=True)
-class InFlightItem:
-    """An item at a server, or on its way there, and the points it renders."""
-
-    server: PooledServer
-    points: Mapping[str, JournalPoint]  # by key
-    graph: ItemGraph
-
-
-@dataclass(slots=True, kw_only=True)
-class RunContext:
-    """A run that is prepared: what it has open, and what all its attempts share."""
-
-    folder: Path
-    plan: Plan
-    journal: SqliteJournal
-    store: ImageStore
-    pool: ServerPool
-    models: Mapping[ModelRef, Model]  # of all servers, one of each name
-    skip: bytearray  # by index: 1 where nothing is to be begun
-    run: int
-    destination: str  # names our items on every server
-    before: Counts  # as the run found them
-    options: RunOptions
-    uploads: UploadMemory
-    listener: Listener
-    checkpoint: Checkpoint = no_checkpoint
-    chance: random.Random = field(default_factory=random.Random)
-    in_flight: dict[str, InFlightItem] = field(default_factory=dict)  # by batch id; stage 2 of a stop cancels them
-    kinds: Mapping[str, str] = field(init=False)  # of the axes, by name: they shape the names of files
-    work: WorkQueue = field(init=False)
-    failures: FailurePolicy = field(init=False)
-    downloads: anyio.Semaphore = field(init=False)
-    budget: ByteBudget = field(init=False)
-
-    def __post_init__(self) -> None:
-        options = self.options
-        lanes = partition_points(self.plan) if len(self.pool.servers) > 1 else [self.plan.order]
-        if self.plan.experiment.design.kind == "adaptive":  # its points are queued as they are chosen
-            lanes = []
-        self.kinds = {axis.name: axis.kind for axis in self.plan.axes}
-        self.work = WorkQueue([self._iterate_fresh(lane()) for lane in lanes], servers=self.pool)
-        self.failures = FailurePolicy(options.failures, options.alike)
-        self.downloads = anyio.Semaphore(options.downloads, fast_acquire=True)
-        self.budget = ByteBudget(options.download_bytes)
-
-    def instance(self, index: int) -> Instance:
-        return self.plan.instance(self.plan.grid[index])
-
-    def _iterate_fresh(self, indices: Iterator[int]) -> Iterator[Instance]:
-        shard = self.options.shard
-        for index in indices:
-            if not self.skip[index]:
-                instance = self.instance(index)
-                if shard is None or self.plan.is_in_shard(instance.key, *shard):
-                    yield instance
-
-    def stop_for(self, reason: str) -> None:
-        """Tell the listener the reason, if there is one, and have no more work begun."""
-        if reason:
-            self.listener(events.Notice(message=reason))
-            self.work.stop()
 
 
 def describe_error(error: AttemptError) -> str:

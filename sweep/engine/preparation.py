@@ -22,10 +22,11 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine import shutdown as stopping
-from sweep.engine.attempt import ABANDONED, RunContext
+from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import RunOptions, report_wait, run_all
+from sweep.engine.run_context import RunContext
 from sweep.engine.server_files import UploadMemory, keep_fetched
 from sweep.engine.server_pool import (
     PooledServer,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from sweep.errors import (
     did_you_mean,
 )
 from sweep.experiment import Experiment
-from sweep.plan import Instance, Plan, make_plan
+from sweep.plan import Instance, Plan, index_models, make_plan
 from sweep.record import Intent
 from sweep.servers import Server, ServerInfo, has_gallery
 from sweep.workflow import Dialect, Graph, Model, ModelRef
@@ -489,24 +488,6 @@ async def note_boards(experiment: Experiment, board: str | None, servers: Sequen
 def _describe_lacking(server: PooledServer) -> str:
     """Say which models a server lacks; nothing where it has all."""
     return f"{server.name} {' and '.join(server.lacking.values())}" if server.lacking else ""
-
-
-def index_models(*catalogues: Sequence[Model]) -> dict[ModelRef, Model]:
-    """Index the models of some servers by name, base and type.
-
-    Of several that share them on one server that of the smallest key counts, as for clients; over all servers those
-    weights which most have, and of as many the first by their hash.
-    """
-    found: dict[ModelRef, list[Model]] = {}
-    for models in catalogues:
-        descending = sorted(models, key=lambda model: model.key, reverse=True)
-        for ref, model in {ModelRef(model.name, model.base, model.type): model for model in descending}.items():
-            found.setdefault(ref, []).append(model)
-    votes = {ref: Counter(model.hash for model in several) for ref, several in found.items()}
-    return {
-        ref: min(several, key=lambda model: (-votes[ref][model.hash], model.hash, model.key))
-        for ref, several in found.items()
-    }
 
 
 def collect_refs(graph: Graph, dialect: Dialect) -> frozenset[ModelRef]:

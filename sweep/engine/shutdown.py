@@ -18,9 +18,10 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import InFlightItem, ItemDownloads, RunContext
+from sweep.engine.attempt import ItemDownloads
 from sweep.engine.events import Notice
 from sweep.engine.limits import open_task_group, run_all
+from sweep.engine.run_context import InFlightItem, RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, SweepError
 from sweep.servers import ItemEnded, Rendered, ServerImage

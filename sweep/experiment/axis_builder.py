@@ -228,7 +228,10 @@ def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setti
             draft.fail(f"{where} sets nothing", *part)
         return {target: draft.read(target, value, *part, target) for target, value in raw.items()}
     if not draft.targets:
-        draft.fail(f"{where} does not say what it sets; {draft.name} is no input: neither a role nor NODE.FIELD", *part)
+        draft.fail(
+            f"{where} does not say what it sets; {draft.name} is neither a role such as prompt nor NODE.FIELD",
+            *part,
+        )
     return draft.make_level(label, raw, *part).settings
 
 
@@ -400,7 +403,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = " If you want this name, add target: INPUT to say which input the axis sets."
+_OWN_NAME: Final = " To keep the name, add target: INPUT to the axis, with the input that it sets."
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
@@ -558,8 +561,8 @@ class AxisBuilder:
                 self.notices += _note_inside(f"axes.{name}", search, target, texts)
 
 
-def _collect_targets(axis: Axis) -> set[str]:
-    return set() if isinstance(axis.levels, ReplacingLevels) else set(axis.levels.targets)  # replacements add up
+def _collect_targets(axis: Axis) -> Sequence[str]:
+    return () if isinstance(axis.levels, ReplacingLevels) else axis.levels.targets  # replacements add up
 
 
 def _blank(searches: set[str], text: str) -> str:

@@ -1,5 +1,6 @@
 from .graph_binder import list_own_images
 from .graph_fusion import FusedGraph, find_affected_keys, fuse
+from .model_finder import index_models
 from .plan import Instance, Plan
 from .planner import make_plan
 from .rendering_order import list_stages
@@ -10,6 +11,7 @@ __all__ = [
     "Plan",
     "find_affected_keys",
     "fuse",
+    "index_models",
     "list_own_images",
     "list_stages",
     "make_plan",

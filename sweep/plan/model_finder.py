@@ -6,6 +6,7 @@ exactly one installed model fits. Models that a portable workflow names and the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -284,3 +285,21 @@ def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -
     except PlanError:
         return False
     return True
+
+
+def index_models(*catalogues: Sequence[Model]) -> dict[ModelRef, Model]:
+    """Index the models of some servers by name, base and type.
+
+    Of several that share them on one server that of the smallest key counts, as for clients; over all servers those
+    weights which most have, and of as many the first by their hash.
+    """
+    found: dict[ModelRef, list[Model]] = {}
+    for models in catalogues:
+        descending = sorted(models, key=lambda model: model.key, reverse=True)
+        for ref, model in {ModelRef(model.name, model.base, model.type): model for model in descending}.items():
+            found.setdefault(ref, []).append(model)
+    votes = {ref: Counter(model.hash for model in several) for ref, several in found.items()}
+    return {
+        ref: min(several, key=lambda model: (-votes[ref][model.hash], model.hash, model.key))
+        for ref, several in found.items()
+    }

@@ -215,7 +215,7 @@ def _write_weakest(advice: Recommendation, fact: MetricFacts) -> Iterator[str]:
         if low is not None:
             where = f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
         miss = "rise above" if fact["direction"] == "lower" else "fall below"
-        yield f"First {name_axis(name)} to {miss} {advice['threshold']:g}: {write_level(level)}, {where}."
+        yield f"The first {name_axis(name)} to {miss} {advice['threshold']:g} is {write_level(level)}, {where}."
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:

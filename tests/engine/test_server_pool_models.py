@@ -14,8 +14,8 @@ import pytest
 
 from sweep import Results
 from sweep.engine import events, make_forecast
-from sweep.engine.server_pool import index_models
 from sweep.errors import ServerUnsupportedError
+from sweep.plan.model_finder import index_models
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from sweep.workflow import Model, ModelRef
