@@ -95,6 +95,7 @@ class Agent:
         self._opening = asyncio.Lock()
         self._opened: tuple[Server, ServerInfo] | None = None
         self._items: OrderedDict[tuple[str, str], _ItemLog] = OrderedDict()
+        self._submitting: dict[str, asyncio.Event] = {}  # by batch id: set when the submission has ended
         self._server: subprocess.Popen[bytes] | None = None
         self._last_call = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -168,8 +169,20 @@ class Agent:
         self._images[sha256] = path
 
     async def do_submit(self, submission: Submission) -> Ticket:
+        ended = self._submitting[submission.batch_id] = asyncio.Event()
+        try:
+            client, _ = await self._open()
+            return await client.submit(replace(submission, images=self._paths(submission.images)))
+        finally:
+            del self._submitting[submission.batch_id]
+            ended.set()
+
+    async def do_find(self, batch_id: str, outputs: tuple[str, ...]) -> Ticket | None:
+        """Find an item. A submission that outlived a killed coordinator ends first, or the item would be sent again."""
+        if batch_id in self._submitting:
+            await self._submitting[batch_id].wait()
         client, _ = await self._open()
-        return await client.submit(replace(submission, images=self._paths(submission.images)))
+        return await client.find(batch_id, outputs)
 
     async def do_check(self, graphs: Sequence[Graph], hashes: Sequence[str]) -> list[str | None]:
         client, _ = await self._open()

@@ -110,7 +110,7 @@ class RayServer:
                 raise error
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
-        ticket: Ticket | None = await self._ask("client", "find", batch_id, outputs)
+        ticket: Ticket | None = await self._ask("find", batch_id, outputs)
         return ticket
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:

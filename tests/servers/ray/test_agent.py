@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
+import pytest
+
 from sweep.errors import ServerUnreachableError
 from sweep.sandbox import sandbox_server
+from sweep.servers import InvokeAI, Submission, Ticket
 from sweep.servers.ray.agent import Agent, AgentSettings
+from sweep.workflow import Graph, Node
 
 
 async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation() -> None:
@@ -13,4 +20,28 @@ async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation(
         assert await agent.call("check", (), ()) == ([], None)
         value, error = await agent.call("check", (), ("a" * 64,))  # it was sent to the agent's life before
         assert (value, type(error)) == (None, ServerUnreachableError)
+        await agent.call("stop")
+
+
+async def test_agent_finds_an_item_whose_submission_is_still_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A coordinator was killed while its agent submitted; the next run asks at once what became of the item."""
+    let_go = asyncio.Event()
+    submit = InvokeAI.submit
+
+    async def submit_later(client: InvokeAI, submission: Submission) -> Ticket:
+        await let_go.wait()
+        return await submit(client, submission)
+
+    monkeypatch.setattr(InvokeAI, "submit", submit_later)
+    async with sandbox_server() as box:
+        agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
+        graph = Graph.of([Node("a", "add", {"a": 1, "b": 2})])
+        item = Submission(batch_id="batch-1", graph=graph, outputs=("a",), destination="run")
+        await agent.call("open")
+        submitting = asyncio.create_task(agent.call("submit", item))
+        finding = asyncio.create_task(agent.call("find", "batch-1", ("a",)))
+        await anyio.wait_all_tasks_blocked()
+        let_go.set()
+        assert await finding == await submitting
+        assert (await submitting)[1] is None
         await agent.call("stop")
