@@ -57,7 +57,7 @@ class RenderingOptions:
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
         max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points done so far,
-            such as 20%. A percentage counts from the tenth point that is done.
+            such as 20%. A percentage is checked only when ten points or more are done.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
             time. Each image file then contains the workflow of its whole item. If you run this workflow in the server's
             editor, it makes all images of the item. With off, an item has only one image.
@@ -107,7 +107,7 @@ class RunAccess(Access):
     Attributes:
         with_: Only with --on: the command that starts a server. sweep runs it on each machine of the cluster, and ends
             the server after the run.
-            No workers are needed then. Write {port} where the port belongs; sweep puts a free one there.
+            You then need not start workers. Write {port} where the port belongs; sweep puts a free one there.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """

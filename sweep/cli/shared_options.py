@@ -204,8 +204,8 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all workers of a Ray cluster as servers. ray is the cluster of this machine; ray:HOST:PORT is one "
-        "elsewhere. See sweep worker --help for how to start a worker.",
+        help="Use all sweep workers of a Ray cluster as servers. ray is the cluster of this machine; ray:HOST:PORT is "
+        "one elsewhere. See sweep worker --help for how to start a worker.",
         metavar="RAY",
     ),
 ]
@@ -352,7 +352,8 @@ class ExperimentOptions:
     """An experiment file, or a workflow with the axes and inputs of an experiment.
 
     Attributes:
-        file: The experiment file (YAML). Or a template, a workflow file or an image that contains a workflow.
+        file: The experiment file (YAML). Or a template (a built-in workflow such as img2img), a workflow file, or an
+            image that contains a workflow.
         axes: One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of a
             file (variation=@lines.txt). Give it again for each further axis.
         image: The source image.

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from sweep.errors import DefinitionError, WorkflowError
-from sweep.experiment import Dimension, InputImage, Level, Setting
-from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, RuleBuilder, Slot, is_replacing
+from sweep.errors import WorkflowError
+from sweep.experiment import Level
+from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot
 from sweep.plan.graph_variants import (
     BoundGraph,
     GraphVariant,
     VariantSelector,
     build_variant,
-    choose_test_positions,
     make_probes,
 )
 from sweep.plan.model_finder import fit_models
-from sweep.text import truncate
+from sweep.plan.value_checks import check_rule_values, note_strengths
 from sweep.workflow import (
     Address,
     Dialect,
@@ -28,9 +25,7 @@ from sweep.workflow import (
     ModelRef,
     NodeSchemas,
     Roles,
-    Value,
     check_graph,
-    check_value,
     drop_unknown_fields,
     find_address,
     find_roles,
@@ -48,12 +43,6 @@ def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, s
                 yield Address(node.id, name), image
 
 
-STRENGTH: Final = "denoise_strength"
-_LOOKED_AT: Final = 1_000  # strengths, and numbers of steps
-_MOST: Final = 1_000  # steps tried to tell strengths apart
-_LISTED: Final = 4
-_SHOWN: Final = 60  # characters of a value in a sentence
-_TEXTS: Final = 1_000  # texts looked at, of an axis of more
 _EMPTY: Final = " needs a value for "  # in the message of check_graph for a field that nothing fills
 
 
@@ -121,13 +110,16 @@ class GraphBinder:
         self.outputs = self.dialect.find_outputs(self.graph, self.schemas)
         self.rules = RuleBuilder(self.context, self.graph, self.roles, self.variant.base, self.outputs).build()
         self._require_images()
-        self._check_values()
+        check_rule_values(self.rules, self.first, self.context, self._is_selected)
         if self.problems:
             return None
         bound = self._finish()
         if bound is not None:
             self._check_graph(bound)
         return None if self.problems else bound
+
+    def _is_selected(self, levels: Mapping[str, Level]) -> bool:
+        return self.variants.is_selected(levels, self.variant)
 
     def _find_roles(self) -> Roles:
         roles = find_roles(self.graph, self.schemas)
@@ -154,48 +146,6 @@ class GraphBinder:
                     needed = f"add {option}, or inputs.{role} in an experiment file"
                     self.problems.add_at_key("inputs", f"{self.context.workflow_name} needs an image: {needed}.")
 
-    def _check_values(self) -> None:
-        for rule in self.rules:
-            if not rule.axes:
-                self._check_fixed(rule)
-            for dimension in self.context.experiment.dimensions:
-                if any(axis.name in rule.axes for axis in dimension.axes):
-                    self._check_moved(rule, dimension)
-
-    def _check_fixed(self, rule: FieldRule) -> None:
-        """Check the fields that inputs alone decide."""
-        places = {target: f"inputs.{target}" for target in rule.targets if target in rule.uses.inputs}
-        for slot, problem in _find_problems(rule, {}):
-            place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
-            value = rule.uses.inputs.get(place.removeprefix("inputs."))
-            self.problems.add_at_value(place, _write_sentence(place, "is", value, problem))
-
-    def _check_moved(self, rule: FieldRule, dimension: Dimension) -> None:
-        """Check every value that one dimension writes through a rule, the other axes at their first levels.
-
-        Levels that need a graph of another variant are not checked with this one.
-        """
-        axis = next(axis for axis in dimension.axes if axis.name in rule.axes)
-        numeric = axis.kind in ("integer", "number", "seed")
-        place, first = f"axes.{axis.name}", self.first
-        anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
-        found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
-        for at in _choose_positions(rule, dimension):
-            here = {**first, **dimension.levels_at(at)}
-            if not self.variants.is_selected(here, self.variant):
-                continue
-            value = here[axis.name].value
-            for slot, problem in _find_problems(rule, here):
-                if problem in anyway:
-                    continue  # another axis causes it, and has the problem
-                sort = "low" if "at least 0." in problem else problem.partition(", not ")[0]  # too large, or too small
-                kind = f"{slot.address if slot else ''} {sort}" if numeric else str(at)
-                sentence = _write_sentence(place, "reaches" if numeric else "has", value, problem)
-                if kind not in found or _is_further(value, found[kind][0]):
-                    found[kind] = (value, sentence, f"{place}.{at}")
-        for _, sentence, where in found.values():
-            self.problems.add_at_key(where, sentence)
-
     def _finish(self) -> BoundGraph | None:
         """Apply the fixed inputs, and keep what leads to the outputs; None where an axis then sets nothing."""
         fixed = tuple(rule for rule in self.rules if not rule.axes)
@@ -209,7 +159,7 @@ class GraphBinder:
         written = {address for rule in moved for address in rule.write(self.first)}
         graph = self._fit_models(graph, written)
         self.notes += self._note_nodes(graph, written)
-        self.notes += self._note_strengths(graph)
+        self.notes += note_strengths(graph, self.roles, self.context)
         graph = self.dialect.finish(graph, self.outputs)
         return BoundGraph(
             variant=self.variant,
@@ -234,21 +184,6 @@ class GraphBinder:
         for address, image in list_own_images(graph, self.dialect):
             if address not in written:
                 yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
-
-    def _note_strengths(self, graph: Graph) -> Iterator[str]:
-        """Note strengths that come to the same image, and how fields encode a strength."""
-        if STRENGTH not in self.uses:
-            return
-        targets = self.roles.targets.get(STRENGTH, ())
-        yield from self.dialect.note_encodings([(target.address, target.encode) for target in targets])
-        values = [value for value in _keep_numbers(self.uses.settings(STRENGTH)) if 0 <= value <= 1]
-        steps = [target.address for target in self.roles.targets.get("steps", ())]
-        own = (graph.nodes[address.node].fields.get(address.field) for address in steps)
-        used = self.uses.settings("steps") if "steps" in self.uses else own
-        counts = [int(count) for count in _keep_numbers(used) if count >= 1]
-        if counts and values:
-            count_steps = partial(self.dialect.count_steps, graph, [target.address for target in targets])
-            yield from _note_equal(sorted(set(values)), min(counts), count_steps, self.dialect)
 
     def _cut(self, graph: Graph, slots: Sequence[Slot]) -> Graph:
         """Remove the edges that would win over fields that are set, and all that does not lead to the outputs.
@@ -329,65 +264,3 @@ def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
     """List the fields of every role that means one thing, with their encodings; of LoRAs, those of each."""
     names = dict.fromkeys((*roles.targets, "lora"))
     return {role: [(t.address, t.encode) for group in roles.groups(role) for t in group] for role in names}
-
-
-def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
-    """Choose the positions to check: of a long list of texts for fields that take any text, the first are enough."""
-    positions = choose_test_positions(dimension)
-    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
-    if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
-        return positions  # words are replaced in each text it meets
-    return positions[:_TEXTS]
-
-
-def _is_further(value: object, than: object) -> bool:
-    return isinstance(value, int | float) and isinstance(than, int | float) and abs(value) > abs(than)
-
-
-def _find_problems(rule: FieldRule, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:
-    """Yield (slot, end of a sentence) for each field that does not take its value."""
-    try:
-        written = rule.write(levels)
-    except DefinitionError as error:
-        yield None, error.message
-        return
-    told: set[str] = set()
-    for slot in rule.slots:
-        if slot.address in written and (problem := check_value(slot.schema, written[slot.address])):
-            if problem not in told:
-                yield slot, f"{THE_FIELD}{slot.address} {problem}"
-            told.add(problem)
-
-
-def _write_sentence(place: str, verb: str, value: Setting, problem: str) -> str:
-    end = "" if problem.endswith((".", "?", ")")) else "."
-    if problem.startswith(THE_FIELD) and value is not None:
-        shown = value.shown if isinstance(value, InputImage) else truncate(str(value), _SHOWN)
-        return f"{place} {verb} {shown}; {problem}{end}"
-    return f"{place}: {problem}{end}"
-
-
-def _keep_numbers(values: Iterable[Setting | Value]) -> list[float]:
-    found = islice(values, _LOOKED_AT)
-    return [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-
-
-def _note_equal(
-    strengths: Sequence[float], steps: int, count_steps: Callable[[float, int], int | None], dialect: Dialect
-) -> Iterator[str]:
-    groups: dict[int | None, list[float]] = {}
-    for strength in strengths:
-        groups.setdefault(count_steps(strength, steps), []).append(strength)
-    equal = [(count, alike) for count, alike in groups.items() if len(alike) > 1]
-    count, alike = equal[0] if equal else (None, [])
-    if count is None:
-        return
-    words = [f"{strength:g}" for strength in alike[:_LISTED]]
-    if len(alike) > _LISTED:
-        words.append(f"{len(alike) - _LISTED} more")
-    others = "; others do, too" if len(equal) > 1 else ""
-    same = f"{', '.join(words[:-1])} and {words[-1]} {dialect.equal_strengths.format(count=count)}"
-    apart = (n for n in range(steps + 1, _MOST) if len({count_steps(s, n) for s in strengths}) == len(strengths))
-    enough = next(apart, None)
-    more = f" {enough} steps tell all of them apart." if enough else ""
-    yield f"With {steps} steps, {STRENGTH} {same}{others}.{more}"

@@ -28,7 +28,6 @@ from .http import TIMED_OUT, ConnectOptions, NoAnswerError, timestamp
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
-    RayServer,
     check_token,
     find_servers,
     join_cluster,
@@ -38,6 +37,7 @@ from .ray.cluster import (
     start_servers,
     stop_agent,
 )
+from .ray.ray_server import RayServer
 
 __all__ = [
     "TIMED_OUT",

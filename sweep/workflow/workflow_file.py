@@ -68,8 +68,8 @@ def _from_png(path: Path, shown: str) -> dict[str, Any]:
             return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
     families = " or ".join(dialect.name for dialect in load_dialects())
     raise WorkflowError(
-        f"{shown} contains no workflow: it was not made by {families}, or another program removed what was "
-        "saved in it.",
+        f"{shown} contains no workflow. Either it was not made by {families}, or another program has removed "
+        "its workflow.",
         hint="To use it as the source image, give a template: "
         f"sweep run img2img --image {quote_argument(os.path.relpath(path))}.",
     )

@@ -17,7 +17,7 @@ from sweep.engine import Stop, events, item_size
 from sweep.engine.item_size import LEARNING, LONGEST_ITEM, MOST_FUSED, SECOND, SHARE, SHORT_ITEM, FusionSize
 from sweep.plan import Plan
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.graph_execution import Workers
+from sweep.sandbox.item_workers import Workers
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import InvokeAI
 from tests.support.engine_bench import AT_ONCE, Bench, chunks

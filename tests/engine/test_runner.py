@@ -22,7 +22,7 @@ from sweep.engine.shutdown import Stop
 from sweep.errors import PlanError, ServerUnreachableError, StoppedError
 from sweep.record import RecordedResults
 from sweep.sandbox import FaultInjection
-from sweep.sandbox.graph_execution import Workers
+from sweep.sandbox.item_workers import Workers
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.workflow import load_workflow
 from tests.support.engine_bench import AT_ONCE, MOST_OPEN, ONE_BY_ONE, Bench, chunks

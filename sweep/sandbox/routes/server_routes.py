@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import UsageError
-from sweep.sandbox.graph_execution import NODE_CACHE_SIZE
 from sweep.sandbox.http_requests import (
     RECORDS,
     TOKEN_SECONDS,
@@ -21,6 +20,7 @@ from sweep.sandbox.http_requests import (
     read_value,
     route,
 )
+from sweep.sandbox.item_workers import NODE_CACHE_SIZE
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import FaultInjection
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas

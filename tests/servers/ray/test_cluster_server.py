@@ -18,7 +18,8 @@ from sweep.input_images import hash_prepared
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray.agent import AgentSettings
-from sweep.servers.ray.cluster import RayServer, SharingRayServer, start_agent, stop_agent
+from sweep.servers.ray.cluster import start_agent, stop_agent
+from sweep.servers.ray.ray_server import RayServer, SharingRayServer
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import Graph, ModelRef

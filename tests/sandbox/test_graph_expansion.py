@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.sandbox.graph_execution import ExpandedGraph
+from sweep.sandbox.graph_expansion import ExpandedGraph
 from sweep.sandbox.image_library import ImageLibrary
 from sweep.sandbox.item_queue import Store
 from sweep.sandbox.nodes import NodeContext, compute_output

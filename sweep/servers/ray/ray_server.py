@@ -1,0 +1,193 @@
+"""A server behind an agent: the `Server` that asks an agent of the Ray cluster in place of a server over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
+from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
+from sweep.servers.http import read_input_image, shorten
+from sweep.servers.tracker import cancellation_error
+from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
+
+NAMESPACE = "sweep"
+LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
+"""An agent that a run started ends itself and its server when the run has been silent for so long."""
+
+
+class RayServer:
+    """A `Server` that asks the agent `name` of the joined cluster. `is_owned`: the run started it and ends it."""
+
+    def __init__(self, name: str, *, is_owned: bool = False) -> None:
+        self._name = name
+        self._is_owned = is_owned
+        self._actor: Any = None
+        self._schemas: NodeSchemas | None = None
+        self._cancelled: set[str] = set()
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """The same over all restarts of the agent and of its cluster: a journal's intents name it."""
+        return f"ray:{self._name}"
+
+    async def open(self) -> ServerInfo:
+        if self._is_owned and self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+        info: ServerInfo = await self._ask("open")
+        return replace(info, name=self._name, url=self.url)
+
+    async def aclose(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._renewing
+        if self._is_owned and self._actor is not None:
+            with contextlib.suppress(SweepError):
+                await self._ask("stop")
+            import ray
+
+            await asyncio.to_thread(ray.kill, self._actor, no_restart=True)
+
+    async def schemas(self) -> NodeSchemas:
+        if self._schemas is None:
+            self._schemas = await self._ask("client", "schemas")
+        return self._schemas
+
+    async def models(self) -> tuple[Model, ...]:
+        return tuple(await self._ask("client", "models"))
+
+    async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
+        await self._send_images(images)
+        refusals: list[str | None] = await self._ask("check", tuple(graphs), tuple(images))
+        return refusals
+
+    async def submit(self, submission: Submission) -> Ticket:
+        for ref in submission.graph.references():
+            if isinstance(ref, ImageRef) and ref.sha256 not in submission.images:
+                raise VariationError(f"no file is known for the input image {ref.sha256[:12]}", kind="MissingFile")
+        await self._send_images(submission.images)
+        local = replace(submission, images=dict.fromkeys(submission.images, Path()))
+        ticket: Ticket = await self._ask("submit", local)
+        return ticket
+
+    async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        """Poll for events. An agent that was restarted tells them from the start: those known are left out."""
+        told: list[ItemEvent] = []
+        life, seen = "", 0
+        while True:
+            now, events, error = await self._ask("listen", ticket, life, seen)
+            seen = len(events) + (seen if now == life else 0)
+            life = now
+            for event in events:
+                if event not in told:
+                    told.append(event)
+                    if isinstance(event, ItemEnded) and event.status == "canceled":  # the agent has other users, too
+                        event = replace(event, error=cancellation_error(ticket.batch_id in self._cancelled))
+                    yield event
+                if isinstance(event, ItemEnded):
+                    return
+            if error is not None:
+                raise error
+
+    async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
+        ticket: Ticket | None = await self._ask("find", batch_id, outputs)
+        return ticket
+
+    async def fetch(self, image: ServerImage, limit: int) -> bytes:
+        data: bytes = await self._ask("client", "fetch", image, limit)
+        return data
+
+    async def cancel(self, batch_ids: Sequence[str]) -> None:
+        self._cancelled.update(batch_ids)
+        await self._ask("client", "cancel", tuple(batch_ids))
+
+    async def loaded(self) -> frozenset[str]:
+        return frozenset(await self._ask("client", "loaded"))
+
+    async def others_waiting(self, ours: str) -> int:
+        return int(await self._ask("client", "others_waiting", ours))
+
+    async def _send_images(self, images: Mapping[str, Path]) -> None:
+        """Send the input images that the agent lacks, each once for all that are rendered from it."""
+        if not images:
+            return
+        for sha256 in await self._ask("lacking", tuple(images)):
+            content, suffix = await read_input_image(sha256, images[sha256], is_raw=True)
+            await self._ask("keep", sha256, suffix, content)
+
+    async def _renew(self) -> None:
+        while True:
+            with contextlib.suppress(SweepError):
+                await self._ask("renew")
+            await asyncio.sleep(LEASE_SECONDS / 6)
+
+    async def _ask(self, method: str, *arguments: Any) -> Any:
+        """Call the agent.
+
+        Raises:
+            ServerUnreachableError: The agent is gone, is being restarted, or failed; the other servers go on.
+            SweepError: What its client raised there.
+        """
+        import ray
+
+        try:
+            if self._actor is None:
+                self._actor = await asyncio.to_thread(ray.get_actor, self._name, NAMESPACE)
+            value, error = await self._actor.call.remote(method, *arguments)
+        except ValueError as failure:
+            raise ServerUnreachableError(f"The cluster has no agent {self._name}.") from failure
+        except ray.exceptions.RayActorError as failure:
+            self._actor = None
+            raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
+        except ray.exceptions.RayError as failure:
+            cause = getattr(failure, "cause", None) or failure
+            reason = shorten(str(cause)) or type(cause).__name__
+            raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
+        if error is not None:
+            raise error
+        return value
+
+
+class SharingRayServer(RayServer):
+    """A `RayServer` whose agent writes images into `results`, on a file system that all hosts share."""
+
+    def __init__(self, name: str, *, results: Path, is_owned: bool = False) -> None:
+        super().__init__(name, is_owned=is_owned)
+        self._results = results.absolute()
+
+    async def open(self) -> ServerInfo:
+        """Open it, and find out whether its host sees what is written here. Raises ServerUnreachableError if not."""
+        info = await super().open()
+        word = uuid.uuid4().hex
+        probe = self._results / f".sweep-{word}"
+        await asyncio.to_thread(_write_probe, probe, word)
+        try:
+            seen = await self._ask("read", probe)
+        finally:
+            await asyncio.to_thread(probe.unlink, missing_ok=True)
+        if seen != word.encode():
+            raise ServerUnreachableError(
+                f"The host of {self._name} does not see {self._results}.",
+                hint="--images shared needs a file system that is mounted at the same path on all hosts.",
+            )
+        return info
+
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        saved: Saved = await self._ask("save", image, limit, write)
+        return saved
+
+
+def _write_probe(path: Path, word: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(word, encoding="ascii")
+    except OSError as error:
+        raise UsageError(f"{path.parent} cannot be written ({error.strerror}).") from error
