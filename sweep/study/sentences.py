@@ -8,7 +8,7 @@ from typing import Final
 
 from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.study.stats.response_curves import BRACKET, UNEVEN
-from sweep.study.stats.seeds import STRENGTHS
+from sweep.study.stats.seeds_and_noise import STRENGTHS
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,

@@ -23,7 +23,7 @@ from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
 from sweep.study.stats.safe_levels import count_holds, recommend_levels
-from sweep.study.stats.seeds import (
+from sweep.study.stats.seeds_and_noise import (
     SAME_PIXELS,
     SAME_POINT,
     check_determinism,
