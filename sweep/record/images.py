@@ -317,25 +317,23 @@ def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> Save
     Only the process that holds the folder's lock gives it its name, so what the agent of a killed run still writes
     can never replace an image. What is left behind is removed at the start of the next run.
     """
-    return _write_part(folder, data, verify_image(data, most_pixels=most_pixels), no_checkpoint)
-
-
-def _write_part(folder: Path, data: bytes, facts: ImageFacts, checkpoint: Checkpoint) -> SavedImage:
+    facts = verify_image(data, most_pixels=most_pixels)
     path = f"{IMAGES_FOLDER}/.{uuid.uuid4().hex}{PART}"
     try:
         make_folder(folder / IMAGES_FOLDER)
         with (folder / path).open("xb") as file:
             file.write(data)
             file.flush()
-            checkpoint("image.part-written")
             sync_file(file.fileno())
-        checkpoint("image.part-synced")
     except OSError as error:
         with suppress(OSError):
             (folder / path).unlink(missing_ok=True)
         raise make_disk_error(error, folder / path) from error
-    sha256 = hashlib.sha256(data).hexdigest()
-    return SavedImage(**asdict(facts), path=path, sha256=sha256, size=len(data))
+    return _describe(facts, path, data)
+
+
+def _describe(facts: ImageFacts, path: str, data: bytes) -> SavedImage:
+    return SavedImage(**asdict(facts), path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 class ImageStore:
@@ -387,21 +385,31 @@ class ImageStore:
         return await run_sync(remove_parts, self._folder)
 
     def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
-        part = _write_part(self._folder, data, self._verify(data), self._checkpoint)
-        return self._place(part, stem, key, ordinal)
+        facts = self._verify(data)
+        path = self._claim(stem, facts, key, ordinal)
+        with replace_atomically(self._folder / path, self._checkpoint) as file:
+            file.write(data)
+        return _describe(facts, path, data)
 
     def _place(self, part: SavedImage, stem: str, key: str, ordinal: int) -> SavedImage:
-        path = self._claim(stem, part, key, ordinal)
-        target = self._folder / path
+        written = self._folder / part.path
+        try:
+            path = self._claim(stem, part, key, ordinal)
+            self._rename(written, self._folder / path)
+        finally:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+        self._checkpoint("image.folder-synced")
+        return replace(part, path=path)
+
+    def _rename(self, written: Path, target: Path) -> None:
         try:
             make_folder(target.parent)
-            (self._folder / part.path).replace(target)
+            written.replace(target)
             self._checkpoint("image.renamed")
             sync_folder(target.parent)
         except OSError as error:
             raise make_disk_error(error, target) from error
-        self._checkpoint("image.folder-synced")
-        return replace(part, path=path)
 
     def _verify(self, data: bytes) -> ImageFacts:
         """Decode the image; one that is large, or whose size is not known before, alone: it takes much memory."""

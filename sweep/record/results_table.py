@@ -307,10 +307,11 @@ def count_marginals(
     first row counts.
     """
     found: dict[str, dict[Any, Marginal]] = {axis: {} for axis in axes}
-    first_rows: dict[tuple[Any, Any], Mapping[str, Any]] = {}
+    seen: set[tuple[Any, Any]] = set()
     for row in rows:
-        first_rows.setdefault((row["index"], row["key"]), row)
-    for row in first_rows.values():
+        if (row["index"], row["key"]) in seen:
+            continue
+        seen.add((row["index"], row["key"]))
         for axis in axes:
             value = row[axis]
             entry = found[axis].setdefault(value, Marginal(axis, "–" if value is None else format_value(value)))

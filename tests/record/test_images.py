@@ -99,6 +99,18 @@ async def test_whatever_goes_wrong_the_old_file_stays_and_no_part_is_left(tmp_pa
     assert hashlib.sha256(await to_thread(kept[0].read_bytes)).hexdigest() == before.sha256
 
 
+async def test_an_image_that_cannot_get_its_name_leaves_no_part(tmp_path: Path) -> None:
+    """Whether it was written here or, with a part writer, by another host of the folder."""
+    store = ImageStore(tmp_path, 1)
+    await to_thread((tmp_path / "images" / "0000.png").mkdir, parents=True)
+    with pytest.raises(RecordError, match=r"images/0000\.png could not be written"):
+        await store.save(image(), "0000", KEY)
+    part = await to_thread(store.part_writer, image())
+    with pytest.raises(RecordError, match=r"images/0000\.png could not be written"):
+        await store.place(part, "0000", KEY)
+    assert await to_thread(lambda: [path for path in tmp_path.rglob("*") if path.is_file()]) == []
+
+
 def test_a_device_that_takes_no_more_is_a_full_disk(tmp_path: Path) -> None:
     program = """
         import asyncio, resource, sys
