@@ -174,7 +174,7 @@ class Agent:
             client, _ = await self._open()
             return await client.submit(replace(submission, images=self._paths(submission.images)))
         finally:
-            del self._submitting[submission.batch_id]
+            self._submitting.pop(submission.batch_id, None)
             ended.set()
 
     async def do_find(self, batch_id: str, outputs: tuple[str, ...]) -> Ticket | None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
 from sweep.workflow.comfyui.comfyui_roles import SAMPLER_NAMES
-from sweep.workflow.comfyui.object_info import MODEL_FIELDS
+from sweep.workflow.comfyui.object_info import find_model_type
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.portable_translation import PortableRule, PortableTranslation
@@ -64,7 +64,7 @@ def node_values(
     files: dict[Address, str] = {}
     for name, value in values.items():
         known = schema.fields.get(name) if schema else None
-        model = next(iter(known.model_types), None) if known else MODEL_FIELDS.get(name)
+        model = next(iter(known.model_types), None) if known else find_model_type("", name)
         if name == PREFIX or value is None:
             continue
         if known is not None and known.type == "ImageField" and isinstance(value, str):
@@ -258,7 +258,9 @@ class _Drawing:
             found = next((each for each in setters if _first_widget(each) == _first_widget(entry)), None)
             return self._output(scope, str(found["id"]), 0, depth + 1) if found else None
         if kind in self.subgraphs:
-            inner = self.scopes[f"{scope.prefix}{node}:"]
+            inner = self.scopes.get(f"{scope.prefix}{node}:")
+            if inner is None:  # a drawing that calls a subgraph by the name of a type that is only drawn
+                return None
             given = (link for link in inner.links.values() if link[2:] == (_OUTPUTS, slot))
             return next((self._output(inner, origin, from_slot, depth + 1) for origin, from_slot, *_ in given), None)
         return Address(f"{scope.prefix}{node}", str(slot))

@@ -20,9 +20,6 @@ from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, 
 
 CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
-_MODELS: Final = read_table(str(__package__), "model_fields.json")
-MODEL_FIELDS: Final[Mapping[str, str]] = _MODELS["by_field"]  # name of a field → type of the models it takes
-_BY_NODE: Final[Mapping[str, str]] = _MODELS["by_node_and_field"]  # fields whose name alone does not tell
 _SCALARS: Final = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 _COARSE_STEP: Final = 8  # a width or height of another multiple is changed silently by the server
 _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
@@ -70,9 +67,16 @@ def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[st
     return found
 
 
+def find_model_type(node: str, field: str) -> str | None:
+    """Find the type of the models that a field of a known node type takes; most fields tell it by their names."""
+    known = read_table(str(__package__), "model_fields.json")
+    kind: str | None = known["by_node_and_field"].get(f"{node}.{field}") or known["by_field"].get(field)
+    return kind
+
+
 def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tuple[str, str], str]:
     """Return the type of model that inputs load; of custom nodes, where they offer just what a known loader offers."""
-    known = {at: kind for at in choices if (kind := _BY_NODE.get(".".join(at)) or MODEL_FIELDS.get(at[1]))}
+    known = {at: kind for at in choices if (kind := find_model_type(*at))}
     offered = {choices[at]: kind for at, kind in reversed(known.items()) if choices[at]}
     return {at: known.get(at) or offered[files] for at, files in choices.items() if at in known or files in offered}
 
