@@ -201,7 +201,7 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
     head, _, tail = rest.partition(".")
     if section not in MERGED and head in words:
         return (section, head, *_split_steps(tail))
-    near = _suggest(head, {name: f"{section}.{name}" for name in (*words, *inside)})
+    near = _suggest(head, {name: f"{section}.{name}" for name in (*words, *(inside if section in MERGED else ()))})
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
     if section in MERGED and (rest in words or parse_numbered(rest) or (is_address(rest) and not slip)):
         return (section, rest)

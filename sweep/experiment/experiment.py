@@ -400,7 +400,8 @@ def _list_written_axes(axes: Any) -> Iterator[str]:
     for name, raw in axes.items() if isinstance(axes, dict) else ():
         inner = raw.get("zip", raw if name == "zip" else None) if isinstance(raw, dict) else None
         columns = raw.get("columns") if isinstance(raw, dict) else None
-        yield from inner if isinstance(inner, dict) else columns or [name]
+        named = inner if isinstance(inner, dict) else columns
+        yield from [each for each in named if isinstance(each, str)] if isinstance(named, dict | list) else [name]
 
 
 def _describe_axis(axis: Axis) -> NamedAxis:

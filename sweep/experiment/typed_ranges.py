@@ -18,10 +18,10 @@ MAX_DIGITS: Final = 300  # of a whole number
 _NUMBER: Final = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _DOTS: Final = r"(?:\.\.\.?|…)"
 _RANGE = re.compile(
-    rf"(?P<start>{_NUMBER})\s*(?::|-|–|{_DOTS})\s*(?P<stop>{_NUMBER})"
-    rf"(?:\s*:\s*(?P<by>{_NUMBER})|\s*\(\s*(?P<step>{_NUMBER})\s*\)|\s*\[\s*(?P<num>[0-9]+)\s*\])?"
+    rf"(?P<start>{_NUMBER})\s*(?:(?P<colon>:)|-|–|{_DOTS})\s*(?P<stop>{_NUMBER})"
+    rf"(?(colon)(?:\s*:\s*(?P<by>{_NUMBER}))?|(?:\s*\(\s*(?P<step>{_NUMBER})\s*\)|\s*\[\s*(?P<num>[0-9]+)\s*\])?)"
 )
-_CONTINUED = re.compile(rf"({_NUMBER})\s*,\s*(?:({_NUMBER})\s*,\s*)?{_DOTS}\s*,\s*({_NUMBER})")
+_CONTINUED = re.compile(rf"(?:(?<=,)|^)\s*({_NUMBER})\s*,\s*(?:({_NUMBER})\s*,\s*)?{_DOTS}\s*,\s*({_NUMBER})\s*(?=,|$)")
 _DRAWN = re.compile(r"(?:random|count)\s*[:=*x]?\s*([0-9]+)", re.IGNORECASE)
 
 

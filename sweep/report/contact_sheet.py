@@ -329,7 +329,7 @@ def write_filmstrip(
         size=_fit_cell(data, chosen.values(), size),
         captions=[name_variation(data, row, without=along) for row in chosen.values()],
     )
-    if len(list(sheet.split(form.limit))) > 1:
+    if 2 * _PAD + len(chosen) * (sheet.size[0] + _GAP) > form.limit:
         raise UsageError(
             f"{len(chosen)} images of {size} px are wider than {target.suffix} allows.", hint="Use a smaller --size."
         )
@@ -382,17 +382,21 @@ def load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def wrap_text(text: str, letters: int, width: int, most_lines: int) -> str:
     """Wrap a text into lines of at most `width` px in a font of `letters` px; "…" ends a text of too many lines.
 
-    Tries ever fewer characters a line until every line is narrow enough, from so many as only the narrowest fit.
+    Searches for the most characters a line at which every line is narrow enough.
     """
     plain, font = " ".join(text.split()), load_font(letters)
-    lines: list[str] = []
-    for columns in range(max(1, min(len(plain), 4 * width // letters)), 0, -1):
+
+    def wrap(columns: int) -> list[str]:
         lines = textwrap.wrap(plain, columns, break_on_hyphens=False)
         if len(lines) > most_lines:
             lines[most_lines - 1 :] = [truncate(" ".join(lines[most_lines - 1 :]), columns)]
-        if all(font.getlength(line) < width for line in lines):
-            break
-    return "\n".join(lines)
+        return lines
+
+    low, high = 1, max(1, min(len(plain), 4 * width // letters))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if all(font.getlength(line) < width for line in wrap(middle)) else (low, middle - 1)
+    return "\n".join(wrap(low))
 
 
 def measure_line_height(letters: int) -> int:

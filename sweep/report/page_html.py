@@ -217,7 +217,8 @@ def _encode_originals(data: ReportData) -> dict[str, str]:
     for identity, path in data.files.by_id.items():
         if path.is_file():
             kind, _ = mimetypes.guess_type(path.name, strict=False)  # not strict: WebP too
-            found[f"o:{identity}"] = f"data:{kind or 'image/png'};base64,{base64.b64encode(path.read_bytes()).decode()}"
+            kind = kind if kind and kind.startswith("image/") else "image/png"
+            found[f"o:{identity}"] = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     return found
 
 

@@ -375,6 +375,12 @@ def test_a_wrong_cell_is_named_by_row_and_column(
     assert problem in faults(HEAD + axis)[0]
 
 
+@pytest.mark.parametrize("columns", ["[[a]]", "[{a: b}]", "5"])
+def test_columns_of_the_wrong_shape_are_a_problem_with_its_place(faults: Fail, columns: str) -> None:
+    found = faults(HEAD + f"shot: {{csv: t.csv, columns: {columns}}}")
+    assert found[0].startswith("4:31  axes.shot.columns must be a mapping, not ")
+
+
 def test_cells_with_true_and_false_are_read_as_the_field_of_an_address_wants_them(load: Load, folder: Path) -> None:
     (folder / "s.csv").write_text("Prompt,Tiled\na cat,TRUE\na dog,False\n", encoding="utf-8")
 

@@ -57,6 +57,9 @@ def test_axes_are_understood_as_people_type_them() -> None:
         ("steps=few", '"few" is not a number or a range. Write a list'),
         ("steps=1,,2", "a value is empty."),
         ("steps=1, ...", "... stands between numbers, as in 1, 2, ..., 10."),
+        ("steps=1-5, ..., 9", "... stands between numbers"),
+        ("steps=1, ..., 5:2", "... stands between numbers"),
+        ("steps=10-30:5", '"10-30:5" is not a number or a range.'),
         ("denoise_strength=0.2-0.8", "the range from 0.2 to 0.8 needs a step, as in 0.2:0.8:0.1."),
         ("steps=3, 1:9:-1", "a step of -1 does not lead from 1 to 9."),
         ("steps=3, 1:99999999", "these are more than 10,000 values; one range alone may be longer."),
@@ -172,6 +175,11 @@ def test_overrides_that_lead_nowhere(load: Load, override: str, message: str) ->
     with pytest.raises(UsageError) as caught:
         load(PLAIN, [override])
     assert message in str(caught.value)
+
+
+def test_a_slip_in_the_file_is_not_suggested_for_the_same_slip(load: Load) -> None:
+    with pytest.raises(UsageError, match=r"Did you mean study\.metrics\?"):
+        load(f"{PLAIN}\nstudy: {{metrcs: [a]}}\n", ["study.metrcs=5"])
 
 
 def test_a_wrong_value_names_the_override(load: Load) -> None:

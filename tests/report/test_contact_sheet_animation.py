@@ -11,6 +11,7 @@ from PIL import Image
 from sweep.errors import UsageError
 from sweep.report.contact_sheet import find_levels, find_medians, write_animation, write_filmstrip
 from sweep.report.report_data import read_report_data
+from tests.report.painted import Plan, paint_folder
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -39,6 +40,15 @@ async def test_filmstrip_shows_the_median_of_each_level(folder: Path) -> None:
         assert data.frame["ssim"].iloc[row] == peers[1]
     path = await run_sync(lambda: write_filmstrip(folder, "denoise_strength", metric="ssim", size=64))
     assert (await run_sync(size_of, path))[0] == 2 * 14 + 3 * (64 + 4)
+
+
+async def test_filmstrip_is_as_wide_as_its_format_allows(tmp_path: Path) -> None:
+    plan = Plan(axes={"seed": list(range(1, 61))}, size=(30, 10), metrics=False, source=False)
+    folder = await paint_folder(tmp_path / "cups", plan)
+    path = await run_sync(lambda: write_filmstrip(folder, "seed", size=260, out=tmp_path / "strip.webp"))
+    assert (await run_sync(size_of, path))[0] == 2 * 14 + 60 * (260 + 4)
+    with pytest.raises(UsageError, match=r"60 images of 280 px are wider than \.webp allows"):
+        await run_sync(lambda: write_filmstrip(folder, "seed", size=280, out=tmp_path / "strip.webp"))
 
 
 async def test_filmstrip_suggests_a_metric_for_a_misspelt_one(folder: Path) -> None:
