@@ -172,7 +172,8 @@ class ImageLibrary:
     def find_upload(self, path: str) -> str | None:
         """Find the newest image that was uploaded from a file of that name; None where there is none."""
         wanted = path.replace("\\", "/").rsplit("/", 1)[-1]
-        named = (name for name, record in reversed(self.images.items()) if record.get("file_name") == wanted)
+        newest = reversed(list(self.images.items()))  # a copy: this runs in a thread while images are added
+        named = (name for name, record in newest if record.get("file_name") == wanted)
         return next(named, None)
 
     def describe(self, name: str) -> ImageRecord:

@@ -345,9 +345,7 @@ def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 _OUTPUTS: dict[str, NodeFields] = json.loads((resources.files(__package__) / "node_outputs.json").read_text("utf-8"))
-_LORA_LOADERS = [kind for kind in _OUTPUTS if "lora" in kind and kind.endswith("_loader")]
 _COLLECTIONS = ("integer_collection", "float_collection", "string_collection", "image_collection")
-_ENCODERS = ("compel", "sdxl_compel_prompt", "sdxl_refiner_compel_prompt", "flux_text_encoder")
 _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
     "rand_int": lambda node, _: {"value": _draw_integers(node, random.Random(), 1)[0]},
     "add": lambda node, _: {"value": node["a"] + node["b"]},

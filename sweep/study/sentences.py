@@ -165,7 +165,7 @@ def write_decision(study: StudyJson) -> str:
     top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
     if top is None:
         return ""
-    weakest = top["detail"].partition(". ")[0] if top["detail"].startswith(("First ", "Weakest ")) else ""
+    weakest = top["detail"].partition(". ")[0] if top["detail"].startswith(("The first ", "Weakest ")) else ""
     return f"{top['text']} {weakest.rstrip('.')}." if weakest else top["text"]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sweep.study.sentences import write_decision
 from sweep.study.study import Study, make_study
 from sweep.study.study_json import Recommendation
 from tests.support.planted_studies import AXES, planted
@@ -43,6 +44,7 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert text.endswith("stayed at 0.9 or more in 4 of 4 images at 0.3, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
     assert "The first prompt text to fall below 0.9 is “weak”, between denoise strength 0.3 and 0.5." in detail
     assert "others may fail earlier" in detail
+    assert write_decision(study.data) == f"{text} {detail.partition('. ')[0]}."
 
 
 def test_advice_is_none_where_the_first_level_failed() -> None:

@@ -11,7 +11,8 @@ from sweep.testing.servers import RenderScene
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, core_schemas
 from tests.support.scenes import SIDE, client, image, open_client
 
-CORE = core_schemas()  # read before any loop runs
+CORE = core_schemas()  # read before any loop runs, as the templates are
+CORE.dialect.template("txt2img", "any")
 
 
 def txt2img_prompt(model: ModelRef, seed: int, steps: int = 1) -> Graph:
