@@ -90,7 +90,7 @@ class ChangeSignal:
         self.event = anyio.Event()
 
     def notify(self) -> None:
-        """Wake all who wait now. Who reads `event` from now on waits for the next change."""
+        """Wake all tasks that wait now. A task that reads `event` later waits for the next change."""
         self.event.set()
         self.event = anyio.Event()
 

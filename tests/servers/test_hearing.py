@@ -288,5 +288,6 @@ async def test_closing_at_any_moment_ends_in_time(fake: Fake) -> None:
         await server.open()
         for _ in range(moments):
             await asyncio.sleep(0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5) as limit:
             await server.aclose()
+        assert not limit.expired()

@@ -40,7 +40,7 @@ def colour(value: Sequence[float]) -> PaintPlane:
 
 
 def smooth_paint(values: Any) -> Any:
-    """Rise softly from 0 at 0 to 1 at 1, and stay there."""
+    """Map 0 to 1 onto a smooth curve from 0 to 1; values outside are clipped."""
     t = np.clip(values, 0, 1)
     return t * t * (3 - 2 * t)
 

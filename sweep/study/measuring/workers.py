@@ -133,7 +133,7 @@ class _Worker:
         return pickle.load(cast("BinaryIO", process.stdout))  # noqa: S301  our own process
 
     def close(self) -> None:
-        """Kill it: it has nothing to lose. Harmless where it never ran."""
+        """Kill the process, which keeps nothing of its own. Do nothing where it never ran."""
         process, self._process = self._process, None
         if process is not None:
             with suppress(OSError), process:  # what was still to be written is of no use to a killed process

@@ -13,7 +13,7 @@ import pytest
 from sweep.experiment import Experiment
 from sweep.record import RecordedResults
 from tests.support.engine_bench import Bench
-from tests.support.fake_comfyui import FakeComfyUI, fake_comfyui
+from tests.support.fake_comfyui import fake_comfyui
 
 DEADLY = 3
 GRAPH = {
@@ -34,12 +34,11 @@ def colours(bench: Bench) -> Experiment:
     return Experiment.from_dict({"name": "small", "workflow": "colours.json", "axes": axes}, bench.root)
 
 
-def check_rows(bench: Bench, fake: FakeComfyUI) -> None:
+def read_outcomes(bench: Bench) -> list[tuple[Any, str, int]]:
+    """Return colour, status and attempts of the points that did not complete, and count the others."""
     rows: list[Any] = list(RecordedResults.open(bench.root / "results" / "small").rows())
-    assert {row["a.color"] for row in rows if row["status"] == "failed"} == {DEADLY}
     assert Counter(row["status"] for row in rows) == {"completed": 5, "failed": 1}
-    assert [row["attempts"] for row in rows if row["status"] == "failed"] == [4]
-    assert fake.deaths == 4
+    return [(row["a.color"], row["status"], row["attempts"]) for row in rows if row["status"] != "completed"]
 
 
 async def test_a_server_that_dies_of_one_point_fails_that_point_alone(bench: Bench) -> None:
@@ -47,7 +46,8 @@ async def test_a_server_that_dies_of_one_point_fails_that_point_alone(bench: Ben
     async with fake_comfyui() as fake:
         fake.renders, fake.deadly = True, DEADLY
         await bench.run(experiment, fake.url)
-        await asyncio.to_thread(check_rows, bench, fake)
+        assert await asyncio.to_thread(read_outcomes, bench) == [(DEADLY, "failed", 4)]
+        assert fake.deaths == 4
 
 
 async def test_deaths_are_counted_over_restarts_of_the_client(bench: Bench) -> None:
@@ -61,4 +61,5 @@ async def test_deaths_are_counted_over_restarts_of_the_client(bench: Bench) -> N
             run.cancel()
             await asyncio.wait([run])
         await bench.run(experiment, fake.url)
-        await asyncio.to_thread(check_rows, bench, fake)
+        assert await asyncio.to_thread(read_outcomes, bench) == [(DEADLY, "failed", 4)]
+        assert fake.deaths == 4
