@@ -58,7 +58,7 @@ class SweepError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One problem of a definition; `line` and `column` count from 1 and are None without a place in a file."""
+    """A problem of a definition; `line` and `column` count from 1 and are None without a place in a file."""
 
     message: str
     line: int | None = None
@@ -138,7 +138,7 @@ class StoppedError(SweepError):
 
 
 class AttemptError(SweepError):
-    """One attempt at one variation brought no image; `kind` is the class name to show in the table.
+    """An attempt at a variation brought no image; `kind` is the class name to show in the table.
 
     `most_attempts` bounds the attempts at a variation that fails like this, where more of them would hardly help.
     """

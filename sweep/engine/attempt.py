@@ -1,4 +1,4 @@
-"""One attempt at one item: submit it to a server, follow it, download its images and settle its outcome.
+"""Attempts at items: submit one to a server, follow it, download its images and settle its outcome.
 
 The order of writes is what keeps a crash harmless: the intent is committed before the request leaves, the end of the
 item before its images are saved, and *completed* only when they are on disk. Every error on the way is either a row of
@@ -204,7 +204,7 @@ def share_times(points: Mapping[str, JournalPoint], key: str, ended: ItemEnded) 
 
 
 class Attempt:
-    """One job at one server: `run` submits it, waits for its images and returns the jobs to try again."""
+    """Runs a job at a server: `run` submits it, waits for its images and returns the jobs to try again."""
 
     def __init__(self, context: RunContext, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         self._context = context

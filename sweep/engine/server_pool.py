@@ -47,7 +47,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True, eq=False)
 class PooledServer:
-    """One server of the run, with its slots. `left` is the reason it takes no work, None while it does."""
+    """A server of the run, with its slots. `left` is the reason it takes no work, None while it does."""
 
     server: Server
     info: ServerInfo

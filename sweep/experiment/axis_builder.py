@@ -77,12 +77,12 @@ class AxisDraft:
 
     @property
     def place(self) -> str:
-        """The place in the file, as people write it: axes.seed."""
+        """Return the place in the file, as people write it: axes.seed."""
         return join_path(self.path)
 
     @property
     def role(self) -> Role | None:
-        """The role that the axis sets; None where it sets nothing of its own, or a node.field."""
+        """Return the role that the axis sets; None where it sets nothing of its own, or a node.field."""
         return find_role(self.targets[0]) if self.targets else None
 
     def fail(self, message: str, *part: str | int) -> None:

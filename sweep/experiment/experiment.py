@@ -142,7 +142,7 @@ class Experiment:
 
     @property
     def undrawn(self) -> dict[str, int]:
-        """The axes of seeds given by count alone, and how many each has."""
+        """Return the axes of seeds given by count alone, and how many each has."""
         return {axis.name: len(axis.levels) for axis in self.axes if isinstance(axis.levels, UndrawnLevels)}
 
     def with_seeds(self, seeds: Mapping[str, Iterable[int]]) -> Experiment:

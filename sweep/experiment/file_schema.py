@@ -316,7 +316,7 @@ class DesignSpec(Strict):
 
     @property
     def goal(self) -> Literal["each", "weakest"]:
-        """The goal of an adaptive design: the threshold of each group, or of the group that misses it first."""
+        """Return the goal of an adaptive design: the threshold of each group, or of the group that misses it first."""
         return "weakest" if (self.for_ or "").startswith("weakest") else "each"
 
     def count_most(self, points: int) -> int:

@@ -25,7 +25,7 @@ class Variation:
 
     @property
     def values(self) -> dict[str, Scalar]:
-        """The values that the results table shows, by axis."""
+        """Return the values that the results table shows, by axis."""
         return {name: level.value for name, level in self.levels.items()}
 
 

@@ -153,7 +153,7 @@ class PlanContext:
 
     @property
     def workflow_name(self) -> str:
-        """The name of the workflow in a sentence."""
+        """Return the name of the workflow in a sentence."""
         path, written = self.experiment.workflow_path, self.experiment.workflow
         return path.name if path and not is_reference(written) else written
 
@@ -214,7 +214,7 @@ class FieldRule:
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
-        """The axes by which its targets move; none where only inputs set them."""
+        """Return the axes by which its targets move; none where only inputs set them."""
         return tuple(dict.fromkeys(axis.name for target in self.targets for axis in self.uses.axes.get(target, ())))
 
     def write(self, levels: Mapping[str, Level]) -> Written:

@@ -209,7 +209,7 @@ class BoundGraph:
 
     @cached_property
     def digests(self) -> Digests:
-        """The digests of the graph before a variation changes it; a variation's are computed from them."""
+        """Return the digests of the graph before a variation changes it; a variation's are computed from them."""
         return Digests(self.graph, self.dialect)
 
     def values(self, levels: Mapping[str, Level]) -> Written:
@@ -225,7 +225,7 @@ class BoundGraph:
 
     @cached_property
     def _image_fields(self) -> tuple[Address, ...]:
-        """The fields that hold input images, or may."""
+        """Return the fields that hold input images, or may."""
         slots = [slot for rule in self.rules for slot in rule.slots]
         moved = {slot.address for slot in slots if "ImageField" in (slot.schema.type, slot.schema.items)}
         fields = [

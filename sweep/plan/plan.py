@@ -76,7 +76,7 @@ class Instance:
 
     @property
     def metadata(self) -> dict[str, Value]:
-        """The key and the values, as they are written into the image."""
+        """Return the key and the values, as they are written into the image."""
         return {"sweep_key": self.key, "sweep_values": dict(self.variation.values)}
 
     def add_metadata(self, graph: Graph, outputs: Sequence[str]) -> Graph:
@@ -134,13 +134,13 @@ class Plan:
 
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes of `grid`: the experiment's, and `replicate` where there are several."""
+        """Return the axes of `grid`: the experiment's, and `replicate` where there are several."""
         more = (make_replicate_axis(self.replicates),) if self.replicates > 1 else ()
         return (*self.experiment.axes, *more)
 
     @property
     def replicates(self) -> int:
-        """The number of times that each point is rendered."""
+        """Return the number of times that each point is rendered."""
         return self.experiment.study.replicates
 
     @property
@@ -150,7 +150,7 @@ class Plan:
 
     @property
     def graph(self) -> Graph:
-        """The graph as it will be sent for the first point."""
+        """Return the graph as it will be sent for the first point."""
         first = self.bound_graphs[0]
         return first.graph.set(first.values(first.levels))
 
@@ -190,13 +190,13 @@ class Plan:
 
     @cached_property
     def sets(self) -> tuple[str, ...]:
-        """The fields that the axes set, as people read them: denoise.denoising_start = 1 − denoise_strength."""
+        """Return the fields that the axes set, as people read them: denoise.denoising_start = 1 − denoise_strength."""
         said = [readable(bound.graph, rule.shown) for bound in self.bound_graphs for rule in bound.rules]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything that decides which key an index has, or which values it shows."""
+        """Return a hash of everything that decides which key an index has, or which values it shows."""
         return compute_fingerprint(self.experiment, self.bound_graphs)
 
     def __len__(self) -> int:
@@ -204,7 +204,7 @@ class Plan:
 
     @property
     def most(self) -> int:
-        """The most points that a run renders: all of them, or fewer where the design chooses as it goes."""
+        """Return the most points that a run renders: all of them, or fewer where the design chooses as it goes."""
         return self.experiment.design.count_most(len(self))
 
     def instance(self, variation: Variation) -> Instance:
@@ -259,7 +259,7 @@ class Plan:
 
     @cached_property
     def nesting(self) -> RenderingOrder:
-        """The nesting of the dimensions when the points are rendered, and the work that it spares."""
+        """Return the nesting of the dimensions when the points are rendered, and the work that it spares."""
         return choose_order(self.experiment.dimensions, self.bound_graphs, self.schemas)
 
     def order(self, only: Mapping[int, int] = ALL_POSITIONS) -> Iterator[int]:

@@ -43,7 +43,7 @@ class RenderingCost:
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """The counts to compare by: models take the longest, then LoRAs, then either encoder."""
+        """Return the counts to compare by: models take the longest, then LoRAs, then either encoder."""
         return self.models, self.loras, self.prompts + self.images
 
 

@@ -80,18 +80,18 @@ class RecordedResults:
 
     @property
     def experiment_text(self) -> str | None:
-        """The experiment's YAML as last run."""
+        """Return the experiment's YAML as last run."""
         runs = self.runs()
         return runs[-1].facts.experiment if runs else None
 
     @property
     def facts(self) -> ExperimentFacts:
-        """The experiment as last run: its description, inputs, axes and study section."""
+        """Return the experiment as last run: its description, inputs, axes and study section."""
         return self._read(queries.experiment_facts)
 
     @property
     def sources(self) -> Mapping[str, Path]:
-        """The image each variation started from, by key, as it was copied into the folder. Text-to-image has none."""
+        """Return the input image of each variation by key, as copied into the folder; text-to-image has none."""
         with reading(self.folder) as db:
             kept = _inputs(db, self.folder)
             rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")

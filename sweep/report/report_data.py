@@ -71,7 +71,7 @@ class ReportData:
 
     @property
     def retry_command(self) -> str:
-        """The command that tries failed points again; empty if none failed."""
+        """Return the command that tries failed points again; empty if none failed."""
         command = self.runs[-1].facts.command if self.runs and self.counts.failed else ""
         return f"{remove_paths(command)} --retry-failed" if command and "--retry-failed" not in command else command
 
@@ -92,7 +92,7 @@ class ReportData:
 
     @cached_property
     def files(self) -> ImageFiles:
-        """The file of every image and source that the table names."""
+        """Return the file of every image and source that the table names."""
         images: dict[str, Path] = {}
         if "sha256" in self.frame:
             whole = self.frame[self.frame["sha256"].notna() & self.frame["image_path"].notna()]

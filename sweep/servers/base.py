@@ -219,7 +219,7 @@ class Server(Protocol):
 
     @property
     def url(self) -> str:
-        """The address as given, without credentials."""
+        """Return the address as given, without credentials."""
 
     async def open(self) -> ServerInfo:
         """Find out which server answers, log in, start to listen for events. Raises ServerError. Call once."""

@@ -118,7 +118,7 @@ class Http:
 
     @property
     def token(self) -> str | None:
-        """The bearer token of this moment; it changes while a run goes on."""
+        """Return the bearer token of this moment; it changes while a run goes on."""
         return self._token
 
     def headers(self) -> dict[str, str]:

@@ -222,7 +222,7 @@ class Study:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The findings as sentences, the headlines first."""
+        """Return the findings as sentences, the headlines first."""
         return tuple(f"{each['text']} {each['detail']}".rstrip() for each in self.data["words"])
 
     def to_json(self) -> StudyJson:

@@ -83,18 +83,19 @@ class StudyDesign:
 
     @cached_property
     def cells(self) -> Codes:
-        """The cell of each row: a number for every combination of factor levels."""
+        """Return the cell of each row: a number for every combination of factor levels."""
         return self.combined(self.factors)
 
     @cached_property
     def points(self) -> Codes:
-        """The point of each row: everything equal but the repeat."""
+        """Return the point of each row: everything equal but the repeat."""
         return self.combined([name for name in self.names if name != REPLICATE_COLUMN])
 
     @cached_property
     def repeats(self) -> Codes:
-        """The number of each row's rendering among those of its point, from 0, in the order of the table. Several
-        images of one rendering (with one key) have the same number.
+        """Number the renderings of each point from 0 in the order of the table, one number per row.
+
+        Several images of one rendering (with one key) have the same number.
         """
         keys = pd.factorize(self.frame["key"])[0] if "key" in self.frame else np.arange(len(self.frame))
         return _rank_within(self.points, keys.astype(np.intp))

@@ -47,7 +47,7 @@ class Digests:
 
     @property
     def graph(self) -> Graph:
-        """The graph whose nodes these are."""
+        """Return the graph whose nodes these are."""
         return Graph(self._nodes, self._shape.edges)
 
     def key(self, outputs: Iterable[str]) -> str:

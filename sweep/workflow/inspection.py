@@ -34,7 +34,7 @@ class InspectionRow:
 
     @property
     def shown(self) -> str:
-        """The value in a few words, as a table shows it."""
+        """Return the value in a few words, as a table shows it."""
         if self.fed_by:
             return " + ".join(f"← {source}" for source in self.fed_by)
         if isinstance(self.value, ModelRef):

@@ -29,7 +29,7 @@ class Wiring:
 
     @cached_property
     def input_types(self) -> frozenset[str]:
-        """The types of all inputs of the graph's nodes."""
+        """Return the types of all inputs of the graph's nodes."""
         schemas = [self.schemas.get(node.type) for node in self.graph.nodes.values()]
         return frozenset(field.type for schema in schemas if schema for field in schema.fields.values())
 

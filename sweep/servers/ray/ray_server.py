@@ -35,7 +35,7 @@ class RayServer:
 
     @property
     def url(self) -> str:
-        """The same over all restarts of the agent and of its cluster: a journal's intents name it."""
+        """Return an address that stays the same when the agent or its cluster restarts: a journal's intents name it."""
         return f"ray:{self._name}"
 
     async def open(self) -> ServerInfo:

@@ -69,7 +69,7 @@ class Fit:
 
     @property
     def middle(self) -> float:
-        """The value half way between both ends."""
+        """Return the value half way between both ends."""
         return float(self.y[0] + self.y[-1]) / 2
 
 
