@@ -1,14 +1,14 @@
 from .engine.limits import RunOptions
 from .engine.runner import RunSummary, render, run
-from .engine.server_files import load_from_servers
+from .engine.server_references import load_from_servers
 from .errors import SweepError
 from .experiment.experiment import Experiment
+from .notebook_results import Results
 from .plan.plan import Plan
 from .plan.planner import make_plan
 from .report.compare import compare_runs
 from .report.page_html import make_report
 from .requirements import CheckResult, check_run
-from .results import Results
 from .servers.base import Server
 from .servers.discovery import connect
 from .study.study import Study, make_study

@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.experiment import NamedAxis
+from sweep.notebook_results import compile_condition, name_axes
 from sweep.record import RecordedResults, folder_status, write_tables
-from sweep.results import compile_condition, name_axes
 from sweep.text import format_count, format_number
 from sweep.types import Scalar
 

@@ -182,7 +182,7 @@ def clean(chosen: ChosenRun, printer: AnswerPrinter, login: Login, yes: Yes = Fa
 
 def _matching(opened: record.RecordedResults, where: str) -> list[str]:
     """Return the keys of the points that meet a condition. Raises UsageError if there are none."""
-    from sweep.results import compile_where
+    from sweep.notebook_results import compile_where
 
     keys = record.matching_keys(opened.folder, compile_where(opened, where))
     if not keys:

@@ -22,14 +22,7 @@ import typer
 from sweep import engine, record, report, servers, study
 from sweep.cli.console import MeasuringBar, print_error, print_line, print_notice, print_table
 from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_lines, marginal_table, progress
-from sweep.cli.shared_options import (
-    Access,
-    ExperimentOptions,
-    InsecureRay,
-    OnOption,
-    parse_cluster_address,
-    server_option,
-)
+from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option
 from sweep.cli.study import check_metrics
 from sweep.engine import events
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
@@ -120,7 +113,7 @@ class RunAccess(Access):
 
     def __post_init__(self) -> None:
         if self.on is not None:
-            parse_cluster_address(self.on)
+            servers.parse_cluster_address(self.on)
         elif self.with_:
             raise UsageError("--with needs --on ray.", hint="Without a cluster, start the server yourself.")
         elif self.images == "shared":
@@ -130,7 +123,7 @@ class RunAccess(Access):
         """Join the cluster of --on and return its servers; start them where there is a command. None without --on."""
         if self.on is None:
             return ()
-        servers.join_cluster(parse_cluster_address(self.on))
+        servers.join_cluster(servers.parse_cluster_address(self.on))
         shared = results if self.images == "shared" else None
         if self.with_:
             return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)

@@ -214,14 +214,6 @@ InsecureRay: TypeAlias = Annotated[
 ]
 
 
-def parse_cluster_address(on: str) -> str:
-    """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
-    kind, _, address = on.partition(":")
-    if kind != "ray":
-        raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
-    return address
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Login:
     """Servers, and what they ask for. Their addresses are those of a run; commands that take any server use Access.

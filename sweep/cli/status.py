@@ -9,14 +9,7 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import print_error, print_json, print_line
-from sweep.cli.shared_options import (
-    NO_RUNS,
-    ChosenRun,
-    ResultsRoot,
-    find_run,
-    list_runs,
-    run_argument,
-)
+from sweep.cli.shared_options import NO_RUNS, ChosenRun, ResultsRoot, find_run, list_runs, run_argument
 from sweep.errors import RecordError, UsageError
 from sweep.text import quote_argument
 

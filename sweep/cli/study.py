@@ -19,7 +19,6 @@ from sweep.cli.shared_options import (
     complete_metric,
     output_option,
     parse_assignments,
-    parse_cluster_address,
 )
 from sweep.errors import RecordError, UsageError
 from sweep.text import format_count, quote_argument
@@ -123,7 +122,7 @@ class MeasuringOptions:
         from sweep.study import make_study
 
         if self.on is not None:
-            servers.join_cluster(parse_cluster_address(self.on))
+            servers.join_cluster(servers.parse_cluster_address(self.on))
             servers.check_token(insecure=self.insecure)
         with MeasuringBar() as count:
             return make_study(

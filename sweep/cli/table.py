@@ -11,12 +11,7 @@ import typer
 
 from sweep import record
 from sweep.cli.console import MeasuringBar, SafeText
-from sweep.cli.shared_options import (
-    AnswerPrinter,
-    ChosenRun,
-    complete_columns,
-    output_option,
-)
+from sweep.cli.shared_options import AnswerPrinter, ChosenRun, complete_columns, output_option
 from sweep.errors import UsageError
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
@@ -48,7 +43,7 @@ def table(
         former: Include points that the experiment no longer asks for.
         output: Write to this file instead of the terminal.
     """
-    from sweep.results import compile_where
+    from sweep.notebook_results import compile_where
 
     opened = chosen.open()
     rows = compile_where(opened, where, former=former) if where else None

@@ -10,7 +10,7 @@ import typer
 
 from sweep import servers
 from sweep.cli.console import print_line
-from sweep.cli.shared_options import AnswerPrinter, InsecureRay, Login, parse_cluster_address
+from sweep.cli.shared_options import AnswerPrinter, InsecureRay, Login
 from sweep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def worker(
         name: Name of the worker (default: the host's name).
         stop: End this worker.
     """
-    address = parse_cluster_address(on)
+    address = servers.parse_cluster_address(on)
     if (server is None) == (stop is None):
         raise UsageError(
             "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
@@ -60,7 +60,7 @@ def worker(
 
 def workers(printer: AnswerPrinter, on: Join = "ray") -> None:
     """List the workers of a Ray cluster."""
-    servers.join_cluster(parse_cluster_address(on))
+    servers.join_cluster(servers.parse_cluster_address(on))
     agents = servers.list_agents()
     lines = [_describe(agent) for agent in agents]
     listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]

@@ -2,8 +2,9 @@ from .events import RunProgress, ServerTally
 from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
 from .limits import FailureLimit, RunOptions, open_task_group, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
-from .server_files import delete_leftovers, fetch_workflow, find_leftovers, find_user_cache, load_from_servers
+from .server_references import fetch_workflow, load_from_servers
 from .shutdown import Stop, handle_signals, request_stop
+from .uploads import delete_leftovers, find_leftovers, find_user_cache
 
 __all__ = [
     "Chooser",

@@ -31,15 +31,7 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.plan import Instance
-from sweep.record import (
-    Failure,
-    Intent,
-    JournalPoint,
-    KeyStatus,
-    Rendering,
-    SavedImage,
-    Times,
-)
+from sweep.record import Failure, Intent, JournalPoint, KeyStatus, Rendering, SavedImage, Times
 from sweep.servers import (
     TIMED_OUT,
     ItemEnded,

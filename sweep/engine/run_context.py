@@ -12,18 +12,11 @@ import anyio
 from sweep.engine import events
 from sweep.engine.events import Listener
 from sweep.engine.limits import ByteBudget, FailurePolicy, RunOptions
-from sweep.engine.server_files import UploadMemory
 from sweep.engine.server_pool import PooledServer, ServerPool
+from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import ItemGraph, WorkQueue, partition_points
 from sweep.plan import Instance, Plan
-from sweep.record import (
-    Checkpoint,
-    Counts,
-    ImageStore,
-    JournalPoint,
-    SqliteJournal,
-    no_checkpoint,
-)
+from sweep.record import Checkpoint, Counts, ImageStore, JournalPoint, SqliteJournal, no_checkpoint
 from sweep.workflow import Model, ModelRef
 
 

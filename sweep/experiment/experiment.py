@@ -26,12 +26,12 @@ from sweep.experiment.axes import (
     replace_words,
 )
 from sweep.experiment.axis_builder import AxisBuilder
-from sweep.experiment.command_line import apply_override
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.designs import DesignValidator, choose_points
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
 from sweep.experiment.grid import Grid, Variation, make_space
 from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, did_you_mean_file, join_path
+from sweep.experiment.typed_options import apply_override
 from sweep.experiment.value_files import UNFETCHED, AxisError, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
     Document,

@@ -8,15 +8,9 @@ from typing import Final
 from sweep.errors import WorkflowError
 from sweep.experiment import Level
 from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot
-from sweep.plan.graph_variants import (
-    BoundGraph,
-    GraphVariant,
-    VariantSelector,
-    build_variant,
-    make_probes,
-)
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.model_finder import fit_models
-from sweep.plan.value_checks import check_rule_values, note_strengths
+from sweep.plan.value_checks import check_rule_values, make_probes, note_strengths
 from sweep.workflow import (
     Address,
     Dialect,

@@ -14,13 +14,7 @@ from itertools import product
 from typing import Final
 
 from sweep.errors import PlanError, WorkflowError
-from sweep.experiment import (
-    Dimension,
-    Level,
-    LinearLevels,
-    ListLevels,
-    Setting,
-)
+from sweep.experiment import Dimension, Level, Setting
 from sweep.plan.field_rules import FieldRule, PlanContext, Written, list_controls, list_loras
 from sweep.plan.model_finder import ModelFinder, find_own_model, list_main_bases, list_main_fields, list_model_fields
 from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered, strip_number
@@ -248,54 +242,3 @@ def _list_image_hashes(value: Value) -> Sequence[str]:
 def _read_field(graph: Graph, address: Address) -> Value:
     node = graph.nodes.get(address.node)
     return node.fields.get(address.field) if node else None
-
-
-_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
-_MANY: Final = 10_000  # the same of a list of numbers
-_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
-
-
-def make_probes(
-    bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
-) -> Iterator[tuple[str, Graph]]:
-    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
-
-    Levels that need a graph of another variant are left out, as is what changes nothing.
-    """
-    base = bound.values(bound.levels)
-    yield "workflow", bound.graph.set(base)
-    for dimension in dimensions:
-        names = {axis.name for axis in dimension.axes}
-        rules = [rule for rule in bound.rules if not names.isdisjoint(rule.axes)]
-        positions = choose_test_positions(dimension)
-        count = len(positions)
-        if count > _MOST_PROBES:
-            positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
-        for at in positions:
-            levels = dimension.levels_at(at)
-            here = {**bound.levels, **levels}
-            if not variants.is_selected(here, bound.variant):
-                continue
-            written = dict(base)
-            for rule in rules:
-                written.update(rule.write(here))
-            if written != base:
-                place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
-                yield place, bound.graph.set(written)
-
-
-def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
-    long range or of a long list of numbers. Of zipped axes, every step is checked.
-    """
-    count = len(dimension)
-    if len(dimension.axes) > 1 or count <= _FEW:
-        return range(count)
-    levels = dimension.axes[0].levels
-    if isinstance(levels, LinearLevels):
-        return (0, 1, count - 1)
-    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
-        numbers = [value for value in levels.values if isinstance(value, int | float)]
-        odd = [value for value in numbers if value != int(value)][:1]
-        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
-    return range(count)

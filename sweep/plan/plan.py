@@ -29,8 +29,9 @@ from sweep.experiment import (
     put_cell_seeds,
 )
 from sweep.plan.field_rules import Assignments, FieldRule
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, make_probes
+from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
+from sweep.plan.value_checks import make_probes
 from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow import (
     Dialect,

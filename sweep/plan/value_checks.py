@@ -8,19 +8,11 @@ from itertools import islice
 from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment import Dimension, InputImage, Level, Setting
+from sweep.experiment import Dimension, InputImage, Level, LinearLevels, ListLevels, Setting
 from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, Slot, is_replacing
-from sweep.plan.graph_variants import (
-    choose_test_positions,
-)
+from sweep.plan.graph_variants import BoundGraph, VariantSelector
 from sweep.text import truncate
-from sweep.workflow import (
-    Dialect,
-    Graph,
-    Roles,
-    Value,
-    check_value,
-)
+from sweep.workflow import Dialect, Graph, Roles, Value, check_value
 
 _STRENGTH: Final = "denoise_strength"
 _LOOKED_AT: Final = 1_000  # strengths, and numbers of steps
@@ -109,7 +101,7 @@ def note_strengths(graph: Graph, roles: Roles, context: PlanContext) -> Iterator
 
 def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
     """Choose the positions to check: of a long list of texts for fields that take any text, the first are enough."""
-    positions = choose_test_positions(dimension)
+    positions = _choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
     if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
         return positions  # words are replaced in each text it meets
@@ -167,3 +159,54 @@ def _note_equal(
     enough = next(apart, None)
     more = f" {enough} steps tell all of them apart." if enough else ""
     yield f"With {steps} steps, {_STRENGTH} {same}{others}.{more}"
+
+
+_FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
+_MANY: Final = 10_000  # the same of a list of numbers
+_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
+
+
+def make_probes(
+    bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
+) -> Iterator[tuple[str, Graph]]:
+    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
+
+    Levels that need a graph of another variant are left out, as is what changes nothing.
+    """
+    base = bound.values(bound.levels)
+    yield "workflow", bound.graph.set(base)
+    for dimension in dimensions:
+        names = {axis.name for axis in dimension.axes}
+        rules = [rule for rule in bound.rules if not names.isdisjoint(rule.axes)]
+        positions = _choose_test_positions(dimension)
+        count = len(positions)
+        if count > _MOST_PROBES:
+            positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
+        for at in positions:
+            levels = dimension.levels_at(at)
+            here = {**bound.levels, **levels}
+            if not variants.is_selected(here, bound.variant):
+                continue
+            written = dict(base)
+            for rule in rules:
+                written.update(rule.write(here))
+            if written != base:
+                place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
+                yield place, bound.graph.set(written)
+
+
+def _choose_test_positions(dimension: Dimension) -> Sequence[int]:
+    """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
+    long range or of a long list of numbers. Of zipped axes, every step is checked.
+    """
+    count = len(dimension)
+    if len(dimension.axes) > 1 or count <= _FEW:
+        return range(count)
+    levels = dimension.axes[0].levels
+    if isinstance(levels, LinearLevels):
+        return (0, 1, count - 1)
+    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
+        numbers = [value for value in levels.values if isinstance(value, int | float)]
+        odd = [value for value in numbers if value != int(value)][:1]
+        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
+    return range(count)

@@ -17,14 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
-from sweep.sandbox.http_requests import (
-    KEY,
-    Accounts,
-    RefusedError,
-    bearer,
-    reply,
-    route,
-)
+from sweep.sandbox.http_requests import KEY, Accounts, RefusedError, bearer, reply, route
 from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
 from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
 from sweep.sandbox.routes.server_routes import MODEL_ROUTES, OLD_MODEL_ROUTES, SERVER_ROUTES

@@ -6,7 +6,7 @@ from .adaptive_search import (
     decide_search,
     estimate_crossing,
 )
-from .measuring.measurement_plan import MeasureProgress, measure_now
+from .measuring.measurements import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower
 from .metrics.base import (

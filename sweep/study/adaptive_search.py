@@ -320,7 +320,7 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
 
     Raises UsageError for a metric that prefers neither side.
     """
-    from sweep.study.measuring.measurement_plan import measure_design
+    from sweep.study.measuring.measurements import measure_design
     from sweep.study.metrics.metric_lookup import resolve_metrics
 
     facts, asked = results.facts, results.facts.design

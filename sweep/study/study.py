@@ -34,14 +34,7 @@ from sweep.study.stats.seeds_and_noise import (
     rank_seeds,
 )
 from sweep.study.stats.variance_shares import compute_cell_effects, compute_effects
-from sweep.study.study_design import (
-    BOOKKEEPING,
-    StudyDesign,
-    add_bookkeeping,
-    infer_axes,
-    is_measurement,
-    read_design,
-)
+from sweep.study.study_design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
@@ -60,7 +53,7 @@ from sweep.study.study_json import (
 
 if TYPE_CHECKING:
     from sweep.record import RecordedResults
-    from sweep.study.measuring.measurement_plan import MeasureProgress
+    from sweep.study.measuring.measurements import MeasureProgress
     from sweep.study.measuring.workers import OnRay
     from sweep.study.metrics.base import Metric
 
@@ -318,7 +311,7 @@ def make_study(
         return _study_table(data, axes, metrics, baseline, thresholds)
     from sweep.record import RATINGS_JSON, RecordedResults
     from sweep.study.adaptive_search import conclude_search
-    from sweep.study.measuring.measurement_plan import measure_axis_distances, measure_design
+    from sweep.study.measuring.measurements import measure_axis_distances, measure_design
     from sweep.study.ratings import load_ratings, rank_choices, rate_images
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final, Literal, TypeAlias
 
-from sweep.errors import WorkflowError, did_you_mean
+from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.text import truncate
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -374,3 +375,16 @@ class Workflow:
         Raises WorkflowError where the portable form has no translation for that base.
         """
         return self.translate(base) if self.translate is not None and base else self
+
+
+def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
+    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
+    match entry:
+        case {
+            "source": {"node_id": str(source), "field": str(output)},
+            "destination": {"node_id": str(target), "field": str(name)},
+        } if source and output and target and name:
+            return Edge(Address(source, output), Address(target, name))
+    said = f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}"
+    problems.append(Problem(message=said))
+    return None

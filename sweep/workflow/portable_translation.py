@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
-from sweep.text import truncate
-from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after
+from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after, read_edge
 from sweep.workflow.node_schemas import NodeSchema, read_table
 from sweep.workflow.validation import clean_graph, raise_for
 
@@ -120,19 +119,6 @@ class PortableTranslation(ABC):
                 bare = replace(node, fields={key: value for key, value in node.fields.items() if key != "seed"})
                 graph = graph.adding([bare]).set({Address(targets[0], "seed"): node.fields["seed"]})
         return graph
-
-
-def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
-    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
-    match entry:
-        case {
-            "source": {"node_id": str(source), "field": str(output)},
-            "destination": {"node_id": str(target), "field": str(name)},
-        } if source and output and target and name:
-            return Edge(Address(source, output), Address(target, name))
-    said = f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}"
-    problems.append(Problem(message=said))
-    return None
 
 
 def complete_graph(

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from sweep.errors import UsageError
+from sweep.notebook_results import Results
 from sweep.record import RATINGS_JSON, RecordedResults
-from sweep.results import Results
 from sweep.study.ratings import (
     Ratings,
     add_ratings,

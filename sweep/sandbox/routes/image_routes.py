@@ -9,15 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from sweep.sandbox.http_requests import (
-    RefusedError,
-    cut_window,
-    read_required,
-    read_value,
-    refuse,
-    reply,
-    route,
-)
+from sweep.sandbox.http_requests import RefusedError, cut_window, read_required, read_value, refuse, reply, route
 from sweep.sandbox.image_library import spoil_image
 from sweep.sandbox.running_sandbox import Sandbox
 

@@ -16,17 +16,7 @@ from sweep.servers.base import MissingModelError, Submission
 from sweep.servers.http import LARGEST_SCHEMA, Http, Response, mapping, read_input_image, sequence, text
 from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.item_results import IMAGE_GONE
-from sweep.workflow import (
-    DESCRIPTIVE_NODES,
-    BoardRef,
-    Graph,
-    ImageRef,
-    Json,
-    Model,
-    ModelRef,
-    Ref,
-    write_graph,
-)
+from sweep.workflow import DESCRIPTIVE_NODES, BoardRef, Graph, ImageRef, Json, Model, ModelRef, Ref, write_graph
 
 PARTS = ("name", "base", "type")  # that tell a model
 OLD_PARTS = ("model_name", "base_model", "model_type")  # before release 4

@@ -25,16 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.servers.base import (
-    ItemEnded,
-    ItemEvent,
-    Saved,
-    Server,
-    ServerImage,
-    ServerInfo,
-    Submission,
-    Ticket,
-)
+from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
 from sweep.servers.http import ConnectOptions, Timings

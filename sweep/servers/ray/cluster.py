@@ -32,6 +32,14 @@ _BEGIN_SECONDS = 120.0  # a busy host takes long to start a process
 _INSTALL = "pip install 'sweep-engine[ray]' installs it."
 
 
+def parse_cluster_address(on: str) -> str:
+    """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
+    kind, _, address = on.partition(":")
+    if kind != "ray":
+        raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
+    return address
+
+
 def join_cluster(address: str = "") -> None:
     """Join the cluster at `address`, or the one of this host.
 

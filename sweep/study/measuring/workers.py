@@ -244,7 +244,7 @@ def start_follower(folder: Path) -> subprocess.Popen[bytes]:
 
     It writes a line whenever it has measured all that there is.
     """
-    return start_process("measurement_plan", str(folder), stderr=subprocess.DEVNULL)
+    return start_process("measurements", str(folder), stderr=subprocess.DEVNULL)
 
 
 def step_back() -> None:

@@ -11,14 +11,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from sweep.study.stats.intervals import (
-    CONFIDENCE,
-    ROUNDED,
-    compute_p_value,
-    estimate_mean,
-    make_estimate,
-    measure_step,
-)
+from sweep.study.stats.intervals import CONFIDENCE, ROUNDED, compute_p_value, estimate_mean, make_estimate, measure_step
 from sweep.study.stats.variance_shares import LEAST_SEEDS
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import Curve, Difference, MetricFacts

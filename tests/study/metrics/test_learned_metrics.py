@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageFilter
 
 from sweep.errors import UsageError
-from sweep.study.measuring.measurement_plan import measure_now
+from sweep.study.measuring.measurements import measure_now
 from sweep.study.metrics.base import ImagePair
 from sweep.study.metrics.learned_metrics import TextAlignment, load_tokenizer
 from sweep.study.metrics.metric_lookup import list_standard, resolve_metrics

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import UsageError
 from sweep.record import RecordedResults
-from sweep.study.measuring.measurement_plan import measure_now
+from sweep.study.measuring.measurements import measure_now
 from sweep.study.metrics import metric_lookup
 from sweep.study.metrics.base import ImagePair, Metric
 from sweep.study.metrics.metric_lookup import list_standard, resolve_metrics
