@@ -181,7 +181,8 @@ def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     if unknown:
         context = getattr(error, "ctx", None)
         known = [word for param in context.command.params for word in param.opts] if context is not None else ()
-        said = f"There is no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
+        called = f"sweep {words[0]}" if words[0] in COMMANDS else "sweep"
+        said = f"{called} has no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
         if words[0] not in COMMANDS and (command := next((word for word in words if word in COMMANDS), None)):
             hint = f"Write options after the command: sweep {command} {unknown} …"
     elif choice := re.search(r": '(.*)' is not one of (.*)\.$", said):

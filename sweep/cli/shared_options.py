@@ -204,8 +204,8 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all sweep workers of a Ray cluster as servers. ray is the cluster of this machine; ray:HOST:PORT is "
-        "one elsewhere. See sweep worker --help for how to start a worker.",
+        help="Use all workers of a Ray cluster as servers (sweep worker --help says how to start one). Write --on ray "
+        "for the cluster of this machine, or --on ray:HOST:PORT for another one.",
         metavar="RAY",
     ),
 ]

@@ -165,8 +165,13 @@ def write_decision(study: StudyJson) -> str:
     top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
     if top is None:
         return ""
-    weakest = top["detail"].partition(". ")[0] if top["detail"].startswith(("The first ", "Weakest ")) else ""
-    return f"{top['text']} {weakest.rstrip('.')}." if weakest else top["text"]
+    facts = {fact["name"]: fact for fact in study["metrics"]}
+    if study["adaptive"] is not None:
+        weakest = [_write_weakest_found(study["adaptive"], facts)]
+    else:
+        advice = (a for a in study["recommendations"] if (a["metric"], a["axis"]) == (top["metric"], top["axis"]))
+        weakest = [sentence for each in advice for sentence in _write_weakest(each, facts[each["metric"]])]
+    return " ".join(filter(None, [top["text"], *weakest]))
 
 
 def make_sentence(
@@ -211,11 +216,11 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
 def _write_weakest(advice: Recommendation, fact: MetricFacts) -> Iterator[str]:
     low, high = advice["bracket_low"], advice["bracket_high"]
     for name, level in (advice["weakest_group"] or {}).items():
-        where = f"at {high:g}, the first level tested"
-        if low is not None:
-            where = f"between {name_axis(advice['axis'])} {low:g} and {high:g}"
+        where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
         miss = "rise above" if fact["direction"] == "lower" else "fall below"
-        yield f"The first {name_axis(name)} to {miss} {advice['threshold']:g} is {write_level(level)}, {where}."
+        along = f"As {name_axis(advice['axis'])} {'falls' if advice['side'] == 'from' else 'rises'}"
+        first = f"the first {name_axis(name)} to {miss} {advice['threshold']:g} is {write_level(level)}"
+        yield f"{along}, {first}, {where}."
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
@@ -509,13 +514,15 @@ def describe_search(found: AdaptiveResult, facts: Mapping[str, MetricFacts], dat
     if use is not None:
         limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
         text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
-    weakest = _write_weakest_found(found, "rose above" if is_lower_better else "fell below")
+    weakest = _write_weakest_found(found, facts)
     rows = find_rows(data, {found["axis"]: use}) if use is not None else []
     yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
 
-def _write_weakest_found(found: AdaptiveResult, miss: str) -> str:
+def _write_weakest_found(found: AdaptiveResult, facts: Mapping[str, MetricFacts]) -> str:
+    fact = facts.get(found["metric"])
+    miss = "rose above" if fact and fact["direction"] == "lower" else "fell below"
     weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
     if weakest is None or len(found["groups"]) < 2 or not weakest["inside"]:
         return ""

@@ -137,7 +137,7 @@ SLIPS = [
     typed("unknown option", "no option --sevrer. Did you mean --server?", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "No such command 'rum'.", "rum"),
     typed("no argument", "Missing argument", "run"),
-    typed("a name nearly right", "There is no option --verison. Did you mean --version?", "--verison"),
+    typed("a name nearly right", "sweep has no option --verison. Did you mean --version?", "--verison"),
     typed("no results", "There is no run named nothing.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
