@@ -101,6 +101,12 @@ class StudyDesign:
         return _rank_within(self.points, keys.astype(np.intp))
 
     @cached_property
+    def image_numbers(self) -> Codes:
+        """The number of each row's image among those of its rendering, from 0: a batch has several."""
+        rendering = pd.Series(self.points * (int(self.repeats.max(initial=0)) + 1) + self.repeats)
+        return np.asarray(rendering.groupby(rendering).cumcount(), dtype=np.intp)
+
+    @cached_property
     def replicates(self) -> int:
         """Number of renderings of the most repeated point; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
@@ -113,6 +119,11 @@ class StudyDesign:
             mixed = joint * max(len(axis.levels), 1) + axis.codes
             joint = np.asarray(np.unique(mixed, return_inverse=True)[1], dtype=np.intp)
         return joint
+
+    def match_images(self, axes: Iterable[str]) -> Codes:
+        """Give one number to rows that differ in these axes alone: images of a batch match by their place in it."""
+        others = self.combined([name for name in self.names if name not in set(axes)])
+        return np.asarray(others * (int(self.image_numbers.max(initial=0)) + 1) + self.image_numbers, dtype=np.intp)
 
     def response(self, metric: str) -> FloatArray:
         """Read a metric by row; NaN where it was not measured."""

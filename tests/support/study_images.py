@@ -17,7 +17,8 @@ from sweep.record import Failure, Intent, JournalPoint, Rendering, RunFacts, Sql
 from sweep.study import DecodedImage, ImagePair
 from sweep.types import Scalar
 
-Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Image.Image | bytes | None]
+Painted: TypeAlias = Image.Image | bytes | Sequence[Image.Image] | None
+Paint: TypeAlias = Callable[[Mapping[str, Scalar]], Painted]
 
 
 def noise(seed: int, width: int = 256, height: int = 256) -> npt.NDArray[np.float64]:
@@ -72,8 +73,8 @@ async def write_results(
     experiment: str = "name: tested\n",
     done: int = 0,
 ) -> Path:
-    """A results folder as a run leaves it. `paint` gives a point's image, bytes as they are, or None: it failed. The
-    first `done` points are there already.
+    """A results folder as a run leaves it. `paint` gives a point's image, its batch of images, bytes as they are, or
+    None: it failed. The first `done` points are there already.
     """
     await anyio.Path(folder).mkdir(parents=True, exist_ok=True)
     journal = await SqliteJournal.open(folder)
@@ -108,7 +109,7 @@ async def _write_point(
     folder: Path,
     index: int,
     values: Mapping[str, Scalar],
-    painted: Image.Image | bytes | None,
+    painted: Painted,
     source_hash: str | None,
 ) -> None:
     key = f"{index:032x}"
@@ -117,19 +118,25 @@ async def _write_point(
         await journal.fail(point, Failure(kind="VariationError", message="noise and image sizes differ"))
         return
     await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
+    batch = [painted] if isinstance(painted, bytes | Image.Image) else painted
+    renderings = [await _write_image(folder, f"{index:05d}", number, each) for number, each in enumerate(batch)]
+    await journal.rendered(key, Times())
+    await journal.complete(key, renderings, Times())
+
+
+async def _write_image(folder: Path, name: str, number: int, painted: Image.Image | bytes) -> Rendering:
+    """Write an image of a point's batch."""
     data = painted if isinstance(painted, bytes) else png_bytes(painted)
-    path = f"images/{index:05d}.png"
+    path = f"images/{name}{f'_{number + 1}' if number else ''}.png"
     await anyio.Path(folder / path).write_bytes(data)
     width, height = (painted.width, painted.height) if isinstance(painted, Image.Image) else (64, 64)
-    rendering = Rendering(
+    return Rendering(
         path=path,
-        image_name=f"{index}.png",
+        image_name=Path(path).name,
         node="out",
-        iteration=0,
+        iteration=number,
         width=width,
         height=height,
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data),
     )
-    await journal.rendered(key, Times())
-    await journal.complete(key, [rendering], Times())

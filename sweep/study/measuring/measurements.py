@@ -30,7 +30,7 @@ from sweep.study.measuring.workers import OnRay, measure_all, step_back
 from sweep.study.metrics.base import ImagePair, Metric, UnreadableImageError, hash_image_file
 from sweep.study.metrics.metric_lookup import describe_metric, resolve_metrics
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
-from sweep.study.study_design import FloatArray, StudyDesign, read_design
+from sweep.study.study_design import REPLICATE_COLUMN, FloatArray, StudyDesign, read_design
 from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
 MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken
@@ -72,7 +72,7 @@ def measure_axis_distances(design: StudyDesign, folder: Path) -> list[AxisDistan
 
 def _choose_pairs(design: StudyDesign, axis: str) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of rows that differ in this axis alone, and count all of them."""
-    groups = design.group_originals(design.combined([name for name in design.names if name != axis]))
+    groups = design.group_originals(design.match_images([axis]))
     pairs = [pair for members in groups.values() for pair in combinations(members, 2)]
     step = max(1, -(-len(pairs) // MOST_PAIRS))
     return pairs[::step], len(pairs)
@@ -124,7 +124,7 @@ def _find_baseline_images(
                 raise UsageError(missing, hint=f"Its values are {known}.")
             return [ReferenceImage(missing=f"the table has no {name} {level}; it has {known}")] * len(images)
         chosen &= axis.codes == code
-    others = design.combined([name for name in design.names if name not in baseline]).tolist()
+    others = design.match_images(baseline).tolist()
     by_other = {others[row]: images[row] for row in np.flatnonzero(chosen)[::-1]}
     return [by_other.get(other, _ABSENT) for other in others]
 
@@ -137,9 +137,9 @@ def _find_level(levels: Sequence[LevelValue], level: LevelValue) -> int | None:
 
 def _find_first_repeats(design: StudyDesign, images: Sequence[ReferenceImage]) -> list[ReferenceImage]:
     """Find, by row, the first image of the same point, for all others of it that were rendered on their own."""
-    first = {point: rows[0] for point, rows in design.group_originals(design.points).items()}
+    points = design.match_images([REPLICATE_COLUMN]).tolist()
+    first = {point: rows[0] for point, rows in design.group_originals(np.asarray(points)).items()}
     later = design.images & (design.repeats > 0)
-    points = design.points.tolist()
     return [
         images[first[point]] if late and point in first else _NOTHING for point, late in zip(points, later, strict=True)
     ]

@@ -142,7 +142,7 @@ def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:
     found = []
     for name in design.factors:
         axis = design.by_name[name]
-        others = design.combined([other for other in design.names if other != name])[rows]
+        others = design.match_images([name])[rows]
         order = np.lexsort((axis.codes[rows], others))
         codes, groups, values = axis.codes[rows][order], others[order], pixels[rows][order]
         next_to = (groups[1:] == groups[:-1]) & (codes[1:] == codes[:-1] + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 from PIL import Image
 
@@ -51,3 +52,23 @@ def test_an_axis_without_effect_is_named_by_pixels_and_not_by_files(seasons: Pat
 
 def test_images_with_a_source_have_no_distances(results: Path) -> None:
     assert make_study(results, metrics=["ssim"], workers=0).data["distances"] == []
+
+
+async def test_images_of_a_batch_are_compared_by_their_number(tmp_path: Path) -> None:
+    def paint_batch(values: Mapping[str, Scalar]) -> list[Image.Image]:
+        return [paint({**values, "seed": seed}) for seed in range(3 if values["hat"] == "straw" else 2)]
+
+    points: list[dict[str, Scalar]] = [
+        {"season": season, "hat": hat} for season in SEASONS for hat in ("none", "straw")
+    ]
+    kinds = {"season": "text", "hat": "text"}
+    folder = await write_results(tmp_path / "batches", points, paint_batch, kinds=kinds)
+
+    plain = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
+    against = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0, baseline={"hat": "none"}))
+
+    pairs = {each["axis"]: (each["pairs"], each["mean"]) for each in plain.data["distances"]}
+    assert pairs["season"][0] == 5
+    assert pairs["hat"] == (4, 0)
+    assert [(each["axis"], each["all"]) for each in plain.data["equal"]] == [("hat", True)]
+    assert against.table["ssim"].dropna().tolist() == [1.0] * 8
