@@ -403,7 +403,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = " If the name is your own, add the key target to the axis: its value is the input to set."
+_OWN_NAME: Final = " If you chose this name yourself, add the line target: INPUT to the axis, with the input to set."
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."

@@ -217,9 +217,9 @@ def _write_weakest(advice: Recommendation, fact: MetricFacts) -> Iterator[str]:
     low, high = advice["bracket_low"], advice["bracket_high"]
     for name, level in (advice["weakest_group"] or {}).items():
         where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
-        miss = "rise above" if fact["direction"] == "lower" else "fall below"
+        miss = "above" if fact["direction"] == "lower" else "below"
         along = f"As {name_axis(advice['axis'])} {'falls' if advice['side'] == 'from' else 'rises'}"
-        first = f"the first {name_axis(name)} to {miss} {advice['threshold']:g} is {write_level(level)}"
+        first = f"the first {name_axis(name)} with an image {miss} {advice['threshold']:g} is {write_level(level)}"
         yield f"{along}, {first}, {where}."
 
 

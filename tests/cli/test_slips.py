@@ -114,7 +114,7 @@ def test_a_file_or_template_without_a_command_is_answered_with_run(sweep: Sweep,
     assert "Did you mean sweep run img2img?" in sweep("img2img").err
     assert "Did you mean sweep run small.yaml?" in sweep("small.yaml").err
     assert "Did you mean" not in sweep("gone.yaml").err
-    assert "Did you mean 'run'?" in sweep("rnu", "small.yaml").err
+    assert "Did you mean run?" in sweep("rnu", "small.yaml").err
 
 
 def test_a_folder_without_results_is_told_from_a_run_that_does_not_exist(sweep: Sweep, done: Path, home: Path) -> None:
