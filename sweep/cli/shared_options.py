@@ -204,8 +204,8 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all sweep workers of a Ray cluster as servers (sweep worker --help says how to start a worker). Write "
-        "--on ray for the cluster of this machine, or --on ray:HOST:PORT for another cluster.",
+        help="Use all sweep workers of a Ray cluster as servers (sweep worker --help says how to start a worker). "
+        "Write --on ray for the cluster of this machine, or --on ray:HOST:PORT for another cluster.",
         metavar="RAY",
     ),
 ]

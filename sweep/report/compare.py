@@ -16,9 +16,8 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.page_html import EMBED_UP_TO, REPORT_FILES, write_page
+from sweep.report.page_html import EMBED_UP_TO, REPORT_FILES, describe_page, write_page
 from sweep.report.page_json import JsonObject, build_page_json, encode_images
-from sweep.report.page_text import describe_page
 from sweep.report.report_data import (
     AxisColumn,
     ReportData,

@@ -31,9 +31,17 @@ from pydantic import BaseModel, Field
 from sweep.errors import SweepError
 from sweep.record import RATINGS_JSON, replace_atomically
 from sweep.report.compare import compare_runs, count_shared
-from sweep.report.page_html import EMBED_UP_TO, build_policy, link_images, render_overview, render_page
+from sweep.report.page_html import (
+    EMBED_UP_TO,
+    build_policy,
+    describe_page,
+    link_images,
+    list_run_folders,
+    render_overview,
+    render_page,
+    summarize_run,
+)
 from sweep.report.page_json import JsonObject, build_live_rows, build_open_rows, build_page_json
-from sweep.report.page_text import describe_page, list_run_folders, summarize_run
 from sweep.report.report_data import ReportData, add_study_columns, read_report_data, study_folder
 from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
 

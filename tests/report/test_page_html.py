@@ -13,8 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.report.page_html import build_policy, read_asset, write_bundle, write_report
-from sweep.report.page_text import describe_page
+from sweep.report.page_html import build_policy, describe_page, read_asset, write_bundle, write_report
 from sweep.report.report_data import read_report_data
 from sweep.report.thumbnails import build_relative_url
 from tests.report.painted import HOSTILE, Plan, paint_folder
