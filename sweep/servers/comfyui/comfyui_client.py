@@ -11,6 +11,7 @@ files are named after its batch id, an item that was done is found there and not
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 import uuid
@@ -83,9 +84,12 @@ _MISSING: Final = "required_input_missing"
 _OUT_OF_MEMORY: Final = "OutOfMemoryError"
 
 
-def file_prefix(batch_id: str, output: int) -> str:
-    """Return the prefix of the files of an item's output: folders of 256 keep each short, as saving lists them."""
-    return f"{SERVER_FOLDER}/{batch_id[:2]}/{batch_id}-{output}"
+def file_prefix(batch_id: str, output: str) -> str:
+    """Return the prefix of the files of an item's output node: folders of 256 keep each short, as saving lists them.
+
+    It is made from the node's id, not from its place: who asks later may want some of the outputs alone.
+    """
+    return f"{SERVER_FOLDER}/{batch_id[:2]}/{batch_id}-{hashlib.blake2b(output.encode(), digest_size=4).hexdigest()}"
 
 
 def image_name(file: Mapping[str, Any]) -> str | None:
@@ -393,11 +397,11 @@ class ComfyUI(TrackedServer):
         for ref in sorted(ref for ref in refs if isinstance(ref, ImageRef)):
             names[ref] = await self._upload(ref.sha256, images.get(ref.sha256))
         prompt = write_prompt(graph, lambda ref: names.get(ref, ""))
-        for number, output in enumerate(outputs):
+        for output in outputs:
             node = prompt[output]
             node["class_type"] = _SAVE if node["class_type"] == _PREVIEW else node["class_type"]
             if batch_id is not None:
-                node["inputs"][PREFIX_FIELD] = file_prefix(batch_id, number)
+                node["inputs"][PREFIX_FIELD] = file_prefix(batch_id, output)
         fill_defaults(prompt, await self.schemas())
         return prompt
 
@@ -479,8 +483,8 @@ class ComfyUI(TrackedServer):
     async def _files(self, batch_id: str, outputs: Sequence[str]) -> tuple[ServerImage, ...]:
         """Return the images of an item that lie on the server's disk; none unless every output has one."""
         found: list[ServerImage] = []
-        for number, node in enumerate(outputs):
-            folder, _, stem = file_prefix(batch_id, number).rpartition("/")
+        for node in outputs:
+            folder, _, stem = file_prefix(batch_id, node).rpartition("/")
             for place in range(MOST_FILES):
                 file = {"filename": f"{stem}_{place + 1:05}_.png", "subfolder": folder, "type": "output"}
                 if not await self._http.exists("/view", "looking for an image", file):
@@ -497,7 +501,7 @@ class ComfyUI(TrackedServer):
         ticket = Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
         if batch_id in dict(await self._queued()) or await self._history(batch_id) is not None:
             return ticket
-        return ticket if await self._files(batch_id, outputs or ("",)) else None
+        return ticket if await self._files(batch_id, outputs) else None
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         data = await self._http.download("/view", "downloading an image", limit, image_query(image.name))

@@ -14,7 +14,7 @@ import pytest
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
 from sweep.servers import ComfyUI, ConnectOptions, ItemEnded, ItemEvent, MissingModelError, Submission, Ticket, connect
-from sweep.servers.comfyui.comfyui_client import ended_by_history, image_query, read_refusal
+from sweep.servers.comfyui.comfyui_client import ended_by_history, file_prefix, image_query, read_refusal
 from sweep.servers.credentials import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
 from tests.servers.conftest import QUICK as CLIENT
@@ -65,7 +65,7 @@ async def test_a_prompt_has_our_id_our_file_and_our_words(fake: FakeComfyUI, ser
     assert body["prompt_id"] == BATCH
     assert "number" not in body  # two pending prompts of one id and one number end the server's worker
     assert body["front"] is True
-    assert body["prompt"]["out"]["inputs"] == {"images": ["a", 0], "filename_prefix": f"sweep/0a/{BATCH}-0"}
+    assert body["prompt"]["out"]["inputs"] == {"images": ["a", 0], "filename_prefix": file_prefix(BATCH, "out")}
     assert body["extra_data"]["extra_pnginfo"]["sweep"] == {"destination": "run", "sweep_key": "k"}
 
 
@@ -76,7 +76,7 @@ async def test_an_item_is_heard_to_its_end_with_its_times(fake: FakeComfyUI, ser
     end = await hearing
     assert (end.status, [image.name for image in end.images]) == (
         "completed",
-        [f"output/sweep/0a/{BATCH}-0_00001_.png"],
+        [f"output/{file_prefix(BATCH, 'out')}_00001_.png"],
     )
     assert end.queued_at is not None
     assert await server.fetch(end.images[0], 100) == b"\x89PNG\r\n\x1a\n image"
@@ -97,7 +97,21 @@ async def test_an_item_whose_history_is_gone_is_found_on_the_disk(fake: FakeComf
     ticket = await server.submit(a_submission())
     await fake.finish(BATCH, tell=False, keep=False)
     assert await server.find(BATCH, ("out",)) == ticket
-    assert (await end_of(server, ticket)).images[0].name.endswith(f"{BATCH}-0_00001_.png")
+    assert (await end_of(server, ticket)).images[0].name.endswith(f"{file_prefix(BATCH, 'out')}_00001_.png")
+
+
+async def test_an_output_asked_for_alone_has_its_own_file_on_the_disk(fake: FakeComfyUI, server: ComfyUI) -> None:
+    """Of an item of several variations only those without an outcome are asked for after a crash."""
+    nodes = [*PLAIN.nodes.values(), Node("second", "SaveImage")]
+    both = Graph.of(nodes, ["a.0 → out.images", "a.0 → second.images"])
+    await server.submit(replace(a_submission(both), outputs=("out", "second")))
+    (prompt,) = (body["prompt"] for body in fake.posted)
+    fake.pending.clear()
+    saved = [prompt[node]["inputs"]["filename_prefix"] for node in ("out", "second")]
+    fake.files = {f"{prefix}_00001_.png": b"x" for prefix in saved}
+    ticket = await server.find(BATCH, ("second",))
+    assert ticket is not None
+    assert [image.name for image in (await end_of(server, ticket)).images] == [f"output/{saved[1]}_00001_.png"]
 
 
 async def test_an_empty_file_of_a_crash_is_no_image(fake: FakeComfyUI, server: ComfyUI) -> None:
