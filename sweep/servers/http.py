@@ -92,6 +92,19 @@ class Response:
     body: Any
 
 
+class _OneOriginConnector(aiohttp.TCPConnector):
+    """Connects to one origin only: aiohttp itself follows redirects of a websocket's handshake, credentials and all."""
+
+    def __init__(self, origin: URL, **options: Any) -> None:
+        super().__init__(**options)
+        self._origin = origin
+
+    async def connect(self, req: aiohttp.ClientRequest, *others: Any, **named: Any) -> Any:
+        if req.url.origin() != self._origin:
+            raise aiohttp.ClientConnectionError("a redirect to another origin")
+        return await super().connect(req, *others, **named)
+
+
 class Http:
     """Requests to one server. Redirects to another origin are never followed: credentials would go with them."""
 
@@ -139,7 +152,7 @@ class Http:
             except OSError as error:
                 raise UsageError(f"{self._ca_file}: not a file of CA certificates ({error.strerror}).") from None
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls, limit=32),
+            connector=_OneOriginConnector(self._base.origin(), ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_AHEAD,
             timeout=aiohttp.ClientTimeout(

@@ -9,16 +9,18 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from PIL import Image
 
 from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
-from sweep.servers.credentials import Credentials
+from sweep.servers.credentials import Credentials, ServerAddress
 from sweep.servers.discovery import connect
-from sweep.servers.http import ConnectOptions
+from sweep.servers.http import ConnectOptions, Http
 from sweep.servers.invokeai.invokeai_client import InvokeAI
+from sweep.servers.invokeai.socketio import open_socket
 from sweep.workflow import Graph, ImageRef, Node
 from tests.servers.building import Q, submission, takes_items
 from tests.servers.conftest import QUICK
@@ -150,6 +152,21 @@ async def test_credentials_do_not_follow_a_redirect(fake: Fake) -> None:
         with pytest.raises(Exception, match="redirects elsewhere"):
             await InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token=CANARY), timings=QUICK)).open()
         assert stranger.asked == []
+
+
+async def test_credentials_do_not_follow_a_redirect_of_the_event_connection(fake: Fake) -> None:
+    """aiohttp itself follows redirects of a websocket's handshake, whatever they lead to."""
+    credentials = Credentials(token=CANARY, headers=(("X-Api-Key", CANARY),))
+    http = Http(ServerAddress.parse(fake.url), ConnectOptions(credentials=credentials, timings=QUICK))
+    await http.open()
+    async with fake_server() as stranger:
+        elsewhere = f"{stranger.url}/ws/socket.io/?transport=websocket&EIO=4"
+        fake.on("GET", "/events/", status(307, None, Location=elsewhere))
+        with pytest.raises(aiohttp.ClientError):
+            async with open_socket(http.session, f"{fake.url}/events", http.headers(), {"token": CANARY}):
+                pass
+        await http.aclose()
+        assert (stranger.connections, stranger.auths) == (0, [])
 
 
 async def test_no_log_error_or_repr_tells_a_token(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
