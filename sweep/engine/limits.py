@@ -22,6 +22,7 @@ from anyio.abc import TaskGroup
 
 from sweep.engine.events import Listener, Notice
 from sweep.errors import UsageError
+from sweep.text import format_count
 
 REPORT_WAIT_AFTER: Final = 4.0  # seconds without a word after which a person is told what is waited for
 
@@ -271,7 +272,7 @@ class FailurePolicy:
 
     def _judge(self) -> str:
         if self._limit.is_reached(self.failed, self.failed + self.succeeded):
-            return f"{self.failed} variations failed, which is the limit given; no more are begun."
+            return f"{format_count(self.failed, 'variation')} failed, which is the limit given; no more are begun."
         if self._alike >= self._most_alike:
             return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
         return ""

@@ -301,7 +301,7 @@ class Marginal:
 def count_marginals(
     rows: Iterable[Mapping[str, Any]], axes: Sequence[str], columns: Sequence[str] = ()
 ) -> dict[str, list[Marginal]]:
-    """Count by axis, one entry for each of its values, in the order in which the values first appear.
+    """Count by axis, one entry for each of its values: numbers ascend, others in order of appearance.
 
     `rows` are those of the results table, `columns` some of its columns; of a variation with several images the
     first row counts.
@@ -319,7 +319,15 @@ def count_marginals(
             for column in columns:
                 if row[column] is not None:
                     entry.numbers.setdefault(column, []).append(row[column])
-    return {axis: list(entries.values()) for axis, entries in found.items()}
+    return {axis: [entries[value] for value in _sort_numbers(entries)] for axis, entries in found.items()}
+
+
+def _sort_numbers(values: Iterable[Any]) -> list[Any]:
+    """Sort numbers, with a missing one last; leave other values in their order."""
+    known = [value for value in values if value is not None]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) for value in known):
+        return list(values)
+    return [*sorted(known), *(value for value in values if value is None)]
 
 
 def merge_marginals(group: Sequence[Marginal]) -> Marginal:

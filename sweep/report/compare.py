@@ -200,7 +200,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     titles, folders = _name_runs(before, after), [run.folder.resolve().name for run in (before, after)]
     target = out or Path(b).resolve().parent / f"compare-{folders[0]}-{folders[1]}.html"
     found = _summarize(data, between, pairs, target)
-    words = _write_sentences(found, data, pairs, titles)
+    words = _write_sentences(found, data, pairs, (before, after), titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
     payload, thumbs = _build_comparison_json(data, others, before, target, titles)
@@ -247,7 +247,9 @@ def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, page: Path
     )
 
 
-def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: tuple[str, str]) -> list[str]:
+def _write_sentences(
+    found: Comparison, data: ReportData, pairs: Pairs, runs: tuple[ReportData, ReportData], titles: tuple[str, str]
+) -> list[str]:
     a, b = titles
     counts = {
         "have the same image file": found.same,
@@ -258,7 +260,7 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
     parts = [f"{count} {what}" for what, count in counts.items() if count] or ["none could be compared"]
     words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
     if not pairs.both:
-        words.append(_explain_no_pairs(data, pairs))
+        words.append(_explain_no_pairs(*runs, pairs))
     if found.moved:
         worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
         likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
@@ -271,15 +273,22 @@ def _write_sentences(found: Comparison, data: ReportData, pairs: Pairs, titles: 
     return words
 
 
-def _explain_no_pairs(data: ReportData, pairs: Pairs) -> str:
-    """Explain why no point of one run is in the other: as a rule, seeds were drawn anew."""
-    seeds = [axis.name for axis in pairs.axes if axis.kind == "seed"]
-    if not seeds:
-        return "The runs have no level in common on one of their axes."
-    name = seeds[0]
+def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> str:
+    """Name the axes on which no level of one run is in the other; of drawn seeds, say how to give them."""
+    columns = [{axis.name: axis.column for axis in run.axes} for run in (before, after)]
+    levels = [
+        {axis.name: {to_json_value(value) for value in run.frame[named[axis.name]]} for axis in pairs.axes}
+        for run, named in zip((before, after), columns, strict=True)
+    ]
+    apart = [axis for axis in pairs.axes if levels[0][axis.name].isdisjoint(levels[1][axis.name])]
+    if not apart:
+        return "The runs have levels in common on each axis, but not in the same combination."
+    names = " and of ".join(axis.name for axis in apart)
+    if [axis.kind for axis in apart] != ["seed"]:
+        return f"No point is in both because the two runs have no level of {names} in common."
     return (
-        f"No point is in both because the two runs drew different values of {name}: give them in the experiment file, "
-        f"as in {name}: {{start: 1, count: {max(1, data.frame[name].nunique())}}}, and run one of them again."
+        f"No point is in both because the two runs have different values of {names}: give them in the experiment file, "
+        f"as in {names}: {{start: 1, count: {max(1, len(levels[1][names]))}}}, and run one of them again."
     )
 
 

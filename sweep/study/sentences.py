@@ -605,7 +605,7 @@ def list_design_limits(
     if not design["rows"]:
         yield "No results yet."
     elif not images:
-        failures = f"all {design['failed']} images failed"
+        failures = f"{format_count(design['failed'], 'image')} failed, none was rendered"
         yield f"No results: {failures if design['failed'] else 'no image is rendered yet'}."
     elif not measured:
         yield "None of the images is measured."

@@ -32,6 +32,17 @@ def test_marginals_average_metrics_where_there_are_values() -> None:
     assert even.mean("render_seconds") is None
 
 
+def test_marginals_sort_numbers_of_points_that_a_design_drew() -> None:
+    values: list[Any] = [0.5, None, 0.1, 1]
+    rows = [
+        {"index": at, "key": str(at), "weight": value, "prompt": text, "status": "completed"}
+        for at, (value, text) in enumerate(zip(values, "bacb", strict=True))
+    ]
+    found = count_marginals(rows, ["weight", "prompt"])
+    assert [each.value for each in found["weight"]] == ["0.1", "0.5", "1", "–"]
+    assert [each.value for each in found["prompt"]] == ["b", "a", "c"]
+
+
 def test_what_failed_rows_say_is_counted() -> None:
     rows: list[dict[str, Any]] = [{"status": "failed", "error": "a"}, {"status": "completed", "error": None}]
     assert count_failures([*rows, rows[0]]) == {"a": 2}

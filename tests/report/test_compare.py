@@ -98,3 +98,16 @@ async def test_compare_rejects_runs_without_a_common_axis(tmp_path: Path) -> Non
 async def test_compare_rejects_a_folder_without_results(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError):
         await run_sync(compare_runs, folder, tmp_path / "nothing")
+
+
+async def test_compare_names_the_axes_that_have_no_level_in_common(tmp_path: Path) -> None:
+    async def explain(name: str, **axes: Sequence[Scalar]) -> str:
+        found = await compared(tmp_path / name, Plan(axes=STRENGTHS), Plan(axes={**STRENGTHS, **axes}))
+        return found.words[1]
+
+    strengths = await explain("strengths", denoise_strength=[0.3, 0.5])
+    assert strengths == "No point is in both because the two runs have no level of denoise_strength in common."
+    both = await explain("both", denoise_strength=[0.3, 0.5], seed=[1])
+    assert both == "No point is in both because the two runs have no level of denoise_strength and of seed in common."
+    seeds = await explain("seeds", seed=[1, 2, 3])
+    assert "have different values of seed: give them in the experiment file, as in seed: {start: 1, count: 3}" in seeds

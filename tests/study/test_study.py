@@ -104,7 +104,7 @@ async def test_all_failed_is_said(tmp_path: Path) -> None:
     found = await anyio.to_thread.run_sync(lambda: make_study(folder, workers=0))
 
     keeps_its_contract(found)
-    assert found.words[0] == "No results: all 30 images failed."
+    assert found.words[0] == "No results: 30 images failed, none was rendered."
     assert found.data["design"]["failed"] == 30
 
 

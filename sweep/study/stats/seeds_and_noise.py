@@ -23,6 +23,7 @@ from sweep.study.study_json import (
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
 SAME_PIXELS = "pixel_hash"  # the metric that identifies the decoded pixels of an image
+STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 MAD_TO_SD = 1.4826  # for a normal distribution
 
 
@@ -134,14 +135,18 @@ def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:
     """Find levels of each axis whose images have the same pixels, everything else equal.
 
     Compared are hashes of decoded pixels: files of equal images differ, since servers write the settings into them.
+    At a strength of zero all images are the source, so there only levels of the strength are compared.
     """
     if SAME_PIXELS not in design.frame:
         return []
     pixels = design.response(SAME_PIXELS)
-    rows = np.flatnonzero(np.isfinite(pixels) & (design.repeats == 0))
+    known = np.isfinite(pixels) & (design.repeats == 0)
+    strengths = [axis for axis in design.axes if axis.name in STRENGTHS and axis.levels[:1] == (0,)]
     found = []
     for name in design.factors:
         axis = design.by_name[name]
+        unchanged = [each.codes == 0 for each in strengths if each is not axis]
+        rows = np.flatnonzero(np.logical_and.reduce([known, *(~where for where in unchanged)]))
         others = design.match_images([name])[rows]
         order = np.lexsort((axis.codes[rows], others))
         codes, groups, values = axis.codes[rows][order], others[order], pixels[rows][order]
@@ -156,7 +161,6 @@ def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:
     return found
 
 
-STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
 SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -72,3 +73,17 @@ async def test_images_of_a_batch_are_compared_by_their_number(tmp_path: Path) ->
     assert pairs["hat"] == (4, 0)
     assert [(each["axis"], each["all"]) for each in plain.data["equal"]] == [("hat", True)]
     assert against.table["ssim"].dropna().tolist() == [1.0] * 8
+
+
+def test_axes_are_not_compared_at_a_strength_of_zero(tmp_path: Path) -> None:
+    points = [{"denoise_strength": s, "hat": hat, "seed": 1} for s in (0.0, 0.5) for hat in ("bowler", "fez")]
+    kinds = {"denoise_strength": "number", "hat": "text", "seed": "seed"}
+
+    def paint_hat(values: Mapping[str, Scalar]) -> Image.Image:
+        is_hat = bool(values["denoise_strength"]) and values["hat"] == "fez"
+        return Image.new("RGB", (32, 32), (200, 30, 30) if is_hat else (30, 30, 200))
+
+    begun = anyio.run(partial(write_results, tmp_path / "begun", points[:2], paint_hat, kinds=kinds))
+    assert make_study(begun, metrics=["sharpness"], workers=0).data["equal"] == []
+    ended = anyio.run(partial(write_results, tmp_path / "ended", points, paint_hat, kinds=kinds))
+    assert make_study(ended, metrics=["sharpness"], workers=0).data["equal"] == []
