@@ -81,7 +81,8 @@ INPUT_NAMES: Final[tuple[str, ...]] = (*(name for name in ROLE_NAMES if name != 
 NUMBERED: Final = f"^({'|'.join(FOUND_ROLES)})_([1-9][0-9]*)$"
 _NUMBERED = re.compile(NUMBERED)
 MAX_VALUE_LENGTH: Final = 20_000  # characters of one value
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_TOO_LARGE: Final = 1e300  # for any number
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # the last are halves of a character
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
 _LORA_KEYS: Final = ("name", "weight")
@@ -186,13 +187,14 @@ def find_text_problem(text: str) -> str | None:
     """Find what no server can take in a text: control characters, or more of it than any prompt has."""
     found = _CONTROL.search(text)
     if found:
-        return f"holds a control character, U+{ord(found[0]):04X}"
+        kind = "half a character" if found[0] >= "\ud800" else "a control character"
+        return f"holds {kind}, U+{ord(found[0]):04X}"
     return f"has {len(text):,} characters; the most is {MAX_VALUE_LENGTH:,}" if len(text) > MAX_VALUE_LENGTH else None
 
 
 def _check_number(role: Role, value: object) -> str | None:
     wrong = f"must be a {'whole number' if role.kind == 'integer' else 'number'}, not {quote(value)}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _TOO_LARGE:  # also of nan
         return wrong
     if role.kind == "integer" and value != int(value):
         return wrong

@@ -35,16 +35,24 @@ UNASKED: Final = "No server was asked, so only the nodes packaged with sweep are
 EXPERIMENT_ENDINGS: Final = (".yaml", ".yml")
 
 
+def split_assignments(given: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Split `["cfg_scale=7"]` to {"cfg_scale": "7"}. Raises UsageError for a text without a value."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (equals and name):
+            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} NAME=VALUE.")
+        found[name] = value
+    return found
+
+
 def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str | int | float | bool | None]:
     """Parse `["cfg_scale=7"]` to {"cfg_scale": 7}; what looks like a number becomes one.
 
     Raises UsageError for a text without a value.
     """
     found: dict[str, str | int | float | bool | None] = {}
-    for text in given or ():
-        name, equals, value = (part.strip() for part in text.partition("="))
-        if not (equals and name):
-            raise UsageError(f"{option} {text} has no value.", hint=f"Write {option} NAME=VALUE.")
+    for name, value in split_assignments(given, option).items():
         found[name] = value
         for parse in (float, int):
             with contextlib.suppress(ValueError):
@@ -395,7 +403,7 @@ class ExperimentOptions:
         return load_fetched(partial(Experiment.load, self.file, self.overrides or ()), access, self.results), ""
 
     def _build(self, access: Access) -> tuple[Experiment, str]:
-        from sweep.experiment import Experiment, is_reference, write_experiment
+        from sweep.experiment import Experiment, is_reference, parse_input, write_experiment
 
         if self.save is not None and self.save.exists():
             raise UsageError(f"{self.save} exists already.", hint="Choose another --save, or run that file.")
@@ -404,7 +412,7 @@ class ExperimentOptions:
         check_utf8("--input", self.inputs or ())
         check_utf8("--image", [self.image])
         check_utf8("--prompt", [self.prompt])
-        inputs = parse_assignments(self.inputs, "--input")
+        inputs = {name: parse_input(name, text) for name, text in split_assignments(self.inputs, "--input").items()}
         inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
         named = Path(self.image) if self.image else self.file
         plain = re.sub(r"\W+", "-", str(named).partition(":")[2]).strip("-")[:60]

@@ -19,7 +19,7 @@ from .experiment import Experiment
 from .file_schema import make_experiment_schema
 from .grid import Grid, Space, Variation, put_cell_seeds
 from .problems import ProblemCollector, did_you_mean_file
-from .typed_options import parse_axis, write_experiment
+from .typed_options import parse_axis, parse_input, write_experiment
 from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
 from .yaml_document import path_kind
 
@@ -53,6 +53,7 @@ __all__ = [
     "is_reference",
     "make_experiment_schema",
     "parse_axis",
+    "parse_input",
     "path_kind",
     "put_cell_seeds",
     "replace_words",

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from unicodedata import normalize
 
 from sweep.errors import SweepError, did_you_mean
 from sweep.role_table import quote
@@ -103,9 +104,9 @@ class _Operand(NamedTuple):
 class Compiler:
     """An expression tree to a closure, with the kind of value it yields."""
 
-    def __init__(self, text: str, axes: Mapping[str, NamedAxis], quoted: Mapping[str, str], *, exact: bool) -> None:
+    def __init__(self, text: str, axes: Iterable[NamedAxis], quoted: Mapping[str, str], *, exact: bool) -> None:
         self._bytes = text.encode()
-        self._axes = axes
+        self._axes = {normalize("NFKC", axis.name): axis for axis in axes}  # ast gives names in this form
         self._quoted = quoted
         self._to_decimal: Callable[[Any], Any] = lru_cache(1024)(_to_decimal) if exact else lambda value: value
         self.named: dict[str, None] = {}
@@ -190,13 +191,13 @@ class Compiler:
             return self._compile_literal(node, _LITERALS[name])
         if axis is None:
             raise self._make_error(node, f"there is no axis named {name}.{did_you_mean(name, self._axes)}")
-        self.named[name] = None
-        exact = self._to_decimal
-        return (lambda v: exact(v[name])), axis.kind
+        self.named[axis.name] = None
+        exact, written = self._to_decimal, axis.name
+        return (lambda v: exact(v[written])), axis.kind
 
     def _write_name(self, node: ast.expr) -> str:
         if isinstance(node, ast.Name):
-            return self._quoted.get(node.id, node.id)
+            return normalize("NFKC", self._quoted.get(node.id, node.id))
         if isinstance(node, ast.Attribute):
             return f"{self._write_name(node.value)}.{node.attr}"
         raise self._make_error(node, _TOO_MUCH)
@@ -279,7 +280,7 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
         column = min(max(_find_syntax_error(plain, error) - 1, 1), len(text) or 1)
         raise ConditionError(_describe_syntax_error(text, column), column) from error
     is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
-    compiler = Compiler(plain, {axis.name: axis for axis in axes}, quoted, exact=is_counting)
+    compiler = Compiler(plain, axes, quoted, exact=is_counting)
     test = compiler.compile_truth(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)

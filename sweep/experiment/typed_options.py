@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UsageError, nearest
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
-from sweep.experiment.typed_ranges import parse_numbers
+from sweep.experiment.typed_ranges import parse_number, parse_numbers
 from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
 from sweep.text import truncate
@@ -110,6 +111,24 @@ def _parse_values(name: str, text: str) -> Any:
 _TRUTHS: Final = {"true", "false"}
 
 
+def parse_input(name: str, text: str) -> Any:
+    """Parse the value of an input as an experiment file would hold it: what the input takes decides, not its look.
+
+    A field of the workflow takes a number, true, false or null where the text is written so.
+    """
+    role = find_role(name)
+    if text == "null" and (role is None or role.optional):
+        return None
+    if role is not None and role.kind in ("stack", "controls"):
+        return _parse_yaml(text) or text
+    if role is not None and role.kind not in ("integer", "number"):
+        return text
+    if role is None and text.lower() in _TRUTHS:
+        return text.lower() == "true"
+    number = parse_number(text)
+    return text if number is None or math.isinf(number) else number
+
+
 def _parse_file(name: str, written: str) -> dict[str, Any]:
     """Parse what follows an @: lines of a text, a column of a table (FILE:COLUMN), settings, or images."""
     path, _, column = written.partition(":") if ".csv:" in written.lower() else (written, "", "")
@@ -169,7 +188,11 @@ def apply_override(document: Document, text: str) -> None:
         raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
     mark = Mark(1, 1, f"--set {path}", written="" if isinstance(value, str) else written.strip())
     document.replace_marks(place, Document(None, document.folder, {place: mark}, {place: mark}))
-    _assign(document.data, place, value, path)
+    axes = document.data.get("axes")
+    if value is None and written.strip() and place[:-1] == ("axes",) and isinstance(axes, dict) and place[1] in axes:
+        del axes[place[1]]  # as null does in a file that builds on another
+    else:
+        _assign(document.data, place, value, path)
 
 
 def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:

@@ -24,7 +24,7 @@ from sweep.experiment.problems import DocumentPath, did_you_mean_file
 from sweep.experiment.typed_ranges import parse_number, suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import InputImageError, inspect_input
-from sweep.role_table import find_role, find_value_problem, is_image, quote
+from sweep.role_table import as_written, find_role, find_value_problem, is_image, quote
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ def count_seeds(seeds: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
 
 def read_lines(shown: str, path: Path) -> TextColumn:
     """Read every line that is neither empty nor a comment, without the space around it. Raises SourceError."""
-    lines = enumerate(read_text_file(shown, path).splitlines(), start=1)
+    lines = enumerate(io.StringIO(read_text_file(shown, path), newline=None), start=1)  # U+2028 ends no line
     found = [(number, text.strip()) for number, text in lines if text.strip() and not text.lstrip().startswith("#")]
     if not found:
         raise SourceError(f"{shown} holds no line")
@@ -228,11 +228,10 @@ def read_lines(shown: str, path: Path) -> TextColumn:
 
 def read_columns(shown: str, path: Path, names: Sequence[str]) -> list[TextColumn]:
     """Read named columns of a CSV file, whose separator (comma, semicolon or tab) is taken from its header."""
-    text = read_text_file(shown, path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    text, delimiter = _find_delimiter(read_text_file(shown, path))
     try:
         every = enumerate(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), start=1)
-        numbered = [(number, row) for number, row in every if any(row)]
+        numbered = [(number, row) for number, row in every if any(map(str.strip, row))]
     except csv.Error as error:
         raise SourceError(f"{shown} is not CSV ({error})") from error
     if len(numbered) < 2:
@@ -249,6 +248,14 @@ def read_columns(shown: str, path: Path, names: Sequence[str]) -> list[TextColum
             raise SourceError(f"{shown}: row {number} has {len(row)} cells, the header {len(head)}")
     rows = [number for number, _ in numbered[1:]]
     return [TextColumn(name, shown, [row[head.index(name)].strip() for _, row in numbered[1:]], rows) for name in names]
+
+
+def _find_delimiter(text: str) -> tuple[str, str]:
+    """Return a table without the line `sep=;` that Excel puts above some, and what separates its cells."""
+    if said := re.match(r"sep=(.)\r?\n", text):
+        return text[said.end() :], said[1]
+    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]  # what stands in quotes separates nothing
+    return text, max(",;\t", key=header.count)
 
 
 def parse_column(target: str, column: TextColumn) -> list[Scalar]:
@@ -388,8 +395,8 @@ class ValueReader:
         """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
             return self._read_image(raw["image"], (*place, "image"))
-        problem = find_value_problem(target, raw)
-        if problem:
+        raw = as_written(target, raw)
+        if problem := find_value_problem(target, raw):
             meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
             raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
         if is_image(target) and isinstance(raw, str):

@@ -29,6 +29,7 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
 )
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.representer import SafeRepresenter
 
 from sweep.errors import ExperimentError, Problem
 from sweep.experiment.problems import DocumentPath, Mark, did_you_mean_file, make_problem
@@ -349,10 +350,23 @@ def write_as_run(data: Mapping[str, Any], name: str, folder: Path, rewritten: Ma
     return dump_yaml({"name": name, "folder": folder.as_posix(), **body})
 
 
+class _Representer(SafeRepresenter):
+    """Quotes the texts that the emitter writes plainly, and that are then read as something else."""
+
+    def represent_str(self, data: str) -> Any:
+        is_unsafe = data.startswith((":", "?")) or not _BREAKS.isdisjoint(data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if is_unsafe else None)
+
+
+_BREAKS: Final = frozenset("\x85\u2028\u2029")
+_Representer.add_representer(str, _Representer.represent_str)
+
+
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """Write plain data as YAML in the order given, short lists and mappings on one line."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
     yaml.default_flow_style = None
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.allow_unicode = True

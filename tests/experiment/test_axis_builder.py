@@ -464,3 +464,19 @@ def test_every_image_of_a_list_that_is_missing_is_reported(faults: Fail) -> None
         "2:29  axes.image.1 x.png does not exist; write the path of your image.",
         "2:36  axes.image.2 y.png does not exist; write the path of your image.",
     ]
+
+
+def test_the_separator_of_a_csv_file_is_found(load: Load, folder: Path) -> None:
+    for text in (
+        "\nSteps;Text\n3;a,b,c\n4;d\n",
+        "sep=;\r\nSteps;Text\r\n3;a\r\n4;b\r\n",
+        '"Text, long, x";Steps\na;3\nb;4\n',
+        'Steps,"a;b;c"\n3,x\n   \n4,y\n',
+    ):
+        (folder / "t.csv").write_bytes(text.encode())
+        assert only(load(HEAD + "steps: {csv: t.csv, column: Steps}"))[2] == [3, 4], text
+
+
+def test_lines_end_where_editors_end_them(load: Load, folder: Path) -> None:
+    (folder / "p.txt").write_bytes("a\u2028b\r\nc\x85d\re\n".encode())
+    assert only(load(HEAD + "prompt: {lines: p.txt}"))[2] == ["a\u2028b", "c\x85d", "e"]

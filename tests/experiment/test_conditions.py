@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,3 +144,12 @@ def test_numbers_out_of_range_are_refused_and_never_raise(faults: Fail) -> None:
     )
     clause = compile_clause("seed * 1e300 * 1e300 / 1e-300 > 1", [NamedAxis("seed", "number")], wanted=True)
     assert clause.holds({"seed": 2}) in (True, False)
+
+
+def test_an_axis_is_found_however_its_accents_are_encoded() -> None:
+    for written in ("\u00e9", "e\u0301", "\ufb01x"):
+        axis = NamedAxis(written, "number")
+        for named in (written, f"`{written}`", normalize("NFKC", written)):
+            clause = compile_clause(f"{named} == 1", [axis], wanted=True)
+            assert clause.names == (written,)
+            assert clause.holds({written: 1})

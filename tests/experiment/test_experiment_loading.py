@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +213,16 @@ def test_a_path_that_no_system_takes_is_no_file(faults: Fail) -> None:
     assert "does not exist" in faults(f"workflow: {long}")[0]
     assert "does not exist" in faults(f"workflow: txt2img\ninclude: {long}")[0]
     assert "cannot be read" in faults(f"workflow: img2img\ninputs: {{image: ~nobody-here/{long}.png}}")[0]
+
+
+def test_whole_numbers_may_be_written_with_decimals(load: Load) -> None:
+    experiment = load("workflow: txt2img\ninputs: {width: 512.0}\naxes: {look: {values: {a: {steps: 3.0}}}}")
+    assert repr(dict(experiment.inputs)) == "{'width': 512}"
+    assert repr(experiment.grid[0].levels["look"].settings["steps"]) == "3"
+
+
+def test_values_that_only_python_can_give_are_refused() -> None:
+    for name, value in (("seed", math.nan), ("width", math.inf), ("cfg_scale", 10**400), ("prompt", "\ud800")):
+        for part in ({"inputs": {name: value}}, {"axes": {name: [value]}}):
+            with pytest.raises(ExperimentError, match=rf"{name} (must be a|holds half a character)"):
+                Experiment.from_dict({"workflow": "txt2img", **part})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import DefinitionError, ExperimentError, UsageError
-from sweep.experiment import Experiment, parse_axis, write_experiment
+from sweep.experiment import Experiment, parse_axis, parse_input, write_experiment
 from tests.experiment.conftest import Fail, Load, image, values_of
 
 TYPED: dict[str, Any] = {
@@ -216,3 +216,20 @@ def test_a_text_that_lost_its_quotes_in_the_shell_is_answered_with_them(
 def test_an_override_that_looks_like_a_number_is_quoted_as_it_is_written(load: Load) -> None:
     with pytest.raises(ExperimentError, match='needs quotes: "007"'):
         load(PLAIN, ["inputs.prompt=007"])
+
+
+def test_inputs_are_what_they_set_and_not_what_they_look_like() -> None:
+    for typed, value in {
+        "l2i.tiled=true": True, "denoise.cfg_scale=7.5": 7.5, "a.b=null": None, "a.b=x": "x", "steps=1e1": 10.0,
+        "steps=nan": "nan", "steps=1_0": "1_0", "negative_prompt=2024": "2024", "prompt=true": "true", "vae=null": None,
+        "model=null": "null", "lora=[a, b]": ["a", "b"], "lora=a": "a",
+    }.items():  # fmt: skip
+        name, _, text = typed.partition("=")
+        assert repr(parse_input(name, text)) == repr(value), typed
+
+
+def test_set_takes_an_axis_out(load: Load, faults: Fail) -> None:
+    text = "workflow: txt2img\naxes: {seed: [1, 2], steps: [5, 6]}"
+    assert [axis.name for axis in load(text, ["axes.steps=null"]).axes] == ["seed"]
+    assert "axes.steps is empty" in faults(text, ["axes.steps="])[0]
+    assert "axes.cfg_scale is empty" in faults(text, ["axes.cfg_scale=null"])[0]

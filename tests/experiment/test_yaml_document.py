@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import ExperimentError
 from sweep.experiment.axes import InputImage
 from sweep.experiment.experiment import Experiment
-from sweep.experiment.yaml_document import MAX_DOCUMENT_BYTES, read_text
+from sweep.experiment.yaml_document import MAX_DOCUMENT_BYTES, dump_yaml, read_text
 from tests.experiment.conftest import Fail, Load, mark_place, values_of
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -232,3 +234,14 @@ def test_folder_holds_for_the_experiment_and_not_for_its_base(load: Load, folder
     experiment = load("include: base.yaml\nfolder: shots\ninputs: {control_image: a.png}")
 
     assert [image.shown for image in experiment.inputs.values() if isinstance(image, InputImage)] == ["a.png", "a.png"]
+
+
+_ODD = st.text(alphabet="0123456789.eExob+-_:#'\"{}[]&*!|>%@`,?~ nultrfasy\n\t=<\x85\u2028\ufeff\x7fé", max_size=6)
+
+
+@given(st.dictionaries(_ODD.filter(lambda key: key != "<<"), st.one_of(_ODD, st.floats(), st.lists(_ODD, max_size=2))))
+@example({":)": ["?2#"], "a": "x\x85y"})
+def test_what_is_written_is_read_back(data: dict[str, Any]) -> None:
+    assume(all(math.isfinite(value) for value in data.values() if isinstance(value, float)))
+    found = read_text(dump_yaml(data), folder=Path(), shown="x").data if data else {}
+    assert repr(found) == repr(data)
