@@ -420,7 +420,7 @@ async def plan_jointly(
 def _group_by_family(servers: Sequence[PooledServer]) -> list[list[PooledServer]]:
     """Group the open servers by family, the larger group first; in each the newest version first."""
     ordered = sorted((each for each in servers if each.left is None), key=lambda each: each.url)
-    ordered.sort(key=lambda each: [int(part) for part in re.findall(r"\d+", each.info.version)], reverse=True)
+    ordered.sort(key=lambda each: [int(part) for part in re.findall(r"\d+", each.info.version[:40])], reverse=True)
     families = dict.fromkeys(each.info.family for each in servers if each.left is None)
     groups = [[each for each in ordered if each.info.family == family] for family in families]
     return sorted(groups, key=len, reverse=True)

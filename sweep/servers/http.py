@@ -261,7 +261,7 @@ class Http:
             raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
         if status != 200:
             raise error_of_status(self.address.url, status, headers, answer, "logging in")
-        token = text(answer.get("token"))
+        token = sendable(answer.get("token"))
         if token is None:
             raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
         self._token = token
@@ -323,7 +323,7 @@ class Http:
                     target = self._redirect(request.method, url, response)
                     if target is None:
                         data = await self._body(request, response, deadline)
-                        self._token = response.headers.get(FRESH_TOKEN_HEADER) or self._token
+                        self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
                         return response.status, response.headers, data
                     url = target
         except NETWORK_ERRORS as error:
@@ -355,7 +355,7 @@ class Http:
             if size - granted >= READ_AHEAD:
                 granted = size
                 deadline.reschedule(ends + granted / SLOWEST)
-        if max(size, declared or 0) > limit and request.is_image:
+        if max(size, declared or 0) > limit and request.is_image and response.ok:
             message = f"what {self.address.url} sent while {request.what} has more than {limit} bytes"
             raise VariationError(message, kind="TooLarge")
         if max(size, declared or 0) > limit:
@@ -565,6 +565,12 @@ def sequence(value: Any) -> list[Any]:
 def text(value: Any) -> str | None:
     """Return `value` where it is a string with something in it, else None."""
     return value if isinstance(value, str) and value else None
+
+
+def sendable(value: Any) -> str | None:
+    """Return `value` where it is a string that a header or the path of an address can carry, else None."""
+    found = text(value)
+    return found if found and found.isascii() and found.isprintable() else None
 
 
 def as_integer(value: Any) -> int | None:

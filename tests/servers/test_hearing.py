@@ -157,7 +157,7 @@ async def test_slow_polling_is_the_net_under_a_lost_event(fake: Fake) -> None:
 async def test_a_bulk_cancellation_makes_us_look(fake: Fake, listening: InvokeAI) -> None:
     ticket = await listening.submit(submission())
     fake.on(*SUMMARIES, [summary(ITEM_ID, "canceled")])
-    fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_canceled_6_14"))
+    fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_canceled_6_14") | {"batch_id": BATCH})
     hearing = asyncio.create_task(_told(listening, ticket))
     await asyncio.sleep(0)
     await fake.emit("queue_items_canceled", {"canceled_item_ids": [ITEM_ID]})
@@ -170,7 +170,7 @@ async def test_a_bulk_cancellation_makes_us_look(fake: Fake, listening: InvokeAI
 
 async def test_our_own_cancellation_is_no_loss(fake: Fake, listening: InvokeAI) -> None:
     fake.on("PUT", f"{Q}/cancel_by_batch_ids", {"canceled": 1})
-    fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_canceled_6_14"))
+    fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_canceled_6_14") | {"batch_id": BATCH})
     ticket = await listening.submit(submission())
     fake.on(*SUMMARIES, [summary(ITEM_ID, "canceled")])
     hearing = asyncio.create_task(_told(listening, ticket))
@@ -291,3 +291,12 @@ async def test_closing_at_any_moment_ends_in_time(fake: Fake) -> None:
         async with asyncio.timeout(5) as limit:
             await server.aclose()
         assert not limit.expired()
+
+
+async def test_an_item_of_another_batch_under_the_same_number_is_not_ours(fake: Fake, listening: InvokeAI) -> None:
+    """A server that lost its queue counts from 1 again: the end of a stranger's item is not taken for ours."""
+    ticket = await listening.submit(submission())
+    fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_completed_6_14") | {"batch_id": "somebody-else"})
+    fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
+    with pytest.raises(ItemLostError, match="another item"):
+        await _told(listening, ticket)

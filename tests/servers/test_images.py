@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sweep.errors import TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
-from sweep.servers.http import ConnectOptions
+from sweep.servers.http import LARGEST_ERROR, ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
@@ -79,7 +79,7 @@ async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tm
 async def test_an_image_the_server_lost_goes_up_again(fake: Fake, client: InvokeAI, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "up.png"}))
-    failed = payload("item_failed_image_6_14")
+    failed = payload("item_failed_image_6_14") | {"batch_id": "b0"}
     fake.on("GET", f"{Q}/i/1", failed)
     graph, files = _imaged(tmp_path)
     await fake.connected.wait()
@@ -134,6 +134,13 @@ async def test_an_image_larger_than_allowed_is_refused(fake: Fake, client: Invok
         fake.on("GET", "/api/v1/images/i/a b?.png/full", answer)
         with pytest.raises(VariationError, match="more than 1000 bytes"):
             await client.fetch(IMAGE, 1000)
+
+
+async def test_a_long_page_of_an_error_says_nothing_about_the_image(fake: Fake, client: InvokeAI) -> None:
+    page = web.Response(body=b"x" * (LARGEST_ERROR + 1), status=502, content_type="text/html")
+    fake.on("GET", "/api/v1/images/i/a b?.png/full", lambda *_: page)
+    with pytest.raises(TransientError):
+        await client.fetch(IMAGE, 10_000_000)
 
 
 async def test_an_image_that_breaks_off_is_transient(fake: Fake, client: InvokeAI) -> None:

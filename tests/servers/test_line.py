@@ -168,6 +168,7 @@ async def test_an_item_that_events_told_in_full_is_not_asked_for(fake: Fake, lis
     assert fake.calls(*ITEM) == []
     asked = Ticket(batch_id="another", item_id=str(ITEM_ID), outputs=("l",))
     fake.on("POST", f"{Q}/item_summaries_by_ids", [summary(ITEM_ID, "completed", "another")])
+    fake.on(*ITEM, {**WHOLE, "batch_id": "another"})
     async with aclosing(listening.hear(asked)) as told:  # type: ignore[type-var]
         whole = [event async for event in told][-1]
     assert len(fake.calls(*ITEM)) == 1

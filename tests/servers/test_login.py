@@ -110,6 +110,20 @@ async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> No
     assert _bearer(fake, f"{Q}/status") == ["Bearer first", "Bearer second"]
 
 
+async def test_a_token_that_no_header_can_carry_is_not_taken(fake: Fake) -> None:
+    _multiuser(fake)
+    fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="\u00e9\t"))
+    server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token="first"), timings=QUICK), api="queue")
+    await server.open()
+    await server.others_waiting("run")
+    await server.aclose()
+    assert _bearer(fake, f"{Q}/status") == ["Bearer first", "Bearer first"]
+
+    fake.on(*LOGIN, {"token": "two\nlines"})
+    with pytest.raises(ServerRefusedError, match="no token"):
+        await InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK), api="queue").open()
+
+
 async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) -> None:
     _multiuser(fake)
     server = InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK), api="queue")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from sweep.errors import ItemLostError, OverloadedError, TransientError
 from sweep.servers.base import ItemEnded, ItemEvent, Rendered, Ticket
 from sweep.servers.http import ConnectOptions
+from sweep.servers.invokeai import queue_api
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.building import Q, submission
 from tests.servers.conftest import QUICK
@@ -64,6 +66,18 @@ async def test_an_item_that_was_taken_is_not_turned_away(fake: Fake, client: Inv
 async def test_an_item_nobody_finds_is_transient(fake: Fake, client: InvokeAI) -> None:
     _old(fake, "pending")
     fake.on(*LIST, status(404))
+
+    with pytest.raises(TransientError, match="does not say which"):
+        await client.submit(submission(batch_id=BATCH))
+
+
+async def test_a_list_that_never_ends_is_not_read_for_ever(
+    fake: Fake, client: InvokeAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_api, "MOST_PAGES", 3)
+    _old(fake, "pending")
+    number = itertools.count(100)
+    fake.on(*LIST, lambda *_: {"has_more": True, "items": [{"item_id": next(number), "batch_id": "another"}]})
 
     with pytest.raises(TransientError, match="does not say which"):
         await client.submit(submission(batch_id=BATCH))

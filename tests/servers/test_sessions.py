@@ -279,3 +279,11 @@ async def test_a_refused_graph_is_a_sentence(fake: Fake) -> None:
     await server.aclose()
 
     assert answers == ["a.a: value is not a valid integer"]
+
+
+async def test_a_session_whose_id_no_address_can_carry_is_a_bad_answer(fake: Fake) -> None:
+    _serves_sessions(fake, BARE | {"id": "\ud800"})
+    server = await _open(fake)
+    with pytest.raises(TransientError, match="no id"):
+        await server.submit(submission())
+    await server.aclose()

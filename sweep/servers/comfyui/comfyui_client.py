@@ -468,7 +468,8 @@ class ComfyUI(TrackedServer):
 
     async def _queued(self) -> list[tuple[str, bool]]:
         """Return the ids of all prompts in the queue, and whether they are running."""
-        answer = mapping((await self._http.get("/queue", "reading its queue")).body)
+        whole = await self._http.get("/queue", "reading its queue", limit=LARGEST_SCHEMA)  # with everybody's workflows
+        answer = mapping(whole.body)
         running, pending = sequence(answer.get("queue_running")), sequence(answer.get("queue_pending"))
         entries = [(entry, True) for entry in running] + [(entry, False) for entry in pending]
         known = [(entry, is_running) for entry, is_running in entries if isinstance(entry, list) and len(entry) > 3]

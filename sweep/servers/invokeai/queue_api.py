@@ -17,6 +17,7 @@ from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
+MOST_PAGES = 1000  # of items in one state; a list that never ends is not read on
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
@@ -110,6 +111,8 @@ class QueueApi(SocketIOConnection):
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         """Read an item's end; None where it has not ended. `asked` says that we requested its cancellation."""
         item = await self.item(ticket.item_id)
+        if text(item.get("batch_id")) not in (None, ticket.batch_id):  # a server that begins anew counts from 1 again
+            raise ItemLostError(f"{self._url} has another item under the number {ticket.item_id}.")
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
     async def others_waiting(self, ours: str) -> int:
@@ -204,7 +207,7 @@ class QueueApi(SocketIOConnection):
         """
         for status in SEARCH_ORDER:
             after: dict[str, str] = {}
-            while True:
+            for _ in range(MOST_PAGES):
                 items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
                     if item.get("batch_id") == batch_id and (found := as_integer(item.get("item_id"))) is not None:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import Http, mapping, number, sequence, text
+from sweep.servers.http import Http, mapping, number, sendable, sequence, text
 from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
 from sweep.servers.invokeai.resources import ServerResources
@@ -153,7 +153,7 @@ class SessionsApi(SocketIOConnection):
     async def create(self, graph: Mapping[str, Any], what: str = "submitting an item") -> str:
         """Create a session for the graph without starting it; return its id. Raises VariationError with the reasons."""
         answer = await self._http.send("POST", PATH, what, body={"graph": graph} if self.portable else graph)
-        session_id = text(mapping(answer.body).get("id"))
+        session_id = sendable(mapping(answer.body).get("id"))
         if session_id is None:
             raise TransientError(f"{self._url} gave no id for a session.", kind="BadAnswer")
         return session_id
@@ -194,7 +194,7 @@ class SessionsApi(SocketIOConnection):
             listed = mapping(answer.body)
             sessions = [mapping(entry) for entry in sequence(listed.get("items"))]
             for session in sessions:
-                if graph_id(session) == batch_id and text(session.get("id")):
+                if graph_id(session) == batch_id and sendable(session.get("id")):
                     return session
             if len(sessions) < PAGE:
                 break
