@@ -229,7 +229,7 @@ def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setti
         return {target: draft.read(target, value, *part, target) for target, value in raw.items()}
     if not draft.targets:
         draft.fail(
-            f"{where} does not say what it sets; {draft.name} is neither a role such as prompt nor NODE.FIELD",
+            f"{where} does not say what it sets; {draft.name} is neither an input such as prompt nor NODE.FIELD",
             *part,
         )
     return draft.make_level(label, raw, *part).settings
@@ -403,7 +403,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = " If you chose this name yourself, add the line target: INPUT to the axis, with the input to set."
+_OWN_NAME: Final = ' If it is only your name for the axis, say which input it sets with a line such as "target: seed".'
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."

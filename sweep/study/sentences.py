@@ -170,7 +170,7 @@ def write_decision(study: StudyJson) -> str:
         weakest = [_write_weakest_found(study["adaptive"], facts)]
     else:
         advice = (a for a in study["recommendations"] if (a["metric"], a["axis"]) == (top["metric"], top["axis"]))
-        weakest = [sentence for each in advice for sentence in _write_weakest(each, facts[each["metric"]])]
+        weakest = [sentence for each in advice for sentence in _write_weakest(each)]
     return " ".join(filter(None, [top["text"], *weakest]))
 
 
@@ -192,7 +192,7 @@ def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: Stu
     whole = [hold for hold in data["holds"] if (hold["metric"], hold["axis"]) == (name, axis) and not hold["group"]]
     counts = [hold for hold in whole if hold["threshold"] == advice["threshold"]]
     text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
-    details = (*_write_weakest(advice, fact), _write_breadth(advice, data), *_write_gap(advice))
+    details = (*_write_weakest(advice), _write_breadth(advice, data), *_write_gap(advice))
     rows = find_rows(data, {axis: use}) if use is not None else []
     return make_sentence("recommendation", text, " ".join(details), metric=name, axis=axis, rows=rows)
 
@@ -213,14 +213,13 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
     return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {others}."
 
 
-def _write_weakest(advice: Recommendation, fact: MetricFacts) -> Iterator[str]:
+def _write_weakest(advice: Recommendation) -> Iterator[str]:
     low, high = advice["bracket_low"], advice["bracket_high"]
     for name, level in (advice["weakest_group"] or {}).items():
-        where = f"at {high:g}, the first level tested" if low is None else f"between {low:g} and {high:g}"
-        miss = "above" if fact["direction"] == "lower" else "below"
-        along = f"As {name_axis(advice['axis'])} {'falls' if advice['side'] == 'from' else 'rises'}"
-        first = f"the first {name_axis(name)} with an image {miss} {advice['threshold']:g} is {write_level(level)}"
-        yield f"{along}, {first}, {where}."
+        mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
+        kept = f"all its images stayed at {mark} at {axis} {low:g}, but not at {high:g}" if low is not None else ""
+        failed = f"not all its images are at {mark} even at {axis} {high:g}, the first level tested"
+        yield f"The first {name_axis(name)} to miss this is {write_level(level)}: {kept or failed}."
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:

@@ -42,7 +42,10 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     text, detail = study.data["words"][0]["text"], study.data["words"][0]["detail"]
     assert text.startswith("Use denoise strength 0.3 or less: ")
     assert text.endswith("stayed at 0.9 or more in 4 of 4 images at 0.3, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
-    first = "As denoise strength rises, the first prompt text with an image below 0.9 is “weak”, between 0.3 and 0.5."
+    first = (
+        "The first prompt text to miss this is “weak”: "
+        "all its images stayed at 0.9 or more at denoise strength 0.3, but not at 0.5."
+    )
     assert detail.startswith(first)
     assert "others may fail earlier" in detail
     assert write_decision(study.data) == f"{text} {first}"
