@@ -107,7 +107,9 @@ def fill_defaults(prompt: Mapping[str, dict[str, Any]], schemas: Mapping[str, No
 
 _MUTED, _BYPASSED = 2, 4  # a node's mode
 _INPUTS, _OUTPUTS = "-10", "-20"  # ids of a subgraph's own ends
-_DRAWN: Final = frozenset({"Note", "MarkdownNote", "Reroute", "PrimitiveNode", "GetNode", "SetNode"})
+_PASSING: Final = frozenset({"Reroute", "Reroute (rgthree)", "SetNode"})  # drawn nodes that hand on what they are given
+_DRAWN: Final = _PASSING | {"Note", "MarkdownNote", "PrimitiveNode", "GetNode"}
+_SWITCHES: Final = ("Fast ", "Mute / Bypass ", "Random Unmuter ", "Node Collector ")  # of rgthree: drawn, though linked
 _AFTER_SEED: Final = frozenset({"fixed", "increment", "decrement", "randomize"})  # what the editor does with a seed
 _DEEPEST: Final = 40  # subgraphs in each other; the deepest real one has three
 _LONGEST: Final = 1000  # links that are followed for one input
@@ -188,12 +190,21 @@ class _Drawing:
             raise WorkflowError("The workflow's subgraphs hold each other.")
         self.scopes[scope.prefix] = scope
         for name, entry in scope.nodes.items():
-            if entry.get("mode") in (_MUTED, _BYPASSED) or entry.get("type") in _DRAWN:
+            if entry.get("mode") in (_MUTED, _BYPASSED) or self._is_drawn(scope, entry):
                 continue
             if definition := self.subgraphs.get(str(entry.get("type"))):
                 self._open(_Scope(definition, f"{scope.prefix}{name}:", scope, entry), depth + 1)
             else:
                 self.rendered.append((scope, entry))
+
+    def _is_drawn(self, scope: _Scope, entry: Mapping[str, Any]) -> bool:
+        """Tell whether only the editor has a node: by its type, or as no server knows it and nothing is linked to it."""
+        kind, name = str(entry.get("type")), str(entry["id"])
+        if kind in _DRAWN or (kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES)):
+            return True
+        if kind in self.schemas or kind in self.subgraphs or not scope.links:
+            return False
+        return not any(name in (source, target) for source, _, target, _ in scope.links.values())
 
     def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> None:
         """Add one node as the server takes it, the edges into it and the image files that it names."""
@@ -248,7 +259,7 @@ class _Drawing:
         kind, inputs = str(entry.get("type")), entry.get("inputs") or []
         if entry.get("mode") == _BYPASSED:
             return self._passed(scope, entry, slot, depth)
-        if kind in ("Reroute", "SetNode"):
+        if kind in _PASSING:
             return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind == "PrimitiveNode":
             held = _first_widget(entry)

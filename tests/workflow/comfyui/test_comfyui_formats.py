@@ -51,6 +51,22 @@ def test_what_exists_in_the_editor_alone_is_followed() -> None:
     assert set(graph.nodes) == {"1", "3", "5"}
 
 
+def test_panels_of_extensions_are_no_nodes_of_the_graph() -> None:
+    nodes = [
+        node(1, "VAEDecode"),
+        node(2, "Reroute (rgthree)", inputs=[given("", 1)]),
+        node(3, "SaveImage", ["x"], inputs=[given("images", 2)]),
+        node(4, "Fast Muter (rgthree)", inputs=[given("VAEDecode", 3)]),
+        node(5, "Label (rgthree)"),
+        node(6, "Some Panel"),
+        node(7, "Custom Preview", inputs=[given("image", 4)]),
+    ]
+    links = [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "IMAGE"], [3, 1, 0, 4, 0, "*"], [4, 1, 0, 7, 0, "IMAGE"]]
+    graph = read(nodes, links)
+    assert edges_of(graph) == ["1.0 → 3.images", "1.0 → 7.image"]
+    assert set(graph.nodes) == {"1", "3", "7"}
+
+
 def test_a_bypassed_node_lets_through_and_a_muted_one_does_not() -> None:
     def save(mode: int) -> Graph:
         inverted = node(2, "ImageInvert", mode=mode, inputs=[given("image", 1, "IMAGE")], outputs=[{"type": "IMAGE"}])
