@@ -198,7 +198,7 @@ class _Drawing:
                 self.rendered.append((scope, entry))
 
     def _is_drawn(self, scope: _Scope, entry: Mapping[str, Any]) -> bool:
-        """Tell whether only the editor has a node: by its type, or as no server knows it and nothing is linked to it."""
+        """Tell whether only the editor has a node: by its type, or as no server knows it and nothing links to it."""
         kind, name = str(entry.get("type")), str(entry["id"])
         if kind in _DRAWN or (kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES)):
             return True
