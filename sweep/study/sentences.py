@@ -21,6 +21,7 @@ from sweep.study.study_json import (
     Estimate,
     Group,
     Hold,
+    LevelValue,
     MetricFacts,
     Recommendation,
     Sentence,
@@ -108,7 +109,7 @@ def write_sentences(
         limits += [make_sentence("assumption", text) for text in list_assumptions(data)]
     if not said and not limits:
         limits = [make_sentence("limit", "No effect of any setting was found.")]
-    top = _rank(said, main, axis) or limits[:1]
+    top = _rank(said, main, axis) or [each for each in [*said, *limits] if each["kind"] == "limit"][:1]
     for each in top:
         each["headline"] = True
     return [*top, *(each for each in [*said, *limits] if not each["headline"])]
@@ -192,7 +193,7 @@ def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: Stu
     whole = [hold for hold in data["holds"] if (hold["metric"], hold["axis"]) == (name, axis) and not hold["group"]]
     counts = [hold for hold in whole if hold["threshold"] == advice["threshold"]]
     text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
-    details = (*_write_weakest(advice), _write_breadth(advice, data), *_write_gap(advice))
+    details = (*_write_weakest(advice, data), _write_breadth(advice, data), *_write_gap(advice))
     rows = find_rows(data, {axis: use}) if use is not None else []
     return make_sentence("recommendation", text, " ".join(details), metric=name, axis=axis, rows=rows)
 
@@ -205,21 +206,24 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
     if advice["use"] is None:
         if not any(hold["held"] for hold in counts):
             return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
-        return f"No {axis} tested is safe for every image: {kept} {held} at {counts[0]['level']:g}, the {extreme}."
+        end = f"at {write_level(counts[0]['level'])}, the {extreme}"
+        return f"No {axis} tested is safe for every image: {kept} {held} {end}."
     later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :]
+    use = write_level(advice["use"])
     if not later:
-        return f"Any {axis} tested will do: {kept} {held} at {advice['use']:g} and at every other level."
-    others = ", ".join(f"in {hold['held']} of {hold['images']} at {hold['level']:g}" for hold in later[:MOST_COUNTS])
-    return f"Use {axis} {advice['use']:g} {limit}: {kept} {held} at {advice['use']:g}, {others}."
+        return f"Any {axis} tested will do: {kept} {held} at {use} and at every other level."
+    counted = ((f"in {hold['held']} of {hold['images']}", write_level(hold["level"])) for hold in later[:MOST_COUNTS])
+    return f"Use {axis} {use} {limit}: {kept} {held} at {use}, {', '.join(f'{many} at {x}' for many, x in counted)}."
 
 
-def _write_weakest(advice: Recommendation) -> Iterator[str]:
+def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
     low, high = advice["bracket_low"], advice["bracket_high"]
     for name, level in (advice["weakest_group"] or {}).items():
+        group = write_level(level, list_levels(data, name))
         mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
-        kept = f"all its images stayed at {mark} at {axis} {low:g}, but not at {high:g}" if low is not None else ""
-        failed = f"not all its images are at {mark} even at {axis} {high:g}, the first level tested"
-        yield f"The first {name_axis(name)} to miss this is {write_level(level)}: {kept or failed}."
+        kept = f"all its images stayed at {mark} at {axis} {write_level(low)}, but not at {write_level(high)}" if low is not None else ""
+        failed = f"not all its images are at {mark} even at {axis} {write_level(high)}, the first level tested"
+        yield f"The first {name_axis(name)} to miss this is {group}: {kept or failed}."
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
@@ -241,8 +245,8 @@ def _write_gap(advice: Recommendation) -> Iterator[str]:
     if advice["use"] is None:
         yield f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
     elif advice["levels_to_add"]:
-        levels = ", ".join(f"{level:g}" for level in advice["levels_to_add"])
-        yield f"To narrow the gap after {advice['use']:g}, add {levels} (--set axes.{advice['axis']}=[…])."
+        levels = ", ".join(f"{level:.12g}" for level in advice["levels_to_add"])
+        yield f"To narrow the gap after {write_level(advice['use'])}, add {levels} (--set axes.{advice['axis']}=[…])."
     if advice["mean_crossing"] is not None and advice["low"] is not None and advice["high"] is not None:
         at = make_estimate(advice["mean_crossing"], advice["low"], advice["high"], method=advice["method"])
         where = write_place(at) if at["method"] == BRACKET else f"at {write_interval(at)}"
@@ -268,8 +272,8 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     yield make_sentence("curve", f"{start}: {join_words(places)}.", detail, axis=axis)
 
 
-def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
-    """Write how a metric changes along an axis, or that it does not."""
+def describe_curve(curve: Curve, fact: MetricFacts, groups: Sequence[Curve]) -> Iterator[Sentence]:
+    """Write how a metric changes along an axis, or that it does not. `groups`: the curves at levels of other axes."""
     label, axis, about = capitalise(fact["label"]), name_axis(curve["axis"]), (fact["name"], curve["axis"])
     kinds = {warning["kind"] for warning in curve["warnings"]}
     known = [i for i, mean in enumerate(curve["mean"]) if mean is not None]
@@ -277,10 +281,14 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
         return
     is_sure, verb = is_shown(curve["p_adjusted"]), "falls" if curve["falling"] else "rises"
     if "flat" in kinds:
-        yield make_sentence("curve", f"{label}: no change along {axis}. Choose it freely.", "", *about)
+        hint = _name_hidden(groups)
+        ending = f" on average. {hint}" if hint else ". Choose it freely."
+        yield make_sentence("curve", f"{label}: no change along {axis}{ending}", "", *about)
     elif "unclear" in kinds or (not is_sure and curve["p"] is not None and max(curve["n"]) > 2):
-        text = f"No change of {fact['label']} along {axis} was found with {format_count(max(curve['n']), 'seed')}."
-        yield make_sentence("limit", text, "More seeds could still show one.", *about)
+        seeds, hint = format_count(max(curve["n"]), "seed"), _name_hidden(groups)
+        average = " on average" if hint else ""
+        text = f"No change of {fact['label']} along {axis} was found{average} with {seeds}."
+        yield make_sentence("limit", text, hint or "More seeds could still show one.", *about)
     elif text := _write_change(curve, label, verb, (known[0], known[-1]), is_uneven=is_sure and "violated" in kinds):
         passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
         basis = f"{CONFIDENCE * 100:.0f} %, n = {format_count(max(curve['n']), 'seed')}"
@@ -294,12 +302,19 @@ def describe_curve(curve: Curve, fact: MetricFacts) -> Iterator[Sentence]:
         yield make_sentence("curve", text, " ".join(parts), *about)
 
 
+def _name_hidden(groups: Sequence[Curve]) -> str:
+    """Name the other axes at whose levels the metric may change although it does not on average; empty for none."""
+    hidden = [c for c in groups if c["fit_x"] and all(warning["kind"] != "flat" for warning in c["warnings"])]
+    names = dict.fromkeys(name_axis(name) for c in hidden if is_shown(c["p"] or 0.0) for name in c["group"])
+    return f"It may change at single levels of {join_words(list(names))}: compare them one by one." if names else ""
+
+
 def _write_change(curve: Curve, label: str, verb: str, ends: tuple[int, int], *, is_uneven: bool) -> str:
     """Write the values at both ends; nothing where seeds differ by more than these do."""
     axis = name_axis(curve["axis"])
     means, lows, highs = ([curve[name][i] for i in ends] for name in ("mean", "low", "high"))
-    shown = zip(means, lows, highs, [curve["x"][i] for i in ends], strict=True)
-    first, last = (f"{write_interval(make_estimate(mean, low, high))} at {x:g}" for mean, low, high, x in shown)
+    shown = zip(means, lows, highs, [write_level(curve["x"][i]) for i in ends], strict=True)
+    first, last = (f"{write_interval(make_estimate(mean, low, high))} at {x}" for mean, low, high, x in shown)
     half = curve["half"]
     if half["reason"] == UNEVEN and is_uneven:
         return f"{label} goes up and down along {axis}: {first}, {last}."
@@ -329,6 +344,9 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
     if top["value"] is None:
         detail = f"({capitalise(effects['reason'] or top['reason'] or '')}.)"
         text = f"Most important for {fact['label']}: {', then '.join(names)}."
+        if len(effects["shares"][0]["axes"]) > 1:
+            first, second = map(name_axis, effects["shares"][0]["axes"])
+            text = f"{_write_dependence(fact, first, second)}."
         yield make_sentence("share", text, detail, fact["name"])
         return
     pairs = [s for s in effects["shares"] if len(s["axes"]) > 1 and (s["share"]["value"] or 0) >= WORTH_NAMING]
@@ -339,10 +357,14 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
     start = f"{capitalise(names[0])} makes most of the change in {fact['label']}"
     if pairs and (pairs[0]["share"]["value"] or 0) > (top["value"] or 0):
         first, second = map(name_axis, pairs[0]["axes"])
-        start = f"What {first} does to {fact['label']} depends on {second}"
+        start = _write_dependence(fact, first, second)
     basis = f"{format_count(effects['n'], 'image')}, n = {format_count(top['n'], 'seed')}"
     detail = f"({basis}; estimates, no interval.)" + (f" {capitalise(effects['reason'])}." if effects["reason"] else "")
     yield make_sentence("share", f"{start}: {', '.join(parts)} of the variance.", detail, fact["name"])
+
+
+def _write_dependence(fact: MetricFacts, first: str, second: str) -> str:
+    return f"How {first} changes {fact['label']} depends on {second}"
 
 
 def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
@@ -353,7 +375,7 @@ def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: S
         if sure:
             yield _describe_largest(_find_largest(sure), len(sure), fact, data)
         elif any(d["difference"]["value"] for d in pairs) and any(d["p"] is not None for d in pairs):
-            yield from _describe_no_difference(_find_largest(pairs), fact, data)
+            yield from _describe_no_difference(_find_largest(pairs), pairs, fact, data)
 
 
 def _find_largest(pairs: Sequence[Difference]) -> Difference:
@@ -367,47 +389,68 @@ def _find_largest(pairs: Sequence[Difference]) -> Difference:
     return Difference(**{**top, "a": top["b"], "b": top["a"], "difference": turned})
 
 
-def _describe_no_difference(top: Difference, fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
+def _describe_no_difference(
+    top: Difference, pairs: Sequence[Difference], fact: MetricFacts, data: StudyJson
+) -> Iterator[Sentence]:
     change, named = top["difference"], name_axis(top["axis"])
-    low, high = change["low"] or 0.0, change["high"] or 0.0
+    bounds = [pair["difference"][side] for pair in pairs for side in ("low", "high")]
+    if None in bounds:
+        return  # some levels have too few seeds to tell
     seen = [value for value in data["rows"]["metrics"][fact["name"]] if value is not None]
-    most = max(abs(low), abs(high))
+    most = max(abs(bound or 0.0) for bound in bounds)
     if most > max(seen) - min(seen):
         return  # with so few seeds any difference is possible
     together = f", for all {top['pairs']} pairs of levels together" if top["pairs"] > 1 else ""
-    text = f"No difference in {fact['label']} between levels of {named} was found; "
+    average = _name_partner(data, fact["name"], top["axis"])
+    text = f"No difference in {fact['label']} between levels of {named} was found{average}; "
     text += f"one of up to {write_number(most)} is possible."
     detail = f"(95 %{together}, n = {write_units(change)}.)"
-    if low > 0:
+    if any((pair["difference"]["low"] or 0.0) > 0 or (pair["difference"]["high"] or 0.0) < 0 for pair in pairs):
         text = f"{capitalise(fact['label'])} may differ between levels of {named}, or seem to by chance."
         detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."
     yield make_sentence("limit", text, detail, fact["name"], top["axis"])
 
 
+def _name_partner(data: StudyJson, metric: str, axis: str) -> str:
+    """Name the axis over which differences are averaged although they depend on it; empty for none."""
+    shares = [share for each in data["effects"] if each["metric"] == metric for share in each["shares"]]
+    joint = [share["axes"] for share in shares if (share["share"]["value"] or 0) >= WORTH_NAMING]
+    others = [name_axis(name) for axes in joint if axis in axes for name in axes if name != axis]
+    return f" on average over {others[0]}" if others else ""
+
+
 def _describe_largest(top: Difference, sure: int, fact: MetricFacts, data: StudyJson) -> Sentence:
-    axis, detail = top["axis"], ""
-    higher = f"{capitalise(fact['label'])} is higher with {name_axis(axis)} {write_level(top['b'])}"
-    text = f"{higher} than with {write_level(top['a'])}, by {write_estimate(top['difference'])}."
+    axis, detail, levels = top["axis"], "", list_levels(data, top["axis"])
+    higher = f"{capitalise(fact['label'])} is higher with {name_axis(axis)} {write_level(top['b'], levels)}"
+    text = f"{higher} than with {write_level(top['a'], levels)}, by {write_estimate(top['difference'])}."
     if top["pairs"] > 1:
-        detail = f"{sure} of {top['pairs']} pairs of levels differ (95 % for all together). "
+        verb = "differs" if sure == 1 else "differ"
+        detail = f"{sure} of {top['pairs']} pairs of levels {verb} (95 % for all together). "
         detail += "The largest difference is shown, so the true one is probably smaller."
     rows = [row for level in (top["b"], top["a"]) for row in find_rows(data, {axis: level})[:3]]
     return make_sentence("difference", text, detail, fact["name"], axis, rows)
 
 
 def find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
-    """Find the first rows with an image at these levels."""
+    """Find the first rows with an image at these levels; in a table without images the first rows."""
     rows = data["rows"]
     columns = [(rows["axes"][name], level) for name, level in group.items()]
-    found = (i for i in range(len(rows["key"])) if all(column[i] == level for column, level in columns))
-    return list(islice(found, most))
+    shown = [path is not None for path in rows["image_path"]]
+    places = [i for i, is_shown in enumerate(shown) if is_shown or not any(shown)]
+    return list(islice((i for i in places if all(column[i] == level for column, level in columns)), most))
+
+
+def list_levels(data: StudyJson, axis: str) -> list[LevelValue]:
+    """List the levels of an axis."""
+    return next((each["levels"] for each in data["design"]["axes"] if each["name"] == axis), [])
 
 
 def describe_equal(data: StudyJson) -> Iterator[Sentence]:
     """Write which levels of an axis give the same image."""
     for each in data["equal"]:
         name = name_axis(each["axis"])
-        written = "; ".join(f"{write_level(a)} and {write_level(b)}" for a, b in each["pairs"][:3])
+        levels = list_levels(data, each["axis"])
+        written = "; ".join(" and ".join(write_level(level, levels) for level in pair) for pair in each["pairs"][:3])
         text = f"Some levels of {name} gave the same image: {written}."
         if each["all"]:
             text = f"{capitalise(name)} changes nothing: all {each['levels']} levels gave the same images."
@@ -420,9 +463,10 @@ def describe_outliers(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
     if not far or fact["reference"] == "cell":
         return
     top, rows = far[0], data["rows"]
-    varying = [axis["name"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1]
-    cell = write_cell({name: rows["axes"][name][top["row"]] for name in varying})
-    more = f" {len(far) - 1} more images are as odd." if len(far) > 1 else ""
+    varying = {axis["name"]: axis["levels"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1}
+    cell = write_cell({name: rows["axes"][name][top["row"]] for name in varying}, varying)
+    verb = "is" if len(far) == 2 else "are"
+    more = f" {format_count(len(far) - 1, 'more image')} {verb} far from the others, too." if len(far) > 1 else ""
     text = (
         f"Look at image {rows['index'][top['row']]} ({cell}): its {fact['label']} is {write_number(top['value'])}, "
         f"where the others predict {write_number(top['expected'])}.{more}"
@@ -442,7 +486,8 @@ def describe_noise(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
             text = f"Repeats of one point differ in {fact['label']} by a standard deviation of "
             yield make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"])
         if row["floor"]["value"] is not None and row["floor_at"] is not None and fact["reference"] == "image":
-            text = f"{capitalise(fact['label'])} is {write_estimate(row['floor'])} at strength {row['floor_at']:g}"
+            value, at = write_estimate(row["floor"]), write_level(row["floor_at"])
+            text = f"{capitalise(fact['label'])} is {value} at strength {at}"
             text += ", where the image is only encoded and decoded: expect no better value."
             yield make_sentence("noise", text, metric=fact["name"])
 
@@ -454,8 +499,9 @@ def describe_diversity(cells: Sequence[DiversityCell], facts: Mapping[str, Metri
         ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
         if ranked and (ranked[0]["value"]["high"] or 0.0) < (ranked[-1]["value"]["low"] or 0.0):
             low, high = ranked[0], ranked[-1]
-            most = f"{write_cell(high['cell'])}: {facts[metric]['label']} {write_estimate(high['value'])}"
-            least = f"{write_cell(low['cell'])}: {write_estimate(low['value'])}"
+            levels = {name: [cell["cell"][name] for cell in cells] for name in high["cell"]}
+            most = f"{write_cell(high['cell'], levels)}: {facts[metric]['label']} {write_estimate(high['value'])}"
+            least = f"{write_cell(low['cell'], levels)}: {write_estimate(low['value'])}"
             yield make_sentence(
                 "diversity", f"Seeds differ most at {most}. They differ least at {least}.", metric=metric
             )
@@ -465,8 +511,8 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
     """Write which axis decides a text-to-image grid, with a new seed as the yardstick."""
     words = [d for d in distances if not d["seed"]]
     seed = next((d for d in distances if d["seed"]), None)
-    if not words:
-        return
+    if not words or not words[0]["mean"] or (len(words) == 1 and seed is None):
+        return  # nothing to compare
     names = [f"{name_axis(d['axis'])} {write_number(d['mean'])}" for d in words]
     top = words[0]
     text = f"{capitalise(name_axis(top['axis']))} decides the image."
@@ -474,7 +520,7 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
     if seed is not None and top["mean"] < seed["mean"]:
         text = "No axis changes the image as much as a new seed does."
     elif weak:
-        text += f" {capitalise(' and '.join(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
+        text += f" {capitalise(join_words(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
     yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
     pairs = format_count(sum(d["pairs"] for d in words), "pair")
     detail = (
@@ -487,17 +533,20 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
 def describe_choices(choices: Sequence[Choices]) -> Iterator[Sentence]:
     """Write which level was preferred in blind choices, and which order is open."""
     for each in choices:
-        best = [write_level(rank["level"]) for rank in each["ranking"] if rank["rank_low"] == 1]
+        levels = [rank["level"] for rank in each["ranking"]]
+        best = [write_level(rank["level"], levels) for rank in each["ranking"] if rank["rank_low"] == 1]
         axis = name_axis(each["axis"])
         if len(best) == len(each["ranking"]):
             count = format_count(each["choices"], "blind choice")
-            text = f"Your {count} do not yet separate levels of {axis}."
+            verb = "does" if each["choices"] == 1 else "do"
+            text = f"Your {count} {verb} not yet separate levels of {axis}."
         else:
             is_open = " Which of them comes first is open." if len(best) > 1 else ""
-            text = f"You chose {axis} {' and '.join(best)} over the others.{is_open}"
+            text = f"You chose {axis} {join_words(best)} over the others.{is_open}"
         twice = ""
         if each["repeated"]:
-            twice = f"; of {each['repeated']} pairs that came twice you chose {each['alike']} alike"
+            pairs = format_count(each["repeated"], "pair")
+            twice = f"; of {pairs} that came twice you chose {each['alike']} alike"
         detail = f"({format_count(each['choices'], 'pair')}, chosen blind, {each['ties']} of them undecided{twice}.)"
         yield make_sentence("choice", text, detail, axis=each["axis"])
 
@@ -513,13 +562,13 @@ def describe_search(found: AdaptiveResult, facts: Mapping[str, MetricFacts], dat
     if use is not None:
         limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
         text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
-    weakest = _write_weakest_found(found, facts)
+    weakest = _write_weakest_found(found, facts, data)
     rows = find_rows(data, {found["axis"]: use}) if use is not None else []
     yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
 
-def _write_weakest_found(found: AdaptiveResult, facts: Mapping[str, MetricFacts]) -> str:
+def _write_weakest_found(found: AdaptiveResult, facts: Mapping[str, MetricFacts], data: StudyJson) -> str:
     fact = facts.get(found["metric"])
     miss = "rose above" if fact and fact["direction"] == "lower" else "fell below"
     weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
@@ -527,11 +576,11 @@ def _write_weakest_found(found: AdaptiveResult, facts: Mapping[str, MetricFacts]
         return ""
     low, high = f"{weakest['lowest']:.3g}", f"{weakest['highest']:.3g}"
     where = f"at {low}" if low == high else f"between {low} and {high}"
-    text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'])}, which {miss} "
+    text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'], data)}, which {miss} "
     text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
-    others = [_write_levels(group) for group in found["possible"] if group != weakest["group"]]
+    others = [_write_levels(group, data) for group in found["possible"] if group != weakest["group"]]
     if found["goal"] == "weakest" and others and found["ending"]:
-        text += f" {capitalise(' and '.join(others[:3]))} may be as weak."
+        text += f" {capitalise(join_words(others[:3]))} may be as weak."
     return text
 
 
@@ -539,8 +588,8 @@ def _write_names(group: Group) -> str:
     return " and ".join(map(name_axis, group))
 
 
-def _write_levels(group: Group) -> str:
-    return ", ".join(map(write_level, group.values()))
+def _write_levels(group: Group, data: StudyJson) -> str:
+    return ", ".join(write_level(level, list_levels(data, name)) for name, level in group.items())
 
 
 def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
@@ -566,7 +615,9 @@ def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: boo
     name = fact["name"]
     for curve in data["curves"]:
         if curve["metric"] == name and not curve["group"] and (is_main or is_shown(curve["p_adjusted"])):
-            yield from describe_curve(curve, fact)
+            mine = (name, curve["axis"])
+            groups = [c for c in data["curves"] if c["group"] and (c["metric"], c["axis"]) == mine]
+            yield from describe_curve(curve, fact, groups)
     if is_main:
         for each in data["effects"]:
             yield from describe_shares(each, fact) if each["metric"] == name else ()

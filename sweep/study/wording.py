@@ -6,26 +6,34 @@ A number always stands with its interval and n, or with the reason for none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.study.stats.response_curves import BRACKET
 from sweep.study.study_json import Estimate, Group, LevelValue
 from sweep.text import format_count, format_value, truncate
 
 _SHORT = 48  # characters of a level in a sentence
+_BEFORE = 24  # characters before the first one in which two long levels differ
+_MOST_DECIMALS = 6
+_GROUPED = 10_000  # numbers from which digits stand in groups of three
+_LEAST_POWER = -5  # numbers below this power of ten have an exponent
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def write_number(value: float, width: float | None = None) -> str:
     """Write a number with the digits its interval's width deserves (two of the width), else three significant ones."""
-    if width is not None and width > 0:
-        decimals = min(max(1 - math.floor(math.log10(width)), 0), 6)
-        text = f"{value:.{decimals}f}"
+    power = math.floor(math.log10(abs(value))) if value else 0
+    decimals = 1 - math.floor(math.log10(width)) if width else max(2 - power, 0)
+    shown = min(max(decimals, 0), _MOST_DECIMALS)
+    if power < _LEAST_POWER and decimals > _MOST_DECIMALS:
+        text = f"{value:.{max(decimals + power, 0)}e}"
     else:
-        text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-        text = f"{value:.6f}" if "e" in text else text
-    text = "0" if float(text) == 0 and "." not in text else text
-    return text.replace("-", "−")
+        text = f"{round(value, decimals):.{shown}f}"
+    if not width and 0 < decimals <= _MOST_DECIMALS:
+        text = text.rstrip("0").rstrip(".")
+    number = float(text)
+    text = f"{number:,.0f}" if abs(number) >= _GROUPED else text
+    return (text if number else text.removeprefix("-")).replace("-", "−")
 
 
 def write_estimate(estimate: Estimate) -> str:
@@ -56,7 +64,7 @@ def write_interval(estimate: Estimate) -> str:
 def _same(estimate: Estimate) -> bool:
     """Tell whether the interval has no width but for rounding."""
     width = (estimate["high"] or 0.0) - (estimate["low"] or 0.0)
-    return width <= 1e-9 * max(1.0, abs(estimate["value"] or 0.0))
+    return width <= 1e-9 * max(1e-3, abs(estimate["value"] or 0.0))
 
 
 def write_units(estimate: Estimate) -> str:
@@ -69,13 +77,31 @@ def write_number_word(n: int) -> str:
     return capitalise(_WORDS[n]) if n < len(_WORDS) else f"{n:,}"
 
 
-def write_level(level: LevelValue) -> str:
-    """Write a level for a sentence: text in quotes, shortened; numbers without empty decimals."""
+def write_level(level: LevelValue, among: Iterable[LevelValue] = ()) -> str:
+    """Write a level for a sentence: text in quotes, shortened; numbers without empty decimals.
+
+    `among`: the levels of its axis. A text that begins like another one is shortened to the part in which they differ.
+    """
     if isinstance(level, str):
-        return f"“{truncate(level, _SHORT)}”"
+        return f"“{_shorten(level, [other for other in among if isinstance(other, str)])}”"
     if isinstance(level, float):
         return f"{level:.12g}".replace("-", "−")
     return "none" if level is None else format_value(level)
+
+
+def _shorten(text: str, among: Iterable[str]) -> str:
+    plain = " ".join(text.split())
+    alike = [other for each in among if (other := " ".join(each.split()))[: _SHORT - 1] == plain[: _SHORT - 1]]
+    same = max((_count_common(plain, other) for other in alike if other != plain), default=0)
+    if len(plain) <= _SHORT or same == 0:
+        return truncate(plain, _SHORT)
+    begin = plain.rfind(" ", 0, max(same - _BEFORE, 0)) + 1
+    return f"…{truncate(plain[begin:], _SHORT - 1)}"
+
+
+def _count_common(text: str, other: str) -> int:
+    """Count the characters with which both texts begin."""
+    return next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def write_percent(share: Estimate) -> str:
@@ -84,9 +110,10 @@ def write_percent(share: Estimate) -> str:
     return f"{percent:.{0 if percent >= 2 else 1}f} %"
 
 
-def write_cell(cell: Group) -> str:
-    """Write a cell, or an image, by its levels."""
-    return ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in cell.items()) or "the only point"
+def write_cell(cell: Group, among: Mapping[str, Sequence[LevelValue]]) -> str:
+    """Write a cell, or an image, by its levels. `among`: the levels of each axis."""
+    levels = (f"{name_axis(name)} {write_level(level, among[name])}" for name, level in cell.items())
+    return ", ".join(levels) or "the only point"
 
 
 def capitalise(text: str) -> str:
@@ -108,7 +135,7 @@ def write_mark(wanted: str, threshold: float) -> str:
 def write_place(at: Estimate) -> str:
     """Write the place of a crossing: the tested levels around it, or its interval."""
     if at["method"] == BRACKET:
-        return f"between {at['low']:g} and {at['high']:g}"
+        return f"between {write_level(at['low'])} and {write_level(at['high'])}"
     return f"by {write_interval(at)}"
 
 

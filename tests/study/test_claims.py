@@ -129,3 +129,34 @@ def test_a_rounded_metric_of_a_plain_table_is_no_axis(rounding: int) -> None:
 
     assert [axis["name"] for axis in study.data["design"]["axes"]] == ["denoise_strength", "variation", "seed"]
     assert [metric["name"] for metric in study.data["metrics"]] == ["mine"]
+
+
+def test_no_average_hides_that_single_prompts_change() -> None:
+    noise = np.random.default_rng(2)
+    frame = make_grid(5, 2, 8, lambda x, p, _: 0.5 + np.where(p, 0.3, -0.3) * (x - 0.5) + noise.normal(0, 5e-4, len(x)))
+    study = make_study(frame.rename(columns={"structure_coarse": "ssim"}), axes=AXES, metrics=["ssim"])
+    said = " ".join(study.words)
+
+    assert "no change along denoise strength on average. It may change at single levels of variation" in said
+    assert "How denoise strength changes SSIM depends on variation." in said
+    assert "Choose it freely" not in said
+
+
+def test_the_largest_possible_difference_is_that_of_all_pairs() -> None:
+    wide, narrow, shift = np.random.default_rng(4).normal(0, (0.5, 0.05, 0.05), (8, 3)).T
+    values = {"A": narrow - narrow.mean(), "B": 0.03 + shift - shift.mean(), "C": wide - wide.mean()}
+    rows = [(look, seed, value) for look, each in values.items() for seed, value in enumerate(each)]
+    study = make_study(pd.DataFrame(rows, columns=["look", "seed", "ssim"]), metrics=["ssim"])
+
+    widest = np.nanmax(np.abs(study.differences[["low", "high"]].to_numpy()))
+
+    said = re.search("one of up to ([0-9.]+) is possible", " ".join(study.words))
+    assert said is not None
+    assert float(said[1]) == pytest.approx(widest, rel=0.01)
+
+
+def test_a_study_without_effects_says_so_first() -> None:
+    noise = np.random.default_rng(5)
+    study = study_of(make_grid(1, 3, 4, lambda *each: each[2] + noise.normal(0, 0.05, len(each[0]))))
+
+    assert study.words[0].startswith("No difference in layout of light and dark between levels of variation was found")

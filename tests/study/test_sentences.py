@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sweep.study.stats.seeds_and_noise import check_determinism
 from sweep.study.study import Study, make_study
+from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.study.study_json import Estimate
 from sweep.study.wording import capitalise, write_estimate, write_interval, write_level, write_number, write_number_word
 from tests.support.planted_studies import AXES, planted
@@ -46,7 +48,12 @@ def test_numbers_and_levels_in_words() -> None:
     assert [write_number(v) for v in (0.00006, 1234.5, 0.0, 2.0)] == ["0.000060", "1234", "0", "2"]
     assert [write_level(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "true", "none"]
     assert write_level("x" * 60).endswith("…”")
+    assert write_level(f"{'a red cup, ' * 6}warm", [f"{'a red cup, ' * 6}cold"]).endswith("red cup, warm”")
+    assert write_level("a\nb") == "“a b”"
     assert write_interval(estimate(None)) == "unknown"
+    assert [write_number(v) for v in (999.7, 12345.6, 1.2e-7)] == ["1000", "12,346", "1.20e−07"]
+    assert [write_number(v, w) for v, w in ((-0.001, 0.5), (934377955, 1e8))] == ["0.00", "930,000,000"]
+    assert write_interval(estimate(9.7e-10, 9.4e-10, 1e-9)) == "9.70e−10 (9.40e−10 to 1.000e−09)"
     assert [write_number_word(n) for n in (2, 40)] == ["Two", "40"]
 
 
@@ -122,3 +129,15 @@ def test_a_sentence_leaves_an_address_as_it_is_written() -> None:
         "Seed changes",
         "pHash",
     ]
+
+
+def test_counts_of_one_are_singular() -> None:
+    frame = planted(np.random.default_rng(1), seeds=4)
+    frame.loc[[3, 90], "structure_coarse"] = [-5.0, -4.0]
+    assert "1 more image is far from the others, too." in text_of(said(frame), "outlier")
+
+    repeated = pd.DataFrame({"steps": [1, 1], "replicate": [1, 2], "replicate_error": [np.nan, 0.0]})
+    design = read_design(add_bookkeeping(repeated), [("steps", "integer"), ("replicate", "integer")])
+    found = check_determinism(design)
+    assert found is not None
+    assert found["message"].startswith("One point was rendered more than once and gave the same pixels")

@@ -33,7 +33,7 @@ from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METR
 from sweep.study.study_design import REPLICATE_COLUMN, FloatArray, StudyDesign, read_design
 from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
-MOST_PAIRS = 120  # of one axis; of more, every so many-th is taken
+MOST_PAIRS = 120  # of one axis; of more, so many are drawn
 COMPARED_SIDE = 128  # pixels of the longest side: colours need no more
 
 
@@ -74,8 +74,11 @@ def _choose_pairs(design: StudyDesign, axis: str) -> tuple[list[tuple[int, int]]
     """Choose pairs of rows that differ in this axis alone, and count all of them."""
     groups = design.group_originals(design.match_images([axis]))
     pairs = [pair for members in groups.values() for pair in combinations(members, 2)]
-    step = max(1, -(-len(pairs) // MOST_PAIRS))
-    return pairs[::step], len(pairs)
+    if len(pairs) <= MOST_PAIRS:
+        return pairs, len(pairs)
+    # every so many-th pair could be of the same two levels in each group, so they are drawn, each time the same ones
+    drawn = np.random.default_rng(0).choice(len(pairs), MOST_PAIRS, replace=False)
+    return [pairs[at] for at in sorted(drawn.tolist())], len(pairs)
 
 
 @dataclass(frozen=True, slots=True)

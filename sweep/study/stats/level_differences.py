@@ -80,7 +80,7 @@ def correct_claims(curves: Sequence[Curve], differences: Sequence[Difference], m
     for pair in differences:
         family = pair["metric"], pair["axis"]
         if pair["p_adjusted"] is not None and family not in {(c["metric"], c["axis"]) for c in whole}:
-            found[family] = min(found.get(family) or 1.0, pair["p_adjusted"])
+            found[family] = min(found.get(family, 1.0), pair["p_adjusted"])
     names = list(found)
     ours = sum(metric == main for metric, _ in names)
     weights = [0.5 / ours if metric == main else 0.5 / max(len(names) - ours, 1) for metric, _ in names]

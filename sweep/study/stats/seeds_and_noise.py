@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import chdtri
 
 from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate
-from sweep.study.study_design import ROUNDS, Codes, FloatArray, StudyDesign
+from sweep.study.study_design import ROUNDS, Codes, FloatArray, Mask, StudyDesign
 from sweep.study.study_json import (
     Determinism,
     Direction,
@@ -22,18 +24,25 @@ from sweep.study.study_json import (
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
+REFITS = 5  # fits without the images found so far
 SAME_PIXELS = "pixel_hash"  # the metric that identifies the decoded pixels of an image
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 MAD_TO_SD = 1.4826  # for a normal distribution
 
 
-def fit_additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, list[FloatArray]]:
+def fit_additive(
+    response: FloatArray, *effects: Codes, kept: Mask | None = None
+) -> tuple[FloatArray, list[FloatArray]]:
     """Fit additive effects by backfitting: the expected value of every row, and the deviations by code of each effect.
 
     `response` is finite. On a balanced table these are plain marginal means; with holes it is the least-squares fit.
+    Only the rows that are `kept` count, by default all.
     """
+    whole, every = effects, response
+    if kept is not None:
+        response, effects = every[kept], tuple(codes[kept] for codes in whole)
     centre = float(response.mean())
-    parts = [np.zeros(int(codes.max(initial=0)) + 1) for codes in effects]
+    parts = [np.zeros(int(codes.max(initial=0)) + 1) for codes in whole]
     for _ in range(ROUNDS):
         for part, codes in zip(parts, effects, strict=True):
             rest = response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True)) + part[codes]
@@ -41,17 +50,20 @@ def fit_additive(response: FloatArray, *effects: Codes) -> tuple[FloatArray, lis
             part[:] = np.where(counts > 0, np.bincount(codes, rest, minlength=len(part)) / np.maximum(counts, 1), 0.0)
             part -= part[counts > 0].mean()
             centre += float((response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True))).mean())
-    expected = centre + sum((p[c] for p, c in zip(parts, effects, strict=True)), np.zeros(len(response)))
+    expected = centre + sum((p[c] for p, c in zip(parts, whole, strict=True)), np.zeros(len(every)))
     return expected, parts
 
 
 def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
     """Rank seeds by how far they are from the others with everything else equal, the nearest to the reference first.
 
-    Empty where there is one seed, or where seeds are not shared between cells (then a seed cannot be told from its
-    cell).
+    Empty where there is one seed, where seeds of a plain table are texts, or where they are not shared between cells
+    (then a seed cannot be told from its cell).
     """
     if design.seed is None or not design.seeds_shared or design.unit_count < 2:
+        return []
+    levels = design.by_name[design.seed].levels
+    if any(isinstance(level, str) for level in levels):
         return []
     response = design.response(metric)
     rows = np.isfinite(response)
@@ -62,7 +74,6 @@ def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[S
     counts = np.bincount(codes, minlength=len(deviations))
     means = np.bincount(codes, response[rows], minlength=len(deviations)) / np.maximum(counts, 1)
     order = sorted(np.flatnonzero(counts), key=lambda i: float(deviations[i]) * (1 if direction == "lower" else -1))
-    levels = design.by_name[design.seed].levels
     return [
         SeedRow(
             metric=metric,
@@ -85,16 +96,23 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     y = response[rows]
     if len(y) < 8:
         return []
-    if design.unit_count >= 3:
-        expected, _ = fit_additive(y, design.cells[rows], design.units[rows])
-    else:
-        expected, _ = fit_additive(y, *(design.by_name[name].codes[rows] for name in design.factors))
-    rest = y - expected
+    effects = [design.cells[rows], design.units[rows]]
+    if design.unit_count < 3:
+        effects = [design.by_name[name].codes[rows] for name in design.factors]
     fitted = len(np.unique(design.cells[rows])) + design.unit_count  # parameters leave residuals too small
-    spread = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD * float(np.median(np.abs(rest - np.median(rest))))
-    if spread <= 1e-12 * max(1.0, float(np.abs(y).max())):
-        return []
-    scores = rest / spread
+    inflation = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD
+    kept = np.ones(len(y), dtype=np.bool_)
+    for _ in range(REFITS):
+        expected, _ = fit_additive(y, *effects, kept=kept)
+        rest = y - expected
+        spread = inflation * float(np.median(np.abs(rest - np.median(rest))))
+        if spread <= 1e-12 * max(1e-3, float(np.abs(y).max())):
+            return []
+        scores = rest / spread
+        left_out = _choose_left_out(np.abs(scores), kept, effects)
+        if not left_out.any():
+            break
+        kept &= ~left_out
     far = [i for i in np.argsort(-np.abs(scores))[:MOST_OUTLIERS] if abs(scores[i]) > FAR]
     keys = design.frame["key"].tolist()
     return [
@@ -108,6 +126,18 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
         )
         for i in far
     ]
+
+
+def _choose_left_out(scores: FloatArray, kept: Mask, effects: Sequence[Codes]) -> Mask:
+    """Choose rows that are far, and the farthest that is kept of each of their effects' codes: they spoil the fit of
+    the others. A row is kept if its code has less than two others.
+    """
+    chosen = kept & (scores > FAR)
+    for codes in effects:
+        worst = np.zeros(int(codes.max(initial=0)) + 1)
+        np.maximum.at(worst, codes[kept], scores[kept])
+        chosen &= (scores >= worst[codes]) & (np.bincount(codes[kept], minlength=len(worst))[codes] > 2)
+    return chosen
 
 
 def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
@@ -220,9 +250,12 @@ def check_determinism(design: StudyDesign) -> Determinism | None:
     worst = np.zeros(int(points.max()) + 1)
     np.maximum.at(worst, points, error[rows])
     total, same = len(worst), int((worst == 0).sum())
-    found = "gave the same pixels every time: the server is deterministic."
-    if same < total:
-        found = f"{same} gave the same pixels. The others gave different pixels, by up to {worst.max():.3g} of 255: "
-        found += "the server is not deterministic."
-    message = f"{total} points were rendered more than once{' and ' if same == total else ': '}{found}"
+    start = f"{'One point was' if total == 1 else f'{total} points were'} rendered more than once"
+    differing = f"gave different pixels, by up to {worst.max():.3g} of 255: the server is not deterministic."
+    if same == total:
+        message = f"{start} and gave the same pixels every time: the server is deterministic."
+    elif same:
+        message = f"{start}: {same} gave the same pixels. The others {differing}"
+    else:
+        message = f"{start} and {differing}"
     return Determinism(points=total, same_pixels=same, message=message)

@@ -7,10 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
+import pandas as pd
 import pytest
 from PIL import Image
+from sweep.study.measuring.measurement_plan import measure_axis_distances
 
 from sweep.study.study import make_study
+from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.types import Scalar
 from tests.support.study_images import mixed, photo, write_results
 
@@ -87,3 +90,18 @@ def test_axes_are_not_compared_at_a_strength_of_zero(tmp_path: Path) -> None:
     assert make_study(begun, metrics=["sharpness"], workers=0).data["equal"] == []
     ended = anyio.run(partial(write_results, tmp_path / "ended", points, paint_hat, kinds=kinds))
     assert make_study(ended, metrics=["sharpness"], workers=0).data["equal"] == []
+
+
+def test_drawn_pairs_are_of_all_levels(tmp_path: Path) -> None:
+    for season, (red, green, blue) in {**SEASONS, "summer": (61, 160, 60)}.items():
+        Image.new("RGB", (8, 8), (red, green, blue)).save(tmp_path / f"{season}.png")
+    points = [(season, steps) for steps in range(100) for season in ("spring", "summer", "autumn")]
+    frame = pd.DataFrame(points, columns=["season", "steps"])
+    frame = add_bookkeeping(frame.assign(image_path=[f"{season}.png" for season, _ in points]))
+    design = read_design(frame, [("season", "text"), ("steps", "integer")])
+
+    season_pairs = next(each for each in measure_axis_distances(design, tmp_path) if each["axis"] == "season")
+
+    near = sum(distance < 5 for distance in season_pairs["distance"])
+    assert season_pairs["pairs"] == 300
+    assert 20 < near < 60

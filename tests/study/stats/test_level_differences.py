@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sweep.study.stats.level_differences import adjust_p_values
@@ -52,3 +53,14 @@ def test_the_correction_over_claims_is_that_of_holm_with_weights() -> None:
 
     assert equal == pytest.approx([0.03, 0.06, 0.06])  # Holm 1979, as statsmodels' multipletests
     assert weighted == pytest.approx([0.02 / 0.9, 0.02 / 0.9])
+
+
+def test_a_difference_that_all_seeds_agree_on_is_shown_whatever_other_pairs_do() -> None:
+    noise = np.random.default_rng(3).normal(size=4)
+    seeds = [0.125, 0.25, 0.375, 0.5]
+    rows = [("A", n, v) for n, v in enumerate(seeds)] + [("B", n, v + 0.5) for n, v in enumerate(seeds)]
+    rows += [("C", n, v) for n, v in enumerate(noise)]
+
+    found = make_study(pd.DataFrame(rows, columns=["look", "seed", "ssim"]), metrics=["ssim"]).differences
+
+    assert found.set_index(["a", "b"])["significant"].to_dict()["A", "B"]

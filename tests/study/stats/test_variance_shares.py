@@ -92,3 +92,21 @@ def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:
     assert found.seeds.iloc[0]["deviation"] == pytest.approx(0.2 * 5 / 6, abs=0.03)
     assert found.outliers.iloc[0]["row"] == odd
     assert found.outliers.iloc[0]["score"] < -4
+
+
+def test_an_outlier_does_not_make_its_neighbours_odd() -> None:
+    frame = planted(np.random.default_rng(7), seeds=4)
+    expected = frame["structure_coarse"][100]
+    frame.loc[100, "structure_coarse"] = -5.0
+
+    found = make_study(frame, axes=AXES, metrics=["structure_coarse"]).outliers
+
+    assert found["row"].tolist() == [100]
+    assert found["expected"][0] == pytest.approx(expected, abs=0.1)
+
+
+def test_seeds_of_a_table_can_be_texts() -> None:
+    frame = planted(np.random.default_rng(7), seeds=3)
+    frame["seed"] = frame["seed"].astype(str)
+
+    assert make_study(frame, axes=AXES, metrics=["structure_coarse"]).seeds.empty
