@@ -168,10 +168,10 @@ def write_decision(study: StudyJson) -> str:
         return ""
     facts = {fact["name"]: fact for fact in study["metrics"]}
     if study["adaptive"] is not None:
-        weakest = [_write_weakest_found(study["adaptive"], facts)]
+        weakest = [_write_weakest_found(study["adaptive"], facts, study)]
     else:
         advice = (a for a in study["recommendations"] if (a["metric"], a["axis"]) == (top["metric"], top["axis"]))
-        weakest = [sentence for each in advice for sentence in _write_weakest(each)]
+        weakest = [sentence for each in islice(advice, 1) for sentence in _write_weakest(each, study)]
     return " ".join(filter(None, [top["text"], *weakest]))
 
 

@@ -10,8 +10,8 @@ import anyio.to_thread
 import pandas as pd
 import pytest
 from PIL import Image
-from sweep.study.measuring.measurement_plan import measure_axis_distances
 
+from sweep.study.measuring.measurements import measure_axis_distances
 from sweep.study.study import make_study
 from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.types import Scalar
