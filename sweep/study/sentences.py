@@ -217,12 +217,12 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
 
 
 def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
-    low, high = advice["bracket_low"], advice["bracket_high"]
+    low, high = (None if x is None else write_level(x) for x in (advice["bracket_low"], advice["bracket_high"]))
     for name, level in (advice["weakest_group"] or {}).items():
         group = write_level(level, list_levels(data, name))
         mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
-        kept = f"all its images stayed at {mark} at {axis} {write_level(low)}, but not at {write_level(high)}" if low is not None else ""
-        failed = f"not all its images are at {mark} even at {axis} {write_level(high)}, the first level tested"
+        kept = f"all its images stayed at {mark} at {axis} {low}, but not at {high}" if low is not None else ""
+        failed = f"not all its images are at {mark} even at {axis} {high}, the first level tested"
         yield f"The first {name_axis(name)} to miss this is {group}: {kept or failed}."
 
 
