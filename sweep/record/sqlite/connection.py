@@ -250,7 +250,7 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
 
 def _missing(folder: Path) -> RecordError:
     return RecordError(
-        f'The folder "{folder}" contains no results: {JOURNAL_FILE} is missing.',
+        f"There are no results in the folder {folder}: {JOURNAL_FILE} is missing.",
         hint="Is it the results folder of an experiment that was run?",
     )
 
