@@ -16,7 +16,9 @@ def format_number(value: float) -> str:
 
 
 def format_value(value: object) -> str:
-    """Write a value of an axis as an experiment file has it, on one line: 0.1, true, a red cat."""
+    """Write a value of an axis on one line: 0.1, true, a red cat; no value at all is "none"."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     return format_number(value) if isinstance(value, float) else " ".join(str(value).split())

@@ -162,7 +162,7 @@ def init(
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:
         text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.clients()))
-        first = _name_open_line(text)
+        first = _name_open_lines(text)
     output.write_text(text, encoding="utf-8")
     answer = {"schema": "sweep.init/1", "state": "incomplete" if first else "written", "file": output.as_posix()}
     printer.print(f"Wrote {output}.{first} sweep plan {quote_argument(output)} shows what it would do.", answer)
@@ -179,12 +179,13 @@ def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, h
     return graphs.starter(loaded, roles, has.schemas, context)
 
 
-def _name_open_line(text: str) -> str:
-    """Say which line of a new experiment file still needs the path of an image; empty if none does."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if re.search(rf'[" ]{graphs.PLACEHOLDER}', line):
-            return f" Write the path of your own image in line {number}."
-    return ""
+def _name_open_lines(text: str) -> str:
+    """Say which lines of a new experiment file still need the path of an image; empty if none does."""
+    lines = enumerate(text.splitlines(), 1)
+    found = [str(number) for number, line in lines if re.search(rf'[" ]{graphs.PLACEHOLDER}', line)]
+    if len(found) > 1:
+        return f" Write the paths of your own images in lines {', '.join(found[:-1])} and {found[-1]}."
+    return f" Write the path of your own image in line {found[0]}." if found else ""
 
 
 _HEAD: Final = """\

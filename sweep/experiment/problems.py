@@ -100,12 +100,13 @@ def join_path(place: DocumentPath) -> str:
 
 
 MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
+_IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
 def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
     """Suggest the file in the folder of `path` that is named most like it, endings aside, in the way of did_you_mean.
 
-    `folder` is the folder of `path` as a person wrote it.
+    In place of an image only another image is suggested. `folder` is the folder of `path` as a person wrote it.
     """
     try:
         names = [other.name for other, _ in zip(path.parent.iterdir(), range(MAX_NAMES + 1), strict=False)]
@@ -113,6 +114,8 @@ def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
         return ""
     if len(names) > MAX_NAMES:
         return ""
+    if path.suffix.lower() in _IMAGE_ENDINGS:
+        names = [name for name in names if Path(name).suffix.lower() in _IMAGE_ENDINGS]
     alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
     by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
     near = nearest(path.stem, by_stem)

@@ -48,6 +48,7 @@ MOST_HEADLINES = 5
 PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # metrics of the headlines
 BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
 MOST_COUNTS = 3  # levels whose counts follow the advised one
+JUST_VISIBLE: Final = 2  # colour difference of two images
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
 FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
 ENOUGH_SEEDS = 8  # fewer cannot show a long tail, and advice is called that of few seeds
@@ -519,13 +520,15 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
     weak = [name_axis(d["axis"]) for d in words if seed is not None and d["mean"] < seed["mean"]]
     if seed is not None and top["mean"] < seed["mean"]:
         text = "No axis changes the image as much as a new seed does."
+    elif top["mean"] < JUST_VISIBLE:
+        text = "No axis changes the image visibly."
     elif weak:
         text += f" {capitalise(join_words(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
     yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
     pairs = format_count(sum(d["pairs"] for d in words), "pair")
     detail = (
         f"Mean colour difference of images that differ in one axis alone: {', '.join(names)}{yard} "
-        f"(2 is about a just visible step; {pairs}, no interval)."
+        f"({JUST_VISIBLE} is about a just visible step; {pairs}, no interval)."
     )
     yield make_sentence("word", text, detail, axis=top["axis"], rows=[top["a"][0], top["b"][0]] if top["a"] else [])
 

@@ -19,6 +19,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", "img2img", "--axis", "seed"), "--axis seed has no values."),
     (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "command line: 1 problem axes.sed is no input"),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
+    (("plan", "img2img", "--axis", "seed=1,2", "--image", "small.png"), "small.png does not exist; write the path"),
     (("plan", "img2img", "--axis", "seed=1,2"), "--image FILE"),
     (("plan", *TYPED, "--axis", "variation=@gone.txt"), "gone.txt"),
     (("plan", *TYPED, "--input", "steps"), "--input steps has no value. Write --input NAME=VALUE."),

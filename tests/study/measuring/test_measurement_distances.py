@@ -54,6 +54,18 @@ def test_an_axis_without_effect_is_named_by_pixels_and_not_by_files(seasons: Pat
     assert [(each["axis"], each["all"]) for each in study.data["equal"]] == [("hat", True)]
 
 
+def test_no_axis_decides_an_image_that_looks_the_same_at_every_level(tmp_path: Path) -> None:
+    points = [{"season": "spring", "hat": hat} for hat in ("none", "straw")]
+    kinds = {"season": "text", "hat": "text"}
+    folder = anyio.run(
+        partial(write_results, tmp_path / "same", points, lambda at: paint({**at, "seed": 1}), kinds=kinds)
+    )
+    words = " ".join(make_study(folder, workers=0).words)
+    assert "No axis changes the image visibly." in words
+    assert "Hat changes nothing" in words
+    assert "decides" not in words
+
+
 def test_images_with_a_source_have_no_distances(results: Path) -> None:
     assert make_study(results, metrics=["ssim"], workers=0).data["distances"] == []
 
