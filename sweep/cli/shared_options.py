@@ -428,5 +428,5 @@ class ExperimentOptions:
             raise ExperimentError.of(problems, "command line") from error
         if self.save is None:
             return experiment, f"To keep this experiment as a file, add --save {quote_argument(f'{stem}.yaml')}."
-        self.save.write_text(write(saved_in=self.save.parent), encoding="utf-8")
+        self.save.write_text(write(saved_in=self.save.parent, overrides=self.overrides or ()), encoding="utf-8")
         return experiment, f"Wrote {self.save}."

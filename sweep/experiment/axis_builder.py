@@ -374,7 +374,7 @@ def make_seed_axis(draft: AxisDraft, spec: file_schema.Seeds) -> Axis:
     else:
         last = start + spec.count - 1
         if start < 0 or last > SEED_MAX:
-            raise AxisError(f"{place}: seeds are 0 to {SEED_MAX}; these reach {last}", "start")
+            raise AxisError(f"{place}: seeds are 0 to {SEED_MAX}; these reach {min(start, 0) or last}", "start")
         levels = LinearLevels(draft.targets, to_fraction(start), to_fraction(1), spec.count, whole=True)
     return Axis(draft.name, "seed", levels)
 

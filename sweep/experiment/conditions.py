@@ -190,7 +190,9 @@ class Compiler:
         if axis is None and name in _LITERALS:
             return self._compile_literal(node, _LITERALS[name])
         if axis is None:
-            raise self._make_error(node, f"there is no axis named {name}.{did_you_mean(name, self._axes)}")
+            near = did_you_mean(name, self._axes)
+            way = " Text needs quotes; a name with a space or a dash needs backticks."
+            raise self._make_error(node, f"there is no axis named {name}.{near or way}")
         self.named[axis.name] = None
         exact, written = self._to_decimal, axis.name
         return (lambda v: exact(v[written])), axis.kind

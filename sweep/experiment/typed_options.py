@@ -30,6 +30,7 @@ def write_experiment(
     name: str | None = None,
     paths_from: Path | None = None,
     saved_in: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> str:
     """Write the experiment file for what a command line gives.
 
@@ -40,6 +41,7 @@ def write_experiment(
         name: The experiment's name; its file's where it is not given.
         paths_from: The folder that relative paths start from.
         saved_in: The folder the file is saved in, where that is another one.
+        overrides: Texts as in "inputs.steps=30", applied in order.
 
     Returns:
         YAML text. `Experiment.from_text` loads it, and a file that holds it gives the same keys.
@@ -62,7 +64,10 @@ def write_experiment(
     if paths_from is not None and saved_in is not None and paths_from.resolve() != saved_in.resolve():
         data["folder"] = Path(os.path.relpath(paths_from.resolve(), saved_in.resolve())).as_posix()
     data |= {"workflow": workflow, "inputs": dict(inputs or {}), "axes": parsed}
-    return dump_yaml({key: part for key, part in data.items() if part != {}})
+    document = Document({key: part for key, part in data.items() if part != {}}, Path())
+    for text in overrides:
+        apply_override(document, text)
+    return dump_yaml(document.data)
 
 
 def parse_axis(text: str) -> tuple[str, Any]:

@@ -34,7 +34,7 @@ def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
         "17:28  axes.a.b.stpe is not known here. Did you mean step?",
         "18:35  where: there is no axis named sed. Did you mean seed?",
         "20:10  exclude: write == to compare, not =.",
-        "21:5  exclude: there is no axis named nope.",
+        "21:5  exclude: there is no axis named nope. Text needs quotes; a name with a space or a dash needs backticks.",
         (
             "22:16  design.kind must be full, random, sobol, halton, lhs, one_at_a_time, rotated or adaptive, "
             'not "randm". Did you mean random?'

@@ -233,3 +233,9 @@ def test_set_takes_an_axis_out(load: Load, faults: Fail) -> None:
     assert [axis.name for axis in load(text, ["axes.steps=null"]).axes] == ["seed"]
     assert "axes.steps is empty" in faults(text, ["axes.steps="])[0]
     assert "axes.cfg_scale is empty" in faults(text, ["axes.cfg_scale=null"])[0]
+
+
+def test_a_written_experiment_has_what_set_changes() -> None:
+    text = write_experiment("txt2img", ["seed=1,2", "steps=3,4"], overrides=["axes.steps=null", "inputs.cfg_scale=5"])
+    experiment = Experiment.from_text(text)
+    assert ([axis.name for axis in experiment.axes], dict(experiment.inputs)) == (["seed"], {"cfg_scale": 5})
