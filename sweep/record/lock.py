@@ -64,30 +64,41 @@ class FolderLock:
         self.took_over: Holder | None = None
 
     def __enter__(self) -> Self:
-        path = self._folder / LOCK
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise make_disk_error(error, path) from error
-        try:
-            self._take(file)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
+        while self._file is None:
+            file = self._open()
+            try:
+                is_free = _try_patiently(file)
+                if not is_free or self._is_in_place(file):
+                    self._take(file, is_free)
+                    self._file = file
+            finally:
+                if self._file is None:
+                    file.close()
         return self
 
-    def _take(self, file: IO[str]) -> None:
+    def _open(self) -> IO[str]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return (self._folder / LOCK).open("a+", encoding="utf-8")
+        except OSError as error:
+            raise make_disk_error(error, self._folder / LOCK) from error
+
+    def _is_in_place(self, file: IO[str]) -> bool:
+        """Tell whether others would open the same file: who held it before may have deleted it, or moved the folder."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), (self._folder / LOCK).stat())
+        except OSError:
+            return False
+
+    def _take(self, file: IO[str], is_free: bool) -> None:
         me = Holder(
             pid=os.getpid(),
             host=socket.gethostname(),
             machine=_machine(),
             since=datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         )
-        free = _try_patiently(file)
         former = _read(file)
-        if not free:
+        if not is_free:
             raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
         if former is not None and former.elsewhere():
             raise FolderInUseError(

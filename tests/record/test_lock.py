@@ -10,10 +10,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from sweep.errors import FolderInUseError, RecordError
+from sweep.record import lock as lock_module
 from sweep.record.lock import LOCK, FolderLock, Holder, is_in_use, read_holder
 
 HOLD = """
@@ -51,6 +53,22 @@ def test_a_folder_in_use_says_by_whom_and_a_killed_holder_lets_go(tmp_path: Path
         assert lock.took_over == noted
     with FolderLock(folder) as lock:
         assert lock.took_over is None
+
+
+def test_a_file_that_was_deleted_while_one_waited_for_it_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is refused deletes what it made, the lock too: two others would each have one of their own."""
+    wait = lock_module._try_patiently
+
+    def delete_and_wait(file: IO[str]) -> bool:
+        monkeypatch.undo()
+        (tmp_path / LOCK).unlink()
+        return wait(file)
+
+    monkeypatch.setattr(lock_module, "_try_patiently", delete_and_wait)
+    with FolderLock(tmp_path):
+        assert is_in_use(tmp_path)
 
 
 def test_an_orderly_end_leaves_nobody(tmp_path: Path) -> None:
