@@ -205,7 +205,7 @@ class Attempt:
         self._job = job
         self._slot = slot
         self._intents = job.intents
-        self._is_new = False  # the item was submitted by this attempt, not found where an earlier one left it
+        self._is_new = False  # the server has the item, and the record does not know it yet
         self._points = {instance.key: to_journal_point(instance) for instance in job.instances}
         self._build_item()
 
@@ -262,6 +262,8 @@ class Attempt:
         if self._job.home == self._server.url:
             self._announce()
             if ticket := await self._find_item():
+                if self._intents[0].state == "intended":
+                    self._note_taken(ticket)
                 return ticket
             if self._intents[0].state != "intended":
                 raise ItemLostError(f"{self._server.name} took the item and does not know it any more")
@@ -343,9 +345,12 @@ class Attempt:
         if self._graph.images:
             await self._context.uploads.keep(self._server)
         self._context.checkpoint(TAKEN)
+        self._note_taken(ticket)
+        return ticket
+
+    def _note_taken(self, ticket: Ticket) -> None:
         self._intents = tuple(replace(each, item_id=ticket.item_id, state="submitted") for each in self._intents)
         self._is_new = True
-        return ticket
 
     async def _find_item(self) -> Ticket | None:
         try:
@@ -510,7 +515,8 @@ class Attempt:
         """Suspend the server; what it has of ours stays open until it answers or another takes it over."""
         self._context.pool.suspend(self._server, error)
         if self._job.strandings >= MOST_STRANDINGS:
-            lost = ItemLostError(f"{self._server.name} left {MOST_STRANDINGS} times while it had it")
+            self._context.pool.abandon(self._intents[0])
+            lost = ItemLostError(f"{self._server.name} left {MOST_STRANDINGS} times while it had it", kind=ABANDONED)
             return await self._retry_or_fail(instances, lost)
         keys = {instance.key for instance in instances}
         intents = tuple(intent for intent in self._intents if intent.key in keys)

@@ -8,13 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from sweep.engine import events
+from sweep.engine import attempt, events, run
 from sweep.engine.shutdown import Stop
+from sweep.record import read_submitted
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.mutating_proxy import Exchange, open_proxy
 from tests.support.ports import free_port
 
 
@@ -115,3 +118,44 @@ async def test_a_stop_does_not_wait_for_a_server_asked_about_old_items(
         )
         assert summary.exit_code == 130
         assert summary.completed == 0
+
+
+async def test_an_item_whose_server_left_too_often_is_cancelled_there(
+    bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is submitted anew: it would be rendered twice."""
+    monkeypatch.setattr(attempt, "MOST_STRANDINGS", 0)
+
+    def mislead(exchange: Exchange) -> None:
+        if exchange.path.endswith("item_summaries_by_ids") and not bench.of(events.ServerChanged)[1:]:
+            exchange.status = 418
+
+    async with sandbox_with(latency=60) as server, open_proxy(server.url) as proxy:
+        proxy.mutate = mislead
+        async with anyio.create_task_group() as group:
+
+            def watch(event: events.Event) -> None:
+                if isinstance(event, events.Submitted) and event.attempt == 2:
+                    group.cancel_scope.cancel()
+
+            bench.watch(watch)
+            await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)
+        assert [item.status for item in server.queue.items.values()] == ["canceled"]
+
+
+async def test_an_item_that_was_found_is_on_record_like_one_that_was_submitted(bench: Bench, sandbox: Sandbox) -> None:
+    """A run that died before it knew: what the item left on the server could not be found later."""
+
+    class Died(Exception):
+        pass
+
+    def die(name: str) -> None:
+        if name == attempt.TAKEN:
+            raise Died
+
+    experiment = await bench.experiment(axes={"seed": [1]})
+    with pytest.raises(Died):
+        await run(experiment, [sandbox.url], results=bench.root / "results", checkpoint=die)
+    assert (await bench.run(experiment, sandbox.url)).completed == 1
+    (work,) = (await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")).values()
+    assert list(work.items) == [str(item) for item in sandbox.queue.items]
