@@ -51,6 +51,7 @@ from sweep.workflow import Names
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
 COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; a larger one is asked for alone, or nearly
 LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a person is told
+ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has arrived, if it ever does
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
 DOWNLOAD_TRIES: Final = 8  # to fetch one image: it was paid for, so it is asked for more often than it is rendered
 
@@ -337,7 +338,7 @@ class Attempt:
         except TransientError as error:
             if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
                 raise _UnknownError(error.message) from error  # it would not answer the next question, either
-            found = await self._find_item()
+            found = await self._find_item() or await self._find_late(error)
             if found is None:
                 raise
             ticket = found
@@ -357,6 +358,14 @@ class Attempt:
             return await self._server.server.find(self._intents[0].batch_id, self._graph.nodes)
         except AttemptError as error:
             raise _UnknownError(error.message) from error
+
+    async def _find_late(self, error: TransientError) -> Ticket | None:
+        """Look a second time where the request may be on its way still, as behind a proxy that gave up too early."""
+        kind = error.kind or ""
+        if not isinstance(error, NoAnswerError) and not kind.startswith("HTTP 5"):
+            return None
+        await anyio.sleep(min(ON_ITS_WAY, self._context.options.backoff.longest_delay(1)))
+        return await self._find_item()
 
     async def _follow(self, ticket: Ticket) -> ItemEnded:
         """Listen until the item ends, fetching each image as soon as it is there.

@@ -18,7 +18,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from sweep.engine.attempt import ItemDownloads
+from sweep.engine.attempt import ON_ITS_WAY, ItemDownloads
 from sweep.engine.events import Notice
 from sweep.engine.limits import open_task_group, run_all
 from sweep.engine.run_context import InFlightItem, RunContext
@@ -112,7 +112,6 @@ def _read_request(file: Path) -> int:
 
 
 DEADLINE: Final = 5.0  # seconds for telling the servers, all at the same time
-ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has arrived, if it ever does
 
 
 async def cancel_in_flight(context: RunContext) -> None:

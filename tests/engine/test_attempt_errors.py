@@ -128,3 +128,23 @@ async def test_item_that_a_cancelled_run_could_not_ask_about_counts_no_attempt(
     assert (summary.exit_code, summary.completed) == (0, 1)
     assert not bench.of(events.Retrying)
     assert [attempt.number for attempt in attempts] == [1]
+
+
+async def test_an_item_that_arrives_after_its_request_broke_off_is_rendered_once(
+    bench: Bench, sandbox: Sandbox
+) -> None:
+    """A proxy that gave up too early: the server has nothing at the first look, and the item at the second."""
+    looks = 0
+
+    def give_up(exchange: Exchange) -> None:
+        nonlocal looks
+        if exchange.path.endswith("enqueue_batch") and exchange.json["enqueued"] and not looks:
+            exchange.status = 504
+        elif re.search(r"/b/.+/status$", exchange.path):
+            looks += 1
+            exchange.json = {**exchange.json, "total": 0 if looks == 1 else exchange.json["total"]}
+
+    async with open_proxy(sandbox.url, give_up) as proxy:
+        summary = await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)
+    assert summary.completed == 1
+    assert list(sandbox.renders.values()) == [1]

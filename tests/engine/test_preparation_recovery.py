@@ -146,15 +146,15 @@ async def test_an_item_whose_server_left_too_often_is_cancelled_there(
 async def test_an_item_that_was_found_is_on_record_like_one_that_was_submitted(bench: Bench, sandbox: Sandbox) -> None:
     """A run that died before it knew: what the item left on the server could not be found later."""
 
-    class Died(Exception):
+    class DeathError(Exception):
         pass
 
     def die(name: str) -> None:
         if name == attempt.TAKEN:
-            raise Died
+            raise DeathError
 
     experiment = await bench.experiment(axes={"seed": [1]})
-    with pytest.raises(Died):
+    with pytest.raises(DeathError):
         await run(experiment, [sandbox.url], results=bench.root / "results", checkpoint=die)
     assert (await bench.run(experiment, sandbox.url)).completed == 1
     (work,) = (await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")).values()
