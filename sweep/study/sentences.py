@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from sweep.study.stats.intervals import CONFIDENCE, make_estimate
-from sweep.study.stats.response_curves import BRACKET, UNEVEN
+from sweep.study.stats.response_curves import UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
 from sweep.study.study_json import (
     AdaptiveResult,
@@ -250,7 +250,7 @@ def _write_gap(advice: Recommendation) -> Iterator[str]:
         yield f"To narrow the gap after {write_level(advice['use'])}, add {levels} (--set axes.{advice['axis']}=[…])."
     if advice["mean_crossing"] is not None and advice["low"] is not None and advice["high"] is not None:
         at = make_estimate(advice["mean_crossing"], advice["low"], advice["high"], method=advice["method"])
-        where = write_place(at) if at["method"] == BRACKET else f"at {write_interval(at)}"
+        where = write_place(at)
         yield f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
 
 
@@ -263,14 +263,14 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     if len(found) < 2:
         return
     found.sort(key=lambda pair: pair[1]["value"] or 0.0)
-    places = [f"half of the {label} {write_place(half)}" for label, half in found]
+    places = [f"for {label} {write_place(half)}" for label, half in found]
     is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
     start = f"Along {name_axis(axis)} the image changes in this order"
     detail = f"(Tested levels, n = {write_units(found[0][1])}.)"
     if is_first:
         start = f"{capitalise(found[0][0])} changes first along {name_axis(axis)}"
         detail += f" So compare {found[0][0]} only at levels before that."
-    yield make_sentence("curve", f"{start}: {join_words(places)}.", detail, axis=axis)
+    yield make_sentence("curve", f"{start}: half of the change is reached {join_words(places)}.", detail, axis=axis)
 
 
 def describe_curve(curve: Curve, fact: MetricFacts, groups: Sequence[Curve]) -> Iterator[Sentence]:

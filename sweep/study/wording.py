@@ -136,7 +136,7 @@ def write_place(at: Estimate) -> str:
     """Write the place of a crossing: the tested levels around it, or its interval."""
     if at["method"] == BRACKET:
         return f"between {write_level(at['low'])} and {write_level(at['high'])}"
-    return f"by {write_interval(at)}"
+    return f"at {write_interval(at)}"
 
 
 def join_words(words: Sequence[str]) -> str:
