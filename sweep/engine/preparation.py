@@ -28,7 +28,7 @@ from sweep.engine.run_context import RunContext
 from sweep.engine.server_pool import (
     PooledServer,
     ServerPool,
-    ask_patiently,
+    ask_or_drop,
     collect_refs,
     describe_server_shares,
     note_boards,
@@ -132,7 +132,7 @@ async def prepare(
         if is_painted_over or not await _has_nothing_to_do(plan, journal, options):
             _require_no_painting(folder, kinds, pooled)
             async with report_wait(listener, f"Waiting for {names} to check the values of the axes."):
-                await check_values(plan, pooled, options)
+                await check_values(plan, pooled, options, listener)
             if is_painted_over:
                 unbegun, journal = await _begin_anew(place, folder, checkpoint, drawn, listener)
                 uploads.journal = journal
@@ -262,15 +262,19 @@ async def _report_exclusions(
     plan: Plan, servers: Sequence[PooledServer], board: str | None, listener: Listener
 ) -> None:
     """Report excluded servers, who renders what, the plan's notes and boards that servers lack to the listener."""
-    for server in servers:
-        if server.left is not None and server.is_open:
-            listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
+    _report_left(servers, listener)
     alive = [each for each in servers if each.left is None]
     shares = await anyio.to_thread.run_sync(describe_server_shares, plan, alive)
     for note in (*(f"{share}." for share in shares), *await anyio.to_thread.run_sync(lambda: plan.notes)):
         listener(Notice(message=note))
     for note in await note_boards(plan.experiment, board, servers):
         listener(Notice(message=note))
+
+
+def _report_left(servers: Sequence[PooledServer], listener: Listener) -> None:
+    for server in servers:
+        if server.left is not None and server.is_open:
+            listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
 
 
 async def _check_space(plan: Plan, before: Counts, folder: Path, options: RunOptions) -> None:
@@ -283,10 +287,10 @@ async def _check_space(plan: Plan, before: Counts, folder: Path, options: RunOpt
         require_space(await anyio.to_thread.run_sync(free_bytes, folder), expected, str(folder))
 
 
-async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions) -> None:
+async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions, listener: Listener) -> None:
     """Have servers look at every axis value once, before anything is queued: each at those it has the models for.
 
-    Raises PlanError.
+    Raises PlanError, or ServerError where no server is left.
     """
     images = {sha: image.path for sha, image in plan.images.items()}
     left = plan.probes()
@@ -296,9 +300,12 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
             continue
         lacking = server.lacking.keys()
         mine = [each for each in left if lacking.isdisjoint(collect_refs(each[1], plan.schemas.dialect))]
-        left = [each for each in left if each not in mine]
         ask = partial(server.server.check, [graph for _, graph in mine], images)
-        answers = await ask_patiently(ask, options) if mine else []
+        answers = await ask_or_drop(server, ask, options) if mine else []
+        if answers is None:
+            _report_left([server], listener)
+            continue
+        left = [each for each in left if each not in mine]
         problems += [
             Problem(message=readable(graph, f"{place}: {refusal}"))
             for (place, graph), refusal in zip(mine, answers, strict=True)
@@ -310,6 +317,9 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
     ]
     if problems:
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
+    reasons = [server.left for server in servers if server.left is not None]
+    if len(reasons) == len(servers):
+        raise reasons[-1]
 
 
 async def _has_nothing_to_do(plan: Plan, journal: SqliteJournal, options: RunOptions) -> bool:

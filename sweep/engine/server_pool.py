@@ -18,7 +18,6 @@ from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
 from sweep.engine.limits import Backoff, ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
 from sweep.errors import (
-    AttemptError,
     OverloadedError,
     PlanError,
     ServerError,
@@ -33,7 +32,7 @@ from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, index_models, make_plan
 from sweep.record import Intent
 from sweep.servers import Server, ServerInfo, has_gallery
-from sweep.workflow import Dialect, Graph, Model, ModelRef
+from sweep.workflow import Dialect, Graph, Model, ModelRef, NodeSchemas
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
 LONGEST_HOLD: Final = 4  # times its seconds a variation that an idle server leaves the rest to others: they may hang
@@ -390,6 +389,15 @@ async def ask_patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -
     raise AssertionError("unreachable")
 
 
+async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T | None:
+    """Do the same; a server that cannot answer leaves, since others may: None then."""
+    try:
+        return await ask_patiently(ask, options)
+    except ServerError as error:
+        server.left = error
+        return None
+
+
 async def plan_jointly(
     experiment: Experiment, servers: Sequence[PooledServer], options: RunOptions
 ) -> tuple[Plan, Mapping[ModelRef, Model]]:
@@ -401,11 +409,17 @@ async def plan_jointly(
 
     Raises PlanError where the experiment fits none, ServerError where none describes itself.
     """
-    problem: PlanError | None = None
+    problem: SweepError | None = None
     for members in _group_by_family(servers):
+        schemas: NodeSchemas | None = None
+        for each in members:
+            schemas = schemas or await ask_or_drop(each, each.server.schemas, options)
+        answers = [await ask_or_drop(each, each.server.models, options) for each in members if each.left is None]
+        catalogues = [answer for answer in answers if answer is not None]
+        if schemas is None or not catalogues:
+            problem = problem or members[0].left
+            continue
         try:
-            schemas = await ask_patiently(members[0].server.schemas, options)
-            catalogues = [await ask_patiently(each.server.models, options) for each in members]
             models = index_models(*catalogues)
             every = [model for catalogue in catalogues for model in catalogue]
             plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, every)  # reads the workflow's file
@@ -474,7 +488,7 @@ async def note_boards(experiment: Experiment, board: str | None, servers: Sequen
                 there = await server.gallery().boards()
             except ServerUnsupportedError as error:
                 notes.append(f"{error.message} board: has no effect there.")
-            except AttemptError:  # a server that stumbles over this is asked again when it is to render
+            except SweepError:  # a server that stumbles over this is asked again when it is to render
                 continue
             else:
                 missing = [name for name in wanted if name not in there]

@@ -13,6 +13,7 @@ import pytest
 
 from sweep.engine import attempt, events, run
 from sweep.engine.shutdown import Stop
+from sweep.errors import ServerError
 from sweep.record import read_submitted
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.running_sandbox import Sandbox
@@ -159,3 +160,18 @@ async def test_an_item_that_was_found_is_on_record_like_one_that_was_submitted(b
     assert (await bench.run(experiment, sandbox.url)).completed == 1
     (work,) = (await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")).values()
     assert list(work.items) == [str(item) for item in sandbox.queue.items]
+
+
+async def test_a_server_that_cannot_be_asked_before_the_run_leaves_it_to_the_others(
+    bench: Bench, sandbox_with: Callable[..., Any]
+) -> None:
+    for question in ("/models", "openapi.json", "enqueue_batch"):
+        faults = FaultInjection(error_500=1.0, only=question)
+        experiment = await bench.experiment(name=question.strip("/"), axes={"seed": [1, 2]})
+        async with sandbox_with() as good, sandbox_with(faults=faults) as bad, sandbox_with(faults=faults) as worse:
+            summary = await bench.run(experiment, bad.url, good.url, worse.url)
+            assert (summary.exit_code, summary.completed) == (0, 2)
+            with pytest.raises(ServerError, match="500 while"):
+                await bench.run(await bench.experiment(name="alone"), bad.url)
+        assert [event.state for event in bench.of(events.ServerChanged)].count("left") >= 1
+        bench.told.clear()
