@@ -44,8 +44,8 @@ def render(url: str, graphs: list[dict[str, Any]], folder: Path, in_flight: int)
 
 async def _download(url: str, folder: Path) -> Bare:
     async with aiohttp.ClientSession(url) as session:
-        async with session.get("/api/v1/images/names") as answer:
-            names = (await answer.json())["image_names"]
+        async with session.get("/api/v1/images/", params={"limit": 1_000_000}) as answer:
+            names = [image["image_name"] for image in (await answer.json())["items"]]
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def one(name: str) -> None:

@@ -11,7 +11,6 @@ import json
 import tempfile
 import time
 import urllib.request
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import cycle, islice
@@ -93,9 +92,12 @@ def _preload(urls: Sequence[str], latencies: Sequence[int], graph: dict[str, Any
     noise = next(name for name, node in graph["nodes"].items() if node["type"] == "noise")
     begun = time.perf_counter()
     for url, share in zip(urls, shares, strict=True):
-        seeds = [{"node_path": noise, "field_name": "seed", "items": list(range(1, share + 1))}]
-        batch = {"batch_id": str(uuid.uuid4()), "graph": graph, "runs": 1, "data": [seeds]}
-        _ask(f"{url}{QUEUE}/enqueue_batch", {"batch": batch})
+        _ask(f"{url}{QUEUE}/processor/pause", method="PUT")  # until its queue is full
+        for seed in range(1, share + 1):
+            graph["nodes"][noise]["seed"] = seed
+            _ask(f"{url}{QUEUE}/enqueue_batch", {"batch": {"graph": graph}})
+    for url in urls:
+        _ask(f"{url}{QUEUE}/processor/resume", method="PUT")
     ends = {}
     for url in islice(cycle(urls), 10**6):
         if url not in ends and not _open(url):
@@ -122,8 +124,8 @@ def _open(url: str) -> int:
     return int(counts["pending"] + counts["in_progress"])
 
 
-def _ask(url: str, body: Any = None) -> Any:
+def _ask(url: str, body: Any = None, method: str | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"content-type": "application/json"})
+    request = urllib.request.Request(url, data=data, method=method, headers={"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import Any
 
 from sweep.sandbox.item_queue import initial_session
 from sweep.sandbox.nodes import NodeFields
-from sweep.sandbox.posted_batches import GraphTemplate
+from sweep.sandbox.posted_batches import GraphJson
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,76 +32,47 @@ class NodeCopy:
         """Return the position within the iterations around it, outermost first."""
         return tuple(self.place.values())
 
+    def fill(self) -> None:
+        """Put the outputs that edges bring into the node's fields; of two edges into one field the last wins."""
+        if self.node["type"] == "collect":
+            collection = list(self.node.get("collection") or [])
+            for to, copy, out in self.inputs:
+                collection += copy.output[out] if to == "collection" else [copy.output[out]]
+            self.node["collection"] = collection
+        else:
+            self.node |= {to: copy.output[out] for to, copy, out in self.inputs}
 
-@dataclass(slots=True)
+
 class ExpandedGraph:
-    """A graph expanded for one run: `next` gives the node to run, `complete` takes its output.
+    """A graph expanded for one run, with what became of the copies of its nodes."""
 
-    Nodes become ready when all before them are done. Among ready nodes InvokeAI stays with one class of node until
-    no more of it is ready, then takes the alphabetically first.
-    """
-
-    session_id: str
-    graph: GraphTemplate
-    errors: dict[str, str] = field(default_factory=dict)
-    history: list[str] = field(default_factory=list)
-    results: dict[str, NodeFields] = field(default_factory=dict)
-    copies: dict[str, list[NodeCopy]] = field(default_factory=dict)
-    _ready: dict[str, list[NodeCopy]] = field(default_factory=dict)
-    _active: str | None = None
-    _into: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)  # node → (field, source, output)
-    _left: dict[str, set[str]] = field(default_factory=dict)  # node → sources not yet done
-    _graph_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    def __post_init__(self) -> None:
-        self._into = {name: [] for name in self.graph.nodes}
-        self._left = {name: set() for name in self.graph.nodes}
-        for edge in self.graph.edges:
+    def __init__(self, session_id: str, graph: GraphJson) -> None:
+        self.errors: dict[str, str] = {}  # by copy
+        self.history: list[str] = []  # nodes of which all copies have run
+        self.copies: dict[str, list[NodeCopy]] = {}
+        self._session_id = session_id
+        self._graph = graph
+        self._into: dict[str, list[tuple[str, str, str]]] = {name: [] for name in graph["nodes"]}
+        for edge in graph["edges"]:
             start, end = edge["source"], edge["destination"]
             self._into[end["node_id"]].append((end["field"], start["node_id"], start["field"]))
-            self._left[end["node_id"]].add(start["node_id"])
-        for name in self.graph.nodes:
-            if not self._into[name]:
-                self._prepare(name)
 
-    def next(self) -> NodeCopy | None:
-        """Return the node to run now, None when nothing is ready."""
-        if not self._ready.get(self._active or ""):
-            kinds = [kind for kind, group in self._ready.items() if group]
-            self._active = min(kinds, key=lambda kind: _CLASS_NAMES.get(kind, kind.replace("_", "")), default=None)
-        if self._active is None:
-            return None
-        prepared = self._ready[self._active].pop(0)
-        self._fill(prepared)
-        return prepared
+    def expand(self) -> Iterator[NodeCopy]:
+        """Yield the copies to run, in an order that edges allow; the caller sets each one's output before the next."""
+        order = TopologicalSorter({name: [source for _, source, _ in into] for name, into in self._into.items()})
+        for name in order.static_order():
+            self.copies[name] = self._make_copies(name)
+            for copy in self.copies[name]:
+                copy.fill()
+                yield copy
+            self.history.append(name)
 
-    def complete(self, prepared: NodeCopy, output: NodeFields) -> None:
-        """Record a node's output, and make the nodes ready that waited for it."""
-        prepared.output = self.results[prepared.id] = output
-        if prepared.node["type"] in {"iterate", "collect"}:
-            prepared.node["collection"] = []
-        if all(copy.output for copy in self.copies[prepared.source]):
-            self._source_done(prepared.source)
-
-    def _source_done(self, source: str) -> None:
-        self.history.append(source)
-        for name, left in self._left.items():
-            if source in left:
-                left.discard(source)
-                if not left:
-                    self._prepare(name)
-
-    def _prepare(self, name: str) -> None:
-        node = self.graph.nodes[name]
-        made = list(self._gather(name) if node["type"] == "collect" else self._join(name))
-        if node["type"] == "iterate":
+    def _make_copies(self, name: str) -> list[NodeCopy]:
+        kind = self._graph["nodes"][name]["type"]
+        made = list(self._gather(name) if kind == "collect" else self._join(name))
+        if kind == "iterate":
             made = [copy for parent in made for copy in _iterate(parent)]
-        self.copies[name] = made
-        ready = self._ready.setdefault(node["type"], [])
-        ready += made
-        ready.sort(key=lambda copy: copy.path)
-        if not made:
-            self._source_done(name)
+        return sorted(made, key=lambda copy: copy.path)
 
     def _join(self, name: str) -> Iterator[NodeCopy]:
         """Make one copy for each way in which copies of the sources stand at the same place."""
@@ -114,64 +86,32 @@ class ExpandedGraph:
             ]
         for place, chosen in partial:
             inputs = [(to, chosen[source], out) for to, source, out in self._into[name]]
-            yield NodeCopy(source=name, node=self.graph.nodes[name], place=place, inputs=inputs)
+            yield NodeCopy(source=name, node=self._graph["nodes"][name], place=place, inputs=inputs)
 
     def _gather(self, name: str) -> Iterator[NodeCopy]:
         """Make one copy for all copies of the sources, as `collect` takes them together."""
-        inputs = [
-            (to, copy, out)
-            for to, source, out in self._into[name]
-            for copy in sorted(self.copies[source], key=lambda copy: copy.path)
-        ]
-        yield NodeCopy(source=name, node=self.graph.nodes[name], place={}, inputs=inputs)
-
-    def _fill(self, prepared: NodeCopy) -> None:
-        """Put the outputs that edges bring into the node's fields; of two edges into one field the last wins."""
-        node = prepared.node
-        if node["type"] == "collect":
-            collection = list(node.get("collection") or [])
-            for to, copy, out in prepared.inputs:
-                collection += copy.output[out] if to == "collection" else [copy.output[out]]
-            node["collection"] = collection
-            return
-        for to, copy, out in prepared.inputs:
-            node[to] = copy.output[out]
+        inputs = [(to, copy, out) for to, source, out in self._into[name] for copy in self.copies[source]]
+        yield NodeCopy(source=name, node=self._graph["nodes"][name], place={}, inputs=inputs)
 
     def to_api(self) -> dict[str, Any]:
         """Return the session in its present state, as InvokeAI writes it."""
         every = [copy for copies in self.copies.values() for copy in copies]
-        edges = [
-            {"source": {"node_id": start.id, "field": out}, "destination": {"node_id": copy.id, "field": to}}
-            for copy in every
-            for to, start, out in copy.inputs
-        ]
+        results = {copy.id: copy.output for copy in every if copy.output}
         return {
-            **initial_session(self.session_id, self.graph),
-            "execution_graph": {"id": self._graph_id, "nodes": {copy.id: copy.node for copy in every}, "edges": edges},
-            "executed": [*self.history, *self.results],
+            **initial_session(self._session_id, self._graph),
+            "execution_graph": {"nodes": {copy.id: copy.node for copy in every}, "edges": []},
+            "executed": [*self.history, *results],
             "executed_history": self.history,
-            "results": self.results,
+            "results": results,
             "errors": self.errors,
             "prepared_source_mapping": {copy.id: copy.source for copy in every},
             "source_prepared_mapping": {name: [copy.id for copy in made] for name, made in self.copies.items()},
             "prepared_iteration_paths": {copy.id: list(copy.path) for copy in every},
-            "indegree": {copy.id: sum(1 for _, start, _ in copy.inputs if not start.output) for copy in every},
         }
 
 
 def _iterate(parent: NodeCopy) -> Iterator[NodeCopy]:
-    collection = parent.node.get("collection") or []
-    for to, copy, out in parent.inputs:
-        if to == "collection":
-            collection = copy.output[out]
-    for index in range(len(collection)):
+    parent.fill()
+    for index in range(len(parent.node.get("collection") or [])):
         place = {**parent.place, parent.source: index}
         yield NodeCopy(source=parent.source, node={**parent.node, "index": index}, place=place, inputs=parent.inputs)
-
-
-_CLASS_NAMES = {  # where the class's name sorts elsewhere than the type
-    "i2l": "imagetolatents",
-    "l2i": "latentstoimage",
-    "add": "addinvocation",
-    "img_resize": "imageresize",
-}

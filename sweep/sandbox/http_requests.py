@@ -6,18 +6,13 @@ import functools
 import inspect
 import json
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-# records and answers of InvokeAI, with the values that they have where a sandbox has no others
-RECORDS: dict[str, Any] = json.loads((resources.files(__package__) / "api_records.json").read_text("utf-8"))
 KEY: web.AppKey[Any] = web.AppKey("sandbox")  # of the `Sandbox` that answers
-_NESTED = (dict, list, tuple)
 
 
 def route(method: str, path: str, answer: Callable[..., Any], status: int = 200) -> web.RouteDef:
@@ -41,14 +36,6 @@ def reply(body: Any, status: int = 200) -> web.Response:
     return web.Response(body=text.encode(), status=status, content_type="application/json")
 
 
-def drop_nulls(value: Any) -> Any:
-    """Return JSON without its nulls, at any depth. Scalars are not called for: an item has thousands."""
-    if isinstance(value, dict):
-        kept = ((key, item) for key, item in value.items() if item is not None)
-        return {key: drop_nulls(item) if isinstance(item, _NESTED) else item for key, item in kept}
-    return [drop_nulls(item) if isinstance(item, _NESTED) else item for item in value]
-
-
 Loc = tuple[str | int, ...]
 
 
@@ -61,15 +48,21 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-def refuse(kind: str, loc: Loc, message: str, value: Any = None, context: Any = None) -> RefusedError:
-    """Build a 422 with one fault, as FastAPI writes it."""
-    fault = {"type": kind, "loc": list(loc), "msg": message, "input": value}
-    return RefusedError(422, [fault if context is None else {**fault, "ctx": context}])
+def refuse(kind: str, loc: Loc, message: str, context: Any = None) -> RefusedError:
+    """Build a 422 with one problem, as FastAPI writes it."""
+    problem = {"type": kind, "loc": list(loc), "msg": message}
+    return RefusedError(422, [problem if context is None else {**problem, "ctx": context}])
 
 
-def refuse_value(loc: Loc, message: str, value: Any) -> RefusedError:
+def refuse_value(loc: Loc, message: str) -> RefusedError:
     """Build the 422 that InvokeAI's own validators cause when they raise ValueError."""
-    return refuse("value_error", loc, f"Value error, {message}", value, {"error": {}})
+    return refuse("value_error", loc, f"Value error, {message}")
+
+
+def refuse_invalid(error: ValidationError, *loc: str | int) -> RefusedError:
+    """Build the 422 with all that pydantic found wrong at this place."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return RefusedError(422, [{**entry, "loc": [*loc, *entry["loc"]]} for entry in found])
 
 
 @functools.cache
@@ -82,25 +75,7 @@ def read_value(kind: Any, value: Any, *loc: str | int) -> Any:
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise RefusedError(422, describe_faults(error, loc)) from error
-
-
-def describe_faults(error: ValidationError, loc: Loc) -> list[dict[str, Any]]:
-    """Describe what pydantic refuses, as FastAPI does in a 422."""
-    found: list[dict[str, Any]] = []
-    for entry in error.errors(include_url=False):
-        context = {"error": {}} if entry["type"] == "value_error" else entry.get("ctx")
-        found += refuse(entry["type"], (*loc, *entry["loc"]), entry["msg"], entry["input"], context).detail
-    return found
-
-
-def collect_faults(faults: list[dict[str, Any]], read: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a reader; where it refuses, add its faults to the list and return None."""
-    try:
-        return read(*arguments)
-    except RefusedError as error:
-        faults += error.detail
-        return None
+        raise refuse_invalid(error, *loc) from error
 
 
 def read_member(body: Any, name: str, kind: Any) -> Any:
@@ -110,12 +85,11 @@ def read_member(body: Any, name: str, kind: Any) -> Any:
     return read_value(kind, body[name], "body", name)
 
 
-def read_required(query: Mapping[str, str], *names: str) -> list[str]:
-    """Read query parameters that must be there. Raises RefusedError with 422 that lists all missing."""
-    missing = [refuse("missing", ("query", name), "Field required").detail[0] for name in names if name not in query]
-    if missing:
-        raise RefusedError(422, missing)
-    return [query[name] for name in names]
+def read_parameter(request: web.Request, name: str) -> str:
+    """Read a query parameter that must be there. Raises RefusedError with 422."""
+    if name not in request.query:
+        raise refuse("missing", ("query", name), "Field required")
+    return request.query[name]
 
 
 async def body_of(request: web.Request) -> Any:
@@ -124,8 +98,7 @@ async def body_of(request: web.Request) -> Any:
     try:
         return json.loads(data) if data else None
     except json.JSONDecodeError as error:
-        context = {"error": error.msg}
-        raise refuse("json_invalid", ("body", error.pos), "JSON decode error", {}, context) from error
+        raise refuse("json_invalid", ("body", error.pos), "JSON decode error") from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise RefusedError(400, "There was an error parsing the body") from error
 
@@ -149,17 +122,16 @@ def cut_page(request: web.Request, items: Sequence[Any]) -> dict[str, Any]:
     return {"page": page, "pages": pages, "per_page": size, "total": len(items), "items": found}
 
 
-TOKEN_SECONDS = 86_400.0  # a token is valid, as with InvokeAI without remember_me
+TOKEN_SECONDS = 86_400  # a token's life as logins are told it, as with InvokeAI without remember_me
 
 
 class Accounts:
     """Users by e-mail with their passwords, and the tokens they were given; without users no login is wanted."""
 
-    def __init__(self, users: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, users: Mapping[str, str]) -> None:
         self.users = dict(users)
         self.logins = 0
-        self._clock = clock
-        self._tokens: dict[str, tuple[str, float]] = {}  # token → (e-mail, when it runs out)
+        self._tokens: dict[str, str] = {}  # token → e-mail
 
     def log_in(self, email: object, password: object) -> str | None:
         """Issue a token; None where nobody has that e-mail and password."""
@@ -170,17 +142,12 @@ class Accounts:
 
     def _issue(self, email: str) -> str:
         token = secrets.token_urlsafe(32)
-        self._tokens[token] = (email, self._clock() + TOKEN_SECONDS)
+        self._tokens[token] = email
         return token
-
-    def find_user(self, token: str) -> str | None:
-        """Return the e-mail of a token's user; None for a token that is unknown or has run out."""
-        email, until = self._tokens.get(token, ("", 0.0))
-        return email if email and self._clock() < until else None
 
     def renew(self, token: str) -> str | None:
         """Issue another token for the same user, the old one staying valid; None for an invalid token."""
-        email = self.find_user(token)
+        email = self._tokens.get(token)
         return self._issue(email) if email else None
 
     def expire(self) -> None:
@@ -194,7 +161,7 @@ class Accounts:
         token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
         if not token:
             return "Authentication required"
-        return None if self.find_user(token) else "Invalid or expired token"
+        return None if token in self._tokens else "Invalid or expired token"
 
 
 def bearer(headers: Mapping[str, str]) -> str:

@@ -9,7 +9,8 @@ import io
 import struct
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sweep.sandbox.http_requests import RECORDS, RefusedError
+from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import Store, now
 from sweep.sandbox.sandbox_options import BadImage
 
@@ -26,10 +27,10 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR
 
 
-def encode(image: Image.Image, kind: str = "PNG") -> bytes:
-    """Write an image as a file; PNG lightly compressed, as InvokeAI does."""
+def encode(image: Image.Image) -> bytes:
+    """Write an image as a PNG, lightly compressed, as InvokeAI does."""
     buffer = io.BytesIO()
-    image.save(buffer, kind, compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
@@ -79,7 +80,16 @@ def plain_image(side: int) -> bytes:
 
 
 ImageRecord = dict[str, Any]
-_PRIVATE = ("digest", "metadata", "workflow", "graph", "bad", "file_name")
+_NEW: ImageRecord = {
+    "image_origin": "internal",
+    "image_category": "general",
+    "is_intermediate": False,
+    "starred": False,
+    "session_id": None,
+    "node_id": None,
+    "board_id": None,
+}
+_PRIVATE = ("digest", "metadata", "graph", "bad", "file_name")
 
 
 class ImageLibrary:
@@ -89,6 +99,7 @@ class ImageLibrary:
         self.images: dict[str, ImageRecord] = {}
         self.boards: dict[str, ImageRecord] = {}
         self.aliases: dict[str, str] = {}  # hostile names of images, for the faults
+        self.renders: Counter[str] = Counter()  # how often each image was painted, also by earlier processes
         self._folder = folder
         self._store = store
         self.plain = plain
@@ -96,11 +107,11 @@ class ImageLibrary:
     async def load(self) -> None:
         """Load the records of an earlier process, without those whose file is missing."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
-        self.boards = {record["board_id"]: record for record in await self._store.load_records("board")}
-        records = await self._store.load_records("image")
+        self.boards = await self._store.load("board")
+        self.renders.update(await self._store.load("render"))
+        records = await self._store.load("image")
         there = await asyncio.to_thread(lambda: {path.name for path in self._folder.iterdir()})
-        kept = [record for record in records if record["image_name"] in there or self._is_plain(record)]
-        self.images = {record["image_name"]: record for record in kept}
+        self.images = {name: record for name, record in records.items() if name in there or self._is_plain(record)}
 
     def _is_plain(self, record: ImageRecord) -> bool:
         return self.plain is not None and record["image_origin"] == "internal"
@@ -113,23 +124,23 @@ class ImageLibrary:
     async def keep(self, content: bytes | None, *, rendered: str | None, **facts: Any) -> ImageRecord:
         """Store an image and count it as a rendering of `rendered`; without `content` it is the plain one.
 
-        `facts` are fields of the record; texts (`metadata`, `workflow`, `graph`) go into the file as well.
+        `facts` are fields of the record; texts (`metadata`, `graph`) go into the file as well.
         """
         name = f"{uuid.uuid4()}.png"
-        texts = _collect_texts(facts)
         body = content if content is not None else self.plain
         assert body is not None
         width, height = struct.unpack(">II", body[16:24])
         if content is not None:
-            await asyncio.to_thread((self._folder / name).write_bytes, with_text(content, texts))
+            await asyncio.to_thread((self._folder / name).write_bytes, with_text(content, _collect_texts(facts)))
         facts.setdefault("digest", hashlib.sha256(content or b"").hexdigest())
-        time, url = now(), f"api/v1/images/i/{name}"
-        made = {"image_name": name, "image_url": f"{url}/full", "thumbnail_url": f"{url}/thumbnail"}
-        made |= {"width": width, "height": height, "created_at": time, "updated_at": time}
-        record = {**RECORDS["image"], **made, **facts, "has_workflow": bool(texts)}
+        record = {**_NEW, "image_name": name, "width": width, "height": height, "created_at": now(), **facts}
         if record["board_id"] not in self.boards:
             record["board_id"] = None
-        await self._store.save_record("image", name, record, rendered)
+        saved: list[tuple[str, str, Any]] = [("image", name, record)]
+        if rendered:
+            self.renders[rendered] += 1
+            saved.append(("render", rendered, self.renders[rendered]))
+        await self._store.save(*saved)
         self.images[name] = record
         return record
 
@@ -151,12 +162,6 @@ class ImageLibrary:
         record = self.get_record(name)
         return self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
 
-    def shrink(self, name: str) -> bytes:
-        """Shrink an image to at most 256 pixels a side, as WebP; call it in a thread. Raises RefusedError."""
-        image = Image.fromarray(self.decode(name))
-        image.thumbnail((256, 256))
-        return encode(image, "WEBP")
-
     def decode(self, name: str) -> NDArray[np.uint8]:
         """Decode an image to height × width × 3 bytes; call it in a thread. Raises RefusedError."""
         with Image.open(io.BytesIO(self._read(self.get_record(name)))) as image:
@@ -164,9 +169,9 @@ class ImageLibrary:
 
     async def delete(self, name: str) -> None:
         """Delete an image and its file. Raises RefusedError."""
-        self.get_record(name)
-        del self.images[name]
-        await self._store.save_record("image", name, None)
+        if self.images.pop(name, None) is None:
+            raise RefusedError(404, "Image not found")
+        await self._store.save(("image", name, None))
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
     def find_upload(self, path: str) -> str | None:
@@ -180,58 +185,20 @@ class ImageLibrary:
         """Describe an image as the API does. Raises RefusedError."""
         return {key: value for key, value in self.get_record(name).items() if key not in _PRIVATE}
 
-    def select(self, query: Mapping[str, str], categories: Sequence[str]) -> list[ImageRecord]:
-        """Return the images that a listing asks for, newest first."""
-        wanted = list(reversed(self.images.values()))
-        if "is_intermediate" in query:
-            flag = query["is_intermediate"].lower() in {"true", "1"}
-            wanted = [record for record in wanted if record["is_intermediate"] == flag]
-        if "board_id" in query:
-            board = None if query["board_id"] == "none" else query["board_id"]
-            wanted = [record for record in wanted if record["board_id"] == board]
-        if categories:
-            wanted = [record for record in wanted if record["image_category"] in categories]
-        return wanted
-
     async def create_board(self, name: str) -> ImageRecord:
         """Create a board; several boards may have the same name."""
-        time = now()
-        named = {"board_id": str(uuid.uuid4()), "board_name": name, "created_at": time, "updated_at": time}
-        board: ImageRecord = {**RECORDS["board"], **named}
+        board: ImageRecord = {"board_id": str(uuid.uuid4()), "board_name": name, "created_at": now()}
         self.boards[board["board_id"]] = board
-        await self._store.save_record("board", board["board_id"], board)
+        await self._store.save(("board", board["board_id"], board))
         return board
-
-    async def delete_board(self, board_id: str, *, with_images: bool) -> ImageRecord:
-        """Delete a board, with its images or without. Raises KeyError."""
-        del self.boards[board_id]
-        await self._store.save_record("board", board_id, None)
-        names = [name for name, record in self.images.items() if record["board_id"] == board_id]
-        for name in names:
-            if with_images:
-                await self.delete(name)
-            else:
-                self.images[name]["board_id"] = None
-                await self._store.save_record("image", name, self.images[name])
-        kept, gone = ([], names) if with_images else (names, [])
-        found = {"board_id": board_id, "deleted_board_images": kept, "deleted_images": gone}
-        return {**RECORDS["deleted_board"], **found}
 
 
 def _collect_texts(record: Mapping[str, Any]) -> dict[str, str]:
     """Return the texts of a record by the names they have in a file."""
-    return {f"invokeai_{key}": record[key] for key in ("metadata", "graph", "workflow") if record.get(key)}
-
-
-_UNSAVABLE = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "F"})  # modes that InvokeAI fails to save as PNG
+    return {f"invokeai_{key}": record[key] for key in ("metadata", "graph") if record.get(key)}
 
 
 def _convert_to_png(data: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as opened:
-        opened.load()
-        image: Image.Image = opened
-        if image.mode in _UNSAVABLE:
-            raise RefusedError(500, "Failed to create image")
-        if image.mode not in {"RGB", "RGBA", "L", "LA"}:
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        return encode(image)
+        has_alpha = "A" in opened.getbands() or "transparency" in opened.info
+        return encode(opened.convert("RGBA" if has_alpha else "RGB"))

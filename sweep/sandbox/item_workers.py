@@ -7,66 +7,27 @@ import contextlib
 import hashlib
 import json
 import math
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-from pydantic import ValidationError
 
 from sweep.sandbox.graph_expansion import ExpandedGraph, NodeCopy
 from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store
 from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.nodes import STEP_FIELDS, NodeContext, NodeError, NodeFields, run_node
-from sweep.sandbox.posted_batches import GraphTemplate, NodeTypes
+from sweep.sandbox.posted_batches import NodeTypes
 from sweep.sandbox.sandbox_options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
-
-NODE_CACHE_SIZE = 512
-
-
-class NodeCache:
-    """Caches the outputs of nodes by all their inputs; the least recently used are dropped first."""
-
-    def __init__(self) -> None:
-        self._hits = self._misses = 0
-        self._outputs: OrderedDict[str, NodeFields] = OrderedDict()
-
-    def get(self, key: str) -> NodeFields | None:
-        """Return the output of a key; None where there is none."""
-        if key not in self._outputs:
-            self._misses += 1
-            return None
-        self._hits += 1
-        self._outputs.move_to_end(key)
-        return self._outputs[key]
-
-    def put(self, key: str, output: NodeFields) -> None:
-        """Store an output."""
-        self._outputs[key] = output
-        if len(self._outputs) > NODE_CACHE_SIZE:
-            self._outputs.popitem(last=False)
-
-    def forget(self, text: str) -> None:
-        """Drop the outputs that mention `text` (the name of a deleted image)."""
-        for key in [key for key, output in self._outputs.items() if text in json.dumps(output)]:
-            del self._outputs[key]
-
-    def status(self) -> dict[str, Any]:
-        """Return the answer of app/invocation_cache/status."""
-        counts = {"size": len(self._outputs), "hits": self._hits, "misses": self._misses}
-        return {**counts, "enabled": True, "max_size": NODE_CACHE_SIZE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJob:
-    """An item that a worker renders: the graph with its values, and an event that is set when it is cancelled."""
+    """An item that a worker renders, and an event that is set when it is cancelled."""
 
     item: QueueItem
     worker: int
     stopped: asyncio.Event
-    graph: GraphTemplate
 
 
 @dataclass(slots=True)
@@ -83,7 +44,6 @@ class Workers:
     busy: int = 0
     answering: asyncio.Event = field(default_factory=asyncio.Event)  # cleared while garbage is collected
     model_loads: Counter[str] = field(default_factory=Counter)
-    cache: NodeCache = field(default_factory=NodeCache)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cancels: dict[int, asyncio.Event] = field(default_factory=dict)
     _loaded: dict[int, str] = field(default_factory=dict)  # worker → key of the main model it has
@@ -102,8 +62,7 @@ class Workers:
             self.queue.move(item, "canceled")
             if item.item_id in self._cancels:
                 self._cancels[item.item_id].set()
-        await self.store.save(stopped)
-        self.wake()
+        await self.store.save_items(stopped)
         return stopped
 
     def name_device(self, worker: int) -> str:
@@ -114,7 +73,7 @@ class Workers:
         """Render one item after the other, until cancelled."""
         while True:
             self._changed.clear()
-            item = None if self.paused else self.queue.take(self._prefer_loaded(worker))
+            item = None if self.paused else self.queue.take()
             if item is None:
                 await self._changed.wait()
                 continue
@@ -126,24 +85,13 @@ class Workers:
                 self._cancels.pop(item.item_id, None)
             await asyncio.sleep(0)  # without latency, nothing else lets other tasks run
 
-    def _prefer_loaded(self, worker: int) -> Callable[[QueueItem], bool] | None:
-        """Build the test whether an item names the model that this worker has loaded: InvokeAI prefers such items."""
-        loaded = self._loaded.get(worker)
-        if loaded is None:
-            return None
-        return lambda item: any(
-            isinstance(value, dict) and value.get("key") == loaded
-            for node in item.graph.nodes.values()
-            for value in node.values()
-        )
-
     async def _process(self, item: QueueItem, worker: int) -> None:
         stopped = self._cancels[item.item_id] = asyncio.Event()
         self.queue.move(item, "in_progress")
         item.device = self.name_device(worker)
-        await self.store.save([item])
+        await self.store.save_items([item])
         await self.events.status_changed(item)
-        job = WorkerJob(item=item, worker=worker, stopped=stopped, graph=item.bind(self.types))
+        job = WorkerJob(item=item, worker=worker, stopped=stopped)
         if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
             self.answering.clear()
             try:
@@ -151,79 +99,69 @@ class Workers:
             finally:
                 self.answering.set()
         await self._rest(self.options.latency, job)
-        expanded = ExpandedGraph(item.session_id, job.graph)
+        expanded = ExpandedGraph(item.session_id, item.graph)
         failed = await self._run(job, expanded)
         item.keep_session(expanded.to_api())
         if item.status == "in_progress":
-            item.error = (failed[1].kind, failed[1].message, _write_traceback(failed[1])) if failed else None
             self.queue.move(item, "failed" if failed else "completed")
-        await self.store.save([item] if item.item_id in self.queue.items else [])
+        await self.store.save_items([item])
         if item.status != "canceled":
             await self.events.status_changed(item)
-        if failed and item.error:
-            await self.events.invocation("error", item, failed[0].source, failed[0].node, **item.describe_error())
+        if failed and item.status == "failed":
+            names = ("error_type", "error_message", "error_traceback")
+            error = {name: getattr(item, name) for name in names}
+            await self.events.invocation("error", item, failed.source, failed.node, **error)
 
-    async def _run(self, job: WorkerJob, expanded: ExpandedGraph) -> tuple[NodeCopy, NodeError] | None:
-        """Run all nodes; return the one that failed and its failure, or None."""
-        graph = json.dumps(job.graph.to_api())
-        while not job.stopped.is_set() and (prepared := expanded.next()) is not None:
-            await self.events.invocation("started", job.item, prepared.source, prepared.node)
+    async def _run(self, job: WorkerJob, expanded: ExpandedGraph) -> NodeCopy | None:
+        """Run all nodes, until one fails or the item is cancelled; return the node that failed, or None."""
+        item, graph = job.item, json.dumps(job.item.graph)
+        for copy in expanded.expand():
+            if job.stopped.is_set():
+                return None
+            await self.events.invocation("started", item, copy.source, copy.node)
             try:
-                output = await self._node(job, prepared, graph)
+                output = await self._node(job, copy, graph)
             except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
                 failure = _describe_failure(error)
-                expanded.errors[prepared.id] = f"{failure.kind}: {failure.message}"
-                return prepared, failure
+                expanded.errors[copy.id] = f"{failure.kind}: {failure.message}"
+                if item.status == "in_progress":
+                    item.error_type, item.error_message = failure.kind, failure.message
+                    item.error_traceback = f"Traceback (most recent call last):\n{failure.kind}: {failure.message}\n"
+                return copy
             if output is None:
                 return None
-            expanded.complete(prepared, output)
-            result = {"output_meta": None, **output}
-            await self.events.invocation("complete", job.item, prepared.source, prepared.node, result=result)
+            copy.output = output
+            await self.events.invocation("complete", item, copy.source, copy.node, result=output)
         return None
 
-    async def _node(self, job: WorkerJob, prepared: NodeCopy, graph: str) -> NodeFields | None:
+    async def _node(self, job: WorkerJob, copy: NodeCopy, graph: str) -> NodeFields | None:
         """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
-        node = self._check_inputs(prepared)
+        if copy.inputs:  # a node without edges was checked when it was posted
+            copy.node = {**self.types.accept(copy.node), "id": copy.id}
+        node, outputs = copy.node, self.context.outputs
         key = None
         if node["use_cache"]:
             key = json.dumps({name: value for name, value in node.items() if name != "id"}, sort_keys=True)
-            cached = self.cache.get(key)
-            if cached is not None:
+            if key in outputs:
+                cached: NodeFields = outputs[key]
                 return cached
-        if node["type"] in STEP_FIELDS and not await self._sample(job, prepared):
+        if node["type"] in STEP_FIELDS and not await self._sample(job, copy):
             return None
         output = await self._make(job.item, node, graph)
         if key is not None:
-            self.cache.put(key, output)
+            outputs[key] = output
         return output
-
-    def _check_inputs(self, prepared: NodeCopy) -> NodeFields:
-        """Check a node's inputs. Raises NodeError, as InvokeAI does, for a missing or unfitting one."""
-        kind = prepared.node["type"]
-        if prepared.inputs:  # a node without edges was checked when it was posted
-            try:
-                prepared.node = {**self.types.accept(prepared.node), "id": prepared.id}
-            except ValidationError as error:
-                raise NodeError("NodeInputError", f"Node {kind} has invalid incoming input: {error}") from None
-        node = prepared.node
-        for name, field_ in self.types.schemas[kind].fields.items():
-            if field_.input != "direct" and field_.required and field_.default is None and node[name] is None:
-                only_edge = field_.input == "connection"
-                missing = "RequiredConnectionException" if only_edge else "MissingInputException"
-                lacking = "connections" if only_edge else "value or connection"
-                raise NodeError(missing, f"Node {kind} missing {lacking} for field {name}")
-        return node
 
     async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
         return await run_node(node, self.context, item, graph)
 
-    async def _sample(self, job: WorkerJob, prepared: NodeCopy) -> bool:
+    async def _sample(self, job: WorkerJob, copy: NodeCopy) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
-        node = prepared.node
+        node = copy.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
-        await self._load(self.context.model(holder, node["type"]), job, prepared)
+        await self._load(self.context.model(holder), job.worker)
         if self.context.dice.faults.fail_rate:
-            nodes = json.dumps(dict(job.graph.nodes), sort_keys=True).encode()
+            nodes = json.dumps(job.item.graph["nodes"], sort_keys=True).encode()
             if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
                 raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
         whole = node[STEP_FIELDS[node["type"]]]
@@ -231,24 +169,17 @@ class Workers:
         for step in range(steps + 1):
             if job.stopped.is_set():
                 return False
-            await self._report(job, prepared, "Denoising", step / steps if steps else 1.0)
+            told = {"message": "Denoising", "percentage": step / steps if steps else 1.0, "image": None}
+            await self.events.invocation("progress", job.item, copy.source, node, **told)
             if step < steps:
                 await self._rest(self.options.step_latency, job)
         return not job.stopped.is_set()
 
-    async def _load(self, model: ModelRecord, job: WorkerJob, prepared: NodeCopy) -> None:
-        if self._loaded.get(job.worker) == model["key"]:
-            return
-        self._loaded[job.worker] = model["key"]
-        self.model_loads[model["name"]] += 1
-        part = "transformer" if model["base"] == "flux" else "unet"
-        await self.events.model_load("started", model, part)
-        await self._report(job, prepared, f"Loading model {model['name']} ({part})", None)
-        await self.events.model_load("complete", model, part)
-
-    async def _report(self, job: WorkerJob, prepared: NodeCopy, message: str, share_done: float | None) -> None:
-        told = {"message": message, "percentage": share_done, "image": None, "device": None}
-        await self.events.invocation("progress", job.item, prepared.source, prepared.node, **told)
+    async def _load(self, model: ModelRecord, worker: int) -> None:
+        if self._loaded.get(worker) != model["key"]:
+            self._loaded[worker] = model["key"]
+            self.model_loads[model["name"]] += 1
+            await self.events.send("model_load_complete", {"config": model})
 
     async def _rest(self, seconds: float, job: WorkerJob) -> None:
         """Wait for about as long, or until the item is cancelled."""
@@ -262,12 +193,3 @@ def _describe_failure(error: Exception) -> NodeError:
     if isinstance(error, RefusedError):  # the image library has no such image
         return NodeError("ImageRecordNotFoundException", "Image record not found")
     return error if isinstance(error, NodeError) else NodeError(type(error).__name__, str(error))
-
-
-def _write_traceback(error: NodeError) -> str:
-    return (
-        "Traceback (most recent call last):\n"
-        '  File "sandbox", in run_node\n'
-        "    output = invocation.invoke_internal(context=context, services=self._services)\n"
-        f"{error.kind}: {error.message}\n"
-    )

@@ -7,43 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import operator
 import random
 import re
 import uuid
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from sweep.sandbox.image_library import ImageLibrary, ImageRecord, PixelArray, encode
 from sweep.sandbox.item_queue import QueueItem
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.painter.painting import Control, Painting, paint
 from sweep.sandbox.sandbox_options import FaultDice
+from sweep.workflow import NodeSchemas
 
 NodeFields = dict[str, Any]
-_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "ADD": operator.add,
-    "SUB": operator.sub,
-    "MUL": operator.mul,
-    "DIV": operator.truediv,
-    "EXP": operator.pow,
-    "MOD": operator.mod,
-    "ABS": lambda a, _: abs(a),
-    "SQRT": lambda a, _: math.sqrt(a),
-    "MIN": min,
-    "MAX": max,
-}
-_ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
 STEP_FIELDS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}  # of the nodes that denoise
-_MOST_KEPT = 50_000  # values behind names: more than a node cache refers to
+_CACHED = 512  # outputs of nodes that a sandbox keeps
+_MOST_KEPT = 50_000  # values behind names: more than the cached outputs refer to
 
 
 class NodeError(Exception):
@@ -81,29 +67,41 @@ class Latents:
         return self.painting.digest() if self.painting else self.digest
 
 
+class RecentlyUsed(OrderedDict[str, Any]):
+    """A dictionary that forgets the entry not used for longest when it has more than `most`."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        self.move_to_end(key)
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        if len(self) > self._most:
+            del self[next(iter(self))]
+
+
 @dataclass(slots=True, kw_only=True)
 class NodeContext:
     """The models and images that nodes use, and the prompts and latents that earlier nodes stored under a name."""
 
+    schemas: NodeSchemas
     models: Mapping[str, ModelRecord]
     images: ImageLibrary
     dice: FaultDice
     threads: Executor | None = None  # that paint
-    renders: Counter[str] = field(default_factory=Counter)  # decoded latents by key
-    values: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    outputs: RecentlyUsed = field(default_factory=lambda: RecentlyUsed(_CACHED))  # by the nodes' inputs
+    values: RecentlyUsed = field(default_factory=lambda: RecentlyUsed(_MOST_KEPT))
 
     def put(self, prefix: str, value: Any) -> str:
-        """Keep a value under a new name; beyond `_MOST_KEPT`, those not used for longest are forgotten."""
+        """Keep a value under a new name."""
         name = f"{prefix}_{uuid.uuid4()}"
         self.values[name] = value
-        if len(self.values) > _MOST_KEPT:
-            self.values.popitem(last=False)
         return name
-
-    def get(self, name: str) -> Any:
-        """Return the value of that name."""
-        self.values.move_to_end(name)
-        return self.values[name]
 
     def put_latents(self, latents: Latents, seed: int | None = None) -> NodeFields:
         """Keep latents and return the reference to them; that of noise names its seed."""
@@ -111,14 +109,13 @@ class NodeContext:
 
     def get_latents(self, reference: NodeFields | None) -> Latents | None:
         """Return the latents that a node's input refers to; None without a reference."""
-        return self.get(reference["latents_name"]) if reference else None
+        return self.values[reference["latents_name"]] if reference else None
 
-    def model(self, reference: Mapping[str, Any] | None, node: str) -> ModelRecord:
+    def model(self, reference: Mapping[str, Any] | None) -> ModelRecord:
         """Get the record of a model. Raises NodeError as InvokeAI does."""
         key = (reference or {}).get("key", "")
         if key not in self.models:
-            is_flux = node == "flux_model_loader"
-            raise NodeError("ValueError" if is_flux else "Exception", f"Unknown model{':' * is_flux} {key}")
+            raise NodeError("Exception", f"Unknown model {key}")
         return self.models[key]
 
     def image(self, node: NodeFields) -> ImageRecord:
@@ -126,34 +123,8 @@ class NodeContext:
         return self.images.get_record(node["image"]["image_name"])
 
 
-def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
-    low, high = sorted((node["low"], node["high"]))
-    return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
-
-
-def _operate(node: NodeFields, _: NodeContext) -> NodeFields:
-    value = _OPERATIONS[node["operation"]](node["a"], node["b"])
-    return {"value": int(value) if node["type"] == "integer_math" else value}
-
-
-def _round(node: NodeFields, _: NodeContext) -> NodeFields:
-    """Round a number to a multiple of a whole one."""
-    share = node["value"] / node["multiple"]
-    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
-
-
 def _join(node: NodeFields, _: NodeContext) -> NodeFields:
     return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
-
-
-def _replace(node: NodeFields, _: NodeContext) -> NodeFields:
-    """Replace text; InvokeAI ignores case unless it is a regular expression."""
-    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
-    if not pattern:
-        return {"value": text}
-    if node["use_regex"]:
-        return {"value": re.sub(pattern, put, text)}
-    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
 
 
 def _iterate(node: NodeFields, _: NodeContext) -> NodeFields:
@@ -166,10 +137,6 @@ def _keep_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
     hidden = {"id", "type", "is_intermediate", "use_cache"}
     kept = {name: value for name, value in node.items() if name not in hidden and value is not None}
     return {"metadata": {**kept, "app_version": "6.14.2"}}
-
-
-def _merge_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
-    return {"metadata": {name: value for entry in node["collection"] or [] for name, value in entry.items()}}
 
 
 def _skip_layers(node: NodeFields, _: NodeContext) -> NodeFields:
@@ -185,7 +152,7 @@ _MODEL_PARTS = {
 
 
 def _load_model(node: NodeFields, context: NodeContext) -> NodeFields:
-    record = context.model(node["model"], node["type"])
+    record = context.model(node["model"])
     parts: NodeFields = {
         "vae": {"vae": identifier(record, "vae"), "seamless_axes": []},
         "unet": {
@@ -209,7 +176,7 @@ def _describe_clip(record: ModelRecord, suffix: str) -> NodeFields:
 def _load_flux(node: NodeFields, context: NodeContext) -> NodeFields:
     """Return a FLUX model's parts, each a model of its own."""
     fields = ("model", "t5_encoder_model", "clip_embed_model", "vae_model")
-    main, t5, clip, vae = (context.model(node[name] or node["model"], node["type"]) for name in fields)
+    main, t5, clip, vae = (context.model(node[name] or node["model"]) for name in fields)
     encoder = {"tokenizer": identifier(t5, "tokenizer_2"), "text_encoder": identifier(t5, "text_encoder_2")}
     return {
         "transformer": {"transformer": identifier(main, "transformer"), "loras": []},
@@ -221,18 +188,14 @@ def _load_flux(node: NodeFields, context: NodeContext) -> NodeFields:
 
 
 def _load_vae(node: NodeFields, context: NodeContext) -> NodeFields:
-    record = context.model(node["vae_model"], node["type"])
+    record = context.model(node["vae_model"])
     return {"vae": {"vae": identifier(record), "seamless_axes": []}}
 
 
 def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
     """Add one LoRA or several to all parts of a model among the inputs."""
-    added = []
-    for entry in _as_list(node.get("loras", node)):
-        key = (entry["lora"] or {}).get("key", "")
-        if key not in context.models:
-            raise NodeError("Exception", f"Unknown lora: {key or None}!")
-        added.append({**identifier(context.models[key]), "weight": entry["weight"]})
+    asked = _as_list(node.get("loras", node))
+    added = [{**identifier(context.model(entry["lora"])), "weight": entry["weight"]} for entry in asked]
     return {
         part: {**node[part], "loras": [*node[part].get("loras", []), *added]} if node[part] else None
         for part in ("unet", "clip", "clip2", "transformer", "t5_encoder")
@@ -292,7 +255,7 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
         seed=seed,
         prompt=positive.text,
         negative=negative.text,
-        model=context.model(node[part][part], node["type"])["name"],
+        model=context.model(node[part][part])["name"],
         steps=node[STEP_FIELDS[node["type"]]],
         cfg_scale=_first_number(guidance),
         scheduler=node.get("scheduler") or "euler",
@@ -321,7 +284,7 @@ def _measure_noise(noise: Latents | None, start: Latents | None) -> tuple[Latent
 
 def _read_control(control: NodeFields, context: NodeContext) -> Control:
     return Control(
-        model=context.model(control["control_model"], "controlnet")["name"],
+        model=context.model(control["control_model"])["name"],
         image=context.image(control)["digest"],
         weight=_first_number(control["control_weight"]),
         begin=control["begin_step_percent"],
@@ -330,7 +293,7 @@ def _read_control(control: NodeFields, context: NodeContext) -> Control:
 
 
 def _read_prompt(conditioning: Any, context: NodeContext) -> Prompt:
-    prompts = [context.get(entry["conditioning_name"]) for entry in _as_list(conditioning)]
+    prompts = [context.values[entry["conditioning_name"]] for entry in _as_list(conditioning)]
     return prompts[0]._replace(text=", ".join(prompt.text for prompt in prompts)) if prompts else Prompt("", 0)
 
 
@@ -339,31 +302,28 @@ def _first_number(value: Any) -> float:
     return float(value[0] if isinstance(value, list) else value)
 
 
+def _pass_inputs(node: NodeFields, context: NodeContext) -> NodeFields:
+    return {name: node[name] for name in context.schemas[node["type"]].outputs}
+
+
 def _pass_image(node: NodeFields, context: NodeContext) -> NodeFields:
     record = context.image(node)
     return {"image": node["image"], "width": record["width"], "height": record["height"]}
 
 
-_OUTPUTS: dict[str, NodeFields] = json.loads((resources.files(__package__) / "node_outputs.json").read_text("utf-8"))
-_COLLECTIONS = ("integer_collection", "float_collection", "string_collection", "image_collection")
+_PASSING = frozenset({"integer", "float", "string", "boolean", "scheduler", "model_identifier", "seamless", "freeu"})
+_PASSING |= {f"{kind}_collection" for kind in ("integer", "float", "string", "image")}
 _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
-    "rand_int": lambda node, _: {"value": _draw_integers(node, random.Random(), 1)[0]},
+    **dict.fromkeys((*_PASSING, "collect"), _pass_inputs),
+    "rand_int": lambda node, _: {"value": random.randrange(node["low"], max(node["high"], node["low"] + 1))},
     "add": lambda node, _: {"value": node["a"] + node["b"]},
     "sub": lambda node, _: {"value": node["a"] - node["b"]},
     "mul": lambda node, _: {"value": node["a"] * node["b"]},
     "div": lambda node, _: {"value": int(node["a"] / node["b"])},
-    **dict.fromkeys(("integer_math", "float_math"), _operate),
-    "float_to_int": _round,
     **dict.fromkeys(("string_join", "string_join_three"), _join),
-    "string_replace": _replace,
     "range": lambda node, _: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
-    "random_range": lambda node, _: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
-    **dict.fromkeys(_COLLECTIONS, lambda node, _: {"collection": node["collection"] or []}),
     "iterate": _iterate,
     "core_metadata": _keep_metadata,
-    "metadata_item": lambda node, _: {"item": {name: node[name] for name in ("label", "value")}},
-    "metadata": lambda node, _: {"metadata": {item["label"]: item["value"] for item in _as_list(node["items"])}},
-    "merge_metadata": _merge_metadata,
     "lora_selector": lambda node, _: {"lora": {name: node[name] for name in ("lora", "weight")}},
     "clip_skip": _skip_layers,
     **dict.fromkeys(_MODEL_PARTS, _load_model),
@@ -385,10 +345,9 @@ _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
 
 def compute_output(node: NodeFields, context: NodeContext) -> NodeFields:
     """Return the output of a node that makes no image; fails with whatever its computation raises."""
-    output = _OUTPUTS[node["type"]]
-    if "passes" in output:
-        return {**{name: node[name] for name in output["passes"] if name in node}, "type": output["type"]}
-    return {**_FUNCTIONS[node["type"]](node, context), "type": output["type"]}
+    output_class = context.schemas[node["type"]].output_class
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", output_class).lower()  # IntegerOutput → integer_output
+    return {**_FUNCTIONS[node["type"]](node, context), "type": kind}
 
 
 _HOSTILE = (  # names that a client must not make a path of; {} is the image's own
@@ -425,12 +384,9 @@ async def _make_image(node: NodeFields, context: NodeContext, item: QueueItem, g
         node_id=node["id"],
         metadata=json.dumps(metadata) if metadata else None,
         graph=graph,
-        workflow=json.dumps(item.workflow) if item.workflow else None,
         bad=bad,
         **({"digest": latents.content} if latents else {}),
     )
-    if rendered:
-        context.renders[rendered] += 1
     name = record["image_name"]
     if bad == "hostile-name":
         name = _HOSTILE[(context.dice.committed["bad_image"] - 1) % len(_HOSTILE)].format(name)
@@ -467,21 +423,6 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _crop(node: NodeFields, image: Image.Image) -> Image.Image:
-    x, y = node["x"], node["y"]
-    return image.crop((x, y, x + node["width"], y + node["height"]))
-
-
-def _scale(node: NodeFields, image: Image.Image) -> Image.Image:
-    width, height = (max(1, int(side * node["scale_factor"])) for side in image.size)
-    return _resize(image, (width, height))
-
-
-def _blur(node: NodeFields, image: Image.Image) -> Image.Image:
-    kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
-    return image.filter(kind(node["radius"]))
-
-
 def _lerp(node: NodeFields, image: Image.Image) -> Image.Image:
     low, high = node["min"], node["max"]
     return Image.fromarray((low + np.asarray(image) / 255 * (high - low)).astype(np.uint8))
@@ -494,9 +435,6 @@ def _find_edges(node: NodeFields, image: Image.Image) -> Image.Image:
 
 _EDITS: dict[str, Callable[[NodeFields, Image.Image], Image.Image]] = {  # of an input image, by the node's type
     "img_resize": lambda node, image: _resize(image, (node["width"], node["height"])),
-    "img_scale": _scale,
-    "img_crop": _crop,
-    "img_blur": _blur,
     "save_image": lambda _, image: image,
     "canvas_output": lambda _, image: image,
     "img_lerp": _lerp,
@@ -508,7 +446,7 @@ IMAGE_NODES = frozenset({"blank_image", *DECODERS, *_EDITS})
 async def run_node(node: NodeFields, context: NodeContext, item: QueueItem, graph: str) -> NodeFields:
     """Return a node's output; fails with whatever the node raises, and with NodeError for an unknown type."""
     kind = node["type"]
-    if kind in _OUTPUTS:
+    if kind in _FUNCTIONS:
         return compute_output(node, context)
     if kind in IMAGE_NODES:
         return await _make_image(node, context, item, graph)

@@ -34,7 +34,7 @@ class Sandbox:
         self.accounts = Accounts(options.users)
         self.dice = FaultDice(options.faults, options.seed)
         self.queue = SandboxQueue(options.queue_limit)
-        self.events = events(self.queue, self.dice, self.accounts)
+        self.events = events(self.dice, self.accounts)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -47,18 +47,18 @@ class Sandbox:
         self.store = Store(root / "sandbox.sqlite" if options.root else None)
         plain = None if options.paint else await asyncio.to_thread(plain_image, options.plain_side)
         self.images = ImageLibrary(root / "images", self.store, plain)
+        self.renders = self.images.renders  # by `sweep_key` of the metadata, or a hash
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")
-        context = NodeContext(models=self.models, images=self.images, dice=self.dice, threads=self._threads)
-        # how often each image was painted, also by earlier processes: by `sweep_key` of the metadata, or a hash
-        self.renders = context.renders
-        self.workers = Workers(options, self.queue, self.types, self.store, context, self.events)
+        self.context = NodeContext(
+            schemas=self.types.schemas, models=self.models, images=self.images, dice=self.dice, threads=self._threads
+        )
+        self.workers = Workers(options, self.queue, self.types, self.store, self.context, self.events)
         try:
-            await self.store.load(self.queue)
+            await self.store.load_queue(self.queue)
         except UsageError:
             await self.store.aclose()
             raise
         await self.images.load()
-        self.renders.update(await self.store.load_renders())
         self._tasks = [asyncio.create_task(self.workers.work(n)) for n in range(options.workers)]
 
     def _make_root(self) -> Path:
@@ -86,15 +86,3 @@ class Sandbox:
     @faults.setter
     def faults(self, faults: FaultInjection) -> None:
         self.dice.inject(faults)
-
-    def stats(self) -> dict[str, Any]:
-        """Return all counters, as /sandbox/stats answers them."""
-        return {
-            "renders": self.renders.total(),
-            "doubles": self.renders.total() - len(self.renders),
-            "max_pending": self.queue.max_pending,
-            "model_loads": dict(self.workers.model_loads),
-            "requests": dict(self.requests),
-            "events": self.events.sent,
-            "faults": dict(self.dice.committed),
-        }

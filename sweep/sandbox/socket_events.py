@@ -9,7 +9,7 @@ from typing import Any
 import socketio
 
 from sweep.sandbox.http_requests import Accounts
-from sweep.sandbox.item_queue import QueueItem, SandboxQueue
+from sweep.sandbox.item_queue import QueueItem
 from sweep.sandbox.sandbox_options import FaultDice
 
 Payload = dict[str, Any]
@@ -22,18 +22,16 @@ class _Text(socketio.packet.Packet):  # type: ignore[misc]
 
 
 class EventEmitter:
-    """Sends events to all sockets, as a single-user InvokeAI does; only `queue_cleared` goes to subscribers alone."""
+    """Sends events to all sockets, as a single-user InvokeAI does; those with a room go to its subscribers alone."""
 
-    def __init__(self, queue: SandboxQueue, dice: FaultDice, accounts: Accounts) -> None:
+    def __init__(self, dice: FaultDice, accounts: Accounts) -> None:
         self.sio = socketio.AsyncServer(async_mode="aiohttp", cors_allowed_origins="*", serializer=_Text)
         self.sent = 0
-        self._queue = queue
         self._dice = dice
         self._accounts = accounts
         self._sids: set[str] = set()
         self.sio.on("connect", self._connected)
         self.sio.on("disconnect", lambda sid, *_: self._sids.discard(sid))
-        self.sio.on("subscribe_queue", self._subscribe)
         self.sio.on("subscribe", self._subscribe)
 
     async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
@@ -43,7 +41,7 @@ class EventEmitter:
         self._sids.add(sid)
 
     async def _subscribe(self, sid: str, data: Any) -> None:
-        room = (data.get("queue_id") or data.get("session")) if isinstance(data, dict) else None
+        room = data.get("session") if isinstance(data, dict) else None
         if room:
             await self.sio.enter_room(sid, room)
 
@@ -68,40 +66,17 @@ class EventEmitter:
         """Tell whether any socket is connected."""
         return bool(self._sids)
 
-    async def batch_enqueued(self, answer: Payload) -> None:
-        """Announce that a batch was enqueued."""
-        named = {name: answer[name] for name in ("queue_id", "enqueued", "requested", "priority")}
-        batch = {name: answer["batch"][name] for name in ("batch_id", "origin")}
-        await self.send("batch_enqueued", {**named, **batch, "user_id": "system"})
-
     async def status_changed(self, item: QueueItem) -> None:
         """Announce that an item's status changed."""
         if self.heard:
-            times = ("created_at", "updated_at", "started_at", "completed_at")
-            payload = {
-                **_describe_item(item),
-                **{name: getattr(item, name) for name in ("status", "status_sequence", *times)},
-                **item.describe_error(),
-                "batch_status": self._queue.batch_status(item.queue_id, item.batch_id),
-                "queue_status": self._queue.queue_status(item.queue_id),
-            }
-            await self.send("queue_item_status_changed", payload)
+            await self.send("queue_item_status_changed", item.summarise())
 
     async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
         """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
         if self.heard:
-            about = {**_describe_item(item), "invocation": node, "invocation_source_id": source}
-            await self.send(f"invocation_{name}", {**about, **more})
-
-    async def model_load(self, name: str, config: Payload, submodel: str | None) -> None:
-        """Announce that a model is being loaded, or was."""
-        await self.send(f"model_load_{name}", {"config": config, "submodel_type": submodel, "user_id": "system"})
-
-    async def items(self, name: str, queue_id: str, item_ids: list[int]) -> None:
-        """Announce that several items were canceled or retried at once."""
-        ids = {f"{name}_item_ids": item_ids, "user_ids": ["system"]}
-        by_user = {f"{name}_item_ids_by_user": {"system": item_ids}}
-        await self.send(f"queue_items_{name}", {"queue_id": queue_id, **ids, **by_user})
+            names = ("queue_id", "item_id", "batch_id", "destination", "session_id")
+            about = {**{name: getattr(item, name) for name in names}, "invocation": node}
+            await self.send(f"invocation_{name}", {**about, "invocation_source_id": source, **more})
 
 
 class SessionEvents(EventEmitter):
@@ -119,19 +94,9 @@ class SessionEvents(EventEmitter):
             await self.send("graph_execution_state_complete", about, room=item.session_id)
 
     async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
-        """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
-        about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source}
-        if name == "progress":
-            steps = node.get("steps") or 1
-            done = {"step": round((more["percentage"] or 0) * steps), "total_steps": steps, "progress_image": None}
-            about |= {"node_id": node["id"], "node": {"id": node["id"], "type": node["type"]}}
-            await self.send("generator_progress", {**about, **done}, room=item.session_id)
-            return
+        """Announce that a copy of the node `source` was started, was completed or failed."""
+        about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source, "node": node}
         if name == "error":
             more = {"error_type": more["error_type"], "error": more["error_traceback"]}
-        await self.send(f"invocation_{name}", {**about, "node": node, **more}, room=item.session_id)
-
-
-def _describe_item(item: QueueItem) -> Payload:
-    names = ("queue_id", "item_id", "batch_id", "origin", "destination", "session_id")
-    return {**{name: getattr(item, name) for name in names}, "user_id": "system"}
+        if name != "progress":
+            await self.send(f"invocation_{name}", {**about, **more}, room=item.session_id)

@@ -125,39 +125,25 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
     return half
 
 
-def _show_page(_: Sandbox, request: web.Request, **_path: str) -> web.Response:
-    """Answer unknown GETs with a web page and refuse other methods, as InvokeAI does."""
-    if request.method not in {"GET", "HEAD"}:
-        raise RefusedError(405, "Method Not Allowed")
-    head, body = "<title>sweep sandbox</title>", "A sweep sandbox, no InvokeAI."
-    page = f"<!DOCTYPE html><html><head>{head}</head><body>{body}</body></html>"
-    return web.Response(text=page, content_type="text/html")
-
-
 def _find_nothing(*_request: Any, **_path: str) -> None:
     raise RefusedError(404, "Not Found")
 
 
-_ROUTES = {  # by API; the last one answers every unknown path
-    "queue": (*QUEUE_ROUTES, *MODEL_ROUTES, route("*", "/{anything:.*}", _show_page)),
-    "sessions": (*SESSION_ROUTES, *OLD_MODEL_ROUTES, route("*", "/{anything:.*}", _find_nothing)),
+_ROUTES = {  # by API
+    "queue": (*QUEUE_ROUTES, *MODEL_ROUTES),
+    "sessions": (*SESSION_ROUTES, *OLD_MODEL_ROUTES),
+    "portable": (*SESSION_ROUTES, *OLD_MODEL_ROUTES, SESSION_IMAGES),
 }
-_ROUTES["portable"] = (SESSION_IMAGES, *_ROUTES["sessions"])
+_NO_ROUTE = route("*", "/{anything:.*}", _find_nothing)
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 
 
 def _build_application(sandbox: Sandbox) -> web.Application:
     app = web.Application(middlewares=[refuse_web_pages, answer_request], client_max_size=_LARGEST)
     app[KEY] = sandbox
-    app.on_response_prepare.append(_sign)
     sandbox.events.sio.attach(app, socketio_path="ws/socket.io")
-    app.add_routes((*SERVER_ROUTES, *IMAGE_ROUTES, *_ROUTES[sandbox.options.api]))
+    app.add_routes((*SERVER_ROUTES, *IMAGE_ROUTES, *_ROUTES[sandbox.options.api], _NO_ROUTE))
     return app
-
-
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    """Mark every answer as one of a sandbox."""
-    response.headers["X-Sandbox"] = "sweep"
 
 
 @asynccontextmanager

@@ -88,7 +88,7 @@ async def test_faults_of_every_class_together(bench: Bench, sandbox_with: Callab
         known = ("OutOfMemoryError", "BadImage", "HTTP 500", "NoAnswer", "Incomplete", "ItemLostError", "BadAnswer")
         assert all(row["error"].startswith(known) for row in rows if row["status"] == "failed")
         assert all(row["image_path"] for row in rows if row["status"] == "completed")
-        print(f"\n{summary.completed} completed, {summary.failed} failed, {server.stats()['faults']}")
+        print(f"\n{summary.completed} completed, {summary.failed} failed, {dict(server.dice.committed)}")
 
 
 FIVE_GIGABYTES = 5 * 2**30

@@ -130,7 +130,7 @@ async def test_what_was_done_when_it_was_cancelled_is_not_rendered_again(
 
 
 def _key(item: QueueItem) -> str:
-    return next(str(node["sweep_key"]) for node in item.graph.nodes.values() if "sweep_key" in node)
+    return next(str(node["sweep_key"]) for node in item.graph["nodes"].values() if "sweep_key" in node)
 
 
 async def test_an_image_is_waited_for_rather_than_rendered_again(

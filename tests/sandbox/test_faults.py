@@ -16,7 +16,7 @@ from yarl import URL
 
 from sweep.sandbox.sandbox_options import HTTP_FAULTS, FaultDice, FaultInjection, SandboxOptions
 from tests.sandbox.conftest import served, until
-from tests.support.wire import API, Wire, datum, txt2img
+from tests.support.wire import API, Wire, add, txt2img
 
 STATUS = f"{API}/queue/default/status"
 
@@ -57,7 +57,7 @@ async def test_injected_http_errors_are_answered(fault: str, status: int, wait: 
         assert (reply.status, reply.headers.get("retry-after")) == (status, wait)
         assert isinstance(reply.body["detail"], str)
         sandbox.faults = FaultInjection()
-        assert sandbox.stats()["faults"] == {fault: 1}
+        assert sandbox.dice.committed == {fault: 1}
 
 
 async def test_injected_reset_enqueues_nothing_and_a_lost_answer_does() -> None:
@@ -82,7 +82,7 @@ async def test_injected_delay_answers_in_the_end() -> None:
     async with served() as (sandbox, wire):
         sandbox.faults = FaultInjection(slow=1.0, slow_seconds=0.01)
         assert (await wire.call("GET", STATUS)).status == 200
-        assert sandbox.stats()["faults"] == {"slow": 1}
+        assert sandbox.dice.committed == {"slow": 1}
 
 
 async def test_faults_apply_to_their_path_and_number() -> None:
@@ -91,16 +91,6 @@ async def test_faults_apply_to_their_path_and_number() -> None:
         replies = [(await wire.call("GET", STATUS)).status for _ in range(5)]
         assert replies == [200, 500, 500, 200, 200]
         assert (await wire.call("GET", f"{API}/app/version")).status == 200
-
-
-async def test_faults_can_be_set_from_another_process() -> None:
-    async with served() as (sandbox, wire):
-        assert (await wire.call("PUT", "/sandbox/faults", json={"error_500": 1})).status == 200
-        assert (await wire.call("GET", STATUS)).status == 500
-        assert (await wire.call("PUT", "/sandbox/faults", json={"error_599": 1})).status == 422
-        assert (await wire.call("PUT", "/sandbox/faults", json={"error_500": 7})).status == 422
-        assert (await wire.call("PUT", "/sandbox/faults", json={})).status == 200
-        assert sandbox.faults == FaultInjection()
 
 
 def test_faults_are_the_same_for_the_same_seed() -> None:
@@ -119,16 +109,13 @@ def test_faults_are_all_options() -> None:
 async def test_injected_failures_may_succeed_when_retried() -> None:
     options = SandboxOptions(faults=FaultInjection(fail_rate=0.5), seed=5)
     async with served(options) as (sandbox, wire):
-        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(30))]])
-        items = [await wire.ended(item_id) for item_id in reply.body["item_ids"]]
-        failed = [item["item_id"] for item in items if item["status"] == "failed"]
+        failed = [item for item in await wire.run_seeds(range(30)) if item["status"] == "failed"]
         assert 6 < len(failed) < 24
-        assert {item["error_type"] for item in items if item["status"] == "failed"} == {"OutOfMemoryError"}
-        await wire.queue("PUT", "retry_items_by_id", json=failed)
-        newest = (await wire.queue("GET", "item_ids")).body["item_ids"][: len(failed)]
-        again = [(await wire.ended(item_id))["status"] for item_id in newest]
+        assert {item["error_type"] for item in failed} == {"OutOfMemoryError"}
+        seeds = [item["session"]["graph"]["nodes"]["no"]["seed"] for item in failed]
+        again = [item["status"] for item in await wire.run_seeds(seeds)]
         assert {"completed", "failed"} == set(again)
-        assert sandbox.stats()["doubles"] == 0
+        assert set(sandbox.renders.values()) == {1}
 
 
 @pytest.mark.parametrize("kind", ["truncated", "html", "bomb"])
@@ -145,8 +132,7 @@ async def test_injected_bad_images(kind: Any) -> None:
 async def test_injected_names_that_would_leave_the_folder() -> None:
     options = SandboxOptions(faults=FaultInjection(bad_image=1.0, bad_images=("hostile-name",)))
     async with served(options) as (_, wire):
-        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(7))]])
-        names = [_image_name(await wire.ended(item_id)) for item_id in sorted(reply.body["item_ids"])]
+        names = [_image_name(item) for item in await wire.run_seeds(range(7))]
         assert names[0].startswith("../../")
         assert max(map(len, names)) > 300
         for name in names:
@@ -161,16 +147,16 @@ async def test_injected_missing_and_doubled_events(fault: str, count: int) -> No
         sandbox.faults = _only(fault, FaultInjection())
         await _item(wire)
         sandbox.faults = FaultInjection()
-        await wire.queue("PUT", "clear")
-        await until(lambda: any(event == "queue_cleared" for event, _ in heard))
-        ended = [data for event, data in heard if data.get("status") == "completed"]
-        assert len(ended) == count
+        await wire.run(add(), batch_id="later")
+        ended = [data["batch_id"] for _, data in heard if data.get("status") == "completed"]
+        await until(lambda: any(data.get("status") == "completed" and data["batch_id"] == "later" for _, data in heard))
+        assert len([batch for batch in ended if batch != "later"]) == count
 
 
 async def test_injected_socket_drops() -> None:
     async with served() as (sandbox, wire), wire.events() as heard:
         sandbox.faults = FaultInjection(socket_drop=1.0)
         await _item(wire)
-        assert sandbox.stats()["faults"]["socket_drop"] == 1
+        assert sandbox.dice.committed["socket_drop"] == 1
         assert len(heard) <= 2
         sandbox.faults = FaultInjection()

@@ -9,20 +9,20 @@ from sweep.sandbox.graph_expansion import ExpandedGraph
 from sweep.sandbox.image_library import ImageLibrary
 from sweep.sandbox.item_queue import Store
 from sweep.sandbox.nodes import NodeContext, compute_output
-from sweep.sandbox.posted_batches import GraphTemplate
 from sweep.sandbox.sandbox_options import FaultDice, FaultInjection
+from sweep.workflow import builtin_schemas
 from tests.support.wire import graph, node
 
 
 def nothing_stored() -> NodeContext:
-    return NodeContext(models={}, images=ImageLibrary(Path(), Store(), None), dice=FaultDice(FaultInjection(), 0))
+    images, dice = ImageLibrary(Path(), Store(), None), FaultDice(FaultInjection(), 0)
+    return NodeContext(schemas=builtin_schemas(), models={}, images=images, dice=dice)
 
 
 def run(posted: dict[str, Any]) -> ExpandedGraph:
-    template = GraphTemplate(id="g", nodes=posted["nodes"], edges=tuple(posted["edges"]))
-    expanded = ExpandedGraph("session", template)
-    while (prepared := expanded.next()) is not None:
-        expanded.complete(prepared, compute_output(prepared.node, nothing_stored()))
+    expanded = ExpandedGraph("session", posted)
+    for copy in expanded.expand():
+        copy.output = compute_output(copy.node, nothing_stored())
     return expanded
 
 
@@ -91,15 +91,6 @@ def test_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
     assert set(expanded.history) == set(posted["nodes"])
 
 
-def test_nodes_of_one_type_run_before_the_next_type() -> None:
-    branches = [(f"n{i}", f"a{i}") for i in range(3)]
-    posted = graph(
-        *(made for n, a in branches for made in (node(n, "integer", value=1), node(a, "add", a=0, b=1))),
-        edges=[f"{n}.value > {a}.a" for n, a in branches],
-    )
-    assert run(posted).history == ["n0", "n1", "n2", "a0", "a1", "a2"]
-
-
 def test_session_maps_copies_to_sources_and_back() -> None:
     posted = graph(node("x", "integer", value=5), node("a", "add", a=1, b=0), edges=["x.value > a.a"])
     session = run(posted).to_api()
@@ -116,7 +107,7 @@ def test_node_cache_keeps_recently_used_values() -> None:
     prompt = context.put("ConditioningFieldData", "a cup")
     noise = context.put("Noise", 0)
     for number in range(50_000):
-        assert context.get(prompt) == "a cup"
+        assert context.values[prompt] == "a cup"
         context.put("Noise", number)
     assert len(context.values) == 50_000
     assert noise not in context.values

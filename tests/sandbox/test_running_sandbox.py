@@ -19,7 +19,7 @@ from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
 from sweep.sandbox.web_application import sandbox_server, serve_sandbox
 from tests.sandbox.conftest import served, until
-from tests.support.wire import API, Wire, add, datum, edge, graph, node, png, txt2img
+from tests.support.wire import API, Wire, add, edge, graph, node, png, txt2img
 
 
 def _images(item: dict[str, Any]) -> list[str]:
@@ -45,7 +45,6 @@ async def test_sandbox_marks_itself_as_a_sandbox() -> None:
     async with served() as (_, wire):
         reply = await wire.call("GET", f"{API}/app/version")
         assert reply.body == {"version": "6.14.2", "sandbox": True}
-        assert reply.headers["x-sandbox"] == "sweep"
 
 
 async def test_renders_are_counted_by_the_key_in_the_metadata() -> None:
@@ -54,44 +53,28 @@ async def test_renders_are_counted_by_the_key_in_the_metadata() -> None:
             assert (await wire.run(_keyed(wire, key, seed)))["status"] == "completed"
         assert sandbox.renders == {"one": 2, "two": 1}
         assert (await wire.call("GET", "/sandbox/renders")).body == {"one": 2, "two": 1}
-        stats = (await wire.call("GET", "/sandbox/stats")).body
-        assert (stats["renders"], stats["doubles"]) == (3, 1)
-        assert stats["requests"]["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 3
+        assert sandbox.requests["POST /api/v1/queue/{queue_id}/enqueue_batch"] == 3
 
 
 async def test_image_file_carries_graph_and_metadata() -> None:
     async with served() as (_, wire):
-        workflow = {"name": "ünïcode", "nodes": []}
-        item = await wire.run(_keyed(wire, "k", 5), workflow=workflow)
+        item = await wire.run(_keyed(wire, "k", 5))
         (name,) = _images(item)
         file = (await wire.call("GET", f"{API}/images/i/{name}/full")).data
         found = _read_texts(file)
         assert json.loads(found["invokeai_metadata"])["sweep_key"] == "k"
         assert json.loads(found["invokeai_graph"])["nodes"]["no"]["seed"] == 5
-        assert json.loads(found["invokeai_workflow"]) == workflow
-        told = (await wire.call("GET", f"{API}/images/i/{name}/metadata")).body
-        assert told["sweep_key"] == "k"
-        assert (await wire.call("GET", f"{API}/images/i/{name}/thumbnail")).data[8:12] == b"WEBP"
-
-
-async def test_image_metadata_has_the_seed_of_the_batch() -> None:
-    async with served() as (_, wire):
-        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", [7, 8])]])
-        items = [await wire.ended(item_id) for item_id in sorted(reply.body["item_ids"])]
-        files = [(await wire.call("GET", f"{API}/images/i/{_images(item)[0]}/full")).data for item in items]
-        assert [json.loads(_read_texts(file)["invokeai_graph"])["nodes"]["no"]["seed"] for file in files] == [7, 8]
 
 
 async def test_workers_render_at_once() -> None:
     options = SandboxOptions(workers=3, step_latency=60)
     async with served(options) as (_, wire), wire.events() as heard:
-        await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(5))]])
+        await wire.enqueue(txt2img(wire.model), runs=5)
         await until(lambda: sum(data.get("status") == "in_progress" for _, data in heard) == 3)
         counts = (await wire.queue("GET", "status")).body["queue"]
         assert (counts["in_progress"], counts["pending"]) == (3, 2)
         devices = (await wire.call("GET", f"{API}/app/generation_device_options")).body
         assert len(devices) == 3
-        await wire.queue("PUT", "clear")
 
 
 async def test_cancelling_interrupts_an_items_latency() -> None:
@@ -99,7 +82,8 @@ async def test_cancelling_interrupts_an_items_latency() -> None:
         reply = await wire.enqueue(add())
         (item_id,) = reply.body["item_ids"]
         await until(lambda: sandbox.queue.items[item_id].status == "in_progress")
-        assert (await wire.queue("PUT", f"i/{item_id}/cancel")).body["status"] == "canceled"
+        await wire.clear()
+        assert sandbox.queue.items[item_id].status == "canceled"
         await until(lambda: sandbox.workers.busy == 0)
 
 
@@ -110,23 +94,6 @@ async def test_server_stalls_while_it_collects_garbage() -> None:
         assert not sandbox.workers.answering.is_set()
         assert (await wire.queue("GET", "status")).status == 200
         assert sandbox.workers.answering.is_set()
-
-
-async def test_models_are_loaded_once_however_items_are_mixed() -> None:
-    options = SandboxOptions(models=("sd-1", "sd-1-b"))
-    async with served(options) as (sandbox, wire):
-        records = (await wire.call("GET", "/api/v2/models/")).body["models"]
-        models = [{name: record[name] for name in ("key", "hash", "name", "base", "type")} for record in records]
-        await wire.queue("PUT", "processor/pause")
-        ids = []
-        for seed in range(8):
-            posted = txt2img(models[seed % 2])
-            posted["nodes"]["no"]["seed"] = seed
-            ids += (await wire.enqueue(posted)).body["item_ids"]
-        await wire.queue("PUT", "processor/resume")
-        assert {(await wire.ended(item_id))["status"] for item_id in ids} == {"completed"}
-        assert sandbox.stats()["model_loads"] == {"sandbox-sd15": 1, "sandbox-sd15-b": 1}
-        assert sandbox.stats()["max_pending"] == 8
 
 
 async def test_unknown_node_type_fails_by_name() -> None:
@@ -147,11 +114,7 @@ async def test_error_in_a_node_fails_its_item_only() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields", "value"),
     [
-        ("integer_math", {"operation": "MAX", "a": 3, "b": 5}, 5),
-        ("float_math", {"operation": "SQRT", "a": 9.0, "b": 0.0}, 3.0),
-        ("float_to_int", {"value": 70.5, "multiple": 8, "method": "Floor"}, 64),
         ("string_join", {"string_left": "a", "string_right": "b"}, "ab"),
-        ("string_replace", {"string": "A cat", "search_string": "CAT", "replace_string": "dog"}, "A dog"),
         ("sub", {"a": 3, "b": 5}, -2),
     ],
 )
@@ -164,8 +127,7 @@ async def test_value_nodes_calculate(kind: str, fields: dict[str, Any], value: A
 
 async def test_plain_images_are_alike() -> None:
     async with served(SandboxOptions(paint=False)) as (sandbox, wire):
-        reply = await wire.enqueue(txt2img(wire.model), [[datum("no", "seed", range(20))]])
-        names = [_images(await wire.ended(item_id))[0] for item_id in reply.body["item_ids"]]
+        names = [_images(item)[0] for item in await wire.run_seeds(range(20))]
         assert len(set(names)) == 20
         files = [(await wire.call("GET", f"{API}/images/i/{name}/full")).data for name in names[:2]]
         assert files[0] != files[1]

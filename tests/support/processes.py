@@ -163,7 +163,8 @@ class SandboxProcess:
 
     def _in_progress(self) -> list[str]:
         with closing(sqlite3.connect(self.root / "sandbox.sqlite")) as db:
-            rows = db.execute("SELECT body FROM items JOIN graphs USING (graph_id) WHERE status = 'in_progress'")
+            query = "SELECT body FROM records WHERE kind = 'item' AND json_extract(body, '$.status') = 'in_progress'"
+            rows = db.execute(query)
             return [key for (body,) in rows for key in re.findall(r'"sweep_key": *"([0-9a-f]+)"', body)]
 
 

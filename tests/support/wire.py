@@ -43,6 +43,7 @@ class Wire:
     session: aiohttp.ClientSession
     model: dict[str, Any]
     queue_id: str = field(default_factory=lambda: f"wire-{uuid.uuid4().hex[:8]}")
+    batches: list[str] = field(default_factory=list)  # ids of those it enqueued
 
     async def call(self, method: str, path: str, **more: Any) -> Reply:
         async with self.session.request(method, self.url + path, **more) as response:
@@ -56,8 +57,13 @@ class Wire:
         return await self.call(method, f"{API}/queue/{self.queue_id}/{path}", **more)
 
     async def enqueue(self, graph: Any, data: Any = None, *, prepend: bool = False, **batch: Any) -> Reply:
-        body = {"prepend": prepend, "batch": {"graph": graph, "data": data, "runs": 1, **batch}}
-        return await self.queue("POST", "enqueue_batch", json=body)
+        batch = {"batch_id": str(uuid.uuid4()), "graph": graph, "data": data, "runs": 1, **batch}
+        self.batches.append(batch["batch_id"])
+        return await self.queue("POST", "enqueue_batch", json={"prepend": prepend, "batch": batch})
+
+    async def clear(self) -> None:
+        """Cancel what it enqueued and has not ended."""
+        await self.queue("PUT", "cancel_by_batch_ids", json={"batch_ids": self.batches})
 
     async def ended(self, item_id: int) -> dict[str, Any]:
         """The item, when it has ended."""
@@ -75,6 +81,15 @@ class Wire:
         reply = await self.enqueue(graph, **batch)
         assert reply.status == 200, reply
         return await self.ended(reply.body["item_ids"][0])
+
+    async def run_seeds(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """Items of `txt2img` with these seeds, ended."""
+        ids = []
+        for seed in seeds:
+            posted = txt2img(self.model)
+            posted["nodes"]["no"]["seed"] = seed
+            ids += (await self.enqueue(posted)).body["item_ids"]
+        return [await self.ended(item_id) for item_id in ids]
 
     async def upload(self, data: bytes, kind: str = "image/png", **query: str) -> Reply:
         form = aiohttp.FormData()
@@ -101,12 +116,12 @@ class Wire:
 
     @contextlib.asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """The worker takes nothing while the block lasts; what is left in our queue then is cleared."""
+        """The worker takes nothing while the block lasts; what is left in our queue then is cancelled."""
         assert (await self.queue("PUT", "processor/pause")).status == 200
         try:
             yield
         finally:
-            await self.queue("PUT", "clear")
+            await self.clear()
             await self.queue("PUT", "processor/resume")
 
 
@@ -115,13 +130,13 @@ async def wire(url: str) -> AsyncIterator[Wire]:
     """A wire to the server at `url`, with its first Stable Diffusion 1 model."""
     async with aiohttp.ClientSession() as session:
         found = Wire(url, session, {})
-        listed = await found.call("GET", "/api/v2/models/", params={"model_type": "main", "base_models": "sd-1"})
-        record = listed.body["models"][0]
+        listed = (await found.call("GET", "/api/v2/models/")).body["models"]
+        record = next(model for model in listed if (model["type"], model["base"]) == ("main", "sd-1"))
         found.model = {name: record[name] for name in ("key", "hash", "name", "base", "type")}
         try:
             yield found
         finally:
-            await found.queue("PUT", "clear")
+            await found.clear()
 
 
 def graph(*nodes: dict[str, Any], edges: Sequence[str] = ()) -> dict[str, Any]:

@@ -15,13 +15,11 @@ from sweep.sandbox.http_requests import RefusedError, body_of, cut_page, refuse_
 from sweep.sandbox.item_queue import QueueItem, initial_session
 from sweep.sandbox.model_catalogue import ModelRecord, identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.posted_batches import Batch, GraphTemplate, read_graph
+from sweep.sandbox.posted_batches import Batch, GraphJson, read_graph
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
 
 _QUEUE = "sessions"  # the queue id under which sessions wait
-_KEPT = ("id", "execution_graph", "executed", "executed_history", "results", "errors")
-_MAPPINGS = ("prepared_source_mapping", "source_prepared_mapping")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,19 +28,18 @@ class Session:
 
     id: str
     posted: Any
-    graph: GraphTemplate
+    graph: GraphJson
     item: QueueItem | None = None
 
     def to_api(self, sandbox: Sandbox) -> dict[str, Any]:
         """Return the session as InvokeAI 3 wrote it."""
         item = self.item
-        whole = item.load_session(sandbox.types) if item else initial_session(self.id, self.graph)
-        if item and item.error:
-            whole["errors"] = dict.fromkeys(whole["errors"], item.error[2])
-        body = {**{name: whole[name] for name in (*_KEPT, *_MAPPINGS)}, "graph": self.posted}
+        whole = {**(item.load_session() if item else initial_session(self.id, self.graph)), "graph": self.posted}
+        if item and item.error_traceback:
+            whole["errors"] = dict.fromkeys(whole["errors"], item.error_traceback)
         if sandbox.options.api == "portable":
-            body["is_complete"] = item is not None and item.is_ended and item.session is not None
-        return body
+            whole["is_complete"] = item is not None and item.is_ended and item.session is not None
+        return whole
 
 
 async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
@@ -50,11 +47,11 @@ async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
     body = await body_of(request)
     posted = body.get("graph") if sandbox.options.api == "portable" and isinstance(body, Mapping) else body
     if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
-        raise refuse_value(("body", "graph"), "Field required", body)
+        raise refuse_value(("body", "graph"), "Field required")
     posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
     is_portable = isinstance(posted.get("nodes"), list)
     graph = await asyncio.to_thread(_translate, sandbox, posted) if is_portable else posted
-    template = read_graph(_identify_models(sandbox, graph), sandbox.types, ("body", "graph"))
+    template = read_graph(_identify_models(sandbox, graph), sandbox.types, "body", "graph")
     session = Session(id=str(uuid.uuid4()), posted=posted, graph=template)
     sandbox.sessions[session.id] = session
     return session.to_api(sandbox)
@@ -65,14 +62,11 @@ def _list_sessions(sandbox: Sandbox, request: web.Request) -> Any:
 
 
 def _find_session(sandbox: Sandbox, session_id: str) -> Session:
-    """Find a session, also one of an earlier process with the same root. Raises RefusedError with 404."""
+    """Find a session; a sandbox forgets them when it ends. Raises RefusedError with 404."""
     session: Session | None = sandbox.sessions.get(session_id)
-    if session is not None:
-        return session
-    for item in sandbox.queue.of(_QUEUE):
-        if item.session_id == session_id:
-            return Session(id=session_id, posted=item.graph.to_api(), graph=item.graph, item=item)
-    raise RefusedError(404, "Not Found")
+    if session is None:
+        raise RefusedError(404, "Not Found")
+    return session
 
 
 async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> None:
@@ -85,7 +79,7 @@ async def _invoke_session(sandbox: Sandbox, _: web.Request, session_id: str) -> 
             raise RefusedError(503, "The queue is full")
         session.item = made[0]
         session.item.session_id = session.id
-        await sandbox.store.save(made)
+        await sandbox.store.save_items(made)
         sandbox.workers.wake()
     elif session.item.is_ended:
         raise RefusedError(400, "Session is already complete")
@@ -142,7 +136,7 @@ def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]
         base = _choose_base(document, mains)
         workflow = workflow.for_base(base)
     except WorkflowError as error:
-        raise refuse_value(("body", "graph"), str(error), None) from error
+        raise refuse_value(("body", "graph"), str(error)) from error
 
     def resolve(reference: Ref) -> Json:
         if not isinstance(reference, ModelRef):
