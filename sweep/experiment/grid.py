@@ -125,6 +125,21 @@ class Space:
                 below = len(prefix) * others
         return index if below else None
 
+    def find_first(self, fixed: Mapping[int, int]) -> tuple[int, ...] | None:
+        """Find the first point that counts with these positions along some dimensions; None where there is none."""
+        digits = [fixed.get(at, 0) for at in range(len(self.sizes))]
+        for component in self._components:
+            import numpy as np
+
+            places = np.asarray(component.places)
+            for at, stride in component.strides.items():
+                places = places[places // stride % self.sizes[at] == fixed[at]] if at in fixed else places
+            if not len(places):
+                return None
+            for at, stride in component.strides.items():
+                digits[at] = int(places[0]) // stride % self.sizes[at]
+        return tuple(digits)
+
 
 def make_space(dimensions: Sequence[Dimension], clauses: Sequence[Clause]) -> Space:
     """Make the space of the points that the clauses leave. Raises ExperimentError for too many combinations."""
@@ -217,14 +232,25 @@ class Grid(LazySequence[Variation]):
     def __iter__(self) -> Iterator[Variation]:
         return (self._make_variation(at, inner) for at, inner in enumerate(self.chosen))
 
+    def find_levels(self, fixed: Mapping[int, int]) -> dict[str, Level] | None:
+        """Find the levels of the first point that conditions leave with these positions along some dimensions.
+
+        Returns:
+            None where they leave no such point. A design may not choose it.
+        """
+        digits = self.space.find_first(fixed)
+        return None if digits is None else self._make_levels(digits)
+
     def _make_variation(self, index: int, inner: int) -> Variation:
-        digits = self.space.unrank(inner)
+        return Variation(index, self._make_levels(self.space.unrank(inner)))
+
+    def _make_levels(self, digits: Sequence[int]) -> dict[str, Level]:
         levels: dict[str, Level] = {}
         for make_levels, digit in zip(self._levels_at, digits, strict=True):
             levels.update(make_levels(digit))
         if self._has_cell_seeds:
             put_cell_seeds(self._dimensions, digits, levels)
-        return Variation(index, levels)
+        return levels
 
     def index_of(self, values: Mapping[str, Scalar]) -> int:
         """Find the index of the point with these values, one for each axis.

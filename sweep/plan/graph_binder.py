@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, product
 from typing import Final
 
 from sweep.errors import WorkflowError
@@ -10,13 +12,14 @@ from sweep.experiment import Level
 from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.model_finder import fit_models
-from sweep.plan.value_checks import check_rule_values, make_probes, note_strengths
+from sweep.plan.value_checks import check_rule_values, choose_test_positions, note_strengths
 from sweep.workflow import (
     Address,
     Dialect,
     Encoding,
     Graph,
     ModelRef,
+    Node,
     NodeSchemas,
     Roles,
     check_graph,
@@ -54,6 +57,9 @@ def check_node_types(graph: Graph, context: PlanContext) -> bool:
     if not unknown and not has_images:
         context.refuse(f"{context.workflow_name} {schemas.dialect.explain_no_output(graph, schemas)}.")
     return has_images and not unknown
+
+
+_MOST_COMBINED: Final = 4_096  # combinations of values that are checked for contradictions
 
 
 class GraphBinder:
@@ -223,15 +229,33 @@ class GraphBinder:
                 self.context.refuse(readable(graph, f"{problem.message}{end}"))
 
     def _check_contradictions(self, bound: BoundGraph) -> None:
-        """Check fields that exclude each other, at each value of each axis."""
-        moved = {slot.address.node for rule in bound.rules for slot in rule.slots}
-        probes = make_probes(bound, self.context.experiment.dimensions, self.variants)
-        for number, (place, graph) in enumerate(probes):
-            for name in graph.nodes if number == 0 else moved:
-                if found := self.dialect.find_contradiction(graph.nodes[name]):
-                    place = place if number else _locate_first(bound, name, found)
-                    where = place.partition(" ")[0]
-                    self.problems.add_at_key(where, readable(graph, f"{place}: {name}: {found}."))
+        """Check fields that exclude each other, at each combination of their values that conditions leave."""
+        for node in bound.graph.nodes.values():
+            for fields in self.dialect.list_bound_fields(node.type):
+                rules = [rule for rule in bound.rules if any(_writes(slot, node, fields) for slot in rule.slots)]
+                told: set[str] = set()
+                for here in islice(self._combine(bound, rules), _MOST_COMBINED):
+                    written = {at.field: v for r in rules for at, v in r.write(here).items() if at.node == node.id}
+                    values = {name: {**node.fields, **written}.get(name) for name in fields}
+                    found = self.dialect.find_contradiction(replace(node, fields=values))
+                    if found and found not in told:
+                        told.add(found)
+                        place = _locate(rules, here) or _locate_fixed(bound, node, fields)
+                        where = place.partition(" ")[0]
+                        self.problems.add_at_key(where, readable(bound.graph, f"{place}: {node.id}: {found}."))
+
+    def _combine(self, bound: BoundGraph, rules: Sequence[FieldRule]) -> Iterator[Mapping[str, Level]]:
+        """Iterate over the points of this variant that differ in what moves these rules."""
+        experiment, names = self.context.experiment, {axis for rule in rules for axis in rule.axes}
+        dimensions = enumerate(experiment.dimensions)
+        moving = {at: each for at, each in dimensions if any(axis.name in names for axis in each.axes)}
+        for positions in product(*map(choose_test_positions, moving.values())):
+            fixed = dict(zip(moving, positions, strict=True))
+            here = dict(bound.levels)
+            for at, position in fixed.items():
+                here.update(moving[at].levels_at(position))
+            if self._is_selected(here) and (not experiment.clauses or experiment.grid.space.find_first(fixed)):
+                yield here
 
 
 def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
@@ -244,14 +268,20 @@ def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
     return dialect.is_fusable and known and kinds.isdisjoint(dialect.random_nodes)
 
 
-def _locate_first(bound: BoundGraph, node: str, message: str) -> str:
-    """Locate the setting of a field that a message names, at the first levels: an axis, an input, or the workflow."""
-    for rule in (*bound.rules, *bound.fixed):
-        if any(slot.address.node == node and slot.address.field in message for slot in rule.slots):
-            if rule.axes:
-                return f"axes.{rule.axes[0]} {bound.levels[rule.axes[0]].value}"
-            return rule.uses.locate(rule.targets[0])
-    return "workflow"
+def _writes(slot: Slot, node: Node, fields: Collection[str]) -> bool:
+    return slot.address.node == node.id and slot.address.field in fields
+
+
+def _locate(rules: Sequence[FieldRule], levels: Mapping[str, Level]) -> str:
+    """Locate the levels that move these rules: axes.steps 3 · axes.seed 1."""
+    names = dict.fromkeys(axis for rule in rules for axis in rule.axes)
+    return " · ".join(f"axes.{name} {levels[name].value}" for name in names)
+
+
+def _locate_fixed(bound: BoundGraph, node: Node, fields: Collection[str]) -> str:
+    """Locate the input that sets one of these fields; else the workflow does."""
+    found = (rule for rule in bound.fixed if any(_writes(slot, node, fields) for slot in rule.slots))
+    return next((rule.uses.locate(rule.targets[0]) for rule in found), "workflow")
 
 
 def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:

@@ -78,6 +78,7 @@ class VariantSelector:
 
     def __init__(self, context: PlanContext) -> None:
         uses = context.uses
+        self.experiment = context.experiment
         self._workflow = context.workflow
         self._schemas = context.schemas
         self._models = context.models
@@ -89,26 +90,38 @@ class VariantSelector:
         self._clauses = [clause for clause in context.experiment.clauses if set(clause.names) <= set(self.axes)]
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
-    def iterate_levels(self, dimensions: Sequence[Dimension]) -> Iterator[dict[str, Level]]:
-        """List every combination of levels of the deciding axes, with those that step together with them."""
-        moving = [d for d in dimensions if any(axis.name in self.axes for axis in d.axes)]
-        for positions in product(*(range(len(dimension)) for dimension in moving)):
-            levels: dict[str, Level] = {}
-            for dimension, position in zip(moving, positions, strict=True):
-                levels.update(dimension.levels_at(position))
-            yield levels
+    def iterate_levels(self) -> Iterator[Mapping[str, Level]]:
+        """List the first point of every combination of levels of the deciding axes, of those that conditions leave."""
+        moving = self._find_deciding()
+        for positions in product(*(range(len(dimension)) for dimension in moving.values())):
+            levels = self.experiment.grid.find_levels(dict(zip(moving, positions, strict=True)))
+            if levels is not None:
+                yield levels
 
-    def is_reachable(self, levels: Mapping[str, Level]) -> bool:
-        """Tell whether the conditions leave any point with these levels, as far as the deciding axes tell."""
-        values = {axis: levels[axis].value for axis in self.axes}
-        return all(clause.holds(values) for clause in self._clauses)
+    def _find_deciding(self) -> dict[int, Dimension]:
+        """Find the dimensions of the deciding axes, by number."""
+        dimensions = enumerate(self.experiment.dimensions)
+        return {at: each for at, each in dimensions if any(axis.name in self.axes for axis in each.axes)}
 
     def is_selected(self, levels: Mapping[str, Level], variant: GraphVariant) -> bool:
-        """Tell whether points with these levels count and have graphs of this variant."""
+        """Tell whether points with these levels count, as far as the deciding axes tell, and have this variant."""
+        values = {axis: levels[axis].value for axis in self.axes}
         try:
-            return self.is_reachable(levels) and self.at(levels) == variant
+            return all(clause.holds(values) for clause in self._clauses) and self.at(levels) == variant
         except PlanError:
             return False
+
+    def move(self, levels: Mapping[str, Level], at: int, position: int) -> Mapping[str, Level]:
+        """Return the point beside `levels` with another position along one dimension.
+
+        Where conditions exclude it, more moves than that, if there is any point with this position.
+        """
+        moved = {**levels, **self.experiment.dimensions[at].levels_at(position)}
+        values = {axis: level.value for axis, level in moved.items()}
+        if all(clause.holds(values) for clause in self.experiment.clauses):
+            return moved
+        deciding = {number: each.find_position(values) or 0 for number, each in self._find_deciding().items()}
+        return self.experiment.grid.find_levels({**deciding, at: position}) or moved
 
     def at(self, levels: Mapping[str, Level]) -> GraphVariant:
         """Select the variant at these levels. Raises PlanError where the model they name cannot be found."""

@@ -272,8 +272,7 @@ class Plan:
 
     def probes(self) -> list[tuple[str, Graph]]:
         """List (where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
-        dimensions, variants = self.experiment.dimensions, self.variants
-        return [probe for bound in self.bound_graphs for probe in make_probes(bound, dimensions, variants)]
+        return [probe for bound in self.bound_graphs for probe in make_probes(bound, self.variants)]
 
     def _select_graph(self, levels: Mapping[str, Level]) -> BoundGraph:
         return self.bound_graphs[0] if len(self.bound_graphs) == 1 else self._by_variant[self.variants.at(levels)]

@@ -226,19 +226,16 @@ def _find_examples(context: PlanContext, variants: VariantSelector) -> tuple[lis
 
     Where a model cannot be found, the rest is still looked at, as far as there is any other to look at it with.
     """
-    first = {axis.name: axis.levels[0] for axis in context.experiment.axes}
     found: dict[GraphVariant, _Example] = {}
     mains: dict[ModelRef, None] = {}
-    for levels in variants.iterate_levels(context.experiment.dimensions):
-        here = {**first, **levels}
-        if not variants.is_reachable(here):
-            continue
+    for here in variants.iterate_levels():
         with context.problems.collect_at(_locate_model(context.uses, here)):
             variant, main = variants.at(here), variants.main(here)
             found.setdefault(variant, (variant, main, here))
             if main is not None:
                 mains[main] = None
     if not found and (any_main := context.models.find_any_main(variants.bases or ())):
+        first = context.experiment.grid.find_levels({}) or {}
         variant = variants.select_with_main(first, any_main)
         return [(variant, any_main, first)], ()
     if not found and isinstance(context.workflow, Workflow):

@@ -101,7 +101,7 @@ def note_strengths(graph: Graph, roles: Roles, context: PlanContext) -> Iterator
 
 def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
     """Choose the positions to check: of a long list of texts for fields that take any text, the first are enough."""
-    positions = _choose_test_positions(dimension)
+    positions = choose_test_positions(dimension)
     free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
     if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
         return positions  # words are replaced in each text it meets
@@ -166,36 +166,26 @@ _MANY: Final = 10_000  # the same of a list of numbers
 _MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
 
 
-def make_probes(
-    bound: BoundGraph, dimensions: Sequence[Dimension], variants: VariantSelector
-) -> Iterator[tuple[str, Graph]]:
+def make_probes(bound: BoundGraph, variants: VariantSelector) -> Iterator[tuple[str, Graph]]:
     """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
 
     Levels that need a graph of another variant are left out, as is what changes nothing.
     """
     base = bound.values(bound.levels)
     yield "workflow", bound.graph.set(base)
-    for dimension in dimensions:
-        names = {axis.name for axis in dimension.axes}
-        rules = [rule for rule in bound.rules if not names.isdisjoint(rule.axes)]
-        positions = _choose_test_positions(dimension)
+    for number, dimension in enumerate(variants.experiment.dimensions):
+        positions = choose_test_positions(dimension)
         count = len(positions)
         if count > _MOST_PROBES:
             positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
         for at in positions:
-            levels = dimension.levels_at(at)
-            here = {**bound.levels, **levels}
-            if not variants.is_selected(here, bound.variant):
-                continue
-            written = dict(base)
-            for rule in rules:
-                written.update(rule.write(here))
-            if written != base:
-                place = " · ".join(f"axes.{name} {level.value}" for name, level in levels.items())
+            here = variants.move(bound.levels, number, at)
+            if variants.is_selected(here, bound.variant) and (written := bound.values(here)) != base:
+                place = " · ".join(f"axes.{axis.name} {here[axis.name].value}" for axis in dimension.axes)
                 yield place, bound.graph.set(written)
 
 
-def _choose_test_positions(dimension: Dimension) -> Sequence[int]:
+def choose_test_positions(dimension: Dimension) -> Sequence[int]:
     """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
     long range or of a long list of numbers. Of zipped axes, every step is checked.
     """

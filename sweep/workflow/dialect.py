@@ -175,6 +175,10 @@ class Dialect(Protocol):
         """
         return lambda _: {}
 
+    def list_bound_fields(self, kind: str) -> list[tuple[str, ...]]:
+        """List the fields of a node type that `find_contradiction` looks at, those together that it compares."""
+        return [*self.ordered_fields, *((name,) for name in self.least_values.get(kind, {}))]
+
     def find_contradiction(self, node: Node) -> str | None:
         """Find fields of a node with which it fails, as the end of a sentence; None where there are none."""
         for first, last in self.ordered_fields:

@@ -151,3 +151,11 @@ def test_conditions_over_too_many_combinations_say_so() -> None:
     big = {f"a.x{n}": {"start": 0, "stop": 999, "step": 1} for n in range(3)}
     with pytest.raises(ExperimentError, match=r"a\.x0, a\.x1, a\.x2 together: 1,000,000,000 combinations"):
         len(with_axes(big, where="a.x0 < a.x1 < a.x2").grid)
+
+
+def test_the_first_point_with_some_positions_is_found() -> None:
+    grid = with_axes({"seed": [1, 2, 3], "steps": [4, 5], "cfg_scale": [1, 2]}, where="seed + steps == 7").grid
+    assert grid.space.find_first({}) == (1, 1, 0)
+    assert grid.space.find_first({0: 2, 2: 1}) == (2, 0, 1)
+    assert grid.space.find_first({0: 0}) is None
+    assert grid.find_levels({0: 0}) is None

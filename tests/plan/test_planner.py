@@ -424,6 +424,22 @@ def test_a_start_beyond_the_end_is_refused(refusal: Refusal) -> None:
     assert found == ["axes.denoise_strength 0.3: denoise: denoising_start 0.7 is beyond denoising_end 0.5."]
 
 
+def test_fields_that_exclude_each_other_are_compared_where_there_are_points(plans: Plans, refusal: Refusal) -> None:
+    inputs = {"control_image": "wide.png", "control_model": "canny"}
+    for begin, end in (([0, 0.5], [0.6, 0.3]), ([0.5, 0], [0.3, 0.6])):
+        axes = {"control_begin": begin, "control_end": end, "seed": [1, 2]}
+        said = "axes.control_begin 0.5 · axes.control_end 0.3: control: begin_step_percent 0.5 is beyond"
+        (found,) = refusal(inputs=inputs, axes=axes)
+        assert found.startswith(said)
+        plan = plans(inputs=inputs, axes=axes, exclude="control_begin > control_end")
+        probes: list[dict[str, Any]] = [dict(graph.nodes["control"].fields) for _, graph in plan.probes()]
+        assert all(fields["begin_step_percent"] < fields["end_step_percent"] for fields in probes)
+        assert {fields["begin_step_percent"] for fields in probes} == {0, 0.5}
+        assert {fields["end_step_percent"] for fields in probes} == {0.3, 0.6}
+    low = refusal(axes={"cfg_scale": [0.5, 7], "steps": [3, 4]})
+    assert low == ["axes.cfg_scale 0.5: denoise: cfg_scale 0.5 must be at least 1."]
+
+
 def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, refusal: Refusal) -> None:
     behind = refusal(inputs={"prompt": '("a cat", "a dog").and()'}, axes={"variation": ["studio light", "oil"]})
     assert behind[0].startswith(
