@@ -74,7 +74,7 @@ async def test_an_item_nobody_finds_is_transient(fake: Fake, client: InvokeAI) -
 async def test_a_list_that_never_ends_is_not_read_for_ever(
     fake: Fake, client: InvokeAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_api, "MOST_PAGES", 3)
+    monkeypatch.setattr(queue_api, "MOST_LIST_PAGES", 3)
     _old(fake, "pending")
     number = itertools.count(100)
     fake.on(*LIST, lambda *_: {"has_more": True, "items": [{"item_id": next(number), "batch_id": "another"}]})

@@ -17,7 +17,7 @@ from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
-MOST_PAGES = 1000  # of items in one state; a list that never ends is not read on
+MOST_LIST_PAGES = 1000  # of items in one state; a list that never ends is not read on
 ORIGIN = "sweep"
 FIRST_RELEASE, FIRST_UNKNOWN_RELEASE = (3, 2), (7, 0)
 NOT_FOUND = (404, 405)
@@ -207,7 +207,7 @@ class QueueApi(SocketIOConnection):
         """
         for status in SEARCH_ORDER:
             after: dict[str, str] = {}
-            for _ in range(MOST_PAGES):
+            for _ in range(MOST_LIST_PAGES):
                 items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
                     if item.get("batch_id") == batch_id and (found := as_integer(item.get("item_id"))) is not None:
