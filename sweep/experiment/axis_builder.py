@@ -223,7 +223,8 @@ def make_labelled_axis(draft: AxisDraft, values: Mapping[str, Any]) -> Axis:
 
 def _read_labelled(draft: AxisDraft, label: str, raw: Any) -> Mapping[str, Setting]:
     part, where = ("values", label), f"{draft.place}.{label}"
-    if isinstance(raw, Mapping):
+    is_model = draft.role is not None and draft.role.kind in ("stack", "model")  # {name, weight} is one value of it
+    if isinstance(raw, Mapping) and not (is_model and "name" in raw):
         if not raw:
             draft.fail(f"{where} sets nothing", *part)
         return {target: draft.read(target, value, *part, target) for target, value in raw.items()}

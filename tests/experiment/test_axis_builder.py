@@ -480,3 +480,9 @@ def test_the_separator_of_a_csv_file_is_found(load: Load, folder: Path) -> None:
 def test_lines_end_where_editors_end_them(load: Load, folder: Path) -> None:
     (folder / "p.txt").write_bytes("a\u2028b\r\nc\x85d\re\n".encode())
     assert only(load(HEAD + "prompt: {lines: p.txt}"))[2] == ["a\u2028b", "c\x85d", "e"]
+
+
+def test_a_label_may_stand_for_a_lora_with_its_weight(load: Load) -> None:
+    axis = load(HEAD + "lora: {values: {none: null, soft: {name: glow, weight: 0.3}, both: [glow, ink]}}").axes[0]
+    found = [level.settings for level in axis.levels]
+    assert found == [{"lora": None}, {"lora": {"name": "glow", "weight": 0.3}}, {"lora": ["glow", "ink"]}]
