@@ -214,12 +214,13 @@ def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None
 
 
 def add_study_columns(data: ReportData, study: Mapping[str, Any] | None) -> ReportData:
-    """Add the study's metrics as columns where the table was read before they were measured."""
+    """Add the study's metrics as columns where the table was read before they were measured, if any image has one."""
     rows = (study or {}).get("rows")
     if not rows or data.frame.empty or len(rows["key"]) != len(data.frame):
         return data
     frame = data.frame
-    missing = {name: values for name, values in rows["metrics"].items() if name not in frame}
+    measured = {name: values for name, values in rows["metrics"].items() if set(values) != {None}}
+    missing = {name: values for name, values in measured.items() if name not in frame}
     if not missing or list(frame["key"]) != list(rows["key"]):
         return data
     columns = pd.DataFrame({name: pd.Series(values, dtype="float64") for name, values in missing.items()})

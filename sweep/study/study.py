@@ -18,7 +18,7 @@ import pandas as pd
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
-from sweep.study.sentences import choose_metric, write_sentences
+from sweep.study.sentences import choose_metric, is_shown, write_sentences
 from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
@@ -379,6 +379,11 @@ def analyse(
     ]
     differences = [d for fact in measured for axis in design.factors for d in compare_levels(design, fact, axis)]
     correct_claims(curves, differences, choose_metric(measured))
+    told = {test["metric"] for test in [*curves, *differences] if is_shown(test["p_adjusted"])}
+    effects = [
+        compute_effects(design, fact["name"]) if fact in of_images else compute_cell_effects(design, fact["name"], told)
+        for fact in measured
+    ]
     holds = [hold for fact in measured for hold in count_holds(design, fact, asked[fact["name"]])]
     data = StudyJson(
         version=1,
@@ -387,9 +392,7 @@ def analyse(
         metrics=list(shown),
         words=[],
         curves=curves,
-        effects=[
-            (compute_cell_effects if fact in of_cells else compute_effects)(design, fact["name"]) for fact in measured
-        ],
+        effects=effects,
         differences=differences,
         seeds=[row for fact in of_images for row in rank_seeds(design, fact["name"], fact["direction"])],
         outliers=[outlier for fact in measured for outlier in find_outliers(design, fact["name"])],

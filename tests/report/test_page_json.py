@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.report.page_json import build_page_json, encode_axis, encode_page_json, pack, round_floats
-from sweep.report.report_data import AxisColumn, ReportData, to_json_value
+from sweep.report.report_data import AxisColumn, ReportData, add_study_columns, to_json_value
 from sweep.report.thumbnails import ImageLinks
 
 SHOWN = ImageLinks(prefix="", thumbs=frozenset({"a" * 16}), embedded=True)
@@ -145,3 +145,10 @@ def test_payload_of_100_000_cells_stays_below_six_megabytes() -> None:
     )
     text, _ = encode_page_json(build_page_json(material(frame, ("strength", "number")), SHOWN))
     assert len(text) < 6_000_000
+
+
+def test_metrics_that_no_image_has_are_not_on_the_page() -> None:
+    data = material(pd.DataFrame({"key": ["a", "b"]}))
+    rows = {"key": ["a", "b"], "metrics": {"ssim": [None, None], "contrast": [0.5, None]}}
+
+    assert add_study_columns(data, {"rows": rows}).metrics == ("contrast",)

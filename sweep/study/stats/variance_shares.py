@@ -8,7 +8,7 @@ seeds, none of those tried covers what it says (by simulation). Below four seeds
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 from typing import TypeAlias
 
@@ -30,6 +30,7 @@ LEAST_CELLS = 16  # combinations without seeds, for sizes: of fewer, those that 
 LEAST_PART = 0.5  # of the variance; smaller parts that stand out among noise are overstated (by simulation)
 SLICE = 8192  # rows of the design matrix that are in memory at once
 RIDGE = 1e-12  # of the trace
+NOTHING_STANDS_OUT = "no axis stands out from how single images differ"
 NO_INTERVAL = "shares have no intervals"
 ONLY_ORDER = f"below {LEAST_SEEDS} seeds or {LEAST_CELLS} combinations only the order is known"
 SPARSE_SHARES = "too few of all combinations were rendered for sizes, so only the order is given"
@@ -64,7 +65,7 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     parts = values / total if total > 0 else values
     is_fixed = [not has_seeds or len(names) - 1 not in term for term in terms]
     if max((part for part, fixed in zip(parts, is_fixed, strict=True) if fixed), default=0.0) < LEAST_PART:
-        return make_no_effects(metric, len(y), "no axis stands out from how single images differ")
+        return make_no_effects(metric, len(y), NOTHING_STANDS_OUT)
     if not design.seeds_shared:  # the rank of a seed within its cell is no factor: its part is chance
         terms, parts = [term for term, fixed in zip(terms, is_fixed, strict=True) if fixed], parts[is_fixed]
     reason = NO_INTERVAL if known else (SPARSE_SHARES if is_sparse else ONLY_ORDER)
@@ -220,14 +221,17 @@ def _code_term(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floa
     return block
 
 
-def compute_cell_effects(design: StudyDesign, metric: str) -> Effects:
+def compute_cell_effects(design: StudyDesign, metric: str, told: Container[str]) -> Effects:
     """Compute the order of axes by their shares of a metric that belongs to a cell: how different its images are.
 
     Each image holds its mean distance to the others of its cell, so the cell is the unit. Only
-    the order is given: there is one value a cell, from which noise cannot be taken out.
+    the order is given: there is one value a cell, from which noise cannot be taken out. So it is given only of metrics
+    in `told`, on which a test shows an effect of some axis.
     """
     response = design.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
+    if metric not in told:
+        return make_no_effects(metric, len(rows), NOTHING_STANDS_OUT)
     found, cells = np.unique(design.cells[rows], return_inverse=True)
     if len(found) < 3:
         return make_no_effects(metric, len(rows), "fewer than three points have images of two seeds")

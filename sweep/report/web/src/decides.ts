@@ -32,7 +32,7 @@ export function drawDistances(app: App): HTMLElement | null {
 
 function noteOf(distances: Distance[], seed: Distance | null): string {
   const parts = distances.some((distance) => distance.count > distance.pairs.length);
-  return `Colour difference (CIEDE2000, 2 is about a just visible step). One mark is one pair of images that differ in this alone${parts ? "; of many pairs a part is shown" : ""}.${seed ? " Shaded: from the nearest to the farthest pair of two seeds. “Alike”: nearer than any two seeds of one prompt." : ""}`;
+  return `Colour difference (ΔE in OKLab × 100, 2 is about a just visible step). One mark is one pair of images that differ in this alone${parts ? "; of many pairs a part is shown" : ""}.${seed ? " Shaded: from the nearest to the farthest pair of two seeds. “Alike”: nearer than any two seeds of one prompt." : ""}`;
 }
 
 function drawPrompt(app: App, distances: Distance[], seed: Distance | null): HTMLElement {

@@ -54,3 +54,27 @@ function editDistance(a: string, b: string): number {
   }
   return previous[b.length] ?? 0;
 }
+
+/** Labels in which long ones that begin alike are cut to the part that tells them apart: "…window, red", "…window, blue". */
+export function tellApart(labels: readonly string[]): string[] {
+  const alike = new Map<string, string[]>();
+  for (const label of new Set(labels)) {
+    if (label.length <= begins) continue;
+    const start = label.slice(0, begins);
+    alike.set(start, [...(alike.get(start) ?? []), label]);
+  }
+  return labels.map((label) => {
+    const others = (alike.get(label.slice(0, begins)) ?? []).filter((other) => other !== label);
+    if (label.length <= begins || others.length === 0) return label;
+    const same = Math.max(...others.slice(0, 200).map((other) => commonLength(label, other)));
+    return `…${label.slice(label.lastIndexOf(" ", Math.max(0, same - begins / 2)) + 1)}`;
+  });
+}
+
+const begins = 24; // characters of a label that there is room for
+
+function commonLength(a: string, b: string): number {
+  let at = 0;
+  while (at < a.length && a[at] === b[at]) at += 1;
+  return at;
+}

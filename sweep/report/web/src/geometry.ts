@@ -16,6 +16,7 @@ const sumLine = 26;
 
 export interface Group {
   label: string;
+  name: string;
   first: number;
   last: number;
 }
@@ -114,7 +115,7 @@ function naturalSize({ table }: App): number {
 /** Room for the longest label of a line, and for the name of the axis if that is not much longer. */
 function headWidthOf(app: App, width: number): number {
   const phone = width < 430;
-  const longest = Math.max(0, ...app.layout.rows.slice(0, 400).map((row) => row.label.length));
+  const longest = Math.max(0, ...app.layout.rows.slice(0, 400).map((row) => row.name.length));
   const named = Math.max(...[app.view.sx ? app.view.x : null, app.view.y].map((name) => (app.table.axis(name)?.label.length ?? 0) + 2));
   const wanted = Math.max(longest * 7.2, Math.min(phone ? 48 : 140, named * 7.2)) + (phone ? 18 : 30);
   return Math.round(clamp(wanted, phone ? 40 : 56, phone ? 92 : 190));
@@ -138,7 +139,7 @@ function groupsOf(heads: Head[]): Group[] {
     if (!head.over) return;
     const group = groups[head.group];
     if (group) group.last = at;
-    else groups[head.group] = { label: head.over, first: at, last: at };
+    else groups[head.group] = { label: head.over, name: head.overName, first: at, last: at };
   });
   return groups;
 }

@@ -197,7 +197,7 @@ export class SweepGrid extends HTMLElement {
     line.element.classList.toggle("use", this.app.verdict?.use === head?.level && this.app.verdict?.along.name === this.app.view.y);
     line.element.classList.toggle("weakest", weakest);
     line.head.setAttribute("aria-label", title);
-    line.head.replaceChildren(h("span", {}, head?.label ?? ""), weakest ? h("small", {}, "weakest") : "");
+    line.head.replaceChildren(h("span", {}, head?.name ?? ""), weakest ? h("small", {}, "weakest") : "");
   }
 
   #paintEmpty(): void {

@@ -54,7 +54,7 @@ export class GridHeads {
       const left = geometry.headWidth + (geometry.colAt[c] ?? 0);
       if (col?.over && (c === c0 || cols[c - 1]?.group !== col.group)) made.push(this.#superHead(geometry, c, c1));
       if (!col?.label) continue;
-      const head = h("div", { class: `head${this.#isUse("x", col.level) ? " use" : ""}`, role: "columnheader", "aria-colindex": c + 2, title: col.label }, col.label);
+      const head = h("div", { class: `head${this.#isUse("x", col.level) ? " use" : ""}`, role: "columnheader", "aria-colindex": c + 2, title: col.label }, col.name);
       head.style.left = `${left}px`;
       made.push(head);
     }
@@ -73,7 +73,7 @@ export class GridHeads {
     const col = cols[c];
     let end = c;
     while (end < c1 && cols[end]?.group === col?.group) end += 1;
-    const head = h("div", { class: `super${this.#isUse("sx", col?.overLevel ?? -1) ? " use" : ""}`, title: col?.over ?? "" }, h("span", {}, col?.over ?? ""));
+    const head = h("div", { class: `super${this.#isUse("sx", col?.overLevel ?? -1) ? " use" : ""}`, title: col?.over ?? "" }, h("span", {}, col?.overName ?? ""));
     this.#place(head, geometry, c, end);
     return head;
   }
@@ -148,7 +148,7 @@ export class GridHeads {
     const weakest = isWeakest(app, app.view.sy, level);
     const own = app.verdict?.groups.find((known) => known.at === level);
     const sum = own && app.verdict?.group?.name === app.view.sy && geometry.sumWidth > 0 ? `${own.held} of ${own.images} held` : "";
-    const label = h("div", { class: `group-label${weakest ? " weakest" : ""}`, title: group.label }, h("span", {}, ...named(app.table.axis(app.view.sy), group.label), weakest ? h("small", {}, " · weakest") : ""), sum ? h("span", { class: "group-sum" }, sum) : "");
+    const label = h("div", { class: `group-label${weakest ? " weakest" : ""}`, title: group.label }, h("span", {}, ...named(app.table.axis(app.view.sy), group.name), weakest ? h("small", {}, " · weakest") : ""), sum ? h("span", { class: "group-sum" }, sum) : "");
     const element = h("div", { class: "group", role: "presentation" }, label);
     const top = (geometry.rowAt[group.first] ?? 0) - geometry.groupHeight;
     element.style.top = `${geometry.headHeight + top}px`;

@@ -1,12 +1,15 @@
 // Which row of the results stands in which cell: a matrix over the axes the reader chose, or a sorted list.
 
+import { tellApart } from "./format";
 import type { Marks } from "./marks";
 import type { Mode, View } from "./state";
 import type { Axis, Table } from "./table";
 
 export interface Head {
   label: string;
+  name: string; // the label, cut to what tells it apart
   over: string; // the level of the super-axis, "" where there is none
+  overName: string;
   group: number; // counts up where the super-axis changes
   level: number; // of the axis, -1 where there is none
   overLevel: number;
@@ -118,18 +121,20 @@ function heads(used: Set<number>, axis: Axis | null, over: Axis | null, ranks: R
   const rank = (of: Axis | null, level: number): number => ranks.get(of?.name ?? "")?.[level] ?? level;
   const order = (place: number): number => rank(over, Math.floor(place / levels)) * levels + rank(axis, place % levels);
   const places = [...used].sort((a, b) => order(a) - order(b));
+  const [names, overNames] = [tellApart(axis?.labels ?? []), tellApart(over?.labels ?? [])];
   let group = -1;
   let lastOver = -1;
   const found = places.map((place) => {
     const [overAt, level] = [Math.floor(place / levels), place % levels];
     if (overAt !== lastOver) group += 1;
     lastOver = overAt;
-    return { label: axis?.labels[level] ?? "", over: over?.labels[overAt] ?? "", group, level: axis ? level : -1, overLevel: over ? overAt : -1 };
+    const texts = { label: axis?.labels[level] ?? "", name: names[level] ?? "", over: over?.labels[overAt] ?? "", overName: overNames[overAt] ?? "" };
+    return { ...texts, group, level: axis ? level : -1, overLevel: over ? overAt : -1 };
   });
   return { heads: found, places };
 }
 
-const noHead: Head = { label: "", over: "", group: 0, level: -1, overLevel: -1 };
+const noHead: Head = { label: "", name: "", over: "", overName: "", group: 0, level: -1, overLevel: -1 };
 
 /** Rows wrapped into lines of `perLine`. */
 export function list(order: number[], perLine: number): Layout {

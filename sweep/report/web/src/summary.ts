@@ -126,7 +126,7 @@ export class SweepSummary extends HTMLElement {
   }
 
   #line(verdict: Verdict, group: Group, weakest: boolean): HTMLElement {
-    const name = group.at < 0 ? h("span", {}, "all images") : h("button", { title: group.label, onclick: () => this.#select({ [verdict.group?.name ?? ""]: group.at }) }, group.label);
+    const name = group.at < 0 ? h("span", {}, "all images") : h("button", { title: group.label, onclick: () => this.#select({ [verdict.group?.name ?? ""]: group.at }) }, group.name);
     const cells = group.marks.map((rows, at) => h("td", { class: at === verdict.use ? "use" : "" }, rows.length > 0 ? this.#marks(verdict, rows) : null));
     return h("tr", { class: weakest ? "weakest" : "" }, h("th", { scope: "row" }, name), ...cells, h("td", { class: "sum" }, `${group.held} of ${group.images}`));
   }

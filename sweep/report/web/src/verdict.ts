@@ -1,6 +1,6 @@
 // Which images held a threshold: counted from the rows, so that another threshold gives another answer at once.
 
-import { number, words } from "./format";
+import { number, tellApart, words } from "./format";
 import type { AdaptiveData, Level } from "./payload";
 import { splitSentence } from "./ranking";
 import type { Axis, Column, Table } from "./table";
@@ -29,6 +29,7 @@ export interface Sum {
 export interface Group extends Sum {
   at: number; // level of the group axis, -1 where there is none
   label: string;
+  name: string; // the label, cut to what tells it apart
   marks: number[][]; // rows by level of the axis
   heldUpTo: number; // level of the axis up to which all its images held, -1: not even the first
 }
@@ -87,7 +88,8 @@ export function holds({ metric, threshold, below }: Question, row: number): bool
 export function judge(question: Question, rows: number): Verdict {
   const { along, group, rising } = question;
   const count = group?.levels.length ?? 1;
-  const groups = Array.from({ length: count }, (_, at): Group => ({ at: group ? at : -1, label: group?.labels[at] ?? "", held: 0, images: 0, marks: along.levels.map(() => []), heldUpTo: -1 }));
+  const names = tellApart(group?.labels ?? []);
+  const groups = Array.from({ length: count }, (_, at): Group => ({ at: group ? at : -1, label: group?.labels[at] ?? "", name: names[at] ?? "", held: 0, images: 0, marks: along.levels.map(() => []), heldUpTo: -1 }));
   const levels = along.levels.map((): Sum => ({ held: 0, images: 0 }));
   const total: Sum = { held: 0, images: 0 };
   for (let row = 0; row < rows; row += 1) {
@@ -230,7 +232,7 @@ function weakestOf(verdict: Verdict): Part[] {
   const upTo = weakest.heldUpTo;
   const only = upTo === tested(along, rising)[0];
   const range = upTo < 0 ? "at no level" : only ? `at ${along.labels[upTo]} only` : `${rising ? "from" : "up to"} ${along.labels[upTo]}${rising ? " on" : ""}`;
-  return [part(` Weakest ${group.label}: `), part(weakest.label, true), part(`, which held ${range}.`)];
+  return [part(` Weakest ${group.label}: `), part(weakest.name, true), part(`, which held ${range}.`)];
 }
 
 function limitsOf(verdict: Verdict): string {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, level, nearest, number, percent, words } from "../src/format";
+import { count, level, nearest, number, percent, tellApart, words } from "../src/format";
 
 test("number keeps significant digits and uses a true minus sign", () => {
   assert.equal(number(0.123456), "0.123");
@@ -15,6 +15,11 @@ test("level writes missing values, booleans, seeds and file names for people", (
   assert.equal(level(true), "yes");
   assert.equal(level(42, "seed"), "42");
   assert.equal(level("inputs/cup.png", "image"), "cup.png");
+});
+
+test("long labels that begin alike are told apart", () => {
+  const long = "A very long prompt about a cup of coffee on a wooden table";
+  assert.deepEqual(tellApart([`${long}, red`, `${long}, blue`, "short", long.slice(2)]), ["…wooden table, red", "…wooden table, blue", "short", long.slice(2)]);
 });
 
 test("percent keeps a digit below one percent only", () => {
