@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,8 @@ def view(
         anyio.run(serve)
     except OSError as error:
         hint = "Choose another --port." if error.errno == errno.EADDRINUSE else "Choose another --host."
-        raise UsageError(f"{host}:{port} cannot be used ({os.strerror(error.errno or 0)}).", hint=hint) from error
+        reason = "no such host" if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise UsageError(f"{host}:{port} cannot be used ({reason}).", hint=hint) from error
 
 
 def compare(

@@ -76,14 +76,25 @@ _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the
 def read_ratings(folder: Path) -> Mapping[str, Any]:
     """Read what a person said of the images: `ratings` (stars, rejection, note) by their names, and `choices`.
 
-    Empty where there is no file, or one that cannot be read.
+    Empty where there is no file, or one that cannot be read; without marks that the page does not write.
     """
     try:
         found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     is_known = isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("ratings"), dict)
-    return found if is_known else {"schema": 1, "ratings": {}, "choices": []}
+    if not is_known:
+        return {"schema": 1, "ratings": {}, "choices": []}
+    return {**found, "ratings": {name: mark for name, mark in found["ratings"].items() if is_rating(mark)}}
+
+
+def is_rating(mark: object) -> bool:
+    """Tell whether a mark is one that the page writes: 0 to 5 stars or none, a rejection, a note."""
+    if not isinstance(mark, dict):
+        return False
+    stars, note = mark.get("stars"), mark.get("note")
+    is_number = isinstance(stars, int | float) and not isinstance(stars, bool) and 0 <= stars <= 5
+    return (stars is None or is_number) and isinstance(note, str | None)
 
 
 def name_image(key: str, number: int) -> tuple[str, ...]:
@@ -128,7 +139,7 @@ class ResultsTable:
             *(Column(name, "number") for name in self._metrics),
         ]
         ratings = {} if any(column.name in _RATED for column in columns) else read_ratings(folder)["ratings"]
-        self._marks = {name: mark for name, mark in ratings.items() if isinstance(mark, dict)}
+        self._marks = ratings
         if self._marks:
             columns += [Column(name, kind) for name, kind in _RATED.items()]
         self.columns = tuple(columns)

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from sweep.errors import UsageError
-from sweep.record import RATINGS_JSON, name_image, replace_atomically
+from sweep.record import RATINGS_JSON, is_rating, name_image, replace_atomically
 from sweep.study.metrics.metric_lookup import ColumnFacts, describe_metric
 from sweep.study.stats.intervals import CONFIDENCE
 from sweep.study.study_design import FloatArray, StudyDesign
@@ -50,11 +50,15 @@ def load_ratings(path: Path) -> Ratings:
         found = json.loads(path.read_text(encoding="utf-8"))
         marks, choices = found["ratings"], found["choices"]
         is_known = found["schema"] == 1 and all({"left", "right", "winner"} <= set(choice) for choice in choices)
-        whole = Ratings({str(name): dict(mark) for name, mark in marks.items()}, list(choices))
+        wrong = [name for name, mark in marks.items() if not is_rating(mark)]
+        whole = Ratings(dict(marks), list(choices))
     except (ValueError, KeyError, TypeError, AttributeError):
         is_known = False
     if not is_known:
         raise UsageError(f"{path.name} is not a file of ratings.", hint="Export one from the page (Share).")
+    if wrong:
+        hint = "A rating has stars from 0 to 5, rejected, and a note."
+        raise UsageError(f"{path.name}: {wrong[0]} has no rating that the page writes.", hint=hint)
     return whole
 
 

@@ -145,6 +145,7 @@ def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> N
         (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),
         (("--server", "gpu", "run", "small.yaml"), "Write options after the command: sweep run --server …"),
         (("view", "small", "--host", "192.0.2.1"), "Choose another --host."),
+        (("view", "small", "--host", "no.such.host.invalid"), "cannot be used (no such host). Choose another --host."),
     ):
         answer = sweep(*arguments)
         assert answer.code == 2

@@ -140,6 +140,16 @@ def test_ratings_are_merged_and_a_foreign_file_is_refused(tmp_path: Path) -> Non
             add_ratings(folder, tmp_path / "3.json")
 
 
+def test_marks_that_the_page_does_not_write_are_refused_and_never_read(measured_results: Path, tmp_path: Path) -> None:
+    key = RecordedResults.open(measured_results).table()["key"][0]
+    for mark in ({"stars": "x"}, {"stars": 17}, {"stars": True}, {"note": 3}, "5"):
+        given = write_ratings(tmp_path / "given.json", {key: mark})
+        with pytest.raises(UsageError, match=f"{key} has no rating that the page writes"):
+            add_ratings(measured_results, given)
+        write_ratings(measured_results / RATINGS_JSON, {key: mark, f"{key}.1": {"stars": 2}})
+        assert RecordedResults.open(measured_results).table()["rating"].tolist()[0] == 2.0
+
+
 def test_two_choices_that_agree_separate_nothing_and_twelve_do() -> None:
     def rank(games: int) -> tuple[float, float]:
         pairs = np.array([[0, 1]] * games)
