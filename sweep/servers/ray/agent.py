@@ -24,11 +24,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ServerUnreachableError, SweepError, UsageError
+from sweep.errors import ServerUnreachableError, SweepError, TransientError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
-from sweep.servers.http import ConnectOptions, Timings
+from sweep.servers.http import ConnectOptions, Timings, shorten
 from sweep.version import VERSION
 from sweep.workflow import Graph
 
@@ -318,15 +318,16 @@ class _ItemLog:
         return self._error is not None or (bool(self._events) and isinstance(self._events[-1], ItemEnded))
 
     async def follow(self, client: Server, ticket: Ticket) -> None:
-        """Write down what the client hears."""
+        """Write down what the client hears, and whatever ends that: else those who ask would wait for ever."""
         try:
             async for event in client.hear(ticket):
                 async with self._news:
                     self._events.append(event)
                     self._news.notify_all()
-        except SweepError as error:
+        except Exception as error:  # noqa: BLE001  sent to those who ask
+            failed = f"The agent failed while it listened ({shorten(repr(error))})."
             async with self._news:
-                self._error = error
+                self._error = error if isinstance(error, SweepError) else TransientError(failed)
                 self._news.notify_all()
 
     async def wait(self, seen: int) -> tuple[list[ItemEvent], SweepError | None]:

@@ -14,12 +14,15 @@ from typing import Any
 from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image, shorten
+from sweep.servers.ray.agent import POLL_SECONDS
 from sweep.servers.tracker import cancellation_error
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
 NAMESPACE = "sweep"
 LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
 """An agent that a run started ends itself and its server when the run has been silent for so long."""
+_LONGEST_POLL = 3 * POLL_SECONDS  # a process that was stopped, and is not dead, answers nothing
+_LONGEST_CALL = 900.0  # seconds: an agent may wait 600 for a server that it starts
 
 
 class RayServer:
@@ -141,7 +144,10 @@ class RayServer:
         try:
             if self._actor is None:
                 self._actor = await asyncio.to_thread(ray.get_actor, self._name, NAMESPACE)
-            value, error = await self._actor.call.remote(method, *arguments)
+            async with asyncio.timeout(_LONGEST_POLL if method == "listen" else _LONGEST_CALL):
+                value, error = await self._actor.call.remote(method, *arguments)
+        except TimeoutError as failure:
+            raise ServerUnreachableError(f"The agent {self._name} does not answer in time.") from failure
         except ValueError as failure:
             raise ServerUnreachableError(f"The cluster has no agent {self._name}.") from failure
         except ray.exceptions.RayActorError as failure:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from sweep.errors import ServerUnreachableError
+from sweep.errors import ServerUnreachableError, TransientError
 from sweep.sandbox import sandbox_server
-from sweep.servers import InvokeAI, Submission, Ticket
+from sweep.servers import InvokeAI, ItemEvent, Submission, Ticket
 from sweep.servers.ray.agent import Agent, AgentSettings
 from sweep.workflow import Graph, Node
 
@@ -45,3 +46,19 @@ async def test_agent_finds_an_item_whose_submission_is_still_on_its_way(monkeypa
         assert await finding == await submitting
         assert (await submitting)[1] is None
         await agent.call("stop")
+
+
+async def test_agent_tells_those_who_listen_that_its_client_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever broke: they would ask for news of the item for ever."""
+
+    async def break_down(_: InvokeAI, ticket: Ticket) -> AsyncIterator[ItemEvent]:
+        raise RuntimeError(f"no {ticket.item_id}")
+        yield
+
+    monkeypatch.setattr(InvokeAI, "hear", break_down)
+    async with sandbox_server() as box:
+        agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
+        (_, events, told), error = await agent.call("listen", Ticket(batch_id="b", item_id="7"), "", 0)
+        await agent.call("stop")
+    assert (events, error, type(told)) == ([], None, TransientError)
+    assert "no 7" in str(told)

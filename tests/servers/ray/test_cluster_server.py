@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import importlib
 import pickle
 from asyncio import to_thread
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from sweep.errors import OverloadedError, ServerUnreachableError, SweepError, Va
 from sweep.input_images import hash_prepared
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers import MissingModelError, ServerInfo
+from sweep.servers.ray import ray_server
 from sweep.servers.ray.agent import AgentSettings
 from sweep.servers.ray.cluster import start_agent, stop_agent
 from sweep.servers.ray.ray_server import RayServer, SharingRayServer
@@ -81,6 +85,17 @@ async def test_an_image_that_the_server_is_sent_upright_goes_to_the_agent_as_it_
 async def test_ray_server_without_its_agent_is_unreachable(cluster: RayCluster) -> None:
     with pytest.raises(ServerUnreachableError, match="no agent nobody"):
         await RayServer("nobody").open()
+
+
+@needs_ray
+async def test_agent_that_does_not_answer_in_time_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process was stopped, and is not dead: Ray itself waits for ever."""
+    await to_thread(importlib.import_module, "ray")
+    monkeypatch.setattr(ray_server, "_LONGEST_CALL", 0.01)
+    server = RayServer("gpu1")
+    server._actor = SimpleNamespace(call=SimpleNamespace(remote=lambda *_: asyncio.Future()))
+    with pytest.raises(ServerUnreachableError, match="in time"):
+        await server.models()
 
 
 async def test_host_that_does_not_see_the_results_leaves_at_the_start(tmp_path: Path) -> None:
