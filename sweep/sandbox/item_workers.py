@@ -9,25 +9,16 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from sweep.sandbox.graph_expansion import ExpandedGraph, NodeCopy
 from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store
-from sweep.sandbox.model_catalogue import ModelRecord
 from sweep.sandbox.nodes import STEP_FIELDS, NodeContext, NodeError, NodeFields, run_node
 from sweep.sandbox.posted_batches import NodeTypes
 from sweep.sandbox.sandbox_options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerJob:
-    """An item that a worker renders, and an event that is set when it is cancelled."""
-
-    item: QueueItem
-    worker: int
-    stopped: asyncio.Event
+from sweep.workflow import Model
 
 
 @dataclass(slots=True)
@@ -86,23 +77,22 @@ class Workers:
             await asyncio.sleep(0)  # without latency, nothing else lets other tasks run
 
     async def _process(self, item: QueueItem, worker: int) -> None:
-        stopped = self._cancels[item.item_id] = asyncio.Event()
+        self._cancels[item.item_id] = asyncio.Event()
         self.queue.move(item, "in_progress")
         item.device = self.name_device(worker)
         await self.store.save_items([item])
         await self.events.status_changed(item)
-        job = WorkerJob(item=item, worker=worker, stopped=stopped)
         if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
             self.answering.clear()
             try:
                 await asyncio.sleep(self.options.gc_pause)
             finally:
                 self.answering.set()
-        await self._rest(self.options.latency, job)
+        await self._rest(self.options.latency, item)
         expanded = ExpandedGraph(item.session_id, item.graph)
-        failed = await self._run(job, expanded)
+        failed = await self._run(item, worker, expanded)
         item.keep_session(expanded.to_api())
-        if item.status == "in_progress":
+        if not item.is_ended:
             self.queue.move(item, "failed" if failed else "completed")
         await self.store.save_items([item])
         if item.status != "canceled":
@@ -112,19 +102,19 @@ class Workers:
             error = {name: getattr(item, name) for name in names}
             await self.events.invocation("error", item, failed.source, failed.node, **error)
 
-    async def _run(self, job: WorkerJob, expanded: ExpandedGraph) -> NodeCopy | None:
+    async def _run(self, item: QueueItem, worker: int, expanded: ExpandedGraph) -> NodeCopy | None:
         """Run all nodes, until one fails or the item is cancelled; return the node that failed, or None."""
-        item, graph = job.item, json.dumps(job.item.graph)
+        graph = json.dumps(item.graph)
         for copy in expanded.expand():
-            if job.stopped.is_set():
+            if item.is_ended:
                 return None
             await self.events.invocation("started", item, copy.source, copy.node)
             try:
-                output = await self._node(job, copy, graph)
+                output = await self._node(item, worker, copy, graph)
             except Exception as error:  # noqa: BLE001 -- whatever a node raises fails its item, as on the real server
                 failure = _describe_failure(error)
                 expanded.errors[copy.id] = f"{failure.kind}: {failure.message}"
-                if item.status == "in_progress":
+                if not item.is_ended:
                     item.error_type, item.error_message = failure.kind, failure.message
                     item.error_traceback = f"Traceback (most recent call last):\n{failure.kind}: {failure.message}\n"
                 return copy
@@ -134,7 +124,7 @@ class Workers:
             await self.events.invocation("complete", item, copy.source, copy.node, result=output)
         return None
 
-    async def _node(self, job: WorkerJob, copy: NodeCopy, graph: str) -> NodeFields | None:
+    async def _node(self, item: QueueItem, worker: int, copy: NodeCopy, graph: str) -> NodeFields | None:
         """Return a node's output, cached or made now; None where the item was cancelled meanwhile."""
         if copy.inputs:  # a node without edges was checked when it was posted
             copy.node = {**self.types.accept(copy.node), "id": copy.id}
@@ -145,9 +135,9 @@ class Workers:
             if key in outputs:
                 cached: NodeFields = outputs[key]
                 return cached
-        if node["type"] in STEP_FIELDS and not await self._sample(job, copy):
+        if node["type"] in STEP_FIELDS and not await self._sample(item, worker, copy):
             return None
-        output = await self._make(job.item, node, graph)
+        output = await self._make(item, node, graph)
         if key is not None:
             outputs[key] = output
         return output
@@ -155,38 +145,38 @@ class Workers:
     async def _make(self, item: QueueItem, node: NodeFields, graph: str) -> NodeFields:
         return await run_node(node, self.context, item, graph)
 
-    async def _sample(self, job: WorkerJob, copy: NodeCopy) -> bool:
+    async def _sample(self, item: QueueItem, worker: int, copy: NodeCopy) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = copy.node
         holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
-        await self._load(self.context.model(holder), job.worker)
+        await self._load(self.context.model(holder), worker)
         if self.context.dice.faults.fail_rate:
-            nodes = json.dumps(job.item.graph["nodes"], sort_keys=True).encode()
+            nodes = json.dumps(item.graph["nodes"], sort_keys=True).encode()
             if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):
                 raise NodeError("OutOfMemoryError", "CUDA out of memory (the sandbox's --fail-rate).")
         whole = node[STEP_FIELDS[node["type"]]]
         steps = math.ceil(whole * max(0.0, node["denoising_end"] - node["denoising_start"]) - 1e-9)
         for step in range(steps + 1):
-            if job.stopped.is_set():
+            if item.is_ended:
                 return False
             told = {"message": "Denoising", "percentage": step / steps if steps else 1.0, "image": None}
-            await self.events.invocation("progress", job.item, copy.source, node, **told)
+            await self.events.invocation("progress", item, copy.source, node, **told)
             if step < steps:
-                await self._rest(self.options.step_latency, job)
-        return not job.stopped.is_set()
+                await self._rest(self.options.step_latency, item)
+        return not item.is_ended
 
-    async def _load(self, model: ModelRecord, worker: int) -> None:
-        if self._loaded.get(worker) != model["key"]:
-            self._loaded[worker] = model["key"]
-            self.model_loads[model["name"]] += 1
-            await self.events.send("model_load_complete", {"config": model})
+    async def _load(self, model: Model, worker: int) -> None:
+        if self._loaded.get(worker) != model.key:
+            self._loaded[worker] = model.key
+            self.model_loads[model.name] += 1
+            await self.events.send("model_load_complete", {"config": asdict(model)})
 
-    async def _rest(self, seconds: float, job: WorkerJob) -> None:
+    async def _rest(self, seconds: float, item: QueueItem) -> None:
         """Wait for about as long, or until the item is cancelled."""
         if seconds:
-            swing = 2 * share(self.options.seed, "jitter", job.item.item_id) - 1
+            swing = 2 * share(self.options.seed, "jitter", item.item_id) - 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(job.stopped.wait(), seconds * (1 + self.options.jitter * swing))
+                await asyncio.wait_for(self._cancels[item.item_id].wait(), seconds * (1 + self.options.jitter * swing))
 
 
 def _describe_failure(error: Exception) -> NodeError:

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import json
 import uuid
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.workflow import Model
 
-_DATA = json.loads((resources.files(__package__) / "model_catalogue.json").read_text("utf-8"))
-CATALOGUE: dict[str, list[list[str]]] = _DATA["words"]  # word → models, each a name, a base and a type
+_TEXT = (resources.files(__package__) / "model_catalogue.json").read_text("utf-8")
+CATALOGUE: dict[str, list[list[str]]] = json.loads(_TEXT)  # word → models, each a name, a base and a type
 _ALL = list(itertools.chain.from_iterable(CATALOGUE.values()))
 _NAMESPACE = uuid.UUID("5f0e4d0e-9c55-4d6e-8a5a-6f1f3a2b7c11")
-_LARGE = frozenset({"sdxl", "sdxl-refiner", "flux"})  # bases that were trained on 1024 pixels, not 512
-_IDENTITY = ("key", "hash", "name", "base", "type")
-
-ModelRecord = dict[str, Any]
 
 
-def records(words: Iterable[str]) -> dict[str, ModelRecord]:
-    """List the models of these words by key. Raises UsageError.
+def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
+    """List the models of these words. Raises UsageError.
 
     A word is one of `CATALOGUE`, or `all` for every one, or `name:base:type`, to offer a model that another server has.
     """
-    made = (_record(*model) for word in words for model in _find_models(word))
-    return {record["key"]: record for record in made}
+    return tuple(dict.fromkeys(_make_model(*model) for word in words for model in _find_models(word)))
 
 
 def _find_models(word: str) -> list[list[str]]:
@@ -51,30 +46,12 @@ def _find_models(word: str) -> list[list[str]]:
     return [[name, base, kind]]
 
 
-def _record(name: str, base: str, kind: str) -> ModelRecord:
+def _make_model(name: str, base: str, kind: str) -> Model:
     path = f"{base}/{kind}/{name}"
-    record: ModelRecord = {
-        "key": str(uuid.uuid5(_NAMESPACE, path)),
-        "hash": f"blake3:{hashlib.sha256(path.encode()).hexdigest()}",
-        "path": f"sandbox/{name}",
-        "file_size": 0,
-        "name": name,
-        **_DATA["common"],
-        **copy.deepcopy(_DATA["of_type"][kind]),
-    }
-    record |= {"source": record["path"], "type": kind, "base": base}
-    if kind == "main" and base in _LARGE:
-        record["default_settings"] |= {"width": 1024, "height": 1024}
-    if kind == "main" and base == "flux":
-        record["variant"] = "dev"
-    return record
+    digest = hashlib.sha256(path.encode()).hexdigest()
+    return Model(key=str(uuid.uuid5(_NAMESPACE, path)), hash=f"blake3:{digest}", name=name, base=base, type=kind)
 
 
-def identifier(record: ModelRecord, submodel: str | None = None) -> dict[str, Any]:
+def identifier(model: Model, submodel: str | None = None) -> dict[str, Any]:
     """Build the reference by which nodes name a model: five keys, and which part of the model is meant."""
-    return {**{key: record[key] for key in _IDENTITY}, "submodel_type": submodel}
-
-
-def catalogue(words: Iterable[str]) -> tuple[Model, ...]:
-    """List the models of these words as values, to plan without a server. Raises UsageError."""
-    return tuple(Model(**{name: record[name] for name in _IDENTITY}) for record in records(words).values())
+    return {**asdict(model), "submodel_type": submodel}

@@ -21,10 +21,10 @@ from PIL import Image
 
 from sweep.sandbox.image_library import ImageLibrary, ImageRecord, PixelArray, encode
 from sweep.sandbox.item_queue import QueueItem
-from sweep.sandbox.model_catalogue import ModelRecord, identifier
+from sweep.sandbox.model_catalogue import identifier
 from sweep.sandbox.painter.painting import Control, Painting, paint
 from sweep.sandbox.sandbox_options import FaultDice
-from sweep.workflow import NodeSchemas
+from sweep.workflow import Model, NodeSchemas
 
 NodeFields = dict[str, Any]
 STEP_FIELDS = {"denoise_latents": "steps", "flux_denoise": "num_steps"}  # of the nodes that denoise
@@ -90,7 +90,7 @@ class NodeContext:
     """The models and images that nodes use, and the prompts and latents that earlier nodes stored under a name."""
 
     schemas: NodeSchemas
-    models: Mapping[str, ModelRecord]
+    models: Mapping[str, Model]
     images: ImageLibrary
     dice: FaultDice
     threads: Executor | None = None  # that paint
@@ -111,8 +111,8 @@ class NodeContext:
         """Return the latents that a node's input refers to; None without a reference."""
         return self.values[reference["latents_name"]] if reference else None
 
-    def model(self, reference: Mapping[str, Any] | None) -> ModelRecord:
-        """Get the record of a model. Raises NodeError as InvokeAI does."""
+    def model(self, reference: Mapping[str, Any] | None) -> Model:
+        """Get a model. Raises NodeError as InvokeAI does."""
         key = (reference or {}).get("key", "")
         if key not in self.models:
             raise NodeError("Exception", f"Unknown model {key}")
@@ -152,24 +152,24 @@ _MODEL_PARTS = {
 
 
 def _load_model(node: NodeFields, context: NodeContext) -> NodeFields:
-    record = context.model(node["model"])
+    model = context.model(node["model"])
     parts: NodeFields = {
-        "vae": {"vae": identifier(record, "vae"), "seamless_axes": []},
+        "vae": {"vae": identifier(model, "vae"), "seamless_axes": []},
         "unet": {
-            "unet": identifier(record, "unet"),
-            "scheduler": identifier(record, "scheduler"),
+            "unet": identifier(model, "unet"),
+            "scheduler": identifier(model, "scheduler"),
             "loras": [],
             "seamless_axes": [],
             "freeu_config": None,
         },
-        "clip": _describe_clip(record, ""),
-        "clip2": _describe_clip(record, "_2"),
+        "clip": _describe_clip(model, ""),
+        "clip2": _describe_clip(model, "_2"),
     }
     return {name: parts[name] for name in _MODEL_PARTS[node["type"]]}
 
 
-def _describe_clip(record: ModelRecord, suffix: str) -> NodeFields:
-    parts = {name: identifier(record, f"{name}{suffix}") for name in ("tokenizer", "text_encoder")}
+def _describe_clip(model: Model, suffix: str) -> NodeFields:
+    parts = {name: identifier(model, f"{name}{suffix}") for name in ("tokenizer", "text_encoder")}
     return {**parts, "skipped_layers": 0, "loras": []}
 
 
@@ -183,13 +183,12 @@ def _load_flux(node: NodeFields, context: NodeContext) -> NodeFields:
         "clip": _describe_clip(clip, ""),
         "t5_encoder": {**encoder, "loras": []},
         "vae": {"vae": identifier(vae, "vae"), "seamless_axes": []},
-        "max_seq_len": 256 if main.get("variant") == "schnell" else 512,
+        "max_seq_len": 512,
     }
 
 
 def _load_vae(node: NodeFields, context: NodeContext) -> NodeFields:
-    record = context.model(node["vae_model"])
-    return {"vae": {"vae": identifier(record), "seamless_axes": []}}
+    return {"vae": {"vae": identifier(context.model(node["vae_model"])), "seamless_axes": []}}
 
 
 def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
@@ -255,7 +254,7 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
         seed=seed,
         prompt=positive.text,
         negative=negative.text,
-        model=context.model(node[part][part])["name"],
+        model=context.model(node[part][part]).name,
         steps=node[STEP_FIELDS[node["type"]]],
         cfg_scale=_first_number(guidance),
         scheduler=node.get("scheduler") or "euler",
@@ -284,7 +283,7 @@ def _measure_noise(noise: Latents | None, start: Latents | None) -> tuple[Latent
 
 def _read_control(control: NodeFields, context: NodeContext) -> Control:
     return Control(
-        model=context.model(control["control_model"])["name"],
+        model=context.model(control["control_model"]).name,
         image=context.image(control)["digest"],
         weight=_first_number(control["control_weight"]),
         begin=control["begin_step_percent"],

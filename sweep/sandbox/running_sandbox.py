@@ -14,7 +14,7 @@ from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.image_library import ImageLibrary, plain_image
 from sweep.sandbox.item_queue import SandboxQueue, Store
 from sweep.sandbox.item_workers import Workers
-from sweep.sandbox.model_catalogue import records
+from sweep.sandbox.model_catalogue import catalogue
 from sweep.sandbox.nodes import NodeContext
 from sweep.sandbox.posted_batches import builtin_types
 from sweep.sandbox.sandbox_options import FaultDice, FaultInjection, SandboxOptions
@@ -41,7 +41,7 @@ class Sandbox:
     async def start(self) -> None:
         """Load the queue and the images under the root, and start the workers."""
         options = self.options
-        self.models = records(options.models)
+        self.models = {model.key: model for model in catalogue(options.models)}
         root = await asyncio.to_thread(self._make_root)
         self.types = await asyncio.to_thread(builtin_types)
         self.store = Store(root / "sandbox.sqlite" if options.root else None)

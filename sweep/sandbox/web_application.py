@@ -29,7 +29,7 @@ from sweep.sandbox.socket_events import EventEmitter, SessionEvents
 
 @web.middleware
 async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site sends: it must not reach the fault switches of a sandbox on this machine.
+    """Refuse what a page of another site sends: it must not use a sandbox on this machine.
 
     Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
     """

@@ -77,7 +77,7 @@ def _sizes(folder: Path, paths: list[str]) -> list[int]:
 async def test_models_are_loaded_once_each(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """The definition has the model fastest; it is rendered slowest."""
     async with sandbox_with(models=("sd-1", "sd-1-b")) as server:
-        names = [model["name"] for model in server.models.values() if model["type"] == "main"]
+        names = [model.name for model in server.models.values() if model.type == "main"]
         experiment = await bench.experiment(axes={"seed": {"start": 1, "count": 6}, "model": names})
         summary = await bench.run(experiment, server.url)
         assert summary.completed == 12

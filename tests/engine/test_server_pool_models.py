@@ -25,8 +25,8 @@ from tests.support.ports import free_port
 
 def other_weights(server: Sandbox) -> None:
     """As after somebody installed another file under the same name."""
-    for record in server.models.values():
-        record["hash"] = "blake3:of other weights"
+    for key, model in server.models.items():
+        server.models[key] = replace(model, hash="blake3:of other weights")
 
 
 def said(bench: Bench, server: Sandbox) -> list[str]:
@@ -88,13 +88,12 @@ async def listens(port: int) -> bool:
 @pytest.mark.slow
 async def test_a_server_whose_weights_are_mended_comes_back(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     async with sandbox_with(latency=0.2) as first, sandbox_with(latency=0.2) as third, sandbox_with() as other:
-        right = {key: record["hash"] for key, record in other.models.items()}
+        right = dict(other.models)
         other_weights(other)
 
         def mend(event: events.Event) -> None:
             if isinstance(event, events.Completed):
-                for key, record in other.models.items():
-                    record["hash"] = right[key]
+                other.models.update(right)
 
         bench.watch(mend)
         experiment = await bench.experiment(axes__seed={"start": 1, "count": 8})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sweep.errors import UsageError
 from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import STATUSES, SandboxQueue
-from sweep.sandbox.model_catalogue import records
+from sweep.sandbox.model_catalogue import catalogue
 from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
 from sweep.sandbox.routes.server_routes import write_openapi
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
@@ -106,7 +106,7 @@ def test_batches_refuse_nonsense_without_a_crash(body: Any) -> None:
 
 def test_options_reject_unknown_models_and_impossible_values() -> None:
     with pytest.raises(UsageError, match="Did you mean sdxl"):
-        records(["sdlx"])
+        catalogue(["sdlx"])
     with pytest.raises(UsageError, match="share"):
         FaultInjection(error_500=1.5)
     with pytest.raises(UsageError, match="negative"):
@@ -116,7 +116,7 @@ def test_options_reject_unknown_models_and_impossible_values() -> None:
 
 
 def test_options_default_to_one_model() -> None:
-    (only,) = records(SandboxOptions().models).values()
-    assert (only["base"], only["type"]) == ("sd-1", "main")
-    assert "sandbox" in only["name"]
-    assert len({record["type"] for record in records(["all"]).values()}) > 4
+    (only,) = catalogue(SandboxOptions().models)
+    assert (only.base, only.type) == ("sd-1", "main")
+    assert "sandbox" in only.name
+    assert len({model.type for model in catalogue(["all"])}) > 4

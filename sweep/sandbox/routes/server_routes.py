@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -106,9 +107,13 @@ def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
     return sandbox.workflows[workflow_id]
 
 
+def _list_models(sandbox: Sandbox, _: web.Request) -> Any:
+    return {"models": list(map(asdict, sandbox.models.values()))}
+
+
 def _list_models_of_version_3(sandbox: Sandbox, _: web.Request) -> Any:
     names = {"model_name": "name", "base_model": "base", "model_type": "type"}
-    return {"models": [{to: record[name] for to, name in names.items()} for record in sandbox.models.values()]}
+    return {"models": [{to: getattr(model, name) for to, name in names.items()} for model in sandbox.models.values()]}
 
 
 SERVER_ROUTES = (
@@ -122,5 +127,5 @@ SERVER_ROUTES = (
     route("GET", "/api/v1/workflows/i/{workflow_id}", _get_workflow),
     route("GET", "/sandbox/renders", lambda sandbox, _: dict(sandbox.renders)),
 )
-MODEL_ROUTES = (route("GET", "/api/v2/models/", lambda sandbox, _: {"models": list(sandbox.models.values())}),)
+MODEL_ROUTES = (route("GET", "/api/v2/models/", _list_models),)
 OLD_MODEL_ROUTES = (route("GET", "/api/v1/models/", _list_models_of_version_3),)

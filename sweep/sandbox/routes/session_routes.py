@@ -13,11 +13,11 @@ from aiohttp import web
 from sweep.errors import WorkflowError
 from sweep.sandbox.http_requests import RefusedError, body_of, cut_page, refuse_value, route
 from sweep.sandbox.item_queue import QueueItem, initial_session
-from sweep.sandbox.model_catalogue import ModelRecord, identifier
+from sweep.sandbox.model_catalogue import identifier
 from sweep.sandbox.nodes import IMAGE_NODES
 from sweep.sandbox.posted_batches import Batch, GraphJson, read_graph
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.workflow import Address, Json, ModelRef, Ref, workflow_from, write_graph
+from sweep.workflow import Address, Json, Model, ModelRef, Ref, workflow_from, write_graph
 
 _QUEUE = "sessions"  # the queue id under which sessions wait
 
@@ -122,41 +122,29 @@ def _identify_models(sandbox: Sandbox, graph: Any) -> Any:
     if "model_name" not in graph or "base_model" not in graph:
         return {name: _identify_models(sandbox, value) for name, value in graph.items()}
     name, base, kind = graph["model_name"], graph["base_model"], graph.get("model_type")
-    for record in sandbox.models.values():
-        if record["name"] == name and record["base"] == base and kind in {None, record["type"]}:
-            return identifier(record)
+    for model in sandbox.models.values():
+        if (model.name, model.base) == (name, base) and kind in {None, model.type}:
+            return identifier(model)
     return {"key": name, "hash": "", "name": name, "base": base, "type": kind or "main"}
 
 
 def _translate(sandbox: Sandbox, document: Mapping[str, Any]) -> dict[str, Json]:
     """Translate a portable document to today's nodes, with the models that the sandbox has of their kind."""
-    mains = [record for record in sandbox.models.values() if record["type"] == "main"]
+    base = next((model.base for model in sandbox.models.values() if model.type == "main"), "sd-1")
     try:
-        workflow = workflow_from(document)
-        base = _choose_base(document, mains)
-        workflow = workflow.for_base(base)
+        workflow = workflow_from(document).for_base(base)
     except WorkflowError as error:
         raise refuse_value(("body", "graph"), str(error)) from error
 
     def resolve(reference: Ref) -> Json:
         if not isinstance(reference, ModelRef):
             return reference.canonical()
-        fitting = [record for record in sandbox.models.values() if record["type"] == reference.type]
-        fitting.sort(key=lambda record: (record["name"] != reference.name, record["base"] != base))
-        if fitting:
-            return identifier(fitting[0])
-        return {"key": reference.name, "hash": "", "name": reference.name, "base": base, "type": reference.type}
+        fitting = [model for model in sandbox.models.values() if model.type == reference.type]
+        fitting.sort(key=lambda model: (model.name != reference.name, model.base != base))
+        missing = Model(key=reference.name, hash="", name=reference.name, base=base, type=reference.type)
+        return identifier((*fitting, missing)[0])
 
     files: dict[Address, Any] = {
         address: {"image_name": sandbox.images.find_upload(path) or path} for address, path in workflow.files.items()
     }
     return write_graph(workflow.graph.set(files), resolve)
-
-
-def _choose_base(document: Mapping[str, Any], mains: list[ModelRecord]) -> str:
-    """Return sdxl where the document names an XL model and the sandbox has one, else the base of the first model."""
-    has_xl = any(record["base"] == "sdxl" for record in mains)
-    wants_xl = any("xl" in str(node.get("data", "")).lower() for node in document["nodes"] if isinstance(node, Mapping))
-    if has_xl and wants_xl:
-        return "sdxl"
-    return str(mains[0]["base"]) if mains else "sd-1"
