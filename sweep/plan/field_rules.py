@@ -481,9 +481,7 @@ class RuleBuilder:
         fields = list_model_fields(self.graph, self.schemas)
         slots = self._make_slots((Target(address) for address, taken in fields if "vae" in taken.model_types), "vae")
         if slots:
-            yield self._make_value_rule("vae", slots)
-        elif not self.context.is_template:
-            self._report_missing("vae")
+            yield self._make_value_rule("vae", slots, keeps_null=True)
 
     def _build_board(self) -> Iterator[FieldRule]:
         nodes = [node for node in self.outputs if "board" in self._fields_of(node)]
@@ -605,13 +603,13 @@ class RuleBuilder:
         """Find the model of these types that fits. A main model decides the base, so it need not fit one."""
         return self.context.models.find(name, types, None if "main" in types else self.base)
 
-    def _make_value_rule(self, target: str, slots: Sequence[Slot]) -> FieldRule:
-        """Make the rule of one target: its value goes into each of its fields."""
+    def _make_value_rule(self, target: str, slots: Sequence[Slot], *, keeps_null: bool = False) -> FieldRule:
+        """Make the rule of one target: its value goes into each of its fields, or null leaves them as they are."""
         closing = self._find_closing_calls(target, slots)
         default = self._read_text(slots[0])
 
         def write(settings: SettingValues) -> Written:
-            if target not in settings:
+            if target not in settings or (keeps_null and settings[target] is None):
                 return {}
             setting = settings[target]
             if isinstance(setting, str):

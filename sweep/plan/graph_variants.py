@@ -43,7 +43,7 @@ class GraphVariant:
     base: str | None
     loras: int = 0
     controls: int = 0
-    vae: bool = False
+    vae: bool | None = None  # whether one of its own, False: the main model's; None where nobody sets it
 
 
 def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
@@ -55,13 +55,16 @@ def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
 def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: NodeSchemas) -> Graph:
     """Build the graph of this variant: the template of that name, or the user's own. Raises WorkflowError.
 
-    A VAE of its own is loaded in the place of the main model's.
+    A VAE of its own is loaded in the place of the main model's, or that one is used in the place of the workflow's.
     """
     if isinstance(workflow, Workflow):
         graph = workflow.for_base(variant.base or "").graph
     else:
         plain = "txt2img" if workflow in _EXTENDED else workflow
         graph = schemas.dialect.template(plain, variant.base or "", variant.loras, variant.controls)
+    if variant.vae is False:
+        for loader in [node.id for node in graph.nodes.values() if node.type == schemas.dialect.vae_loader[0]]:
+            graph = schemas.dialect.remove_vae_loader(graph, loader)
     if not variant.vae or any("vae" in taken.model_types for _, taken in list_model_fields(graph, schemas)):
         return graph
     name = "vae"
@@ -141,7 +144,7 @@ class VariantSelector:
             base=main.base if main else None,
             loras=max(named, _find_highest(settings, "lora")),
             controls=max(listed, *(_find_highest(settings, role) for role in CONTROL_ROLES)),
-            vae=settings.get("vae") is not None,
+            vae=settings["vae"] is not None if "vae" in settings else None,
         )
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:

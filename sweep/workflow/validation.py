@@ -56,7 +56,8 @@ def _check_single(schema: FieldSchema, value: Value) -> str | None:
         case "ModelIdentifierField", ModelRef():
             return _check_model(schema, value)
     wanted, fits = _WANTED.get(schema.type, (schema.type, lambda value: isinstance(value, Mapping)))
-    return None if fits(value) else f"takes {wanted}, not {_shown(value)}"
+    way = "; write {image: FILE}, or {images: [FILE, …]} as an axis" if schema.type == "ImageField" else ""
+    return None if fits(value) else f"takes {wanted}, not {_shown(value)}{way if isinstance(value, str) else ''}"
 
 
 _WANTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {  # type of a field → its name for people, and a test

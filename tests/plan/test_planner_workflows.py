@@ -270,3 +270,20 @@ def test_a_video_is_told_before_a_model_is_asked_for(own: Own) -> None:
     }
     with pytest.raises(PlanError, match=r"my workflow\.json makes a video, and sweep keeps images only\."):
         own(document, axes={"film.fps": [8, 16]})
+
+
+def test_null_is_the_vae_of_the_main_model_in_any_workflow(own: Own) -> None:
+    graph, sharp = template("txt2img", "sd-1"), {Address("v", "vae_model"): ModelRef("sharp", "sd-1", "vae")}
+    document, with_loader = as_api(graph), as_api(INVOKEAI.add_vae_loader(graph, "v").set(sharp))
+    inputs = {"model": "small"}
+    keys = [
+        [key for _, key in plan.keys(range(len(plan)))]
+        for workflow in (document, with_loader)
+        for plan in (own(workflow, inputs=inputs, axes={"vae": [None, "sharp"]}),)
+    ]
+    assert keys[0] == keys[1]
+    (plain, null) = (own(document, inputs=inputs), own(with_loader, inputs={**inputs, "vae": None}))
+    assert {plain.instance(plain.grid[0]).key, null.instance(null.grid[0]).key} == {keys[0][0]}
+    kept = own(with_loader, inputs=inputs, axes={"look": {"values": {"own": {"steps": 3}, "main": {"vae": None}}}})
+    assert "v" in kept.instance(kept.grid[0]).graph.nodes
+    assert "v" not in kept.instance(kept.grid[1]).graph.nodes
