@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 
 def truncate(text: str, length: int) -> str:
     """Return the text in at most `length` characters; "…" stands for what was cut off."""
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def truncate_apart(text: str, among: Iterable[str], length: int) -> str:
+    """Return the text on one line in at most `length` characters; where it begins like another one `among` these, what
+    both have in common is cut off: "…window light, red", "…window light, blue".
+    """
+    plain = " ".join(text.split())
+    others = {" ".join(other.split()) for other in among if len(plain) > length} - {plain}
+    alike = [other for other in others if other[: length - 1] == plain[: length - 1]]
+    if not alike:
+        return truncate(plain, length)
+    first = max(_count_common(plain, other) for other in alike) - length // 2
+    word = plain.rfind(" ", 0, max(first, 0) + 1) + 1
+    return f"…{truncate(plain[first if first - word > length // 2 else word :], length - 1)}"
+
+
+def _count_common(text: str, other: str) -> int:
+    """Count the characters with which both texts begin."""
+    return next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def format_number(value: float) -> str:

@@ -15,7 +15,15 @@ from typing import IO, TYPE_CHECKING, Final, Literal, Self, TypeAlias
 from sweep import record
 from sweep.cli.console import clock_text, console, fill_lines, json_text, text_width
 from sweep.engine import RunProgress, ServerTally, events
-from sweep.text import escape_controls, format_count, format_seconds, format_value, quote_argument, truncate
+from sweep.text import (
+    escape_controls,
+    format_count,
+    format_seconds,
+    format_value,
+    quote_argument,
+    truncate,
+    truncate_apart,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -329,16 +337,19 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
     headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
     failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
+    width = _value_width(axes, headings, failed)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=_value_width(axes, headings, failed))
+    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=width)
     for heading in ("done", *(("failed",) if failed else ()), "s/image", *headings):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
     for axis, group in groups.items():
+        values = [entry.value for entry in group]
         for position, entry in enumerate(_shorten_axis(group, 1 if axis in seeds else room)):
-            table.add_row(axis if position == 0 else "", *_cells(entry, metrics, failed))
+            value, *cells = _cells(entry, metrics, failed)
+            table.add_row(axis if position == 0 else "", truncate_apart(value, values, width), *cells)
     return table
 
 

@@ -26,7 +26,7 @@ from sweep.report.report_data import (
     to_json_value,
 )
 from sweep.report.thumbnails import shrink
-from sweep.text import truncate
+from sweep.text import truncate, truncate_apart
 
 PAPER: Final = (255, 255, 255)
 INK: Final = (27, 32, 48)
@@ -100,6 +100,8 @@ def _find_level(known: Levels, value: Any) -> int:
 
 _GAP: Final = 4
 _PAD: Final = 14
+_MOST_LABEL: Final = 3  # lines of a column's label
+_BEGINNING: Final = 24  # characters that labels which cannot be told apart are shortened to
 _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this computer have a hard time
 
 
@@ -129,7 +131,12 @@ class _Sheet:
     @property
     def labels(self) -> list[str]:
         """Return the labels of the columns, wrapped."""
-        return [wrap_text(label, self.letters, self.size[0] - 4, 3) for label in self.columns]
+        wrapped = [wrap_text(label, self.letters, self.size[0] - 4, _MOST_LABEL) for label in self.columns]
+        cut = [truncate_apart(label, self.columns, _BEGINNING) for label in self.columns]
+        return [
+            wrap_text(short, self.letters, self.size[0] - 4, _MOST_LABEL) if wrapped.count(text) > 1 else text
+            for text, short in zip(wrapped, cut, strict=True)
+        ]
 
     @property
     def top(self) -> int:

@@ -525,7 +525,8 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
     elif weak:
         text += f" {capitalise(join_words(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
     yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
-    pairs = format_count(sum(d["pairs"] for d in words), "pair")
+    drawn, whole = sum(len(d["distance"]) for d in words), sum(d["pairs"] for d in words)
+    pairs = format_count(whole, "pair") if drawn == whole else f"{drawn:,} of {whole:,} pairs, drawn by lot"
     detail = (
         f"Mean colour difference of images that differ in one axis alone: {', '.join(names)}{yard} "
         f"({JUST_VISIBLE} is about a just visible step; {pairs}, no interval)."

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.study.stats.response_curves import BRACKET
 from sweep.study.study_json import Estimate, Group, LevelValue
-from sweep.text import format_count, format_value, truncate
+from sweep.text import format_count, format_value, truncate_apart
 
 _SHORT = 48  # characters of a level in a sentence
-_BEFORE = 24  # characters before the first one in which two long levels differ
 _MOST_DECIMALS = 6
 _GROUPED = 10_000  # numbers from which digits stand in groups of three
 _LEAST_POWER = -5  # numbers below this power of ten have an exponent
@@ -83,25 +82,10 @@ def write_level(level: LevelValue, among: Iterable[LevelValue] = ()) -> str:
     `among`: the levels of its axis. A text that begins like another one is shortened to the part in which they differ.
     """
     if isinstance(level, str):
-        return f"“{_shorten(level, [other for other in among if isinstance(other, str)])}”"
+        return f"“{truncate_apart(level, [other for other in among if isinstance(other, str)], _SHORT)}”"
     if isinstance(level, float):
         return f"{level:.12g}".replace("-", "−")
     return "none" if level is None else format_value(level)
-
-
-def _shorten(text: str, among: Iterable[str]) -> str:
-    plain = " ".join(text.split())
-    alike = [other for each in among if (other := " ".join(each.split()))[: _SHORT - 1] == plain[: _SHORT - 1]]
-    same = max((_count_common(plain, other) for other in alike if other != plain), default=0)
-    if len(plain) <= _SHORT or same == 0:
-        return truncate(plain, _SHORT)
-    begin = plain.rfind(" ", 0, max(same - _BEFORE, 0)) + 1
-    return f"…{truncate(plain[begin:], _SHORT - 1)}"
-
-
-def _count_common(text: str, other: str) -> int:
-    """Count the characters with which both texts begin."""
-    return next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
 
 
 def write_percent(share: Estimate) -> str:

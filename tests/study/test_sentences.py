@@ -14,6 +14,7 @@ from sweep.study.study import Study, make_study
 from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.study.study_json import Estimate
 from sweep.study.wording import capitalise, write_estimate, write_interval, write_level, write_number, write_number_word
+from sweep.text import truncate_apart
 from tests.support.planted_studies import AXES, planted
 
 FRAME = planted(np.random.default_rng(1))
@@ -141,3 +142,12 @@ def test_counts_of_one_are_singular() -> None:
     found = check_determinism(design)
     assert found is not None
     assert found["message"].startswith("One point was rendered more than once and gave the same pixels")
+
+
+def test_texts_that_begin_alike_are_cut_to_what_tells_them_apart() -> None:
+    words, letters = "a red cup on a table, " * 3, "杯子" * 30
+
+    assert truncate_apart(f"{words}warm", [f"{words}cold", f"{words}warm"], 20) == "…a table, warm"
+    assert truncate_apart(f"{letters}赤", [f"{letters}青"], 20) == "…杯子杯子杯子杯子杯子赤"
+    assert truncate_apart("short", ["shore"], 20) == "short"
+    assert truncate_apart("x" * 30, [f"{words}cold"], 20) == f"{'x' * 19}…"

@@ -7,11 +7,11 @@ import { series } from "./colour";
 import { showKeys, showMenu, showShare } from "./dialogs";
 import { h, oncePerFrame, replace, replaceKeepingFocus, select } from "./dom";
 import { provideExtras } from "./extras";
-import { percent } from "./format";
+import { percent, shortAll } from "./format";
 import { meansOf, sharesOf } from "./means";
 import { SweepFindings } from "./findings";
 import { Parallel } from "./parallel";
-import { apart, frame, label, shade, short, swatch, title } from "./plots";
+import { apart, frame, label, shade, swatch, title } from "./plots";
 import { paperOf } from "./printing";
 import { Response } from "./response";
 import type { View } from "./state";
@@ -100,10 +100,11 @@ class SweepCharts extends HTMLElement {
     const across = group && others.includes(group) ? group : others[0];
     if (!along || !across || along.levels.length > 24) return replace(this.#interaction);
     const means = meansOf(app.table, app.chartMask, metric, across, along);
+    const names = shortAll(across.labels, Math.floor(this.#width / across.levels.length / 7));
     const plot = Plot.plot({
       ...frame(this.#width, 210),
       marginBottom: 34,
-      x: { label: null, type: "point", domain: across.levels.map((_, at) => at), tickFormat: (at: number) => short(across.labels[at] ?? "", Math.floor(this.#width / across.levels.length / 7)), padding: 0.3 },
+      x: { label: null, type: "point", domain: across.levels.map((_, at) => at), tickFormat: (at: number) => names[at] ?? "", padding: 0.3 },
       y: { label: null, grid: true, nice: true, ticks: 5 },
       color: { type: "linear", range: ["#365c8d", "#4ac16d"] },
       marks: [

@@ -3,9 +3,8 @@
 import type { App } from "./app";
 import { show } from "./cells";
 import { h, svg } from "./dom";
-import { number } from "./format";
+import { number, short, shortAll } from "./format";
 import { cutPrompt, type Distance, distancesOf, type LevelPair, levelPairsOf, type Pair, roundUp, stackMarks, typicalPair } from "./distances";
-import { short } from "./plots";
 
 const chart = { width: 560, height: 72, mark: 6 };
 
@@ -96,7 +95,8 @@ function drawYardstick(picture: SVGElement, seed: Distance, most: number): void 
 
 /** Two images beside each other; pressed, they are compared in the grid. */
 function drawPair(app: App, { axis }: Distance, { a, b, value }: Pair): HTMLElement {
-  const label = (row: number): string => short(axis.labels[axis.at[row] ?? -1] ?? "", 24);
+  const names = shortAll(axis.labels, 24);
+  const label = (row: number): string => names[axis.at[row] ?? -1] ?? "";
   const others = app.table.axes.filter((other) => other !== axis && other.levels.length > 1).map((other) => other.labels[other.at[a] ?? -1]).join(" · ");
   const image = (row: number): HTMLElement => {
     const element = h("img", { alt: app.table.describe(row), draggable: false });
@@ -116,11 +116,11 @@ function drawLevels(distance: Distance, seed: Distance | null): HTMLElement {
     if (low >= high || mean === undefined) return h("td", {});
     return h("td", {}, mean < least ? h("b", { class: "alike" }, `${number(mean)} alike`) : number(mean));
   };
-  const columns = axis.labels.slice(0, last);
+  const columns = shortAll(axis.labels, 16).slice(0, last);
   return h(
     "table",
     { class: "levels-table" },
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("b", {}, axis.label)), ...columns.map((label) => h("th", { scope: "col" }, short(label, 16))))),
-    h("tbody", {}, ...axis.labels.slice(1).map((label, at) => h("tr", {}, h("th", { scope: "row" }, short(label, 22)), ...columns.map((_, low) => cell(low, at + 1))))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("b", {}, axis.label)), ...columns.map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, ...shortAll(axis.labels, 22).slice(1).map((name, at) => h("tr", {}, h("th", { scope: "row" }, name), ...columns.map((_, low) => cell(low, at + 1))))),
   );
 }

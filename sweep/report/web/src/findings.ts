@@ -6,10 +6,10 @@ import { show } from "./cells";
 import { series } from "./colour";
 import { drawDistances } from "./decides";
 import { copyText, h, replace } from "./dom";
-import { number, percent } from "./format";
+import { number, percent, short, shortAll } from "./format";
 import { curvesOf } from "./means";
 import type { Word } from "./payload";
-import { domainOf, frame, label, short } from "./plots";
+import { domainOf, frame, label } from "./plots";
 import { drawChoices } from "./preferences";
 import { foldedFindings, mainFindings, splitSentence } from "./ranking";
 import type { View } from "./state";
@@ -133,7 +133,8 @@ export class SweepFindings extends HTMLElement {
     const seed = table.axes.find((other) => other.kind === "seed" && other !== axis) ?? null;
     const means = curvesOf(table, chartMask, metric, axis, null)[0]?.at ?? [];
     const seeds = curvesOf(table, chartMask, metric, axis, seed).flatMap((line) => line.at);
-    const named = (level: { x: number }): string => short(axis.labels[level.x] ?? "", 18);
+    const names = shortAll(axis.labels, 18);
+    const named = (level: { x: number }): string => names[level.x] ?? "";
     const plot = Plot.plot({
       ...frame(chart.width, Math.max(70, axis.levels.length * 26 + 34)),
       marginLeft: 116,
@@ -168,12 +169,13 @@ export class SweepFindings extends HTMLElement {
     const axis = app.table.axis(word.axis) ?? this.#strongest(word);
     const box = h("div", { class: "finding-images" });
     if (!axis) return box;
+    const names = shortAll(axis.labels, 12);
     for (const row of this.#examples(axis).slice(0, mostImages)) {
       const image = h("img", { alt: app.table.describe(row), draggable: false });
       show(image, app.thumbs.thumb(row) ?? "", "");
       const { verdict } = app;
       const fell = verdict?.metric.name === word.metric && verdict && holds(verdict, row) === false ? h("span", { class: "fell" }, number(Number(verdict.metric.values[row]), 2)) : null;
-      box.append(h("button", { class: "example", title: app.table.describe(row), onclick: () => app.store.set({ panel: "grid", cursor: row }) }, h("span", { class: "frame" }, image, fell), h("span", { class: "example-name" }, short(axis.labels[axis.at[row] ?? 0] ?? "", 12))));
+      box.append(h("button", { class: "example", title: app.table.describe(row), onclick: () => app.store.set({ panel: "grid", cursor: row }) }, h("span", { class: "frame" }, image, fell), h("span", { class: "example-name" }, names[axis.at[row] ?? 0] ?? "")));
     }
     return box;
   }

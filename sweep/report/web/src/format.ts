@@ -55,26 +55,35 @@ function editDistance(a: string, b: string): number {
   return previous[b.length] ?? 0;
 }
 
-/** Labels in which long ones that begin alike are cut to the part that tells them apart: "…window, red", "…window, blue". */
-export function tellApart(labels: readonly string[]): string[] {
+/** Labels in which long ones that begin alike, for `most` characters, are cut to the part that tells them apart: "…window,
+ * red", "…window, blue". */
+export function tellApart(labels: readonly string[], most = 24): string[] {
   const alike = new Map<string, string[]>();
   for (const label of new Set(labels)) {
-    if (label.length <= begins) continue;
-    const start = label.slice(0, begins);
+    if (label.length <= most) continue;
+    const start = label.slice(0, most - 1);
     alike.set(start, [...(alike.get(start) ?? []), label]);
   }
   return labels.map((label) => {
-    const others = (alike.get(label.slice(0, begins)) ?? []).filter((other) => other !== label);
-    if (label.length <= begins || others.length === 0) return label;
-    const same = Math.max(...others.slice(0, 200).map((other) => commonLength(label, other)));
-    return `…${label.slice(label.lastIndexOf(" ", Math.max(0, same - begins / 2)) + 1)}`;
+    const others = label.length <= most ? [] : (alike.get(label.slice(0, most - 1)) ?? []).filter((other) => other !== label);
+    if (others.length === 0) return label;
+    const from = Math.max(0, Math.max(...others.slice(0, 200).map((other) => commonLength(label, other))) - most / 2);
+    const word = label.lastIndexOf(" ", from) + 1;
+    return `…${label.slice(from - word > most / 2 ? from : word)}`;
   });
 }
-
-const begins = 24; // characters of a label that there is room for
 
 function commonLength(a: string, b: string): number {
   let at = 0;
   while (at < a.length && a[at] === b[at]) at += 1;
   return at;
+}
+
+export function short(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text;
+}
+
+/** Labels in at most `most` characters, still told apart. */
+export function shortAll(labels: readonly string[], most: number): string[] {
+  return tellApart(labels, most).map((label) => short(label, most));
 }

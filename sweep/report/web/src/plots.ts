@@ -3,6 +3,7 @@
 import type * as Plot from "@observablehq/plot";
 import { series } from "./colour";
 import { h } from "./dom";
+import { short, shortAll } from "./format";
 import type { Axis } from "./table";
 
 /** Those of `cells` whose labels do not run into each other. */
@@ -39,21 +40,17 @@ export function title(text: string, under: string): HTMLElement {
 }
 
 export function legend(group: Axis | null): HTMLElement | null {
-  return group ? h("div", { class: "keys" }, ...group.labels.slice(0, 16).map((label, at) => swatch(label, series(at)))) : null;
+  return group ? h("div", { class: "keys" }, ...shortAll(group.labels, 40).slice(0, 16).map((name, at) => swatch(name, series(at), group.labels[at]))) : null;
 }
 
-export function swatch(label: string, colour: string): HTMLElement {
+export function swatch(name: string, colour: string, label = name): HTMLElement {
   const mark = h("i", {});
   mark.style.background = colour;
-  return h("span", { title: label }, mark, short(label, 40));
+  return h("span", { title: label }, mark, short(name, 40));
 }
 
 export function shade(at: number, of: number): string {
   return `color-mix(in oklab, var(--series-2) ${Math.round((at / Math.max(1, of - 1)) * 100)}%, var(--series-1))`;
-}
-
-export function short(text: string, most: number): string {
-  return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text;
 }
 
 export function setRect(rect: SVGRectElement, a: [number, number], b: [number, number]): void {

@@ -4,9 +4,8 @@ import type { App } from "./app";
 import { show } from "./cells";
 import { chooseBlind } from "./choosing";
 import { h, svg } from "./dom";
-import { number } from "./format";
+import { number, shortAll } from "./format";
 import type { Choice, ChoiceRank, Choices } from "./payload";
-import { short } from "./plots";
 import type { Axis, Table } from "./table";
 
 const chart = { width: 540, height: 64 };
@@ -103,8 +102,8 @@ function drawWins(app: App, axis: Axis): HTMLElement {
     "table",
     { class: "levels-table" },
     h("caption", {}, "Row chosen over column; “cannot say” counts half"),
-    h("thead", {}, h("tr", {}, h("td", {}), ...axis.labels.map((label) => h("th", { scope: "col" }, short(label, 14))))),
-    h("tbody", {}, ...axis.labels.map((label, row) => h("tr", {}, h("th", { scope: "row" }, short(label, 22)), ...axis.labels.map((_, column) => cell(row, column))))),
+    h("thead", {}, h("tr", {}, h("td", {}), ...shortAll(axis.labels, 14).map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, ...shortAll(axis.labels, 22).map((name, row) => h("tr", {}, h("th", { scope: "row" }, name), ...axis.labels.map((_, column) => cell(row, column))))),
   );
 }
 

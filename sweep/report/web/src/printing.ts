@@ -3,9 +3,9 @@
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { h } from "./dom";
-import { number } from "./format";
+import { number, shortAll } from "./format";
 import { curvesOf } from "./means";
-import { domainOf, frame, label, short } from "./plots";
+import { domainOf, frame, label } from "./plots";
 import { mainFindings, splitSentence } from "./ranking";
 import type { Axis, Column } from "./table";
 import { capital, holds, sign } from "./verdict";
@@ -50,12 +50,13 @@ function curveOf(app: App): HTMLElement | null {
   if (lines.length === 0) return null;
   const grouped = lines.length > 1 ? group : null;
   const points = table.key.flatMap((_, row) => (chartMask[row] && typeof metric.values[row] === "number" ? [{ x: along.numeric ? Number(along.levels[along.at[row] ?? 0]) : (along.at[row] ?? 0), y: Number(metric.values[row]), held: !verdict || holds(verdict, row) === true }] : []));
-  const ends = lines.map((line) => ({ ...(line.at.at(-1) ?? { x: 0, mean: 0 }), text: short(grouped?.labels[line.group] ?? "", 26) }));
+  const names = shortAll(grouped?.labels ?? [], 26);
+  const ends = lines.map((line) => ({ ...(line.at.at(-1) ?? { x: 0, mean: 0 }), text: names[line.group] ?? "" }));
   const ticks = along.levels.length <= 12 ? { ticks: along.levels.map((level, at) => (along.numeric ? Number(level) : at)) } : {};
   const plot = Plot.plot({
     ...frame(curve.width, curve.height),
     marginRight: grouped ? 170 : 24,
-    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, ...(along.numeric ? {} : { tickFormat: (at: number) => short(along.labels[at] ?? "", 14) }) },
+    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, ...(along.numeric ? {} : { tickFormat: (at: number) => shortAll(along.labels, 14)[at] ?? "" }) },
     y: { label: null, nice: true, ticks: 6 },
     marks: [
       ...(verdict ? [Plot.ruleY([verdict.threshold], { stroke: "var(--dim)", strokeDasharray: "2 3" })] : []),
