@@ -168,8 +168,10 @@ class _Starter:
                 if len(fitting) > 1 and not known:
                     chosen.append(f"{name}: {_quoted(fitting[0])}  # or {', '.join(fitting[1:])}")
                 else:
-                    told = _quoted(held.name) if isinstance(held, ModelRef) else "name"
-                    own.append(f"{name}: {told}  # a name the server knows; left out: its only one")
+                    told, else_used = "name", "its only one"
+                    if isinstance(held, ModelRef):
+                        told, else_used = _quoted(held.name), "the workflow's"
+                    own.append(f"{name}: {told}  # a name the server knows; left out: {else_used}")
         return chosen, own
 
     def _open(self) -> tuple[list[str], list[str]]:

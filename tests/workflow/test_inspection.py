@@ -123,7 +123,7 @@ def test_a_starter_is_an_experiment() -> None:
         "axes": {"seed": {"start": 42, "count": 4}},
     }
     assert '#   prompt: "a tiger cub"' in text
-    assert '#   model: "tiny-sd"' in text
+    assert '#   model: "tiny-sd"  # a name the server knows; left out: the workflow\'s' in text
     assert "#   steps: [3, 5, 7]" in text
 
 

@@ -37,16 +37,17 @@ def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, 
         if not isinstance(kind, str) or not kind:
             problems.append(Problem(message=f"Node {name} has no class_type"))
             continue
-        values: dict[str, Any] = {}
+        schema, values = schemas.get(kind), dict[str, Any]()
         for key, value in inputs.items() if isinstance(inputs, Mapping) else ():
-            output = _find_output(value, document)
+            known = schema.fields.get(key) if schema else None
+            output = _find_output(value, document, is_link=known is not None and not known.takes_value)
             if output is None:
                 values[str(key)] = value
             else:
                 edges.append(Edge(output, Address(str(name), str(key))))
         meta = entry.get("_meta")
         title = str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
-        fields, images = node_values(str(name), values, schemas.get(kind))
+        fields, images = node_values(str(name), values, schema)
         files |= images
         nodes.append(Node(str(name), kind, fields, "" if title == kind else title))
     raise_for(problems, source)
@@ -74,10 +75,15 @@ def node_values(
     return fields, files
 
 
-def _find_output(value: Any, document: Mapping[str, Any]) -> Address | None:
-    """Return the output that a link comes from; None for a literal value, also for a list of two."""
+def _find_output(value: Any, document: Mapping[str, Any], *, is_link: bool) -> Address | None:
+    """Return the output that a link comes from; None for a literal value, also for a list of two.
+
+    A field that only links feed has one (`is_link`), even from a node that is not there.
+    """
     match value:
-        case [str() | int() as node, int() as slot] if not isinstance(slot, bool) and str(node) in document:
+        case [str() | int() as node, int() as slot] if not isinstance(slot, bool) and (
+            is_link or str(node) in document
+        ):
             return Address(str(node), str(slot))
     return None
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from sweep.errors import WorkflowError
 from sweep.workflow import Address, Graph, ModelRef, core_schemas, workflow_from
 from sweep.workflow.comfyui.comfyui_formats import read_drawing
 
@@ -107,3 +110,9 @@ def test_subgraphs_are_unfolded_with_what_they_show_on_themselves() -> None:
 def test_an_unknown_node_stays_for_the_check_to_name() -> None:
     workflow = workflow_from({"nodes": [node(1, "Custom", [1])], "links": []})
     assert workflow.graph.nodes["1"].type == "Custom"
+
+
+def test_a_link_from_a_node_that_is_missing_is_named() -> None:
+    prompt = {"1": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}}}
+    with pytest.raises(WorkflowError, match="there is no node '7'"):
+        workflow_from(prompt)
