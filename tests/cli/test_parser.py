@@ -226,6 +226,8 @@ class TestPlan:
         assert "  axes       cfg_scale  1,000   1, 1.00901 … 10" in lines
         assert "             seed           7   1, 2 … 7" in lines
         assert "  points     7,000 = 1,000 × 7     done 0     new 7,000" in lines
+        write_experiment(home / "many.yaml", axes={"vae": [None], "seed": [1, 2]})
+        assert "  axes       vae   1   none" in sweep("plan", "many.yaml").out.splitlines()
         write_experiment(home / "many.yaml", axes={"seed": [1, 2]})
         assert "  points     2     done 0     new 2" in sweep("plan", "many.yaml").out.splitlines()
 

@@ -15,7 +15,14 @@ from anyio.from_thread import start_blocking_portal
 from sweep.errors import ServerUnreachableError, UsageError
 from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
-from sweep.servers.ray.cluster import explain_join_failure, require_token, start_servers
+from sweep.servers.ray.cluster import (
+    explain_join_failure,
+    join_cluster,
+    parse_cluster_address,
+    require_token,
+    start_servers,
+)
+from tests.support.ports import free_port
 from tests.support.ray_cluster import ENVIRONMENT, RayCluster, needs_ray, open_cluster
 
 OPEN = AgentDescription(name="gpu1", host="gpu1", url="http://127.0.0.1:9090", state="ready")
@@ -94,6 +101,22 @@ def test_version_mismatch_is_a_sentence() -> None:
     other = explain_join_failure("head:6379", RuntimeError("nobody there\n at all"))
     assert isinstance(other, ServerUnreachableError)
     assert "at head:6379 (nobody there)" in str(other)
+    refused = explain_join_failure("", ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379"))
+    assert "The Ray cluster at 10.0.0.1:6379 cannot be joined. Both sides need the same token" in str(refused)
+
+
+def test_cluster_address_needs_host_and_port() -> None:
+    assert [parse_cluster_address(on) for on in ("ray", "ray:head:6379", "ray:[::1]:7")] == ["", "head:6379", "[::1]:7"]
+    for on in ("ray:", "ray:head", "ray:head:x", "ray:head:66000", "foo"):
+        with pytest.raises(UsageError, match=f"^--on {on}"):
+            parse_cluster_address(on)
+
+
+@pytest.mark.slow
+def test_cluster_address_without_a_listener_is_reported_at_once() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ServerUnreachableError, match=r"answers at 127\.0\.0\.1:\d+ \(Connection refused"):
+        join_cluster(f"127.0.0.1:{free_port()}")
 
 
 @pytest.mark.parametrize(
