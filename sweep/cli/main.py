@@ -40,7 +40,7 @@ def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
 
     from sweep.cli.console import configure_streams, print_error
     from sweep.cli.parser import command_line, usage_error
-    from sweep.errors import SweepError
+    from sweep.errors import SweepError, UsageError
 
     configure_streams()
     try:
@@ -54,6 +54,9 @@ def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
         fault: SweepError = usage_error(error, words)
     except SweepError as error:
         fault = error
+    except UnicodeEncodeError as error:  # where file names are not UTF-8
+        hint = "Set PYTHONUTF8=1, or a locale with UTF-8."
+        fault = UsageError(f"File names here are {error.encoding}, which cannot write {error.object!r}.", hint=hint)
     except SystemExit:  # the parser exits like this on a closed pipe
         raise BrokenPipeError from None
     except BrokenPipeError:

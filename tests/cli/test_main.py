@@ -229,3 +229,12 @@ def test_paths_that_are_no_utf8_are_paths(sweep: Sweep, home: Path) -> None:
 
     for words in (("run", "two.yaml"), ("table", "two"), ("status", "two", "--json"), ("verify", "two")):
         assert sweep(*words, "--results", root).code == 0, words
+
+
+def test_a_name_that_the_locale_cannot_write_is_told(home: Path) -> None:
+    write_experiment(home / "small.yaml", name="ünï")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    process = started("run", "small.yaml", "--no-report", environment=ascii_only)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "File names here are ascii, which cannot write 'results/ünï'.\nSet PYTHONUTF8=1" in out.decode()
