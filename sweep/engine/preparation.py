@@ -59,6 +59,7 @@ from sweep.record import (
     SqliteJournal,
     find_lost_images,
     free_bytes,
+    make_disk_error,
     no_checkpoint,
     read_painted,
     read_sizes,
@@ -426,7 +427,10 @@ async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, fo
         path = await store.copy_input(image.path, sha)
         copies[sha] = path.rpartition("/")[2]
         await journal.keep_input(sha, path, image.shown, image.width, image.height)
-    await anyio.to_thread.run_sync(keep_fetched, plan.experiment, copies, folder / INPUTS)
+    try:
+        await anyio.to_thread.run_sync(keep_fetched, plan.experiment, copies, folder / INPUTS)
+    except OSError as error:
+        raise make_disk_error(error, folder / INPUTS / "fetched") from error
     await anyio.to_thread.run_sync(_write, folder / "experiment.yaml", plan.experiment.text)
 
 

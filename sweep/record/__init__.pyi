@@ -14,7 +14,7 @@ from .base import (
     RunFacts,
     Times,
 )
-from .durable_files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically
+from .durable_files import FULL_HINT, Checkpoint, free_bytes, make_disk_error, no_checkpoint, replace_atomically
 from .folder_merge import MergeConflict, MergeSummary, merge_results
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, is_in_use, read_holder
@@ -109,6 +109,7 @@ __all__ = [
     "is_in_use",
     "is_rating",
     "list_damaged_keys",
+    "make_disk_error",
     "matching_keys",
     "merge_marginals",
     "merge_results",

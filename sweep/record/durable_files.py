@@ -35,11 +35,17 @@ def make_disk_error(error: OSError, path: Path) -> RecordError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free space for this user on the device that holds `folder`, which need not exist yet."""
+    """Return the free space for this user on the device that holds `folder`, which need not exist yet.
+
+    Raises RecordError where the device cannot be asked, as a network folder that is gone.
+    """
     place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
+    try:
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
+    except OSError as error:
+        raise RecordError(f"{place} could not be read ({error.strerror or error}).") from error
 
 
 def sync_file(descriptor: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 
 import anyio
 import pytest
 
 from sweep.engine import preparation as space
-from sweep.errors import DiskFullError
+from sweep.errors import DiskFullError, RecordError
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
 
@@ -40,3 +42,19 @@ async def test_a_sweep_larger_than_the_disk_is_refused_before_anything_is_sent(b
     with pytest.raises(DiskFullError, match="the images will take about"):
         await bench.run(huge, sandbox.url)
     assert not sandbox.renders
+
+
+async def test_a_disk_that_fails_is_an_error_of_the_record(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the space is looked at while a run goes on, and where it keeps what it fetched."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(DiskFullError):
+        patch.setattr(space, "keep_fetched", fail)
+        await bench.run(await bench.experiment(), sandbox.url)
+    with monkeypatch.context() as patch, pytest.raises(RecordError, match="could not be read"):
+        patch.setattr(shutil, "disk_usage", fail)
+        await space.wait_for_shortage(bench.root)
