@@ -205,7 +205,8 @@ async def test_an_item_that_vanishes_at_its_end_is_lost(fake: Fake, listening: I
 async def test_the_end_is_read_again_where_the_answer_is_lost(fake: Fake, listening: InvokeAI) -> None:
     fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
     early = {**payload("item_completed_6_14"), "status": "in_progress"}
-    answers = (ConnectionError, ConnectionError, early, payload("item_completed_6_14"))
+    stumble = status(500, {"detail": "Unexpected error getting queue item 14042: database is locked"})
+    answers = (ConnectionError, ConnectionError, stumble, early, payload("item_completed_6_14"))
     fake.on("GET", f"{Q}/i/{ITEM_ID}", replies(*answers))
 
     assert _words(await _told(listening)) == ["ItemEnded"]

@@ -232,7 +232,7 @@ class QueueApi(SocketIOConnection):
         if answer.status == 200:
             return mapping(answer.body)
         said = str(mapping(answer.body).get("detail"))
-        if answer.status == 404 or "404" in said:  # an item of another queue is a 500 that quotes a 404
+        if answer.status == 404 or "404: Queue item" in said:  # an item of another queue is a 500 that quotes a 404
             raise ItemLostError(f"{self._url} does not know item {item_id}.")
         raise TransientError(f"{self._url} cannot read item {item_id} (500).", kind="HTTP 500")
 
