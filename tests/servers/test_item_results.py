@@ -155,3 +155,11 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     assert item_results.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
     resources.read_models(one)
     item_results.read_item_state(http.mapping(one))
+
+
+def test_a_kind_of_error_without_an_end_is_cut_off() -> None:
+    """It stands in every row of the table."""
+    item = {**payload("item_failed_6_14"), "error_type": "Error" * 1_000_000 + "\nmore", "error_message": "no"}
+    error = item_results.read_end(item, ("l",), asked=False).error
+    assert error is not None
+    assert len(error.kind) <= 240

@@ -197,7 +197,7 @@ _ENDS: Final = ("execution_success", "execution_error", "execution_interrupted")
 
 
 def _failure(message: Mapping[str, Any]) -> AttemptError:
-    kind = (text(message.get("exception_type")) or "Error").rpartition(".")[2]
+    kind = shorten((text(message.get("exception_type")) or "Error").rpartition(".")[2])
     sentence = shorten(text(message.get("exception_message")) or kind)
     return TransientError(sentence, kind=kind) if kind == _OUT_OF_MEMORY else VariationError(sentence, kind=kind)
 

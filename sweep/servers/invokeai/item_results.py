@@ -124,6 +124,7 @@ def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptErro
     kind, message = text(item.get("error_type")), text(item.get("error_message"))
     if kind is None and message is None:
         kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
+    kind = shorten(kind) if kind else None
     sentence = shorten(message or kind or "the server gave no reason")
     if hint := next((hint for pattern, hint in HINTS if pattern.search(f"{kind}: {sentence}")), ""):
         sentence = f"{sentence.rstrip('.')}. {hint}"
