@@ -235,6 +235,6 @@ def test_a_name_that_the_locale_cannot_write_is_told(home: Path) -> None:
     write_experiment(home / "small.yaml", name="ünï")
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     process = started("run", "small.yaml", "--no-report", environment=ascii_only)
-    out, _ = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "File names here are ascii, which cannot write 'results/ünï'.\nSet PYTHONUTF8=1" in out.decode()
+    assert "File names here are ascii, which cannot write 'results/ünï'.\nSet PYTHONUTF8=1" in said.decode()
