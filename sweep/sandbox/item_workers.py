@@ -148,8 +148,8 @@ class Workers:
     async def _sample(self, item: QueueItem, worker: int, copy: NodeCopy) -> bool:
         """Load the model, go through the steps, perhaps fail; False where the item was cancelled meanwhile."""
         node = copy.node
-        holder = node["unet"]["unet"] if "unet" in node else node["transformer"]["transformer"]
-        await self._load(self.context.model(holder), worker)
+        part = node["unet"] if "unet" in node else node["transformer"]
+        await self._load(self.context.model(part["model"]), worker)
         if self.context.dice.faults.fail_rate:
             nodes = json.dumps(item.graph["nodes"], sort_keys=True).encode()
             if self.context.dice.happens("fail_rate", hashlib.blake2b(nodes, digest_size=16).hexdigest()):

@@ -52,6 +52,6 @@ def _make_model(name: str, base: str, kind: str) -> Model:
     return Model(key=str(uuid.uuid5(_NAMESPACE, path)), hash=f"blake3:{digest}", name=name, base=base, type=kind)
 
 
-def identifier(model: Model, submodel: str | None = None) -> dict[str, Any]:
-    """Build the reference by which nodes name a model: five keys, and which part of the model is meant."""
-    return {**asdict(model), "submodel_type": submodel}
+def identifier(model: Model) -> dict[str, Any]:
+    """Build the reference by which nodes name a model."""
+    return {**asdict(model), "submodel_type": None}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import operator
 import random
 import re
 import uuid
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from sweep.sandbox.image_library import ImageLibrary, ImageRecord, PixelArray, encode
 from sweep.sandbox.item_queue import QueueItem
@@ -123,6 +125,49 @@ class NodeContext:
         return self.images.get_record(node["image"]["image_name"])
 
 
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "ADD": operator.add,
+    "SUB": operator.sub,
+    "MUL": operator.mul,
+    "DIV": operator.truediv,
+    "EXP": operator.pow,
+    "MOD": operator.mod,
+    "ABS": lambda a, _: abs(a),
+    "SQRT": lambda a, _: math.sqrt(a),
+    "MIN": min,
+    "MAX": max,
+}
+_ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
+
+
+def _operate(node: NodeFields, _: NodeContext) -> NodeFields:
+    value = _OPERATIONS[node["operation"]](node["a"], node["b"])
+    return {"value": int(value) if node["type"] == "integer_math" else value}
+
+
+def _round(node: NodeFields, _: NodeContext) -> NodeFields:
+    """Round a number to a multiple of a whole one."""
+    share = node["value"] / node["multiple"]
+    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
+
+
+def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
+    low, high = sorted((node["low"], node["high"]))
+    return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
+
+
+def _replace(node: NodeFields, _: NodeContext) -> NodeFields:
+    """Replace text; InvokeAI ignores case unless it is a regular expression."""
+    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
+    if node["use_regex"] or not pattern:
+        return {"value": re.sub(pattern, put, text) if pattern else text}
+    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
+
+
+def _merge_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
+    return {"metadata": {name: value for entry in node["collection"] or [] for name, value in entry.items()}}
+
+
 def _join(node: NodeFields, _: NodeContext) -> NodeFields:
     return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
 
@@ -145,50 +190,24 @@ def _skip_layers(node: NodeFields, _: NodeContext) -> NodeFields:
 
 
 _MODEL_PARTS = {
-    "main_model_loader": ("vae", "clip", "unet"),
+    "main_model_loader": ("unet", "clip", "vae"),
     "sdxl_model_loader": ("unet", "clip", "clip2", "vae"),
     "sdxl_refiner_model_loader": ("unet", "clip2", "vae"),
+    "flux_model_loader": ("transformer", "clip", "t5_encoder", "vae"),
 }
 
 
 def _load_model(node: NodeFields, context: NodeContext) -> NodeFields:
-    model = context.model(node["model"])
-    parts: NodeFields = {
-        "vae": {"vae": identifier(model, "vae"), "seamless_axes": []},
-        "unet": {
-            "unet": identifier(model, "unet"),
-            "scheduler": identifier(model, "scheduler"),
-            "loras": [],
-            "seamless_axes": [],
-            "freeu_config": None,
-        },
-        "clip": _describe_clip(model, ""),
-        "clip2": _describe_clip(model, "_2"),
-    }
-    return {name: parts[name] for name in _MODEL_PARTS[node["type"]]}
-
-
-def _describe_clip(model: Model, suffix: str) -> NodeFields:
-    parts = {name: identifier(model, f"{name}{suffix}") for name in ("tokenizer", "text_encoder")}
-    return {**parts, "skipped_layers": 0, "loras": []}
-
-
-def _load_flux(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Return a FLUX model's parts, each a model of its own."""
-    fields = ("model", "t5_encoder_model", "clip_embed_model", "vae_model")
-    main, t5, clip, vae = (context.model(node[name] or node["model"]) for name in fields)
-    encoder = {"tokenizer": identifier(t5, "tokenizer_2"), "text_encoder": identifier(t5, "text_encoder_2")}
-    return {
-        "transformer": {"transformer": identifier(main, "transformer"), "loras": []},
-        "clip": _describe_clip(clip, ""),
-        "t5_encoder": {**encoder, "loras": []},
-        "vae": {"vae": identifier(vae, "vae"), "seamless_axes": []},
-        "max_seq_len": 512,
-    }
+    """Return the parts of a model. Each names it, and lists the LoRAs and counts the layers that later nodes change."""
+    part = {"model": identifier(context.model(node["model"])), "loras": [], "skipped_layers": 0}
+    for name in ("t5_encoder_model", "clip_embed_model", "vae_model"):  # of FLUX, which has them apart
+        if node.get(name):
+            context.model(node[name])
+    return {**dict.fromkeys(_MODEL_PARTS[node["type"]], part), "max_seq_len": 512}
 
 
 def _load_vae(node: NodeFields, context: NodeContext) -> NodeFields:
-    return {"vae": {"vae": identifier(context.model(node["vae_model"])), "seamless_axes": []}}
+    return {"vae": {"model": identifier(context.model(node["vae_model"]))}}
 
 
 def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
@@ -196,7 +215,7 @@ def _load_loras(node: NodeFields, context: NodeContext) -> NodeFields:
     asked = _as_list(node.get("loras", node))
     added = [{**identifier(context.model(entry["lora"])), "weight": entry["weight"]} for entry in asked]
     return {
-        part: {**node[part], "loras": [*node[part].get("loras", []), *added]} if node[part] else None
+        part: {**node[part], "loras": [*node[part]["loras"], *added]} if node[part] else None
         for part in ("unet", "clip", "clip2", "transformer", "t5_encoder")
         if part in node
     }
@@ -213,7 +232,7 @@ def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))
     prompt = Prompt(text, clip.get("skipped_layers", 0))
-    return {"conditioning": {"conditioning_name": context.put("ConditioningFieldData", prompt), "mask": None}}
+    return {"conditioning": {"conditioning_name": context.put("ConditioningFieldData", prompt)}}
 
 
 def _make_noise(node: NodeFields, context: NodeContext) -> NodeFields:
@@ -254,12 +273,12 @@ def _denoise(node: NodeFields, context: NodeContext) -> NodeFields:
         seed=seed,
         prompt=positive.text,
         negative=negative.text,
-        model=context.model(node[part][part]).name,
+        model=context.model(node[part]["model"]).name,
         steps=node[STEP_FIELDS[node["type"]]],
         cfg_scale=_first_number(guidance),
         scheduler=node.get("scheduler") or "euler",
         strength=strength if start else 1.0,
-        loras=tuple((lora["name"], lora["weight"]) for lora in node[part].get("loras", [])),
+        loras=tuple((lora["name"], lora["weight"]) for lora in node[part]["loras"]),
         controls=tuple(_read_control(control, context) for control in used),
         clip_skip=positive.clip_skip,
         source=start.content if start else None,
@@ -314,19 +333,25 @@ _PASSING = frozenset({"integer", "float", "string", "boolean", "scheduler", "mod
 _PASSING |= {f"{kind}_collection" for kind in ("integer", "float", "string", "image")}
 _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
     **dict.fromkeys((*_PASSING, "collect"), _pass_inputs),
-    "rand_int": lambda node, _: {"value": random.randrange(node["low"], max(node["high"], node["low"] + 1))},
+    "rand_int": lambda node, _: {"value": _draw_integers(node, random.Random(), 1)[0]},
+    "random_range": lambda node, _: {"collection": _draw_integers(node, random.Random(node["seed"]), node["size"])},
     "add": lambda node, _: {"value": node["a"] + node["b"]},
     "sub": lambda node, _: {"value": node["a"] - node["b"]},
     "mul": lambda node, _: {"value": node["a"] * node["b"]},
     "div": lambda node, _: {"value": int(node["a"] / node["b"])},
+    **dict.fromkeys(("integer_math", "float_math"), _operate),
+    "float_to_int": _round,
     **dict.fromkeys(("string_join", "string_join_three"), _join),
+    "string_replace": _replace,
     "range": lambda node, _: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
     "iterate": _iterate,
     "core_metadata": _keep_metadata,
+    "metadata_item": lambda node, _: {"item": {name: node[name] for name in ("label", "value")}},
+    "metadata": lambda node, _: {"metadata": {item["label"]: item["value"] for item in _as_list(node["items"])}},
+    "merge_metadata": _merge_metadata,
     "lora_selector": lambda node, _: {"lora": {name: node[name] for name in ("lora", "weight")}},
     "clip_skip": _skip_layers,
     **dict.fromkeys(_MODEL_PARTS, _load_model),
-    "flux_model_loader": _load_flux,
     "vae_loader": _load_vae,
     **dict.fromkeys(
         (f"{base}lora{kind}_loader" for base in ("", "sdxl_", "flux_") for kind in ("", "_collection")), _load_loras
@@ -422,6 +447,21 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
+def _crop(node: NodeFields, image: Image.Image) -> Image.Image:
+    x, y = node["x"], node["y"]
+    return image.crop((x, y, x + node["width"], y + node["height"]))
+
+
+def _scale(node: NodeFields, image: Image.Image) -> Image.Image:
+    width, height = (max(1, int(side * node["scale_factor"])) for side in image.size)
+    return _resize(image, (width, height))
+
+
+def _blur(node: NodeFields, image: Image.Image) -> Image.Image:
+    kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
+    return image.filter(kind(node["radius"]))
+
+
 def _lerp(node: NodeFields, image: Image.Image) -> Image.Image:
     low, high = node["min"], node["max"]
     return Image.fromarray((low + np.asarray(image) / 255 * (high - low)).astype(np.uint8))
@@ -434,6 +474,9 @@ def _find_edges(node: NodeFields, image: Image.Image) -> Image.Image:
 
 _EDITS: dict[str, Callable[[NodeFields, Image.Image], Image.Image]] = {  # of an input image, by the node's type
     "img_resize": lambda node, image: _resize(image, (node["width"], node["height"])),
+    "img_scale": _scale,
+    "img_crop": _crop,
+    "img_blur": _blur,
     "save_image": lambda _, image: image,
     "canvas_output": lambda _, image: image,
     "img_lerp": _lerp,

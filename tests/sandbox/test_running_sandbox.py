@@ -114,7 +114,11 @@ async def test_error_in_a_node_fails_its_item_only() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields", "value"),
     [
+        ("integer_math", {"operation": "MAX", "a": 3, "b": 5}, 5),
+        ("float_math", {"operation": "SQRT", "a": 9.0, "b": 0.0}, 3.0),
+        ("float_to_int", {"value": 70.5, "multiple": 8, "method": "Floor"}, 64),
         ("string_join", {"string_left": "a", "string_right": "b"}, "ab"),
+        ("string_replace", {"string": "A cat", "search_string": "CAT", "replace_string": "dog"}, "A dog"),
         ("sub", {"a": 3, "b": 5}, -2),
     ],
 )
