@@ -117,6 +117,7 @@ _PASSING: Final = frozenset({"Reroute", "Reroute (rgthree)", "SetNode"})  # draw
 _DRAWN: Final = _PASSING | {"Note", "MarkdownNote", "PrimitiveNode", "GetNode"}
 _SWITCHES: Final = ("Fast ", "Mute / Bypass ", "Random Unmuter ", "Node Collector ")  # of rgthree: drawn, though linked
 _AFTER_SEED: Final = frozenset({"fixed", "increment", "decrement", "randomize"})  # what the editor does with a seed
+_SEEDS: Final = frozenset({"seed", "noise_seed"})
 _DEEPEST: Final = 40  # subgraphs in each other; the deepest real one has three
 _LONGEST: Final = 1000  # links that are followed for one input
 
@@ -244,7 +245,8 @@ class _Drawing:
                 break
             found[each.name] = left.pop(0)
             is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
-            if is_control or (each.type == "ImageField" and left and left[0] == "image"):
+            was_control = each.name in _SEEDS and left and isinstance(left[0], bool)  # in 2023: draw anew, yes or no
+            if is_control or was_control or (each.type == "ImageField" and left and left[0] == "image"):
                 left.pop(0)
         return found
 
@@ -260,11 +262,9 @@ class _Drawing:
         if node == _INPUTS:
             return self._outside(scope, slot, depth)
         entry = scope.nodes.get(node)
-        if entry is None or entry.get("mode") == _MUTED:
+        if entry is None:
             return None
         kind, inputs = str(entry.get("type")), entry.get("inputs") or []
-        if entry.get("mode") == _BYPASSED:
-            return self._passed(scope, entry, slot, depth)
         if kind in _PASSING:
             return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind == "PrimitiveNode":
@@ -274,6 +274,10 @@ class _Drawing:
             setters = (each for each in scope.nodes.values() if each.get("type") == "SetNode")
             found = next((each for each in setters if _first_widget(each) == _first_widget(entry)), None)
             return self._output(scope, str(found["id"]), 0, depth + 1) if found else None
+        if entry.get("mode") == _MUTED:  # as it is, nodes that are only drawn pass on what they are given
+            return None
+        if entry.get("mode") == _BYPASSED:
+            return self._passed(scope, entry, slot, depth)
         if kind in self.subgraphs:
             inner = self.scopes.get(f"{scope.prefix}{node}:")
             if inner is None:  # a drawing that calls a subgraph by the name of a type that is only drawn

@@ -54,6 +54,19 @@ def test_what_exists_in_the_editor_alone_is_followed() -> None:
     assert set(graph.nodes) == {"1", "3", "5"}
 
 
+def test_exports_of_2023_say_yes_or_no_to_a_new_seed() -> None:
+    old = [5, True, 20, 8, "euler", "normal", 0.5]
+    assert read([node(3, "KSampler", old)], []) == read([node(3, "KSampler", SAMPLING)], [])
+
+
+def test_a_muted_reroute_passes_on_as_the_editor_does() -> None:
+    nodes = [node(1, "VAEDecode"), node(2, "Reroute", mode=2, inputs=[given("", 1)])]
+    graph = read(
+        [*nodes, node(3, "SaveImage", inputs=[given("images", 2)])], [[1, 1, 0, 2, 0, "*"], [2, 2, 0, 3, 0, "*"]]
+    )
+    assert edges_of(graph) == ["1.0 → 3.images"]
+
+
 def test_panels_of_extensions_are_no_nodes_of_the_graph() -> None:
     nodes = [
         node(1, "VAEDecode"),
