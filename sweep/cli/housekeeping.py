@@ -113,8 +113,6 @@ def rename(chosen: ChosenRun, printer: AnswerPrinter, name: Annotated[str, typer
     from sweep.experiment import Experiment
 
     folder = chosen.folder()
-    if Path(name).name != name or not name.strip(" ."):
-        raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
     try:
         Experiment.from_dict({"name": name, "workflow": "txt2img", "inputs": {"prompt": "x"}})
     except ExperimentError as error:  # some systems cannot have this name

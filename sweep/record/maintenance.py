@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from anyio.to_thread import run_sync
 
-from sweep.errors import CorruptRecordError, RecordError, TransientError
+from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageError
 from sweep.record.durable_files import PART, make_disk_error, replace_atomically
 from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_input, verify_image
 from sweep.record.lock import FolderLock
@@ -212,8 +212,11 @@ def rename_run(folder: Path, name: str) -> Path:
     Raises:
         FolderInUseError: A run is going on there.
         RecordError: It is not a results folder, or there is something of the new name already.
+        UsageError: The name has slashes, or nothing but spaces and full stops.
     """
     _check_is_run(folder)
+    if Path(name).name != name or not name.strip(" ."):
+        raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
     target = folder.with_name(name)
     if os.path.lexists(target):
         raise RecordError(f"{target} exists already.", hint="Choose another name.")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.errors import CorruptRecordError
+from sweep.errors import CorruptRecordError, UsageError
 from sweep.record.images import ImageStore
-from sweep.record.maintenance import list_damaged_keys
+from sweep.record.maintenance import list_damaged_keys, rename_run
 from sweep.record.results_folder import RecordedResults
 from sweep.record.sqlite.connection import JOURNAL_FILE
 from sweep.record.sqlite.journal import SqliteJournal
@@ -26,6 +26,13 @@ def paths(folder: Path) -> list[Path]:
 
 def test_a_whole_folder_has_no_findings(folder: Path) -> None:
     assert RecordedResults.open(folder).verify() == []
+
+
+def test_a_new_name_with_slashes_is_refused(folder: Path) -> None:
+    for name in ("a/b", "../b", "..", " ", ""):
+        with pytest.raises(UsageError, match="Write a name without slashes"):
+            rename_run(folder, name)
+    assert folder.is_dir()
 
 
 def test_every_fault_is_named_and_repair_renders_just_that(folder: Path) -> None:
