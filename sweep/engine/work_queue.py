@@ -224,10 +224,11 @@ class WorkQueue:
     def finish(self) -> None:
         """End a job that was taken; put what is left of it first.
 
-        Servers without work are woken only for the end: they may be hundreds, and what comes back wakes them itself.
+        Servers without work are woken only where nothing is in flight: they may be hundreds, and what comes back wakes
+        them itself. Then all is done, or what is left fits no server.
         """
         self.in_flight -= 1
-        if self.is_over:
+        if not self.in_flight:
             self._changes.notify()
 
     async def take(self, url: str, most: int = 1) -> Job | None:

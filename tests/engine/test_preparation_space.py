@@ -52,9 +52,10 @@ async def test_a_disk_that_fails_is_an_error_of_the_record(
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(DiskFullError):
-        patch.setattr(space, "keep_fetched", fail)
-        await bench.run(await bench.experiment(), sandbox.url)
-    with monkeypatch.context() as patch, pytest.raises(RecordError, match="could not be read"):
-        patch.setattr(shutil, "disk_usage", fail)
+    experiment = await bench.experiment()
+    monkeypatch.setattr(space, "keep_fetched", fail)
+    with pytest.raises(DiskFullError):
+        await bench.run(experiment, sandbox.url)
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    with pytest.raises(RecordError, match="could not be read"):
         await space.wait_for_shortage(bench.root)

@@ -17,7 +17,7 @@ from sweep.engine import events, make_forecast
 from sweep.errors import ServerUnsupportedError
 from sweep.plan.model_finder import index_models
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.servers import connect
+from sweep.servers import InvokeAI, MissingModelError, Submission, Ticket, connect
 from sweep.workflow import Model, ModelRef
 from tests.support.engine_bench import AT_ONCE, MOST_OPEN, ONE_BY_ONE, Bench
 from tests.support.ports import free_port
@@ -184,3 +184,24 @@ async def test_a_forecast_says_who_renders_what(bench: Bench, sandbox_with: Call
             lefts = share(left, "has no main model b (sd-1) and has no main model c (sd-1)", 2)
             rights = share(right, "has no main model a (sd-1)", 4)
             assert sorted(forecast.shares) == sorted([lefts, rights])
+
+
+async def test_a_run_ends_whose_only_server_lost_the_model(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody deleted it there: nothing comes back that could wake who waits for work."""
+    submit, taken = InvokeAI.submit, 0
+
+    async def submit_once(client: InvokeAI, submission: Submission) -> Ticket:
+        nonlocal taken
+        taken += 1
+        if taken > 1:
+            lost = next(ref for ref in submission.graph.references() if isinstance(ref, ModelRef))
+            raise MissingModelError("deleted", ref=lost)
+        return await submit(client, submission)
+
+    monkeypatch.setattr(InvokeAI, "submit", submit_once)
+    with anyio.fail_after(30):
+        summary = await bench.run(await bench.experiment(), sandbox.url, options=ONE_BY_ONE)
+    assert (summary.exit_code, summary.completed) == (3, 1)
+    assert "has no main model sandbox-sd15 any more" in summary.reason
