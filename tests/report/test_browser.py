@@ -757,3 +757,20 @@ async def test_damaged_images_say_so_in_their_cells(browser: Browser, folder: Pa
     lost = "[...document.querySelectorAll('.cell.lost')].map(cell => cell.innerText)"
     assert await tab.evaluate(lost) == ["image missing or unreadable"] * 2
     assert tab.problems == []
+
+
+async def test_a_print_of_many_images_holds_the_lines_that_fit(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(axes={"denoise_strength": [0.2, 0.45, 0.7], "variation": list("ABCD"), "seed": [1, 2, 3, 4]})
+    folder = await paint_folder(tmp_path / "many", plan)
+    await run_sync(write_report, folder)
+    tab = await browser.page()
+    await tab.open((folder / "report.html").as_uri())
+
+    await tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+
+    await tab.until("document.querySelectorAll('.paper-grid img').length === 36")
+    assert "12 of 48 images are not shown" in await tab.evaluate(
+        "document.querySelector('.paper-grid + p').textContent"
+    )
+    ticks = "[...document.querySelectorAll('.paper-curve text')].map(text => text.textContent)"
+    assert {"0.2", "0.45", "0.7"} <= set(await tab.evaluate(ticks))

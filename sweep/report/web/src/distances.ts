@@ -63,7 +63,7 @@ export interface PromptPart {
 /** Cuts a prompt at the words that axes put into it; axes whose level it does not contain follow at its end. */
 export function cutPrompt(prompt: string, row: number, distances: Distance[]): PromptPart[] {
   const labels = distances.filter((distance) => !distance.seed).map((distance) => ({ distance, text: distance.axis.labels[distance.axis.at[row] ?? -1] ?? "" }));
-  const places = labels.map((label) => ({ ...label, at: label.text && !label.distance.axis.numeric ? prompt.indexOf(label.text) : -1 }));
+  const places = labels.map((label) => ({ ...label, at: label.text && !label.distance.axis.numeric ? findWords(prompt, label.text) : -1 }));
   const parts: PromptPart[] = [];
   let from = 0;
   for (const { at, text, distance } of places.filter((place) => place.at >= 0).sort((a, b) => a.at - b.at)) {
@@ -74,7 +74,15 @@ export function cutPrompt(prompt: string, row: number, distances: Distance[]): P
   }
   if (from < prompt.length) parts.push({ text: prompt.slice(from), distance: null });
   const used = new Set(parts.map((part) => part.distance));
-  return [...parts, ...labels.filter(({ distance }) => !used.has(distance)).map(({ distance, text }) => ({ text: `${distance.axis.label} ${text}`, distance }))];
+  const rest = labels.filter(({ distance }) => !used.has(distance)).map(({ distance, text }) => ({ text: `${distance.axis.label} ${text}`, distance }));
+  return [...parts, ...rest.flatMap((part) => [{ text: " · ", distance: null }, part])];
+}
+
+/** Where the words stand in a prompt, as words of their own if they do ("red", not the end of "bored"); -1: nowhere. */
+function findWords(prompt: string, words: string): number {
+  const own = new RegExp(`(?<![\\p{L}\\p{N}])${words.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}(?![\\p{L}\\p{N}])`, "u");
+  const at = prompt.search(own);
+  return at >= 0 ? at : prompt.indexOf(words);
 }
 
 /** Places for a mark each, in columns one mark wide: [column, how high in it from the middle]. */

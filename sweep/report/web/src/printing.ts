@@ -11,6 +11,7 @@ import type { Axis, Column } from "./table";
 import { capital, holds, sign } from "./verdict";
 
 const mostImages = 40;
+const mostColumns = 12; // of a part of the grid: more would be too small on paper
 const mostLines = 6;
 const curve = { width: 670, height: 230 }; // px: A4 between its margins
 const dashes = ["", "7 4", "2 3", "9 3 2 3", "14 4", "1 5"]; // a line of its own in grey, too
@@ -20,22 +21,25 @@ export function paperOf(app: App): HTMLElement[] {
   const { table, verdict, layout } = app;
   const lines = layout.rows.map((_, r) => layout.cols.map((_col, c) => layout.at(r, c)));
   const all = lines.flat().filter((row) => row >= 0);
-  const shown = all.length <= mostImages ? lines : namedLines(app, lines);
-  const count = shown.flat().filter((row) => row >= 0).length;
+  const isWhole = all.length <= mostImages;
+  const step = isWhole ? 1 : Math.ceil(layout.cols.length / mostColumns);
+  const seen = <T>(columns: T[]): T[] => columns.filter((_, c) => c % step === 0);
+  const shown = isWhole ? lines : namedLines(app, lines, seen);
+  const count = shown.flatMap(seen).filter((row) => row >= 0).length;
   const names = [app.view.sx, app.view.x].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
-  const head = h("tr", {}, h("th", {}, `${[app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ")} ↓`), ...layout.cols.map((col) => h("th", {}, [col.over, col.label].filter(Boolean).join(" · "))));
+  const head = h("tr", {}, h("th", {}, `${[app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ")} ↓`), ...seen(layout.cols).map((col) => h("th", {}, [col.overName, col.name].filter(Boolean).join(" · "))));
   const body = shown.map((rows) => {
     const r = lines.indexOf(rows);
-    return h("tr", {}, h("th", {}, [layout.rows[r]?.over, layout.rows[r]?.label].filter(Boolean).join(" · ")), ...rows.map((row) => cell(app, row)));
+    return h("tr", {}, h("th", {}, [layout.rows[r]?.overName, layout.rows[r]?.name].filter(Boolean).join(" · ")), ...seen(rows).map((row) => cell(app, row)));
   });
   const rest = all.length - count;
   return [
     source(app),
-    h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, layout.cols.length) }, `${names} →`)), head), h("tbody", {}, ...body)),
+    h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, seen(layout.cols).length) }, `${names} →`)), head), h("tbody", {}, ...body)),
     h("p", {}, rest > 0 ? `${rest} of ${all.length} images are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
     alsoFound(app),
     curveOf(app),
-    ...(all.length <= mostImages ? numbers(app, lines) : []),
+    ...(isWhole ? numbers(app, lines) : []),
   ].filter((part) => part !== null);
 }
 
@@ -56,7 +60,7 @@ function curveOf(app: App): HTMLElement | null {
   const plot = Plot.plot({
     ...frame(curve.width, curve.height),
     marginRight: grouped ? 170 : 24,
-    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, ...(along.numeric ? {} : { tickFormat: (at: number) => shortAll(along.labels, 14)[at] ?? "" }) },
+    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, tickFormat: (at: number) => (along.numeric ? number(at, 6) : (shortAll(along.labels, 14)[at] ?? "")) },
     y: { label: null, nice: true, ticks: 6 },
     marks: [
       ...(verdict ? [Plot.ruleY([verdict.threshold], { stroke: "var(--dim)", strokeDasharray: "2 3" })] : []),
@@ -98,9 +102,9 @@ function numbers(app: App, lines: number[][]): HTMLElement[] {
   const { table, verdict, layout } = app;
   const names = [verdict?.metric.name, "ssim", "delta_e"];
   const metrics = table.metrics.filter((metric, at) => (verdict ? names.includes(metric.name) : at < 3)).slice(0, 3);
-  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, [col.over, col.label].filter(Boolean).join(", "))));
+  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, [col.overName, col.name].filter(Boolean).join(", "))));
   const tables = metrics.map((metric) =>
-    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, [layout.rows[r]?.over, layout.rows[r]?.label].filter(Boolean).join(" · ")), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
+    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, [layout.rows[r]?.overName, layout.rows[r]?.name].filter(Boolean).join(" · ")), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
   );
   return tables.length > 0 ? [h("h2", { class: "paper-title" }, "The numbers"), ...tables] : [];
 }
@@ -110,17 +114,19 @@ function written(value: unknown): string {
   return typeof value !== "number" ? "" : Math.abs(value) < 10 ? value.toFixed(3).replace("-", "−") : number(value);
 }
 
-/** The lines that the findings speak of: those of the weakest group, until there are as many images as fit. */
-function namedLines(app: App, lines: number[][]): number[][] {
+/** The lines that the findings speak of: those of the weakest group, until there are as many images as fit. Of each the
+ * columns that are `seen`. */
+function namedLines(app: App, lines: number[][], seen: (rows: number[]) => number[]): number[][] {
   const { verdict } = app;
   const worth = (rows: number[]): number => rows.filter((row) => row >= 0 && verdict && holds(verdict, row) === false).length;
-  const kept: number[][] = [];
+  const kept = new Set<number[]>();
+  let count = 0;
   for (const rows of [...lines].sort((a, b) => worth(b) - worth(a))) {
-    const count = kept.flat().filter((row) => row >= 0).length + rows.filter((row) => row >= 0).length;
-    if (kept.length > 0 && count > mostImages) break;
-    kept.push(rows.slice(0, mostImages));
+    count += seen(rows).filter((row) => row >= 0).length;
+    if (kept.size > 0 && count > mostImages) break;
+    kept.add(rows);
   }
-  return lines.filter((rows) => kept.includes(rows));
+  return lines.filter((rows) => kept.has(rows));
 }
 
 function cell(app: App, row: number): HTMLElement {

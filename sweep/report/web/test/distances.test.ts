@@ -30,7 +30,8 @@ test("a prompt is cut at the words of its axes; what it does not contain follows
   assert.ok(prompt && seed);
   const parts = (text: string): string[] => cutPrompt(text, 0, [prompt, seed]).map((part) => (part.distance ? `[${part.text}]` : part.text));
   assert.deepEqual(parts("a cup, painterly, warm"), ["a cup, ", "[painterly]", ", warm"]);
-  assert.deepEqual(parts("a cup"), ["a cup", "[prompt painterly]"]);
+  assert.deepEqual(parts("a cup"), ["a cup", " · ", "[prompt painterly]"]);
+  assert.deepEqual(parts("unpainterly painterly"), ["unpainterly ", "[painterly]"]);
 });
 
 test("marks of one value stand above each other around the middle", () => {
