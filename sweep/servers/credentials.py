@@ -32,7 +32,8 @@ class ServerAddress:
         try:
             parts = urlsplit(whole)
             host, port = parts.hostname, parts.port
-        except ValueError:
+            (host or "").encode("idna")
+        except ValueError:  # also of a name that no host can have
             host, port, parts = None, None, urlsplit("http://")
         if parts.username is not None or parts.password is not None:
             raise UsageError(
@@ -63,6 +64,7 @@ TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # a byte of the environment that is not UTF-8
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -76,10 +78,14 @@ class Credentials:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # that a proxy before the server wants
 
     def __post_init__(self) -> None:
-        """Raise UsageError for what no HTTP header can carry."""
-        for what, said in (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers)):
+        """Raise UsageError for what no HTTP header can carry, without quoting it."""
+        sent = (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers))
+        for what, said in sent:
             if _CONTROL.search(said):
                 raise UsageError(f"The {what} for a server holds a control character, such as a line break.")
+        for what, said in (*sent, ("e-mail", self.email or ""), ("password", self.password or "")):
+            if _SURROGATE.search(said):
+                raise UsageError(f"The {what} for a server is not UTF-8 text.")
         for name, _ in self.headers:
             if not _HEADER_NAME.fullmatch(name):
                 raise UsageError(f"{name!r} cannot be the name of a header.")
