@@ -101,11 +101,9 @@ class ExpandedGraph:
             **initial_session(self._session_id, self._graph),
             "execution_graph": {"nodes": {copy.id: copy.node for copy in every}, "edges": []},
             "executed": [*self.history, *results],
-            "executed_history": self.history,
             "results": results,
             "errors": self.errors,
             "prepared_source_mapping": {copy.id: copy.source for copy in every},
-            "source_prepared_mapping": {name: [copy.id for copy in made] for name, made in self.copies.items()},
             "prepared_iteration_paths": {copy.id: list(copy.path) for copy in every},
         }
 

@@ -35,21 +35,16 @@ class QueueItem:
 
     item_id: int
     status: str = "pending"
-    status_sequence: int = 0
     priority: int = 0
     batch_id: str
-    origin: str | None
     destination: str | None
     session_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     created_at: str = field(default_factory=now)
-    updated_at: str = field(default_factory=now)
     started_at: str | None = None
     completed_at: str | None = None
     queue_id: str
-    device: str | None = None
     error_type: str | None = None
     error_message: str | None = None
-    error_traceback: str | None = None
     graph: GraphJson
     session: str | None = None
 
@@ -89,11 +84,9 @@ def initial_session(session_id: str, graph: GraphJson) -> dict[str, Any]:
         "graph": graph,
         "execution_graph": {"nodes": {}, "edges": []},
         "executed": [],
-        "executed_history": [],
         "results": {},
         "errors": {},
         "prepared_source_mapping": {},
-        "source_prepared_mapping": {},
         "prepared_iteration_paths": {},
     }
 
@@ -113,7 +106,7 @@ class SandboxQueue:
         """Make the items of a batch, as many as there is room for."""
         room = max(0, self.limit - self.counts("queue", queue_id)["pending"])
         first = self.take()
-        facts = {name: getattr(batch, name) for name in ("batch_id", "origin", "destination", "graph")}
+        facts = {name: getattr(batch, name) for name in ("batch_id", "destination", "graph")}
         facts |= {"queue_id": queue_id, "priority": (first.priority if first else 0) + 1 if prepend else 0}
         made = [QueueItem(item_id=len(self.items) + 1 + n, **facts) for n in range(min(room, batch.count_items()))]
         for item in made:
@@ -130,14 +123,13 @@ class SandboxQueue:
             self.max_pending = max(self.max_pending, self.counts("queue", item.queue_id)["pending"])
 
     def move(self, item: QueueItem, status: str) -> None:
-        """Change an item's status, its times and its sequence number with it."""
+        """Change an item's status, and its times with it."""
         self._count(item, -1)
-        item.status, item.status_sequence = status, item.status_sequence + 1
-        item.updated_at = now()
+        item.status = status
         if status == "in_progress":
-            item.started_at = item.updated_at
+            item.started_at = now()
         elif item.is_ended:
-            item.completed_at = item.updated_at
+            item.completed_at = now()
         self._count(item, 1)
 
     def take(self) -> QueueItem | None:

@@ -56,10 +56,6 @@ class Workers:
         await self.store.save_items(stopped)
         return stopped
 
-    def name_device(self, worker: int) -> str:
-        """Name a worker's device."""
-        return "cpu" if self.options.workers == 1 else f"cuda:{worker}"
-
     async def work(self, worker: int) -> None:
         """Render one item after the other, until cancelled."""
         while True:
@@ -79,7 +75,6 @@ class Workers:
     async def _process(self, item: QueueItem, worker: int) -> None:
         self._cancels[item.item_id] = asyncio.Event()
         self.queue.move(item, "in_progress")
-        item.device = self.name_device(worker)
         await self.store.save_items([item])
         await self.events.status_changed(item)
         if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
@@ -98,8 +93,7 @@ class Workers:
         if item.status != "canceled":
             await self.events.status_changed(item)
         if failed and item.status == "failed":
-            names = ("error_type", "error_message", "error_traceback")
-            error = {name: getattr(item, name) for name in names}
+            error = {"error_type": item.error_type, "error_message": item.error_message}
             await self.events.invocation("error", item, failed.source, failed.node, **error)
 
     async def _run(self, item: QueueItem, worker: int, expanded: ExpandedGraph) -> NodeCopy | None:
@@ -116,7 +110,6 @@ class Workers:
                 expanded.errors[copy.id] = f"{failure.kind}: {failure.message}"
                 if not item.is_ended:
                     item.error_type, item.error_message = failure.kind, failure.message
-                    item.error_traceback = f"Traceback (most recent call last):\n{failure.kind}: {failure.message}\n"
                 return copy
             if output is None:
                 return None

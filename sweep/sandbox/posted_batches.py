@@ -203,7 +203,6 @@ class Batch(BaseModel):
     """A posted batch, with its checked graph. It makes an item a run; with an axis, which has no values, none."""
 
     batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
-    origin: str | None = None
     destination: str | None = None
     data: list[list[Datum]] | None = None
     runs: int = Field(default=1, ge=1)

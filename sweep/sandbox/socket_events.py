@@ -96,7 +96,5 @@ class SessionEvents(EventEmitter):
     async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
         """Announce that a copy of the node `source` was started, was completed or failed."""
         about: Payload = {"graph_execution_state_id": item.session_id, "source_node_id": source, "node": node}
-        if name == "error":
-            more = {"error_type": more["error_type"], "error": more["error_traceback"]}
         if name != "progress":
             await self.send(f"invocation_{name}", {**about, **more}, room=item.session_id)

@@ -93,9 +93,10 @@ def test_empty_iteration_runs_nothing_and_the_rest_goes_on() -> None:
 
 def test_session_maps_copies_to_sources_and_back() -> None:
     posted = graph(node("x", "integer", value=5), node("a", "add", a=1, b=0), edges=["x.value > a.a"])
-    session = run(posted).to_api()
+    expanded = run(posted)
+    session = expanded.to_api()
     for prepared, source in session["prepared_source_mapping"].items():
-        assert session["source_prepared_mapping"][source] == [prepared]
+        assert [copy.id for copy in expanded.copies[source]] == [prepared]
         assert session["execution_graph"]["nodes"][prepared]["id"] == prepared
     assert set(session["results"]) == set(session["prepared_source_mapping"])
     assert session["graph"]["nodes"]["a"]["a"] == 1

@@ -32,8 +32,9 @@ async def ended(wire: Wire, session_id: str) -> dict[str, Any]:
     async with asyncio.timeout(20):
         while True:
             found: dict[str, Any] = (await wire.call("GET", f"{S}{session_id}")).body
-            done = found["errors"] or len(found["executed_history"]) == len(found["graph"]["nodes"])
-            if found.get("is_complete", done):
+            if found.get("is_complete") or found["errors"]:
+                return found
+            if "is_complete" not in found and set(found["graph"]["nodes"]) <= set(found["executed"]):
                 return found
             await asyncio.sleep(0)
 

@@ -21,13 +21,11 @@ from tests.support.wire import API, Wire, add, datum, graph, node, png, txt2img
 Data: TypeAlias = list[list[dict[str, Any]]]
 WireCase: TypeAlias = Callable[[Wire], Awaitable[None]]
 COUNTS = {"pending", "in_progress", "waiting", "completed", "failed", "canceled", "total"}
-SUMMARY = {
-    *("item_id", "created_at", "status", "device", "started_at", "completed_at", "origin", "destination", "batch_id")
-}
-ITEM = SUMMARY | {"status_sequence", "priority", "session_id", "updated_at", "queue_id", "session"}
+SUMMARY = {*("item_id", "created_at", "status", "started_at", "completed_at", "destination", "batch_id")}
+ITEM = SUMMARY | {"priority", "session_id", "queue_id", "session"}
 SESSION = {
-    *("id", "graph", "execution_graph", "executed", "executed_history", "results", "errors"),
-    *("prepared_source_mapping", "source_prepared_mapping", "prepared_iteration_paths"),
+    *("id", "graph", "execution_graph", "executed", "results", "errors"),
+    *("prepared_source_mapping", "prepared_iteration_paths"),
 }
 IMAGE = {
     *("image_name", "image_origin", "image_category", "width", "height"),
@@ -132,7 +130,6 @@ async def an_iterated_node_has_all_its_images_in_order(wire: Wire) -> None:
     assert sorted(paths[p] for p in prepared) == [[0], [1], [2]]
     widths = [session["results"][p]["width"] for p in sorted(prepared, key=lambda p: paths[p])]
     assert widths == [64, 128, 192]
-    assert sorted(session["source_prepared_mapping"]["inv"]) == sorted(prepared)
     passed = next(r for p, r in session["results"].items() if session["prepared_source_mapping"][p] == "pass")
     assert passed["type"] == "image_collection_output"
     names = {session["results"][p]["image"]["image_name"] for p in prepared}
@@ -146,7 +143,6 @@ async def a_failed_item_names_its_node(wire: Wire) -> None:
     item = await wire.run(missing)
     assert (item["status"], item["error_type"]) == ("failed", "ImageRecordNotFoundException")
     assert item["error_message"]
-    assert "Traceback" in item["error_traceback"]
     ((prepared, said),) = item["session"]["errors"].items()
     assert item["session"]["prepared_source_mapping"][prepared] == "i"
     assert "ImageRecordNotFoundException" in said
@@ -264,8 +260,8 @@ async def events_come_in_their_order(wire: Wire) -> None:
     assert all(data["item_id"] == item_id for _, data in ours)
     words = [_word(event, data) for event, data in ours]
     steps = [word for word in words if word != "invocation_progress"]
-    assert steps[0] == "queue_item_status_changed in_progress 1"
-    assert steps[-1] == "queue_item_status_changed completed 2"
+    assert steps[0] == "queue_item_status_changed in_progress"
+    assert steps[-1] == "queue_item_status_changed completed"
     middle = [(event, data) for event, data in ours if event in ("invocation_started", "invocation_complete")]
     for (before, started), (after, complete) in zip(middle[::2], middle[1::2], strict=True):
         assert (before, after) == ("invocation_started", "invocation_complete")
@@ -288,7 +284,7 @@ async def a_failure_is_told_before_its_reason(wire: Wire) -> None:
         await wire.enqueue(graph(node("i", "img_lerp", image={"image_name": "nope.png"})))
         await _until(lambda: any(event == "invocation_error" for event, _ in heard))
     words = [_word(event, data) for event, data in heard]
-    assert words.index("queue_item_status_changed failed 2") < words.index("invocation_error")
+    assert words.index("queue_item_status_changed failed") < words.index("invocation_error")
     error = next(data for event, data in heard if event == "invocation_error")
     assert (error["error_type"], error["invocation_source_id"]) == ("ImageRecordNotFoundException", "i")
 
@@ -400,8 +396,7 @@ async def _paused_worker(wire: Wire) -> AsyncIterator[None]:
 
 
 def _word(event: str, data: dict[str, Any]) -> str:
-    told = [str(data[name]) for name in ("status", "status_sequence") if name in data]
-    return " ".join([event, *told])
+    return f"{event} {data['status']}" if "status" in data else event
 
 
 PROTOCOL: tuple[WireCase, ...] = tuple(

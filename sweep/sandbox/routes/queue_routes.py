@@ -25,7 +25,7 @@ async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any
         "queue_id": queue_id,
         "enqueued": len(made),
         "requested": batch.count_items(),
-        "batch": batch.model_dump(),
+        "batch": {"batch_id": batch.batch_id},
         "priority": made[0].priority if made else 0,
         "item_ids": sorted((item.item_id for item in of_batch), reverse=True),
     }

@@ -19,7 +19,7 @@ def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
 
 
 def _list_devices(sandbox: Sandbox, _: web.Request) -> Any:
-    return [{"device": sandbox.workers.name_device(n)} for n in range(sandbox.options.workers)]
+    return [{"device": f"cuda:{n}"} for n in range(sandbox.options.workers)]
 
 
 def _get_auth_status(sandbox: Sandbox, _: web.Request) -> Any:

@@ -35,8 +35,6 @@ class Session:
         """Return the session as InvokeAI 3 wrote it."""
         item = self.item
         whole = {**(item.load_session() if item else initial_session(self.id, self.graph)), "graph": self.posted}
-        if item and item.error_traceback:
-            whole["errors"] = dict.fromkeys(whole["errors"], item.error_traceback)
         if sandbox.options.api == "portable":
             whole["is_complete"] = item is not None and item.is_ended and item.session is not None
         return whole
