@@ -384,8 +384,12 @@ class RuleBuilder:
         return tuple((use, fields[slot.address]) for use, slots in given for slot in slots if slot.address in fields)
 
     def _is_following(self) -> bool:
-        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size."""
-        if "image" not in self.uses or "image" not in self.roles:
+        """Tell whether a size nobody gives is the image's: not in a workflow that brings images to their size.
+
+        Nor where denoising does not begin with the image, but only refers to it (as FLUX Kontext and Redux do).
+        """
+        begins = "denoise_strength" in self.roles or "denoise_strength" in self.roles.ambiguous
+        if "image" not in self.uses or "image" not in self.roles or not begins:
             return False
         kinds = [node.type.lower() for node in self.graph.nodes.values()]
         return self.context.is_template or not any(word in kind for kind in kinds for word in _RESIZING)

@@ -287,3 +287,15 @@ def test_null_is_the_vae_of_the_main_model_in_any_workflow(own: Own) -> None:
     kept = own(with_loader, inputs=inputs, axes={"look": {"values": {"own": {"steps": 3}, "main": {"vae": None}}}})
     assert "v" in kept.instance(kept.grid[0]).graph.nodes
     assert "v" not in kept.instance(kept.grid[1]).graph.nodes
+
+
+def test_an_image_that_is_only_referred_to_decides_no_size(own: Own) -> None:
+    graph = template("txt2img", "flux").adding(
+        [Node("photo", "image"), Node("redux", "flux_redux")],
+        ["photo.image → redux.image", "redux.redux_cond → denoise.redux_conditioning"],
+    )
+    names = (("flux", "main"), ("flux", "vae"), ("flux", "flux_redux"), ("any", "t5_encoder"), ("any", "clip_embed"))
+    installed = [model(f"{kind} of {base}", base, kind) for base, kind in (*names, ("any", "siglip"))]
+    plan = own(as_api(graph), installed, inputs={"image": "wide.png"}, axes={"width": [512, 1024]})
+    sizes = [plan.instance(variation).graph.nodes["denoise"].fields for variation in plan.grid]
+    assert [(fields["width"], fields["height"]) for fields in sizes] == [(512, 1024), (1024, 1024)]

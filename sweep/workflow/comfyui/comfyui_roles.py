@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import ClassVar, Final
@@ -14,6 +14,7 @@ from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.wiring import Wiring
 
 _PARTS: Final = frozenset({"NOISE", "GUIDER", "SAMPLER", "SIGMAS"})  # what a sampling node is put together from
+_PICTURES: Final = ("LATENT", "IMAGE", "CLIP_VISION_OUTPUT")
 _POSITIVE: Final = ("positive", "conditioning", "cond1")
 _NEGATIVE: Final = "negative"
 SAMPLER_NAMES: Final[Mapping[str, str]] = {  # InvokeAI's word → ComfyUI's sampler
@@ -258,10 +259,24 @@ def _controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
 
 
 def _images(wiring: SamplingNodes) -> Iterator[Address]:
-    """Yield the images that latents are made of; without any sampling node, every image that is worked on."""
-    found = [node for each in wiring.nodes for node in wiring.latents(each)]
-    for node in found if wiring.nodes else wiring.graph.nodes:
-        yield from wiring.inputs(node, "ImageField")
+    """Yield the images that latents are made of, else those that prompts refer to; without sampling, all there are."""
+    sources: list[Iterable[str]] = [_begun_with(wiring), _referred_to(wiring)] if wiring.nodes else [wiring.graph.nodes]
+    for nodes in sources:
+        images = [address for node in nodes for address in wiring.inputs(node, "ImageField")]
+        if images:
+            yield from images
+            return
+
+
+def _begun_with(wiring: SamplingNodes) -> Iterator[str]:
+    return (node for each in wiring.nodes for node in wiring.latents(each))
+
+
+def _referred_to(wiring: SamplingNodes) -> Iterator[str]:
+    """Yield the nodes from which images lead into conditioning, but for those of ControlNets."""
+    for holder in (each for node in wiring.nodes for each in wiring.conditions(node, *_POSITIVE)):
+        for start in wiring.inputs(holder, *_PICTURES) if not wiring.has(holder, "control_net") else ():
+            yield from wiring.upstream(start, _PICTURES)
 
 
 def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:

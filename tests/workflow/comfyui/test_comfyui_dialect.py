@@ -196,3 +196,16 @@ def test_a_workflow_of_one_family_is_refused_by_the_other() -> None:
     other = workflow_from({"nodes": {"a": {"id": "a", "type": "integer"}}, "edges": []})
     with pytest.raises(WorkflowError, match="a graph of InvokeAI, and the server is a ComfyUI"):
         COMFYUI.translate(other, SCHEMAS)
+
+
+def test_an_image_that_prompts_refer_to_is_the_image_where_none_is_begun_with() -> None:
+    graph = COMFYUI.template("txt2img", "any", controls=1)
+    sampler = next(node.id for node in graph.nodes.values() if node.type == "KSampler")
+    (positive,) = graph.feeding(Address(sampler, "positive"))
+    refers = Node("refers", "ReferenceLatent")
+    nodes = [Node("photo", "LoadImage"), Node("pixels", "VAEEncode"), refers]
+    edges = ["photo.0 → pixels.pixels", "pixels.0 → refers.latent", f"{positive.source} → refers.conditioning"]
+    graph = graph.without_edges([positive]).adding(nodes, [*edges, f"refers.0 → {sampler}.positive"])
+    assert fields_of("image", graph) == ["photo.image"]
+    assert fields_of("image", COMFYUI.template("img2img", "any")) == ["source.image"]
+    assert len(fields_of("control_image", graph)) == 1
