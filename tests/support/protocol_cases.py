@@ -296,7 +296,7 @@ async def prepended_items_run_first(wire: Wire) -> None:
             early = (await wire.enqueue(add(a=2), prepend=True)).body
             earlier = (await wire.enqueue(add(a=3), prepend=True)).body
         assert (late["priority"], early["priority"] < earlier["priority"]) == (0, True)
-        await wire.ended(late["item_ids"][0])
+        await _until(lambda: any(data.get("item_id") == late["item_ids"][0] for _, data in heard))
     begun = [data["item_id"] for _, data in heard if data.get("status") == "in_progress"]
     assert begun == [earlier["item_ids"][0], early["item_ids"][0], late["item_ids"][0]]
 
