@@ -27,7 +27,7 @@ from sweep.report.report_data import (
     to_json_value,
 )
 from sweep.report.thumbnails import Thumbnails
-from sweep.text import format_value, quote_argument, truncate
+from sweep.text import format_count, format_value, quote_argument, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
 MEASURED: Final = tuple(_IDENTICAL)
@@ -210,7 +210,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
         "description": "Two runs compared point by point",
         "words": words,
         "findings": [],
-        "counts": f"{len(found.table)} points in both",
+        "counts": f"{format_count(len(found.table), 'point')} in both",
         "sandbox": before.sandbox or after.sandbox,
         "problem": "",
         "failed": "",
@@ -251,14 +251,17 @@ def _write_sentences(
     found: Comparison, data: ReportData, pairs: Pairs, runs: tuple[ReportData, ReportData], titles: tuple[str, str]
 ) -> list[str]:
     a, b = titles
-    counts = {
-        "have the same image file": found.same,
-        "have images that look the same": found.alike,
-        f"have visibly different images (SSIM below {_MOVED_BELOW} or ΔE above 1)": found.moved,
-        "lack an image in one run": found.unmeasured,
-    }
-    parts = [f"{count} {what}" for what, count in counts.items() if count] or ["none could be compared"]
-    words = [f"Of {len(pairs.both)} points in both runs, {', '.join(parts)}."]
+    common = {axis.name for axis in pairs.axes}
+    counts = (
+        ("has", "have", "the same image file", found.same),
+        ("has", "have", "images that look the same", found.alike),
+        ("has", "have", f"visibly different images (SSIM below {_MOVED_BELOW} or ΔE above 1)", found.moved),
+        ("lacks", "lack", "an image in one run", found.unmeasured),
+    )
+    parts = [f"{count} {one if count == 1 else many} {what}" for one, many, what, count in counts if count]
+    words = [
+        f"Of {format_count(len(pairs.both), 'point')} in both runs, {', '.join(parts) or 'none could be compared'}."
+    ]
     if not pairs.both:
         words.append(_explain_no_pairs(*runs, pairs))
     if found.moved:
@@ -269,7 +272,11 @@ def _write_sentences(
         if count:
             words.append(f"{count} {'point is' if count == 1 else 'points are'} only in {name}.")
     if pairs.lost:
-        words.append(f"Not compared: {', '.join(pairs.lost)}, because only one run has this axis.")
+        verb, them = ("this axis", "it") if len(pairs.lost) == 1 else ("these axes", "them")
+        text = f"Not compared: {', '.join(pairs.lost)}, because only one run has {verb}"
+        if any(run.frame.duplicated([axis.column for axis in run.axes if axis.name in common]).any() for run in runs):
+            text += f"; points that differ in {them} alone are paired in the order of their tables"
+        words.append(f"{text}.")
     return words
 
 
@@ -350,13 +357,14 @@ def count_shared(a: Path, b: Path) -> str:
     if not pairs.both:
         return f"{names} have no cell in common."
     axes = ", ".join(axis.name.replace("_", " ") for axis in pairs.axes)
-    text = f"{names} have {len(pairs.both)} cells in common, by {axes}."
+    text = f"{names} have {format_count(len(pairs.both), 'cell')} in common, by {axes}."
     if len(pairs.both) > _MOST_PIXEL_PAIRS:
         return text
     same = sum(_is_same_image(first, second, *at) for at in pairs.both)
     if same == len(pairs.both):
-        return f"{text} All {same} images are the same, pixel for pixel."
-    return f"{text} {same} of the images are the same, pixel for pixel." if same else text
+        whole = f"All {same} images are" if same > 1 else "The image is"
+        return f"{text} {whole} the same, pixel for pixel."
+    return f"{text} {same} of the images {'is' if same == 1 else 'are'} the same, pixel for pixel." if same else text
 
 
 def _is_same_image(a: ReportData, b: ReportData, row_a: int, row_b: int) -> bool:

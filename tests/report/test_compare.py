@@ -10,7 +10,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, UsageError
-from sweep.report.compare import Comparison, compare_runs
+from sweep.report.compare import Comparison, compare_runs, count_shared
 from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
 from tests.report.parsed_page import opened
@@ -79,7 +79,7 @@ async def test_compare_skips_points_without_an_image(tmp_path: Path) -> None:
     plan = Plan(axes=STRENGTHS, size=BIG)
     found = await compared(tmp_path, plan, replace(plan, failed={0: "broke"}))
     assert found.unmeasured == 1
-    assert "1 lack an image in one run" in found.words[0]
+    assert "1 lacks an image in one run" in found.words[0]
 
 
 async def test_compare_names_an_axis_that_only_one_run_has(tmp_path: Path) -> None:
@@ -111,3 +111,16 @@ async def test_compare_names_the_axes_that_have_no_level_in_common(tmp_path: Pat
     assert both == "No point is in both because the two runs have no level of denoise_strength and of seed in common."
     seeds = await explain("seeds", seed=[1, 2, 3])
     assert "have different values of seed: give them in the experiment file, as in seed: {start: 1, count: 3}" in seeds
+
+
+async def test_points_that_only_one_run_tells_apart_are_said_to_be_paired_in_order(tmp_path: Path) -> None:
+    common: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2], "seed": [1]}
+    a = await paint_folder(tmp_path / "a", Plan(axes={**common, "variation": ["warm", "cold"]}))
+    b = await paint_folder(tmp_path / "b", Plan(axes=common))
+
+    found = await run_sync(compare_runs, a, b)
+
+    assert found.words[0] == "Of 1 point in both runs, 1 has the same image file."
+    assert "only one run has this axis; points that differ in it alone are paired in the order" in found.words[-1]
+    assert "1 cell in common" in await run_sync(count_shared, a, b)
+    assert "The image is the same" in await run_sync(count_shared, a, b)
