@@ -18,6 +18,7 @@ from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
 from sweep.engine.limits import Backoff, ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
 from sweep.errors import (
+    AttemptError,
     OverloadedError,
     PlanError,
     ServerError,
@@ -395,7 +396,9 @@ async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], op
         return await ask_patiently(ask, options)
     except ServerError as error:
         server.left = error
-        return None
+    except AttemptError as error:  # it refuses a question that every server of its kind answers
+        server.left = ServerUnsupportedError(error.message)
+    return None
 
 
 async def plan_jointly(

@@ -175,3 +175,17 @@ async def test_a_server_that_cannot_be_asked_before_the_run_leaves_it_to_the_oth
                 await bench.run(await bench.experiment(name="alone"), bad.url)
         assert [event.state for event in bench.of(events.ServerChanged)].count("left") >= 1
         bench.told.clear()
+
+
+async def test_a_server_that_refuses_a_question_before_the_run_leaves_it_to_the_others(
+    bench: Bench, sandbox: Sandbox
+) -> None:
+    def refuse(exchange: Exchange) -> None:
+        if "/models" in exchange.path:
+            exchange.status = 422
+
+    async with open_proxy(sandbox.url, refuse) as proxy:
+        summary = await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url, sandbox.url)
+        assert summary.completed == 1
+        with pytest.raises(ServerError, match="refused the request"):
+            await bench.run(await bench.experiment(name="alone"), proxy.url)
