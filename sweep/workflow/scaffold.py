@@ -58,6 +58,7 @@ _WEIGHTS = ("lora_weight", "control_weight")
 _FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "scheduler", "width", "height", *_WEIGHTS)
 _IMAGES = ("image", "control_image")
 _MODELS = ("model", "lora", "control_model")
+_TYPES = {"lora": "lora", "control_model": "controlnet"}  # of models that a role names
 _INDENT = "  "
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
 _SWEPT = {
@@ -163,7 +164,7 @@ class _Starter:
             for name, targets in self._each(role):
                 held = self._held(targets)
                 schema = self.wiring.field(targets[0].address)
-                fitting = list(self.mains) if role == "model" else self._fitting(schema) if schema else []
+                fitting = list(self.mains) if role == "model" else self._fitting(schema, role) if schema else []
                 known = isinstance(held, ModelRef) and (held.name in fitting or role != "model")
                 if len(fitting) > 1 and not known:
                     chosen.append(f"{name}: {_quoted(fitting[0])}  # or {', '.join(fitting[1:])}")
@@ -197,10 +198,18 @@ class _Starter:
                 lacking.append(f"{name}: name{self._comment(address, kind + none)}")
         return wanted, lacking
 
-    def _fitting(self, field: FieldSchema) -> list[str]:
-        """Return the names of the models that a field takes, as far as they are known."""
-        refs = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
-        return [ref.name for ref in refs if check_value(field, ref) is None]
+    def _fitting(self, field: FieldSchema, role: str = "") -> list[str]:
+        """Return the names of the models that a field takes beside the main model, as far as they are known."""
+        known = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
+        bases = {ref.base for ref in known if ref.type == "main" and ref.name in self.mains[:1]} | {"any"}
+        is_beside = "main" not in field.model_types and len(bases) > 1
+        return [
+            ref.name
+            for ref in known
+            if check_value(field, ref) is None
+            and ref.type == _TYPES.get(role, ref.type)
+            and (ref.base in bases or not is_beside)
+        ]
 
     def _held(self, targets: Sequence[Target]) -> Value:
         """Return the workflow's own value of a role; None without one, or where an edge feeds it."""

@@ -240,3 +240,15 @@ def test_a_starter_takes_the_image_it_is_given_where_the_workflow_names_one() ->
     for workflow in (own, beside):
         assert parsed(started(workflow, "flow.json", image="photo.jpg"))["inputs"]["image"] == "photo.jpg"
         assert "image" not in (parsed(started(workflow, "flow.json")).get("inputs") or {})
+
+
+def test_a_starter_names_models_that_go_with_the_main_model() -> None:
+    nodes = [
+        invocation("m", "sdxl_model_loader"),
+        invocation("v", "vae_loader"),
+        invocation("d", "l2i"),
+    ]
+    names = (("old", "sd-1", "vae"), ("new", "sdxl", "vae"), ("newer", "sdxl", "vae"), ("big", "sdxl", "main"))
+    models = [Model(key=name, hash="", name=name, base=base, type=kind) for name, base, kind in names]
+    text = started(workflow_from(export(nodes, [edge("v.vae → d.vae")])), "x.json", models=models)
+    assert parsed(text)["inputs"] == {"v.vae_model": "new"}
