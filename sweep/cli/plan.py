@@ -153,6 +153,8 @@ def _estimate(forecast: Forecast) -> str:
 def _measuring_seconds(forecast: Forecast) -> float:
     from sweep.study import estimate_seconds
 
+    if not forecast.new:
+        return 0.0
     return estimate_seconds(forecast.plan.experiment.study.metrics, forecast.new, forecast.pixels)
 
 

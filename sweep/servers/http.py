@@ -161,13 +161,13 @@ class Http:
         )
 
     async def introduce(self, introduce: Callable[[], Awaitable[_T]]) -> _T:
-        """Open the session and ask the first questions; close it again where they fail.
+        """Open the session and ask the first questions, again where the server is overloaded; close it where they fail.
 
         Raises ServerError for whatever goes wrong there (or a UsageError for our own files).
         """
         await self.open()
         try:
-            return await introduce()
+            return await self._ask_while_overloaded(introduce)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, NoAnswerError):
@@ -179,6 +179,17 @@ class Http:
             if isinstance(error, AttemptError):
                 raise ServerUnsupportedError(error.message) from None
             raise
+
+    async def _ask_while_overloaded(self, ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask, and twice again, after longer pauses, where the server answers that it is overloaded."""
+        for pause in (self.timings.retry, 4 * self.timings.retry):
+            try:
+                return await ask()
+            except OverloadedError as error:
+                if (error.retry_after or 0.0) > LONGEST_WELCOME:
+                    raise
+                await asyncio.sleep(max(pause, error.retry_after or 0.0))
+        return await ask()
 
     async def aclose(self) -> None:
         """Close the session; safe to call twice, or without `open`."""
@@ -394,6 +405,7 @@ def _parsed_or_none(data: bytes) -> Any:
         return None
 
 
+LONGEST_WELCOME = 30.0  # seconds; a server that asks for a longer pause at its first question is not waited for
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this
 TOO_MANY = frozenset({429, 503})
 REFUSED = frozenset({401, 403})

@@ -87,8 +87,8 @@ class Dialect(Protocol):
         """
         if workflow.family in ("", self.name):
             return workflow
-        server = f"{'an' if self.name[0] in 'AEIOU' else 'a'} {self.name}"
-        hint = f"Give the address of a {workflow.family} with --server."
+        needed, server = (f"{'an' if name[0] in 'AEIOU' else 'a'} {name}" for name in (workflow.family, self.name))
+        hint = f"Give the address of {needed} with --server."
         raise WorkflowError(f"The workflow is a graph of {workflow.family}, and the server is {server}.", hint=hint)
 
     def template(self, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:

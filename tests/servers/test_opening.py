@@ -12,7 +12,7 @@ from sweep.servers.discovery import connect
 from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
 from tests.servers.conftest import QUICK
-from tests.servers.fake import Fake, status
+from tests.servers.fake import Fake, replies, status
 from tests.support.ports import free_port
 
 
@@ -75,6 +75,12 @@ async def test_an_overloaded_server_is_unreachable_for_now(fake: Fake) -> None:
 
     with pytest.raises(ServerUnreachableError, match="overloaded"):
         await _open(fake)
+
+
+async def test_a_server_that_is_overloaded_for_a_moment_is_asked_again(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/app/version", replies(status(503), status(429), {"version": "6.14.2"}))
+
+    assert (await _open(fake)).version == "6.14.2"
 
 
 async def test_a_server_that_refuses_us_says_so(fake: Fake) -> None:
