@@ -218,13 +218,38 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
 
 
 def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
+    """Write which group misses the threshold first; of groups that all miss it from one level on, the one with most."""
     low, high = (None if x is None else write_level(x) for x in (advice["bracket_low"], advice["bracket_high"]))
-    for name, level in (advice["weakest_group"] or {}).items():
-        group = write_level(level, list_levels(data, name))
-        mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
-        kept = f"all its images stayed at {mark} at {axis} {low}, but not at {high}" if low is not None else ""
-        failed = f"not all its images are at {mark} even at {axis} {high}, the first level tested"
-        yield f"The first {name_axis(name)} to miss this is {group}: {kept or failed}."
+    mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
+    for name in advice["weakest_group"] or {}:
+        failures = _find_first_failures(advice, data, name)
+        first = [hold for hold in failures if hold and hold["level"] == advice["bracket_high"]]
+        written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
+        if len(first) == len(failures) > 1:
+            shares = [hold["held"] / hold["images"] for hold in first]
+            at = shares.index(min(shares))
+            if shares.count(shares[at]) == 1:
+                counted = f"{first[at]['held']} of {format_count(first[at]['images'], 'image')} held"
+                yield f"At {axis} {high} the weakest {name_axis(name)} is {written[at]}: {counted}."
+            continue
+        who, whose = f"The first {name_axis(name)} to miss this is", "its"
+        if len(first) > 1:
+            who, whose = f"The first levels of {name_axis(name)} to miss this are", "their"
+        kept = f"all {whose} images stayed at {mark} at {axis} {low}, but not at {high}" if low is not None else ""
+        failed = f"not all {whose} images are at {mark} even at {axis} {high}, the first level tested"
+        yield f"{who} {join_words(written)}: {kept or failed}."
+
+
+def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:
+    """Find, for each level of the axis `name`, the first level of the advice at which not all its images held."""
+    found: dict[LevelValue, Hold | None] = {}
+    asked = (advice["metric"], advice["axis"], advice["threshold"])
+    holds = [h for h in data["holds"] if (h["metric"], h["axis"], h["threshold"]) == asked and name in h["group"]]
+    for hold in holds[::-1] if advice["side"] == "from" else holds:
+        level = hold["group"][name]
+        if found.get(level) is None:
+            found[level] = hold if hold["held"] < hold["images"] else None
+    return list(found.values())
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:

@@ -96,3 +96,23 @@ def test_holds_and_recommendations_are_tables() -> None:
     holds = study.holds[(study.holds["axis"] == "denoise_strength") & (study.holds["group"] == "prompt_text=weak")]
     assert list(holds["held"]) == [2, 0, 0]
     assert list(study.recommendations["weakest_group"]) == ["prompt_text=weak"]
+
+
+def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
+    def told(*held: tuple[int, int]) -> str:
+        """Say what is told of variations, of which these numbers of two images hold at 0.4 and 0.6."""
+        rows = [
+            (x, f"v{n}", seed, 0.95 if seed < counts[place] else 0.5)
+            for n, (at_first, at_second) in enumerate(held)
+            for place, x in enumerate((0.2, 0.4, 0.6))
+            for counts in [(2, at_first, at_second)]
+            for seed in (0, 1)
+        ]
+        columns = ["denoise_strength", "variation", "seed", "structure_coarse"]
+        study = make_study(pd.DataFrame(rows, columns=columns), metrics=["structure_coarse"])
+        return next(each["detail"] for each in study.data["words"] if each["kind"] == "recommendation")
+
+    assert told((2, 0), (1, 0), (2, 0)).startswith("The first variation to miss this is “v1”: all its images")
+    assert told((1, 0), (0, 0), (2, 0)).startswith("The first levels of variation to miss this are “v0” and “v1”: all")
+    assert told((1, 1), (0, 0), (1, 0)).startswith("At denoise strength 0.4 the weakest variation is “v1”: 0 of 2")
+    assert told((1, 0), (0, 0), (0, 0)).startswith("Tested with")

@@ -103,9 +103,22 @@ export function judge(question: Question, rows: number): Verdict {
     }
   }
   for (const own of groups) own.heldUpTo = lastHolding(own.marks.map((marks) => sumOf(question, marks)), rising);
-  const kept = groups.filter((own) => own.images > 0).sort((a, b) => a.held / a.images - b.held / b.images || a.at - b.at);
+  const kept = groups.filter((own) => own.images > 0).sort((a, b) => compareGroups(question, a, b) || a.held / a.images - b.held / b.images || a.at - b.at);
   const verdict = { ...question, levels, groups: kept, total, use: lastHolding(levels, rising) };
   return question.found ? agree(verdict, question.found) : verdict;
+}
+
+/** As the study does: weaker is what misses the threshold at an earlier level, or with more images there; negative: a. */
+function compareGroups(question: Question, a: Group, b: Group): number {
+  const [first, second] = [firstFailure(question, a), firstFailure(question, b)];
+  return first.place - second.place || first.share - second.share;
+}
+
+function firstFailure(question: Question, own: Group): { place: number; share: number } {
+  const order = tested(question.along, question.rising);
+  const place = order.findIndex((at) => own.marks[at]?.some((row) => holds(question, row) === false));
+  const { held, images } = sumOf(question, own.marks[order[place] ?? -1] ?? []);
+  return place < 0 ? { place: order.length, share: 1 } : { place, share: held / images };
 }
 
 /** The verdict of the study in place of the page's own count. */
@@ -158,9 +171,10 @@ export interface Part {
 }
 
 /** Whether the first group is weaker than the others. */
-export function hasWeakest({ groups: [first, second], found }: Verdict): boolean {
+export function hasWeakest(verdict: Verdict): boolean {
+  const [first, second] = verdict.groups;
   if (!first || !second) return false;
-  return found ? found.weakest !== null : first.held / first.images < second.held / second.images;
+  return verdict.found ? verdict.found.weakest !== null : compareGroups(verdict, first, second) < 0;
 }
 
 const part = (text: string, strong = false): Part => ({ text, strong });

@@ -103,3 +103,12 @@ test("limits by other metrics are one sentence, which is no second advice", () =
   assert.equal(findings.filter((word) => word.text.startsWith("Use ")).length, 1);
   assert.equal(findings[1]?.text, "By other metrics the limit of strength is different: 0.5 keeps ms_ssim at 0.5 or more.");
 });
+
+test("weakest is what misses the threshold first, not what has fewer images", () => {
+  const some = table({ study, columns: [{ name: "ssim", label: "SSIM", kind: "metric", direction: "higher", summary: "", values: { v: [0.9, null, 0.9, 0.9, 0.5, 0.5, 0.5, 0.5] } }] });
+  const question = questionOf(some, 0.85);
+  assert.ok(question);
+  const verdict = judge(question, some.rows);
+  assert.ok(verdict.groups.length === 2);
+  assert.equal(hasWeakest(verdict), false);
+});
