@@ -221,11 +221,13 @@ class Runner:
                     counts = replace(counts, points=counts.completed + counts.failed)
                 points = counts.points if self._is_decided else None
                 await context.journal.end_run(context.run, self._name_ending(counts), points)
-                if failures.outcomes or not await anyio.to_thread.run_sync((context.folder / CSV).is_file):
+                if failures.outcomes or await anyio.to_thread.run_sync(_is_table_old, context.folder):
                     _, missing = await anyio.to_thread.run_sync(write_tables, context.folder)
                     hint = missing or ""
             except RecordError as broken:
                 self._error = self._error or broken
+                with suppress(RecordError):  # where the tables alone could not be written, the next run writes them
+                    await context.journal.end_run(context.run, self._name_ending(counts))
         summary = RunSummary(
             folder=context.folder,
             ending=self._name_ending(counts),
@@ -421,6 +423,14 @@ class Runner:
                 await self._context.journal.require_in_place()
         except RecordError as error:
             self._break_off(error)
+
+
+def _is_table_old(folder: Path) -> bool:
+    """Tell whether a run that rendered nothing has to write the tables all the same, by what the one before it left."""
+    *earlier, now = RecordedResults(folder).runs()
+    if not earlier or not (folder / CSV).is_file() or earlier[-1].ending in (None, "record-broken"):
+        return True
+    return earlier[-1].facts.fingerprint != now.facts.fingerprint
 
 
 _AGAIN: Final = RunOptions(retry_failed=True)

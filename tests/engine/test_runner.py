@@ -19,7 +19,7 @@ from PIL import Image
 from sweep.engine import events, runner
 from sweep.engine.limits import FailureLimit
 from sweep.engine.shutdown import Stop
-from sweep.errors import PlanError, ServerUnreachableError, StoppedError
+from sweep.errors import DiskFullError, PlanError, ServerUnreachableError, StoppedError
 from sweep.record import RecordedResults
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.item_workers import Workers
@@ -331,3 +331,23 @@ async def test_photographs_of_every_kind_are_rendered_and_kept_upright(bench: Be
     sizes = {row["image"]: (row["width"], row["height"]) for row in await rows(summary.folder)}
     assert sizes == {"turned.jpg": ("64", "128"), "cmyk.jpg": ("128", "64")}
     assert await anyio.to_thread.run_sync(kept_sources, summary.folder) == [("RGB", 1), ("RGB", 1)]
+
+
+async def test_the_table_follows_an_edit_and_a_kill_though_nothing_is_rendered(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count_rows(**changes: Any) -> int:
+        summary = await bench.run(await bench.experiment(**changes), sandbox.url)
+        return len(await rows(summary.folder))
+
+    assert await count_rows() == 6
+    assert await count_rows(axes__denoise_strength=[0.2]) == 2
+    with monkeypatch.context() as patch:  # as where the disk is full, or the process dies
+        patch.setattr(runner, "write_tables", fail_to_write)
+        await bench.run(await bench.experiment(), sandbox.url)
+    assert await count_rows() == 6
+    assert sum(sandbox.renders.values()) == 6
+
+
+def fail_to_write(_: Path) -> None:
+    raise DiskFullError("full")
