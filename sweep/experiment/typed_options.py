@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -136,7 +137,8 @@ def parse_input(name: str, text: str) -> Any:
 
 def _parse_file(name: str, written: str) -> dict[str, Any]:
     """Parse what follows an @: lines of a text, a column of a table (FILE:COLUMN), settings, or images."""
-    path, _, column = written.partition(":") if ".csv:" in written.lower() else (written, "", "")
+    table = re.fullmatch(r"(.*?\.[ct]sv):(.*)", written, re.IGNORECASE)  # C:\looks.csv:Look has two colons
+    path, column = (table[1], table[2]) if table else (written, "")
     if not path:
         raise ValueError("@ needs the path of a file")
     ending = Path(path).suffix.lower()
