@@ -211,3 +211,12 @@ async def test_an_answer_that_is_too_large_before_the_run_is_the_servers_fault(b
             with pytest.raises(SweepError, match=rf"^{proxy.url} sent more than \d+ bytes while ") as told:
                 await bench.run(await bench.experiment(), proxy.url)
         assert told.value.exit_code == 3, path
+
+
+async def test_a_version_of_thousands_of_digits_ends_nothing(bench: Bench, sandbox: Sandbox) -> None:
+    def count_on(exchange: Exchange) -> None:
+        if exchange.path.endswith("/app/version"):
+            exchange.json = {**exchange.json, "version": f"6.14.{'9' * 5000}"}
+
+    async with open_proxy(sandbox.url, count_on) as proxy:
+        assert (await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)).completed == 1
