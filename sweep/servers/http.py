@@ -43,6 +43,7 @@ SLOWEST = 32 * 1024  # bytes a second: a server that sends less for long does no
 LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
+SHORTEST_SECRET = 4  # characters; a header's "1" or "yes" is none
 READ_AHEAD = 256 * 1024  # bytes of an answer held until they are read: one turn of the loop brings as many
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
@@ -334,12 +335,21 @@ class Http:
                     target = self._redirect(request.method, url, response)
                     if target is None:
                         data = await self._body(request, response, deadline)
+                        data = data if response.ok else self._hide_secrets(data)
                         self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
                         return response.status, response.headers, data
                     url = target
         except NETWORK_ERRORS as error:
             raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
         raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
+
+    def _hide_secrets(self, data: bytes) -> bytes:
+        """Take our credentials out of an error: some proxies quote what they refuse, and errors go to files."""
+        given = self._credentials
+        for secret in (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values()):
+            if secret and len(secret) >= SHORTEST_SECRET:
+                data = data.replace(secret.encode(), b"***")
+        return data
 
     def _redirect(self, method: HttpMethod, url: URL, response: aiohttp.ClientResponse) -> URL | None:
         location = response.headers.get("Location") if 300 <= response.status < 400 and method == "GET" else None

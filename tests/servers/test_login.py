@@ -11,9 +11,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from PIL import Image
 
-from sweep.errors import ServerRefusedError, ServerUnreachableError, UsageError
+from sweep.errors import ServerRefusedError, ServerUnreachableError, TransientError, UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.base import ServerImage
 from sweep.servers.credentials import Credentials, ServerAddress
@@ -181,6 +182,19 @@ async def test_credentials_do_not_follow_a_redirect_of_the_event_connection(fake
                 pass
         await http.aclose()
         assert (stranger.connections, stranger.auths) == (0, [])
+
+
+async def test_an_error_that_quotes_our_credentials_does_not_tell_them(fake: Fake) -> None:
+    def quote(request: Any, _data: bytes) -> Any:
+        return web.json_response({"detail": f"refused: {request.headers.get('Authorization')} k3y-of-ours"}, status=500)
+
+    credentials = Credentials(token=CANARY, headers=(("X-Api-Key", "k3y-of-ours"),))
+    server = InvokeAI(fake.url, ConnectOptions(credentials=credentials, timings=QUICK), api="queue")
+    await server.open()
+    fake.on("GET", f"{Q}/status", quote)
+    with pytest.raises(TransientError, match=r"refused: Bearer \*\*\* \*\*\*"):
+        await server.others_waiting("run")
+    await server.aclose()
 
 
 async def test_no_log_error_or_repr_tells_a_token(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
