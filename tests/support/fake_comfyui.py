@@ -55,6 +55,7 @@ class FakeComfyUI:
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     answer: Any = None  # what the next POST /prompt answers after queueing: an exception, or (status, body)
     refuse: Any = None  # what POST /prompt answers without queueing: (status, body)
+    hangs_up: int = 0  # how many of the next POST /prompt end without an answer
     renders: bool = False  # images of one colour, each as soon as it is asked for
     deadly: int | None = None  # the colour of the image of which it dies: queue and history are gone, files stay
     deaths: int = 0
@@ -64,6 +65,10 @@ class FakeComfyUI:
     async def post_prompt(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.posted.append(body)
+        if self.hangs_up:
+            self.hangs_up -= 1
+            assert request.transport is not None
+            request.transport.close()
         if self.refuse is not None:
             return web.json_response(self.refuse[1], status=self.refuse[0])
         if any("filename_prefix" not in node["inputs"] for node in body["prompt"].values() if _saves(node)):

@@ -246,7 +246,7 @@ class PromptEvents(EventConnection):
     def _handle(self, line: str) -> None:
         if '"progress' in line[:24] and ('"progress"' not in line[:24] or not self._tracker.takes_step()):
             return
-        message = json.loads(line)
+        message = mapping(json.loads(line))
         kind, data = message.get("type"), mapping(message.get("data"))
         item = self._tracker.find(text(data.get("prompt_id")) or "")
         if item is None:
@@ -342,7 +342,7 @@ class ComfyUI(TrackedServer):
         if ends and all(PREFIX_FIELD in schema.fields for _, schema in ends):
             for node, _ in ends:
                 node["inputs"].pop(PREFIX_FIELD, None)
-            await self._post(graph, {"prompt": prompt}, "checking a graph")
+            await self._post(graph, {"prompt": prompt}, "checking a graph", is_check=True)
 
     async def submit(self, submission: Submission) -> Ticket:
         """See `Server.submit`.
@@ -374,9 +374,14 @@ class ComfyUI(TrackedServer):
         item.item_id = batch_id
         return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
 
-    async def _post(self, graph: Graph, body: Mapping[str, Any], what: str) -> dict[str, Any]:
-        """Post a prompt; return the answer. Raises VariationError or MissingModelError where it is refused."""
-        answer = await self._http.send("POST", "/prompt", what, body=body, also=(400,))
+    async def _post(
+        self, graph: Graph, body: Mapping[str, Any], what: str, *, is_check: bool = False
+    ) -> dict[str, Any]:
+        """Post a prompt; return the answer. Raises VariationError or MissingModelError where it is refused.
+
+        A check, which queues nothing, is sent again where the connection broke.
+        """
+        answer = await self._http.send("POST", "/prompt", what, body=body, also=(400,), repeat=is_check)
         told = mapping(answer.body)
         if answer.status == 400:
             error = read_refusal(told, _models(graph))

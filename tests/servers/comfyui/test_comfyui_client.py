@@ -159,6 +159,21 @@ async def test_a_check_queues_nothing(fake: FakeComfyUI, server: ComfyUI) -> Non
     assert "filename_prefix" not in fake.posted[0]["prompt"]["out"]["inputs"]
 
 
+async def test_a_check_whose_connection_broke_is_sent_again(fake: FakeComfyUI, server: ComfyUI) -> None:
+    fake.hangs_up = 1
+    assert await server.check([PLAIN], {}) == [None]
+    assert len(fake.posted) == 2
+
+
+async def test_an_event_that_is_no_object_is_left_out(fake: FakeComfyUI, server: ComfyUI) -> None:
+    ticket = await server.submit(a_submission())
+    hearing = asyncio.create_task(end_of(server, ticket))
+    for socket in fake.sockets.values():
+        await socket.send_str('["executing", 3]')
+    await fake.finish(BATCH)
+    assert (await hearing).status == "completed"
+
+
 async def test_a_dropped_output_is_cancelled_and_refused(fake: FakeComfyUI, server: ComfyUI) -> None:
     error = {"type": "value_bigger_than_max", "message": "Value too big", "extra_info": {"input_name": "width"}}
     fake.answer = (200, {"prompt_id": BATCH, "node_errors": {"a": {"errors": [error]}}})
