@@ -36,12 +36,12 @@ def format_number(value: float) -> str:
 
 
 def format_value(value: object) -> str:
-    """Write a value of an axis on one line: 0.1, true, a red cat; no value at all is "none"."""
+    """Write a value of an axis on one line: 0.1, true, a red cat, "" for an empty text; no value at all is none."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return format_number(value) if isinstance(value, float) else " ".join(str(value).split())
+    return format_number(value) if isinstance(value, float) else " ".join(str(value).split()) or '""'
 
 
 def format_count(count: int, noun: str) -> str:

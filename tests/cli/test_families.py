@@ -92,9 +92,8 @@ def test_each_type_of_node_that_is_lacking_is_named(
     for kind in ("CLIPTextEncode", "ImageScale", "VAEEncode", "KSampler", "VAEDecode"):
         assert f"{kind}, which this server does not have" in words(answer.err)
 
-    for kind in ("ImpactSwitch", "FaceDetailer"):  # custom nodes, and no server to ask for them
-        node = {**export["nodes"][10], "id": len(export["nodes"]) + 1, "type": kind, "inputs": []}
-        export["nodes"].append(node)
+    for at, kind in ((2, "ImpactSwitch"), (3, "FaceDetailer")):  # custom nodes, and no server to ask for them
+        export["nodes"][at]["type"] = kind
     (home / "custom.json").write_text(json.dumps(export), encoding="utf-8")
     answer = sweep("plan", restyle(home, "custom.json"))
     assert answer.code == 2

@@ -23,6 +23,12 @@ def failed(value: str = "oil") -> events.Failed:
     return events.Failed(key="k", index=7, server=None, values=values, error="ValueError: sizes differ")
 
 
+def test_a_value_that_is_empty_or_missing_is_shown() -> None:
+    values: dict[str, str | None] = {"negative_prompt": "", "lora": None}
+    event = events.Failed(key="k", index=7, server=None, values=values, error="ValueError: sizes differ")
+    assert describe_event(event) == '  failed  negative_prompt "" · lora none: ValueError: sizes differ'
+
+
 def test_rates_and_time_left_use_the_last_minute() -> None:
     tally = RunProgress()
     tally.take(STARTED, 0.0)
