@@ -47,6 +47,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _make_whole(value: Any) -> Any:
+    """Make a whole number of one that is written with decimals or an exponent: 20.0, 1e3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool)
 
@@ -86,6 +91,7 @@ ScalarField: TypeAlias = Annotated[
     _require(_is_scalar, _NOT_SCALAR),
     WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
 ]
+WholeField: TypeAlias = Annotated[int, BeforeValidator(_make_whole)]
 Texts: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_validate_texts), WithJsonSchema(_ONE_OR_MORE)]
 SettingField: TypeAlias = Any  # judged by what it sets, not by the shape of the file
 
@@ -117,15 +123,15 @@ class CountRange(AxisSpec):
 
     start: NumberField
     stop: NumberField
-    num: int = Field(ge=1, le=1_000_000_000)
+    num: WholeField = Field(ge=1, le=1_000_000_000)
     scale: Literal["linear", "log"] = "linear"
 
 
 class Seeds(AxisSpec):
     """Seeds that are counted up, drawn by the first run, or drawn for each combination."""
 
-    count: int = Field(ge=1, le=1_000_000_000)
-    start: int | None = None
+    count: WholeField = Field(ge=1, le=1_000_000_000)
+    start: WholeField | None = None
     each_cell: bool = False
 
 
@@ -281,7 +287,7 @@ class DesignSpec(Strict):
     """Selects the points of the grid that are rendered."""
 
     kind: Literal["full", "random", "sobol", "halton", "lhs", "one_at_a_time", "rotated", "adaptive"]
-    points: int | None = Field(default=None, ge=1, le=1_000_000)
+    points: Annotated[int | None, BeforeValidator(_make_whole)] = Field(default=None, ge=1, le=1_000_000)
     seeds: Literal["all", "one"] = "all"
     share: float | None = Field(default=None, gt=0, le=1)
     axis: str | None = None
@@ -290,7 +296,7 @@ class DesignSpec(Strict):
     for_: str | None = Field(default=None, alias="for", pattern=r"^(each|weakest) \S+$")
     within: float | None = Field(default=None, gt=0)
     at_most: float = Field(default=0.3, gt=0, le=1)
-    seed: int = Field(default=0, ge=0)
+    seed: WholeField = Field(default=0, ge=0)
     baseline: dict[str, ScalarField] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -339,7 +345,7 @@ class StudySpec(Strict):
     """Settings for measuring the images."""
 
     metrics: tuple[str, ...] = Field(default_factory=tuple, strict=False)
-    replicates: int = Field(default=1, ge=1, le=1000)
+    replicates: WholeField = Field(default=1, ge=1, le=1000)
     baseline: dict[str, ScalarField] = Field(default_factory=dict)
 
 

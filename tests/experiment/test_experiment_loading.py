@@ -216,6 +216,10 @@ def test_whole_numbers_may_be_written_with_decimals(load: Load) -> None:
     experiment = load("workflow: txt2img\ninputs: {width: 512.0}\naxes: {look: {values: {a: {steps: 3.0}}}}")
     assert repr(dict(experiment.inputs)) == "{'width': 512}"
     assert repr(experiment.grid[0].levels["look"].settings["steps"]) == "3"
+    counted = load(
+        "workflow: txt2img\naxes: {seed: {start: 4.0, count: 1e2}, cfg_scale: {start: 1, stop: 2, num: 2.0}}"
+    )
+    assert (len(counted.grid), repr(counted.grid[0].values["seed"])) == (200, "4")
 
 
 def test_values_that_only_python_can_give_are_refused() -> None:
