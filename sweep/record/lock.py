@@ -64,11 +64,13 @@ class FolderLock:
         self.took_over: Holder | None = None
 
     def __enter__(self) -> Self:
+        looks = 0
         while self._file is None:
             file = self._open()
+            looks += 1  # a file system that gives a file another number each time is no reason to look for ever
             try:
                 is_free = _try_patiently(file)
-                if not is_free or self._is_in_place(file):
+                if not is_free or looks > _LOOKS or self._is_in_place(file):
                     self._take(file, is_free)
                     self._file = file
             finally:
