@@ -108,7 +108,7 @@ async def run(
         choose: Gives the next points of an adaptive design: `sweep.study.choose_next_points`.
 
     Raises:
-        UsageError: The design is adaptive, and there is no `choose`.
+        UsageError: No server is given, or the design is adaptive, and there is no `choose`.
         DefinitionError: Before anything is sent.
         ServerError: No server can be used at the start.
         RecordError: The folder cannot be written.
@@ -122,6 +122,8 @@ async def run(
     if experiment.design.kind == "adaptive" and (choose is None or options.shard):
         missing = "needs run(…, choose=sweep.study.choose_next_points)"
         raise UsageError(f"An adaptive design {missing if choose is None else 'cannot be divided into shards'}.")
+    if not servers:
+        raise UsageError("A run needs at least one server.")
     clients = [connect(server) if isinstance(server, str) else server for server in servers]
     async with AsyncExitStack() as held:
         context: RunContext | None = None

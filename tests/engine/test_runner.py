@@ -19,7 +19,7 @@ from PIL import Image
 from sweep.engine import events, runner
 from sweep.engine.limits import FailureLimit
 from sweep.engine.shutdown import Stop
-from sweep.errors import DiskFullError, PlanError, ServerUnreachableError, StoppedError
+from sweep.errors import DiskFullError, PlanError, ServerUnreachableError, StoppedError, UsageError
 from sweep.record import RecordedResults
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.item_workers import Workers
@@ -331,6 +331,11 @@ async def test_photographs_of_every_kind_are_rendered_and_kept_upright(bench: Be
     sizes = {row["image"]: (row["width"], row["height"]) for row in await rows(summary.folder)}
     assert sizes == {"turned.jpg": ("64", "128"), "cmyk.jpg": ("128", "64")}
     assert await anyio.to_thread.run_sync(kept_sources, summary.folder) == [("RGB", 1), ("RGB", 1)]
+
+
+async def test_a_run_without_a_server_is_refused(bench: Bench) -> None:
+    with pytest.raises(UsageError, match="at least one server"):
+        await bench.run(await bench.experiment())
 
 
 async def test_the_table_follows_an_edit_and_a_kill_though_nothing_is_rendered(
