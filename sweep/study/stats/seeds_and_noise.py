@@ -108,7 +108,8 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
         spread = inflation * float(np.median(np.abs(rest - np.median(rest))))
         if spread <= 1e-12 * max(1e-3, float(np.abs(y).max())):
             return []
-        scores = rest / spread
+        # a fit lies nearer to the rows that it has seen; all scores are as if it had seen them
+        scores = np.where(kept, 1.0, max(len(y) - fitted, 1) / len(y)) * rest / spread
         left_out = _choose_left_out(np.abs(scores), kept, effects)
         if not left_out.any():
             break
