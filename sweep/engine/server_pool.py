@@ -426,7 +426,8 @@ async def plan_jointly(
             models = index_models(*catalogues)
             every = [model for catalogue in catalogues for model in catalogue]
             plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, every)  # reads the workflow's file
-        except PlanError as error:
+        except PlanError as error:  # what it lacks, a server that could not be asked may have
+            error.hint = error.hint or next((each.left.message for each in members if each.left is not None), None)
             problem = problem or error
         else:
             await run_all(*(_drop_unfit(plan, server, models) for server in servers if server.left is None))
