@@ -582,7 +582,9 @@ def describe_choices(choices: Sequence[Choices]) -> Iterator[Sentence]:
 
 def describe_search(found: AdaptiveResult, facts: Mapping[str, MetricFacts], data: StudyJson) -> Iterator[Sentence]:
     """Write which level an adaptive design advises, which group misses first, and how the design ended."""
-    if all(group["mean"] is None for group in found["groups"]):
+    open_groups = [group["group"] for group in found["groups"] if group["mean"] is None]
+    if open_groups and all(group["use"] is not None for group in found["groups"] if group["mean"] is not None):
+        yield _describe_no_crossing(found, open_groups[0], data)
         return
     fact, axis, use = facts.get(found["metric"]), name_axis(found["axis"]), found["use"]
     label, is_lower_better = (fact["label"], fact["direction"] == "lower") if fact else (found["metric"], False)
@@ -595,6 +597,15 @@ def describe_search(found: AdaptiveResult, facts: Mapping[str, MetricFacts], dat
     rows = find_rows(data, {found["axis"]: use}) if use is not None else []
     yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
+
+
+def _describe_no_crossing(found: AdaptiveResult, group: Group, data: StudyJson) -> Sentence:
+    """Write why nothing is advised: the search is not at its end, or each seed of a group lost an image it needs."""
+    if found["ending"] is None:
+        return make_sentence("limit", _write_ending(found)[0], axis=found["axis"])
+    seeds = f"every seed of {_write_levels(group, data)}" if group else "every seed"
+    text = f"No {name_axis(found['axis'])} can be advised: with {seeds}, an image failed that the search needs."
+    return make_sentence("recommendation", text, "Render them again with --retry-failed.", axis=found["axis"])
 
 
 def _write_weakest_found(found: AdaptiveResult, facts: Mapping[str, MetricFacts], data: StudyJson) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study import choose_next_points, make_study, write_decision
 from sweep.study.adaptive_search import SearchPoint, SearchTask, decide_search, estimate_crossing
+from sweep.study.sentences import describe_search
 
 
 @st.composite
@@ -125,6 +127,26 @@ DEFINITION: dict[str, Any] = {
         "at_most": 0.8,
     },
 }
+
+
+def test_a_search_without_crossings_says_why() -> None:
+    def write(ending: str | None, *means: float | None) -> str:
+        data: Any = make_study(pd.DataFrame({"s": [0.1, 0.2], "m": [1, 2]}), axes=[("s", "number")], metrics=["m"]).data
+        crossing = {"value": None, "low": None, "high": None, "reason": "some images failed"}
+        groups = [
+            {"group": {"variation": name}, "mean": mean, "use": mean, "n": 1, "is_rising": False, "inside": 0}
+            for name, mean in zip("ab", means, strict=False)
+        ]
+        found: Any = {"metric": "ssim", "axis": "denoise_strength", "threshold": 0.9, "goal": "each", "used": 8}
+        found |= {"ending": ending, "full": 64, "within": 0.1, "seeds": 4, "seeds_there": 8, "crossing": crossing}
+        found |= {"groups": groups, "weakest": None, "possible": [], "use": None}
+        return " ".join(sentence["text"] for sentence in describe_search(found, {}, data))
+
+    assert write(None, None, None) == "Not at its end yet, with 8 of the 64 images of the full grid."
+    for means in ((None, None), (None, 0.4)):
+        lost = write("budget spent", *means)
+        assert lost.startswith("No denoise strength can be advised: with every seed of “a”, an image failed"), lost
+    assert "is safe for every image" not in write(None, 0.4, None)
 
 
 @pytest.mark.slow
