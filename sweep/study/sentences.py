@@ -47,6 +47,8 @@ from sweep.text import format_count
 MOST_HEADLINES = 5
 PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # metrics of the headlines
 BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
+MOST_ROWS = 8  # images that show a finding
+MOST_INNER = 4  # levels in the middle of an axis that are named
 MOST_COUNTS = 3  # levels whose counts follow the advised one
 JUST_VISIBLE: Final = 2  # colour difference of two images
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
@@ -191,11 +193,12 @@ def make_sentence(
 def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
     """Write which level to use, the counts behind it, and what they cannot say."""
     name, axis, use = fact["name"], advice["axis"], advice["use"]
-    whole = [hold for hold in data["holds"] if (hold["metric"], hold["axis"]) == (name, axis) and not hold["group"]]
-    counts = [hold for hold in whole if hold["threshold"] == advice["threshold"]]
+    counts = _list_counts(advice, data)
     text = _write_advice(advice, fact, counts[::-1] if advice["side"] == "from" else counts)
-    details = (*_write_weakest(advice, data), _write_breadth(advice, data), *_write_gap(advice))
-    rows = find_rows(data, {axis: use}) if use is not None else []
+    kept = _list_kept(advice, counts)
+    details = (*_write_weakest(advice, data), _write_breadth(advice, data), *_write_gap(advice, is_known=bool(kept)))
+    found = [use] if use is not None else [hold["level"] for hold in kept]
+    rows = [row for level in found[:MOST_COUNTS] for row in find_rows(data, {axis: level})][:MOST_ROWS]
     return make_sentence("recommendation", text, " ".join(details), metric=name, axis=axis, rows=rows)
 
 
@@ -205,6 +208,11 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
     held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
     extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
     if advice["use"] is None:
+        if inner := _list_kept(advice, counts):
+            levels, images = [write_level(hold["level"]) for hold in inner], sum(hold["images"] for hold in inner)
+            levels = levels if len(levels) <= MOST_INNER else [*levels[:MOST_INNER], f"{len(levels) - MOST_INNER} more"]
+            where = f"{images} of {format_count(images, 'image')} there"
+            return f"Only at {axis} {join_words(levels)} did every image hold: {kept} in {where}."
         if not any(hold["held"] for hold in counts):
             return f"No {axis} tested keeps {label} at {mark}: no image of any level held."
         end = f"at {write_level(counts[0]['level'])}, the {extreme}"
@@ -217,8 +225,25 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, counts: Sequence[Ho
     return f"Use {axis} {use} {limit}: {kept} {held} at {use}, {', '.join(f'{many} at {x}' for many, x in counted)}."
 
 
+def _list_kept(advice: Recommendation, counts: Sequence[Hold]) -> list[Hold]:
+    """List the levels at which all images held (two or more), where the level at the safe end is none of them."""
+    kept = [hold for hold in counts if hold["held"] == hold["images"] > 1] if advice["use"] is None else []
+    return sorted(kept, key=lambda hold: float(hold["level"] or 0))
+
+
+def _list_counts(advice: Recommendation, data: StudyJson) -> list[Hold]:
+    """List the counts of all images, by level."""
+    asked = (advice["metric"], advice["axis"], advice["threshold"])
+    return [h for h in data["holds"] if (h["metric"], h["axis"], h["threshold"]) == asked and not h["group"]]
+
+
 def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
-    """Write which group misses the threshold first; of groups that all miss it from one level on, the one with most."""
+    """Write which group misses the threshold first; of groups that all miss it from one level on, the one with most.
+
+    Nothing is said where only levels in the middle hold: then two sides are missed.
+    """
+    if _list_kept(advice, _list_counts(advice, data)):
+        return
     low, high = (None if x is None else write_level(x) for x in (advice["bracket_low"], advice["bracket_high"]))
     mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
     for name in advice["weakest_group"] or {}:
@@ -266,8 +291,10 @@ def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
     return f"Tested with {'only ' if count < ENOUGH_SEEDS else ''}{tested}: others may fail earlier."
 
 
-def _write_gap(advice: Recommendation) -> Iterator[str]:
-    """Write which levels to test next, and where the mean passes the threshold."""
+def _write_gap(advice: Recommendation, *, is_known: bool) -> Iterator[str]:
+    """Write which levels to test next, and where the mean passes the threshold. `is_known`: some levels do hold."""
+    if is_known:
+        return
     if advice["use"] is None:
         yield f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
     elif advice["levels_to_add"]:
@@ -457,7 +484,7 @@ def _describe_largest(top: Difference, sure: int, fact: MetricFacts, data: Study
     return make_sentence("difference", text, detail, fact["name"], axis, rows)
 
 
-def find_rows(data: StudyJson, group: Group, most: int = 8) -> list[int]:
+def find_rows(data: StudyJson, group: Group, most: int = MOST_ROWS) -> list[int]:
     """Find the first rows with an image at these levels; in a table without images the first rows."""
     rows = data["rows"]
     columns = [(rows["axes"][name], level) for name, level in group.items()]

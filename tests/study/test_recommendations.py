@@ -116,3 +116,19 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
     assert told((1, 0), (0, 0), (2, 0)).startswith("The first levels of variation to miss this are “v0” and “v1”: all")
     assert told((1, 1), (0, 0), (1, 0)).startswith("At denoise strength 0.4 the weakest variation is “v1”: 0 of 2")
     assert told((1, 0), (0, 0), (0, 0)).startswith("Tested with")
+
+
+def test_levels_in_the_middle_that_hold_are_advised() -> None:
+    rows = [(x, seed, 1 - abs(x) / 4 - seed / 1000) for x in (-2.5, -0.2, 0.0, 1.5) for seed in range(4)]
+    frame = pd.DataFrame(rows, columns=["offset", "seed", "structure_coarse"])
+
+    study = make_study(frame, axes=[("offset", "number"), ("seed", "seed")], metrics=["structure_coarse"])
+    advice = next(each for each in study.data["words"] if each["kind"] == "recommendation")
+
+    assert advice["text"] == (
+        "Only at offset −0.2 and 0 did every image hold: "
+        "layout of light and dark stayed at 0.9 or more in 8 of 8 images there."
+    )
+    assert "Test higher levels" not in advice["detail"]
+    assert "first" not in write_decision(study.data)
+    assert {frame["offset"][row] for row in advice["rows"]} == {-0.2, 0.0}

@@ -203,7 +203,14 @@ function foundAnswer(verdict: Verdict, { text, detail, used, full }: Found): Ans
   };
 }
 
-function titleOf({ along, use, rising, metric, threshold, total }: Verdict): string {
+/** Levels at which all images held where the one at the safe end is none of them. */
+function innerOf({ levels, use }: Pick<Verdict, "levels" | "use">): number[] {
+  return use >= 0 ? [] : [...levels.keys()].filter((at) => (levels[at]?.images ?? 0) > 1 && levels[at]?.held === levels[at]?.images);
+}
+
+function titleOf({ along, use, rising, metric, threshold, total, levels }: Verdict): string {
+  const inner = innerOf({ levels, use });
+  if (inner.length > 0) return `Every image holds only at ${along.label} ${inner.map((at) => along.labels[at]).slice(0, 4).join(", ")}${inner.length > 4 ? " …" : ""}.`;
   if (use < 0) return `No ${along.label} keeps ${metric.label} at ${number(threshold)} in all images.`;
   const last = tested(along, rising).at(-1);
   if (total.held === total.images && use === last) return `Any ${along.label} ${rising ? "from" : "up to"} ${along.labels[use]} holds.`;
@@ -242,7 +249,7 @@ function countsOf({ along, levels, use, rising, metric, threshold, below }: Verd
 function weakestOf(verdict: Verdict): Part[] {
   const { group, groups, along, rising } = verdict;
   const weakest = groups[0];
-  if (!group || !weakest || !hasWeakest(verdict)) return [];
+  if (!group || !weakest || !hasWeakest(verdict) || innerOf(verdict).length > 0) return [];
   const upTo = weakest.heldUpTo;
   const only = upTo === tested(along, rising)[0];
   const range = upTo < 0 ? "at no level" : only ? `at ${along.labels[upTo]} only` : `${rising ? "from" : "up to"} ${along.labels[upTo]}${rising ? " on" : ""}`;

@@ -112,3 +112,10 @@ test("weakest is what misses the threshold first, not what has fewer images", ()
   assert.ok(verdict.groups.length === 2);
   assert.equal(hasWeakest(verdict), false);
 });
+
+test("levels in the middle that hold are told, also where the end does not", () => {
+  const some = table({ study, columns: [{ name: "ssim", label: "SSIM", kind: "metric", direction: "higher", summary: "", values: { v: [0.5, 0.5, 0.5, 0.5, 0.9, 0.9, 0.9, 0.9] } }] });
+  const question = questionOf(some, 0.85);
+  assert.ok(question);
+  assert.equal(answerOf(judge(question, some.rows)).title, "Every image holds only at strength 0.5.");
+});
