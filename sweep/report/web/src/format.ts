@@ -13,7 +13,7 @@ export function level(value: Level, kind = ""): string {
 export function number(value: number, digits = 3): string {
   if (!Number.isFinite(value)) return "–";
   const text = digits === 0 || Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(digits)));
-  const short = value !== 0 && (Math.abs(value) < 1e-4 || (digits > 0 && Math.abs(value) >= 1e9)) ? value.toExponential(Math.min(2, Math.max(0, digits - 1))) : text;
+  const short = value !== 0 && (Math.abs(value) < 1e-4 || (digits > 0 && Math.abs(value) >= 1e9)) ? value.toExponential(Math.min(2, Math.max(0, digits - 1))).replace(/\.?0+e/, "e") : text;
   return short.replaceAll("-", "−");
 }
 

@@ -130,6 +130,7 @@ export interface Choices {
 }
 
 export interface Study {
+  holds?: { metric: string; axis: string; threshold: number; group: Record<string, Level>; held: number; images: number }[];
   distances?: DistanceData[];
   choices?: Choices[];
   recommendations: Recommendation[];

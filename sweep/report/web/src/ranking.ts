@@ -1,7 +1,7 @@
 // Which of the study's sentences are findings of their own, and how the rest is folded.
 
-import { number } from "./format";
-import type { Word } from "./payload";
+import { level, number } from "./format";
+import type { Recommendation, Word } from "./payload";
 import type { Table } from "./table";
 
 export const mostFindings = 5;
@@ -29,16 +29,23 @@ export function mainFindings(table: Table): Word[] {
 /** Other metrics put the limit elsewhere: one sentence of all of them, which is no second advice. */
 function otherLimits(table: Table, main: string | null): Word | null {
   const all = table.payload.study?.recommendations ?? [];
-  const axis = all.find((known) => known.metric === main)?.axis;
-  const others = all.filter((known) => known.metric !== main && known.axis === axis && known.use !== undefined);
+  const own = all.find((known) => known.metric === main);
+  const axis = own?.axis;
+  const others = all.filter((known) => known.metric !== main && known.axis === axis && known.use !== undefined && known.use !== own?.use && !holdsWithin(table, known));
   const first = others[0];
   if (!axis || !first) return null;
   const limits = others.slice(0, 4).map((known) => {
-    const level = known.use === null ? "no level tested" : String(known.use);
-    return `${level} keeps ${table.column(known.metric)?.label ?? known.metric} at ${number(known.threshold)} or ${known.wanted === "below" ? "less" : "more"}`;
+    const most = known.use === null ? "no level tested" : level(known.use ?? null);
+    return `${most} keeps ${table.column(known.metric)?.label ?? known.metric} at ${number(known.threshold)} or ${known.wanted === "below" ? "less" : "more"}`;
   });
   const name = table.axis(axis)?.label ?? axis;
   return { kind: "recommendation", text: `By other metrics the limit of ${name} is different: ${limits.join("; ")}.`, detail: "", headline: false, metric: first.metric, axis };
+}
+
+/** Whether all images held at some levels although they did not at the safe end of the axis. */
+function holdsWithin(table: Table, { metric, axis, threshold, use }: Recommendation): boolean {
+  const counts = table.payload.study?.holds ?? [];
+  return use === null && counts.some((known) => known.metric === metric && known.axis === axis && known.threshold === threshold && Object.keys(known.group).length === 0 && known.held === known.images);
 }
 
 function says(word: Word, text: string): boolean {

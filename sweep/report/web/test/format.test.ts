@@ -8,6 +8,7 @@ test("number keeps significant digits and uses a true minus sign", () => {
   assert.equal(number(1234567), "1234567");
   assert.equal(number(Number.NaN), "–");
   assert.equal(number(0.1 + 0.2, 6), "0.3");
+  assert.deepEqual([1e-7, 2.5e-7, 1.234e-10].map((value) => number(value, 6)), ["1e−7", "2.5e−7", "1.23e−10"]);
 });
 
 test("level writes missing values, booleans, seeds and file names for people", () => {

@@ -102,6 +102,8 @@ test("limits by other metrics are one sentence, which is no second advice", () =
   const findings = mainFindings(table({ study: { ...study, recommendations: [...study.recommendations, other], words: [...words, { ...advice, metric: "ms_ssim", text: "Use strength 0.5 or less: MS-SSIM." }] } }));
   assert.equal(findings.filter((word) => word.text.startsWith("Use ")).length, 1);
   assert.equal(findings[1]?.text, "By other metrics the limit of strength is different: 0.5 keeps ms_ssim at 0.5 or more.");
+  const same = { ...study, recommendations: [{ ...other, metric: "ssim" }, other], words };
+  assert.equal(mainFindings(table({ study: same })).some((word) => word.text.startsWith("By other metrics")), false);
 });
 
 test("weakest is what misses the threshold first, not what has fewer images", () => {
