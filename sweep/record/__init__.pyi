@@ -31,6 +31,7 @@ from .maintenance import (
 from .metric_cache import MetricCache, MetricKey
 from .results_folder import (
     CSV,
+    RUN_OUTCOMES,
     FolderStatus,
     Past,
     RecordedResults,
@@ -68,6 +69,7 @@ __all__ = [
     "MOST_LEVELS",
     "RATINGS_JSON",
     "REPAIRABLE",
+    "RUN_OUTCOMES",
     "SEALED",
     "Checkpoint",
     "Counts",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypeVar
 
 from sweep.errors import RecordError
 from sweep.record.base import Counts, ExperimentFacts
@@ -291,6 +291,17 @@ def folder_status(folder: Path) -> FolderStatus:
     )
 
 
+RUN_OUTCOMES: Final = {
+    "": "still running, or killed",
+    "completed": "finished",
+    "failures": "finished, some failed",
+    "stopped-by-failures": "stopped: too many failures",
+    "no-server": "stopped: no usable server left",
+    "record-broken": "stopped: the results could not be written",
+}
+"""What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
+
+
 def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
     """Return the state of the folder, and the same in words."""
     if is_in_use(folder):
@@ -300,7 +311,8 @@ def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
     if last.ending is None:
         return "killed", "was killed; run the same command again"
     at = f" at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else ""
-    return last.ending, f"{last.ending}{at}"
+    words = last.ending if last.ending == "completed" else RUN_OUTCOMES.get(last.ending, last.ending)
+    return last.ending, f"{words}{at}"
 
 
 def _path(file: Path) -> str | None:

@@ -32,7 +32,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from sweep.errors import RecordError
-from sweep.record import JOURNAL_FILE, RecordedResults, replace_atomically
+from sweep.record import JOURNAL_FILE, RUN_OUTCOMES, RecordedResults, replace_atomically
 from sweep.report.page_json import JsonObject, build_page_json, encode_page_json
 from sweep.report.report_data import (
     AxisColumn,
@@ -58,15 +58,6 @@ if TYPE_CHECKING:
 
 _MOST_LEVELS: Final = 12
 _MOST_FAILURES: Final = 100
-RUN_OUTCOMES: Final = {
-    "": "still running, or killed",
-    "completed": "finished",
-    "failures": "finished, some failed",
-    "stopped-by-failures": "stopped: too many failures",
-    "no-server": "stopped: no usable server left",
-    "record-broken": "stopped: the results could not be written",
-}
-"""What became of a run, for people; "interrupted" and "cancelled" say it themselves."""
 _UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # addresses are private; the sandbox has a banner
 
 

@@ -119,6 +119,7 @@ class TestRun:
         assert re.search(r"1[0-2] failed \(OutOfMemoryError: ", failed.out)  # ten alike end the run
         assert "To try them again, add --retry-failed" in " ".join(failed.out.split())
         assert {row["status"] for row in records(sweep("table", "small").out)} == {"failed"}
+        assert "last run     stopped: too many failures at 20" in sweep("status", "small").out
         assert sweep("run", "small.yaml", "--no-report").code == 1
         mended = sweep("run", "small.yaml", "--retry-failed", "--no-report")
         assert mended.code == 0
