@@ -124,7 +124,10 @@ class ItemDownloads:
         )
 
     def _of(self, key: str) -> list[Rendering | AttemptError]:
-        return [each for place, each in sorted(self._results.items()) if self._graph.owners[place[0]] == key]
+        """List the results of a variation: its outputs in the order of the graph, each with its images in order."""
+        outputs = self._graph.fused.outputs[key]
+        own = [place for place in self._results if self._graph.owners[place[0]] == key]
+        return [self._results[place] for place in sorted(own, key=lambda at: (outputs.index(at[0]), at[1]))]
 
     async def _download(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering | AttemptError:
         """Fetch one image, verify it and write it; `ordinal` counts the images of a variation from 0.

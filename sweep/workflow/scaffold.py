@@ -113,7 +113,8 @@ class _Starter:
 
     def text(self) -> str:
         called = self.workflow.name or "this workflow"
-        moves = "denoise strength" if "denoise_strength" in self.roles else "the seed"
+        swept = {"denoise_strength": "denoise strength", "seed": "the seed"}
+        moves = next((words for role, words in swept.items() if role in self.roles), "each setting")
         question = f"How does {moves} change {called}?"
         lines = [
             f"name: {_plain(self.workflow.name) or 'experiment'}",

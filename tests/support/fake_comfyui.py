@@ -103,15 +103,19 @@ class FakeComfyUI:
     async def finish(self, prompt_id: str, *, tell: bool = True, keep: bool = True) -> None:
         """Render an item: its file is there, its history too (unless not `keep`), and its client hears of it."""
         entry = self.pending.pop(prompt_id)
-        name = f"{entry[2]['out']['inputs']['filename_prefix']}_00001_.png"
-        self.files[name] = _paint(entry[2]["a"]["inputs"]["color"]) if self.renders else b"\x89PNG\r\n\x1a\n image"
-        folder, _, file = name.rpartition("/")
-        image = {"filename": file, "subfolder": folder, "type": "output"}
+        outputs: dict[str, Any] = {}
+        for node, drawn in entry[2].items():
+            if _saves(drawn):
+                name = f"{drawn['inputs']['filename_prefix']}_00001_.png"
+                painted = _paint(entry[2]["a"]["inputs"]["color"]) if self.renders else b"\x89PNG\r\n\x1a\n image"
+                self.files[name] = painted
+                folder, _, file = name.rpartition("/")
+                outputs[node] = {"images": [{"filename": file, "subfolder": folder, "type": "output"}]}
         messages = [["execution_start", {"timestamp": 1000}], ["execution_success", {"timestamp": 2000}]]
         if keep:
             self.history[prompt_id] = {
                 "prompt": [1, prompt_id, entry[2], {"create_time": 500}, ["out"]],
-                "outputs": {"out": {"images": [image]}},
+                "outputs": outputs,
                 "status": {"status_str": "success", "completed": True, "messages": messages},
             }
         if tell:

@@ -141,8 +141,8 @@ def test_a_starter_lists_what_could_be_meant_and_works_without_any_role() -> Non
     assert "#   lora_weight_1: [0, 0.5, 1]\n#   lora_weight_2: [0, 0.5, 1]" in text
     assert "roles:" not in text
     assert parsed(text)["name"] == "experiment"
-    empty = workflow_from(big(10))
-    assert parsed(started(empty, "x.json"))["axes"] == {}
+    empty = parsed(started(workflow_from(big(10)), "x.json"))
+    assert (empty["axes"], empty["description"]) == ({}, "How does each setting change My workflow?")
 
 
 def test_a_starter_is_ready_to_run(tmp_path: Path) -> None:
