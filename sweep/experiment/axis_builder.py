@@ -247,6 +247,8 @@ def make_files_axis(draft: AxisDraft, spec: file_schema.Images) -> Axis:
 
 def make_image_axis(draft: AxisDraft, paths: Sequence[str]) -> Axis:
     """Make one level an image, in the order given; the value is its path as shown."""
+    if not paths:
+        raise AxisError(f"{draft.place} is empty; an axis needs at least one value", "images")
     levels = [draft.make_level(shown, {"image": shown}, "images") for shown in paths]
     return Axis(draft.name, "image", MadeLevels(draft.targets, tuple(levels)))
 

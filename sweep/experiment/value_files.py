@@ -394,10 +394,14 @@ class ValueReader:
     def read(self, target: str, raw: Any, place: DocumentPath) -> Setting:
         """Read one setting. Raises AxisError with the end of a sentence that begins with its place."""
         if isinstance(raw, Mapping) and set(raw) == {"image"} and isinstance(raw["image"], str):
+            if find_role(target) is not None and not is_image(target):
+                raise AxisError(f"is set to an image, which {target} is not")
             return self._read_image(raw["image"], (*place, "image"))
         raw = as_written(target, raw)
         if problem := find_value_problem(target, raw):
             meant = suggest_axis(target, raw) if isinstance(raw, str) and problem.startswith("must be a") else None
+            if problem.startswith("must be a number") and re.fullmatch(r"[+-]?\d+,\d+", str(raw)):
+                problem += f"; a decimal number is {str(raw).replace(',', '.')}"
             raise AxisError(f"{problem}; several values are an axis: axes: {{{target}: {meant}}}" if meant else problem)
         if is_image(target) and isinstance(raw, str):
             return self._read_image(raw, place)

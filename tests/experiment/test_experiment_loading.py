@@ -227,3 +227,14 @@ def test_values_that_only_python_can_give_are_refused() -> None:
         for part in ({"inputs": {name: value}}, {"axes": {name: [value]}}):
             with pytest.raises(ExperimentError, match=rf"{name} (must be a|holds half a character)"):
                 Experiment.from_dict({"workflow": "txt2img", **part})
+
+
+def test_a_decimal_comma_is_told_from_two_values(faults: Fail) -> None:
+    (said,) = faults("workflow: txt2img\ninputs: {cfg_scale: '7,5'}")
+    assert '"7,5"; a decimal number is 7.5; several values are an axis: axes: {cfg_scale: [7, 5]}' in said
+
+
+def test_images_go_only_where_images_are_taken(faults: Fail) -> None:
+    for text in ("axes: {prompt: {images: shots/*.png}}", "inputs: {prompt: {image: shots/a.png}}"):
+        assert "is set to an image, which prompt is not" in faults(f"workflow: txt2img\n{text}")[0]
+    assert "axes.image is empty" in faults("workflow: img2img\naxes: {image: {images: []}}")[0]
