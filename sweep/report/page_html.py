@@ -14,7 +14,7 @@ import mimetypes
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -82,7 +82,7 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
         "failures": _group_failures(data),
         "commands": [*commands, f"sweep report {quote_argument(data.name)}"],
         "experiment": data.experiment,
-        "took": _describe_duration(data.runs[-1]) if data.runs else "",
+        "took": _describe_duration(data.runs),
         "previews": False,
         "plain_images": [],
         "more_images": 0,
@@ -99,9 +99,11 @@ def format_counts(data: ReportData) -> str:
     return line if done <= max(data.counts.completed, 1) else f"{line}, {done:,} images"
 
 
-def _describe_duration(run: RunRecord) -> str:
-    """Say how long a run took, "" where it goes on or was killed."""
-    return "" if run.ended_at is None else format_seconds((run.ended_at - run.begun_at).total_seconds())
+def _describe_duration(runs: Sequence[RunRecord]) -> str:
+    """Say how long runs took together, "" where there is none or the last one goes on or was killed."""
+    if not runs or runs[-1].ended_at is None:
+        return ""
+    return format_seconds(sum((run.ended_at - run.begun_at).total_seconds() for run in runs if run.ended_at))
 
 
 def _count_status(frame: pd.DataFrame, status: str) -> int:
@@ -142,7 +144,7 @@ def _describe_run(run: RunRecord) -> dict[str, Any]:
     return {
         "number": run.number,
         "begun": run.begun_at.strftime("%Y-%m-%d %H:%M UTC"),
-        "took": _describe_duration(run),
+        "took": _describe_duration([run]),
         "ending": RUN_OUTCOMES.get(run.ending or "", run.ending or ""),
         "servers": " · ".join(_describe_server(server) for server in run.facts.servers),
         "version": run.facts.sweep_version,

@@ -67,6 +67,13 @@ def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:
     return next((name for name in PREFERRED if name in measured), measured[0] if measured else None)
 
 
+def sort_by_preference(metrics: Sequence[MetricFacts]) -> list[MetricFacts]:
+    """Sort metrics by how well they suit the headlines, the most telling one first."""
+    return sorted(
+        metrics, key=lambda fact: PREFERRED.index(fact["name"]) if fact["name"] in PREFERRED else len(PREFERRED)
+    )
+
+
 def _choose_axis(data: StudyJson, main: str | None) -> str | None:
     """Choose the axis of the headlines, a numeric one if any: denoise strength, else the one that explains most."""
     varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]

@@ -18,7 +18,7 @@ import pandas as pd
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
-from sweep.study.sentences import choose_metric, is_shown, write_sentences
+from sweep.study.sentences import choose_metric, is_shown, sort_by_preference, write_sentences
 from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
@@ -400,7 +400,9 @@ def analyse(
         determinism=check_determinism(design),
         diversity=[cell for fact in of_cells for cell in measure_diversity(design, fact)],
         holds=holds,
-        recommendations=[r for fact in measured for r in recommend_levels(design, fact, holds, curves)],
+        recommendations=[
+            r for fact in sort_by_preference(measured) for r in recommend_levels(design, fact, holds, curves)
+        ],
         distances=[] if adaptive else list(distances),
         equal=find_equal_levels(design),
         choices=list(choices),

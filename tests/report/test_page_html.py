@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -167,6 +169,15 @@ async def test_headlines_of_the_study_stand_on_top(folder: Path) -> None:
     told = parsed.data()
     assert [effect["metric"] for effect in told["study"]["effects"]]
     assert {column["name"] for column in told["columns"] if column["kind"] == "metric"} >= {"ssim", "structure_coarse"}
+
+
+async def test_page_says_how_long_all_runs_took(folder: Path) -> None:
+    data = await run_sync(read_report_data, folder)
+    begun = data.runs[-1].begun_at
+    runs = [replace(data.runs[-1], begun_at=begun, ended_at=begun + timedelta(seconds=took)) for took in (12.4, 0.01)]
+    assert describe_page(replace(data, runs=runs))["took"] == "12 s"  # the second run rendered nothing
+    runs[1] = replace(runs[1], ended_at=None)
+    assert describe_page(replace(data, runs=runs))["took"] == ""
 
 
 def test_command_loses_folders_of_this_machine() -> None:

@@ -51,6 +51,13 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert write_decision(study.data) == f"{text} {first}"
 
 
+def test_advice_of_the_most_telling_metric_comes_first() -> None:
+    frame = planted(np.random.default_rng(1))
+    frame["ms_ssim"] = frame["structure_coarse"]
+    study = make_study(frame, axes=AXES, metrics=["ms_ssim", "structure_coarse"])
+    assert [each["metric"] for each in study.data["recommendations"]] == ["structure_coarse", "ms_ssim"]
+
+
 def test_advice_is_none_where_the_first_level_failed() -> None:
     study = study_of((0.99, 0.97, 0.95), (0.8, 0.85, 0.7))
 
