@@ -467,7 +467,8 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
     server.lacking = {}
     for ref in sorted(frozenset().union(*needs), key=str):
         if ref not in models:
-            server.lacking[ref] = f"has no {ref.type} model {ref.name} ({ref.base})"
+            base = "" if ref.base == "any" else f" ({ref.base})"  # a ComfyUI knows no bases
+            server.lacking[ref] = f"has no {ref.type} model {ref.name}{base}"
         elif ref in wanted and models[ref].hash != wanted[ref].hash:
             server.lacking[ref] = f"has another model of the name {ref.name}: the hashes differ"
     if needs and all(not server.lacking.keys().isdisjoint(need) for need in needs):

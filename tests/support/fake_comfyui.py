@@ -31,6 +31,10 @@ OBJECT_INFO: dict[str, Any] = {
         },
         "output": ["IMAGE"],
     },
+    "PaintedByModel": {
+        "input": {"required": {"model": ["MODEL"], "color": ["INT", {"default": 0, "min": 0, "max": 16777215}]}},
+        "output": ["IMAGE"],
+    },
     "SaveImage": {
         "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "ComfyUI"}]}},
         "output": [],
@@ -55,6 +59,7 @@ class FakeComfyUI:
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     answer: Any = None  # what the next POST /prompt answers after queueing: an exception, or (status, body)
     refuse: Any = None  # what POST /prompt answers without queueing: (status, body)
+    checkpoints: list[str] = field(default_factory=lambda: ["tiny-sd.ckpt"])
     hangs_up: int = 0  # how many of the next POST /prompt end without an answer
     renders: bool = False  # images of one colour, each as soon as it is asked for
     deadly: int | None = None  # the colour of the image of which it dies: queue and history are gone, files stay
@@ -188,7 +193,9 @@ async def fake_comfyui() -> AsyncIterator[FakeComfyUI]:
         return web.json_response({"system": {"comfyui_version": "0.3.75"}, "devices": []})
 
     async def nodes(_: web.Request) -> web.Response:
-        return web.json_response(OBJECT_INFO)
+        loader = OBJECT_INFO["CheckpointLoaderSimple"]
+        offered = {**loader, "input": {"required": {"ckpt_name": [fake.checkpoints, {}]}}}
+        return web.json_response({**OBJECT_INFO, "CheckpointLoaderSimple": offered})
 
     app = web.Application(middlewares=[note])
     app.router.add_get("/system_stats", stats)
