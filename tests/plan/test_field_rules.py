@@ -220,3 +220,9 @@ def test_whether_an_output_is_kept_is_said_elsewhere(refusal: Refusal) -> None:
 )
 def test_a_variation_is_appended_or_put_in_its_slot(prompt: str, variation: str, composed: str) -> None:
     assert compose(prompt, variation) == composed
+
+
+def test_a_template_has_one_size_for_noise_and_image(plans: Plans, refusal: Refusal) -> None:
+    found = refusal("img2img", inputs={"image": "wide.png"}, axes={"noise.width": [64, 128]})
+    assert found == ["axes.noise.width: the size of one node alone fits no other; set width."]
+    assert plans("img2img", inputs={"image": "wide.png", "model": "large"}, axes={"prompt.original_width": [64, 128]})
