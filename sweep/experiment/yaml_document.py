@@ -354,7 +354,7 @@ class _Representer(SafeRepresenter):
     """Quotes the texts that the emitter writes plainly, and that are then read as something else."""
 
     def represent_str(self, data: str) -> Any:
-        is_unsafe = data.startswith((":", "?")) or not _BREAKS.isdisjoint(data)
+        is_unsafe = data.startswith((":", "?", "<<")) or not _BREAKS.isdisjoint(data)
         return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if is_unsafe else None)
 
 

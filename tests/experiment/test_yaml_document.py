@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -237,11 +236,10 @@ def test_folder_holds_for_the_experiment_and_not_for_its_base(load: Load, folder
 
 
 _ODD = st.text(alphabet="0123456789.eExob+-_:#'\"{}[]&*!|>%@`,?~ nultrfasy\n\t=<\x85\u2028\ufeff\x7fé", max_size=6)
+_VALUES = st.one_of(_ODD, st.floats(allow_nan=False, allow_infinity=False), st.lists(_ODD, max_size=2))
 
 
-@given(st.dictionaries(_ODD.filter(lambda key: key != "<<"), st.one_of(_ODD, st.floats(), st.lists(_ODD, max_size=2))))
-@example({":)": ["?2#"], "a": "x\x85y"})
+@given(st.dictionaries(_ODD, _VALUES, min_size=1))
+@example({":)": ["?2#"], "a": "x\x85y", "<<": ""})
 def test_what_is_written_is_read_back(data: dict[str, Any]) -> None:
-    assume(all(math.isfinite(value) for value in data.values() if isinstance(value, float)))
-    found = read_text(dump_yaml(data), folder=Path(), shown="x").data if data else {}
-    assert repr(found) == repr(data)
+    assert repr(read_text(dump_yaml(data), folder=Path(), shown="x").data) == repr(data)
