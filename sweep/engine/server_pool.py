@@ -467,7 +467,7 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
     server.lacking = {}
     for ref in sorted(frozenset().union(*needs), key=str):
         if ref not in models:
-            base = "" if ref.base == "any" else f" ({ref.base})"  # a ComfyUI knows no bases
+            base = "" if ref.base == "any" else f" ({ref.base})"  # some servers know no bases
             server.lacking[ref] = f"has no {ref.type} model {ref.name}{base}"
         elif ref in wanted and models[ref].hash != wanted[ref].hash:
             server.lacking[ref] = f"has another model of the name {ref.name}: the hashes differ"
