@@ -325,7 +325,7 @@ def count_marginals(
         seen.add((row["index"], row["key"]))
         for axis in axes:
             value = row[axis]
-            entry = found[axis].setdefault(value, Marginal(axis, "–" if value is None else format_value(value)))
+            entry = found[axis].setdefault(value, Marginal(axis, format_value(value)))
             entry.statuses[row["status"]] += 1
             for column in columns:
                 if row[column] is not None:

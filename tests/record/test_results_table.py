@@ -39,7 +39,7 @@ def test_marginals_sort_numbers_of_points_that_a_design_drew() -> None:
         for at, (value, text) in enumerate(zip(values, "bacb", strict=True))
     ]
     found = count_marginals(rows, ["weight", "prompt"])
-    assert [each.value for each in found["weight"]] == ["0.1", "0.5", "1", "–"]
+    assert [each.value for each in found["weight"]] == ["0.1", "0.5", "1", "none"]
     assert [each.value for each in found["prompt"]] == ["b", "a", "c"]
 
 
