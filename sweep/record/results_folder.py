@@ -20,6 +20,7 @@ from sweep.record.results_table import (
     WRITERS,
     Cell,
     Column,
+    ColumnKind,
     FileFormat,
     ResultsTable,
     TableRow,
@@ -225,14 +226,23 @@ def write_tables(folder: Path) -> tuple[list[Path], str | None]:
     return written, hint
 
 
+def _make_series(kind: ColumnKind, cells: Sequence[Any]) -> pd.Series[Any]:
+    """Return a column of a frame. Seeds of ComfyUI reach 2⁶⁴; whole numbers beyond become fractions."""
+    import pandas as pd
+
+    known = [cell for cell in cells if cell is not None] if kind == "integer" else []
+    if not known or -(2**63) <= min(known) <= max(known) < 2**63:
+        return pd.Series(list(cells), dtype=_DTYPES[kind])
+    if 0 <= min(known) <= max(known) < 2**64:
+        return pd.Series(list(cells), dtype="UInt64")
+    return pd.Series([None if cell is None else float(cell) for cell in cells], dtype="float64")
+
+
 def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:
     import pandas as pd
 
     by_column: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(columns)
-    series = {
-        column.name: pd.Series(list(cells), dtype=_DTYPES[column.kind])
-        for column, cells in zip(columns, by_column, strict=True)
-    }
+    series = {column.name: _make_series(column.kind, cells) for column, cells in zip(columns, by_column, strict=True)}
     return pd.DataFrame(series)
 
 

@@ -172,6 +172,23 @@ def test_axes_may_have_any_name_and_kind(tmp_path: Path) -> None:
     assert table[["flag", "mixed", "odd"]].iloc[1].isna().all()
 
 
+def test_whole_numbers_beyond_int64_are_kept(tmp_path: Path) -> None:
+    """Seeds of a ComfyUI reach 2⁶⁴."""
+
+    async def write(folder: Path, seeds: list[int]) -> None:
+        async with await SqliteJournal.open(folder) as journal:
+            await journal.begin_run(replace(facts(2), axes=(("3.seed", "seed"),)))
+            for index, seed in enumerate(seeds):
+                await journal.fail(replace(point(index), values={"3.seed": seed}), BAD)
+
+    for name, seeds, dtype in (("a", [2**64 - 1, 7], "UInt64"), ("b", [2**64, -1], "float64"), ("c", [8, 7], "Int64")):
+        asyncio.run(write(tmp_path / name, seeds))
+        write_tables(tmp_path / name)
+        column = RecordedResults.open(tmp_path / name).table()["3.seed"]
+        assert (column.tolist(), str(column.dtype)) == (seeds, dtype)
+        assert (tmp_path / name / "results.csv").read_text().splitlines()[1].split(",")[2] == str(seeds[0])
+
+
 def test_csv_is_derived_anew_to_the_byte(results: RecordedResults) -> None:
     path = results.write_file(results.folder / "results.csv", "csv")
     first = path.read_bytes()
