@@ -96,11 +96,16 @@ def _check_number(schema: FieldSchema, value: Value) -> str | None:
     return None
 
 
+def _write_bound(bound: float) -> str:
+    """Write a limit: whole numbers with all their digits."""
+    return str(bound) if isinstance(bound, int) else f"{bound:.12g}"
+
+
 def range_of(schema: FieldSchema) -> str:
     """Describe the range of a number field: "0 to 1", "more than 0", "multiples of 8"; empty without limits."""
     low, high = schema.minimum, schema.maximum
     if low is not None and high is not None:
-        text = f"{low:.12g} to {high:.12g}"
+        text = f"{_write_bound(low)} to {_write_bound(high)}"
     else:
         bounds = {
             "at least": low,
@@ -108,7 +113,7 @@ def range_of(schema: FieldSchema) -> str:
             "more than": schema.exclusive_minimum,
             "less than": schema.exclusive_maximum,
         }
-        text = " and ".join(f"{words} {bound:.12g}" for words, bound in bounds.items() if bound is not None)
+        text = " and ".join(f"{words} {_write_bound(bound)}" for words, bound in bounds.items() if bound is not None)
     steps = f"multiples of {schema.multiple_of:g}" if schema.multiple_of else ""
     return ", ".join(part for part in (text, steps) if part)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import FieldSchema, core_schemas, model_files, read_object_info
+from sweep.workflow import FieldSchema, core_schemas, model_files, range_of, read_object_info
 from sweep.workflow.comfyui import object_info
 from sweep.workflow.node_schemas import read_packaged
 
@@ -78,3 +78,7 @@ def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
     text = (resources.files("sweep.workflow.comfyui") / object_info.CORE_NODES_FILE).read_text("utf-8")
     assert len(core_schemas()) > 380
     assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))
+
+
+def test_the_range_of_seeds_is_written_with_all_digits() -> None:
+    assert range_of(core_schemas()["KSampler"].fields["seed"]) == "0 to 18446744073709551615"
