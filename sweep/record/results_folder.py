@@ -227,7 +227,7 @@ def write_tables(folder: Path) -> tuple[list[Path], str | None]:
 
 
 def _make_series(kind: ColumnKind, cells: Sequence[Any]) -> pd.Series[Any]:
-    """Return a column of a frame. Seeds of ComfyUI reach 2⁶⁴; whole numbers beyond become fractions."""
+    """Return a column of a frame. Seeds may reach 2⁶⁴; whole numbers beyond become fractions."""
     import pandas as pd
 
     known = [cell for cell in cells if cell is not None] if kind == "integer" else []
