@@ -346,10 +346,10 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
     for axis, group in groups.items():
-        values = [entry.value for entry in group]
-        for position, entry in enumerate(_shorten_axis(group, 1 if axis in seeds else room)):
-            value, *cells = _cells(entry, metrics, failed)
-            table.add_row(axis if position == 0 else "", truncate_apart(value, values, width), *cells)
+        rows = [_cells(entry, metrics, failed) for entry in _shorten_axis(group, 1 if axis in seeds else room)]
+        labels = [value for value, *_ in rows]
+        for position, (value, *cells) in enumerate(rows):
+            table.add_row(axis if position == 0 else "", truncate_apart(value, labels, width), *cells)
     return table
 
 

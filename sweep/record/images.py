@@ -207,7 +207,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
     """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost."""
     for kind, content, checksum in _chunks(data):
         if zlib.crc32(content, zlib.crc32(kind)) != checksum:
-            raise ValueError(f"the checksum of its part {kind.decode('ascii', 'backslashreplace')} is wrong")
+            raise ValueError(f"the checksum of its part {repr(kind)[2:-1]} is wrong")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -132,9 +133,11 @@ class _Sheet:
     def labels(self) -> list[str]:
         """Return the labels of the columns, wrapped."""
         wrapped = [wrap_text(label, self.letters, self.size[0] - 4, _MOST_LABEL) for label in self.columns]
-        cut = [truncate_apart(label, self.columns, _BEGINNING) for label in self.columns]
+        count, ordered = Counter(wrapped), sorted(set(self.columns))
+        likest = {label: ordered[max(0, at - 1) : at + 2] for at, label in enumerate(ordered)}  # are beside it in order
+        cut = [truncate_apart(label, likest[label], _BEGINNING) for label in self.columns]
         return [
-            wrap_text(short, self.letters, self.size[0] - 4, _MOST_LABEL) if wrapped.count(text) > 1 else text
+            wrap_text(short, self.letters, self.size[0] - 4, _MOST_LABEL) if count[text] > 1 else text
             for text, short in zip(wrapped, cut, strict=True)
         ]
 

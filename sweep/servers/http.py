@@ -344,12 +344,14 @@ class Http:
         raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
 
     def _hide_secrets(self, data: bytes) -> bytes:
-        """Take our credentials out of an error: some proxies quote what they refuse, and errors go to files."""
+        """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.
+
+        The rest stays as it is: the value of a header may be a word of JSON, such as true.
+        """
         given = self._credentials
-        for secret in (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values()):
-            if secret and len(secret) >= SHORTEST_SECRET:
-                data = data.replace(secret.encode(), b"***")
-        return data
+        sent = (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
+        secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
+        return json.dumps(_hide(_parsed_or_none(data), secrets)).encode() if secrets else data
 
     def _redirect(self, method: HttpMethod, url: URL, response: aiohttp.ClientResponse) -> URL | None:
         location = response.headers.get("Location") if 300 <= response.status < 400 and method == "GET" else None
@@ -413,6 +415,17 @@ def _parsed_or_none(data: bytes) -> Any:
         return parse(data)
     except ValueError:
         return None
+
+
+def _hide(value: Any, secrets: Collection[str]) -> Any:
+    """Replace the secrets in the texts of a JSON value."""
+    if isinstance(value, dict):
+        return {name: _hide(inner, secrets) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_hide(inner, secrets) for inner in value]
+    for secret in secrets if isinstance(value, str) else ():
+        value = value.replace(secret, "***")
+    return value
 
 
 LONGEST_WELCOME = 30.0  # seconds; a server that asks for a longer pause at its first question is not waited for

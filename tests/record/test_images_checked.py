@@ -101,6 +101,11 @@ def test_a_text_chunk_that_unpacks_to_gigabytes_is_refused(before: bool) -> None
     check_refused(png(text, pixels) if before else png(pixels, text))
 
 
+def test_damaged_kind_of_a_chunk_is_told_without_control_characters() -> None:
+    damaged = chunk(b"IDAT", zlib.compress(bytes(9 * 8))).replace(b"IDAT", b"\x1b[2\n")
+    assert r"its part \x1b[2\n is wrong" in check_refused(png(damaged))
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
 def test_every_kind_of_png(mode: str) -> None:
     file = io.BytesIO()

@@ -197,6 +197,17 @@ async def test_an_error_that_quotes_our_credentials_does_not_tell_them(fake: Fak
     await server.aclose()
 
 
+async def test_header_whose_value_is_a_word_of_json_leaves_errors_readable(fake: Fake) -> None:
+    refusal = {"detail": "no such queue", "is_final": True, "number": 1234}
+    credentials = Credentials(headers=(("Skip-Warning", "true"), ("Tenant", "1234"), ("Kind", "detail")))
+    server = InvokeAI(fake.url, ConnectOptions(credentials=credentials, timings=QUICK), api="queue")
+    await server.open()
+    fake.on("GET", f"{Q}/status", lambda _request, _data: web.json_response(refusal, status=500))
+    with pytest.raises(TransientError, match="no such queue"):
+        await server.others_waiting("run")
+    await server.aclose()
+
+
 async def test_no_log_error_or_repr_tells_a_token(fake: Fake, caplog: pytest.LogCaptureFixture) -> None:
     _multiuser(fake)
     caplog.set_level(logging.DEBUG)

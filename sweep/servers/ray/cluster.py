@@ -40,7 +40,7 @@ def parse_cluster_address(on: str) -> str:
     if kind != "ray":
         raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
     host, _, port = address.rpartition(":")
-    if separator and not (host and port.isdecimal() and int(port) < 65536):
+    if separator and not (host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise UsageError(f"--on {on} has no host and port.", hint="Write --on ray:HOST:PORT; Ray's port is 6379.")
     return address
 
