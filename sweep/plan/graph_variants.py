@@ -91,6 +91,7 @@ class VariantSelector:
         deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
         self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
         self._clauses = [clause for clause in context.experiment.clauses if set(clause.names) <= set(self.axes)]
+        self._default_vae = False if context.is_template else None  # templates have the main model's
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
     def iterate_levels(self) -> Iterator[Mapping[str, Level]]:
@@ -144,7 +145,7 @@ class VariantSelector:
             base=main.base if main else None,
             loras=max(named, _find_highest(settings, "lora")),
             controls=max(listed, *(_find_highest(settings, role) for role in CONTROL_ROLES)),
-            vae=settings["vae"] is not None if "vae" in settings else None,
+            vae=settings["vae"] is not None if "vae" in settings else self._default_vae,
         )
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:

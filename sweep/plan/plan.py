@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -28,7 +28,7 @@ from sweep.experiment import (
     is_reference,
     put_cell_seeds,
 )
-from sweep.plan.field_rules import Assignments, FieldRule
+from sweep.plan.field_rules import Assignments, FieldRule, Written
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
 from sweep.plan.value_checks import make_probes
@@ -198,7 +198,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """Return a hash of everything that decides which key an index has, or which values it shows."""
-        return compute_fingerprint(self.experiment, self.bound_graphs)
+        return compute_fingerprint(self.experiment, self.bound_graphs, self.variants.axes)
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -403,21 +403,24 @@ class KeyChain:
 _VERSION: Final = "1"  # of how keys are made: another one makes every index new
 
 
-def compute_fingerprint(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> str:
-    """Return 32 hex digits. Takes time in the levels of the axes, not in their product."""
+def compute_fingerprint(experiment: Experiment, bound_graphs: Sequence[BoundGraph], deciding: Collection[str]) -> str:
+    """Return 32 hex digits; `deciding` are the axes that decide the variant of the graph.
+
+    Takes time in the levels of the axes, not in their product.
+    """
     digest = blake2b(digest_size=16)
-    for part in _list_parts(experiment, bound_graphs):
+    for part in _list_parts(experiment, bound_graphs, deciding):
         digest.update(json.dumps(part, sort_keys=True, default=_encode_other).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 
 
-def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> Iterator[Any]:
+def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph], deciding: Collection[str]) -> Iterator[Any]:
     yield _VERSION
     yield {name: _describe_setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
     for bound in bound_graphs:
         yield [bound.digests.key(bound.outputs), [rule.shown for rule in bound.rules]]
-        yield bound.digests.with_fields(bound.values(bound.levels)).key(bound.outputs)
+        yield bound.digests.with_fields(_write_first(experiment, bound, deciding)).key(bound.outputs)
     for dimension in experiment.dimensions:
         yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]
     yield [[clause.text, clause.wanted] for clause in experiment.clauses]
@@ -426,6 +429,14 @@ def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph]) -> I
     if design.kind not in ("full", "adaptive"):
         yield [design.seeds, design.share or 1.0]
     yield experiment.study.replicates
+
+
+def _write_first(experiment: Experiment, bound: BoundGraph, deciding: Collection[str]) -> Written:
+    """Compute the fields at the first levels that have this variant, though conditions may exclude that point: a record
+    that older versions wrote has the fingerprint of that.
+    """
+    moved = [each for each in experiment.dimensions if not any(axis.name in deciding for axis in each.axes)]
+    return bound.values({**bound.levels, **{axis.name: axis.levels[0] for each in moved for axis in each.axes}})
 
 
 def _describe_levels(axis: Axis) -> Iterable[Any]:

@@ -203,3 +203,18 @@ def test_the_fingerprint_is_the_same_in_every_process_and_knows_how_many_levels_
     assert several[0].fingerprint != several[2].fingerprint
     logs = [plans(axes={"cfg_scale": {"start": 1, "stop": 8, "num": 4, "scale": "log"}}) for _ in range(2)]
     assert logs[0].fingerprint == logs[1].fingerprint
+
+
+def test_the_fingerprint_of_points_that_conditions_leave_is_that_of_older_versions(plans: Plans) -> None:
+    """A folder of results that an older version wrote is the record of the same definition."""
+    axes = {"model": ["small", "large"], "steps": [4, 6], "seed": [1, 2]}
+    for excluded, older in {
+        "seed == 1 and steps < 6": "217c6770effdb9036b11c8c8667b0f9f",
+        "model == 'small' and steps == 4": "658d3e0e8d9e1d98b6407d157d8db2f4",
+    }.items():
+        assert plans(inputs={"prompt": "a cup"}, axes=axes, exclude=excluded).fingerprint == older
+
+
+def test_a_template_has_the_vae_of_the_main_model_whether_null_says_so_or_nobody(plans: Plans) -> None:
+    plan = plans(axes={"look": {"values": {"plain": {"vae": None}, "other": {"model": "other"}}}})
+    assert len(plan.bound_graphs) == 1
