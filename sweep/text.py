@@ -13,16 +13,23 @@ def truncate(text: str, length: int) -> str:
 
 def truncate_apart(text: str, among: Iterable[str], length: int) -> str:
     """Return the text on one line in at most `length` characters; where it begins like another one `among` these, what
-    both have in common is cut off: "…window light, red", "…window light, blue".
+    both have in common is cut off: "…window light, red", "…window light, blue". The beginning stays where others
+    differ in that alone: "Photo…light, red", "Pastel…light, red".
     """
     plain = " ".join(text.split())
     others = {" ".join(other.split()) for other in among if len(plain) > length} - {plain}
     alike = [other for other in others if other[: length - 1] == plain[: length - 1]]
     if not alike:
         return truncate(plain, length)
-    first = max(_count_common(plain, other) for other in alike) - length // 2
+    common = max(_count_common(plain, other) for other in alike)
+    first = common - length // 2
     word = plain.rfind(" ", 0, max(first, 0) + 1) + 1
-    return f"…{truncate(plain[first if first - word > length // 2 else word :], length - 1)}"
+    rest = plain[first if first - word > length // 2 else word :]
+    if unlike := [other for other in others.difference(alike) if rest in other]:  # they differ in the beginning alone
+        beginning = truncate(plain, max(_count_common(plain, other) for other in unlike) + 4)
+        beginning = beginning if len(beginning) <= length // 2 else f"…{beginning[1 - length // 2 :]}"
+        return truncate(f"{beginning}{plain[common - (length - len(beginning)) // 2 :]}", length)
+    return f"…{truncate(rest, length - 1)}"
 
 
 def _count_common(text: str, other: str) -> int:

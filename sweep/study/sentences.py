@@ -495,8 +495,8 @@ def find_rows(data: StudyJson, group: Group, most: int = MOST_ROWS) -> list[int]
     """Find the first rows with an image at these levels; in a table without images the first rows."""
     rows = data["rows"]
     columns = [(rows["axes"][name], level) for name, level in group.items()]
-    shown = [path is not None for path in rows["image_path"]]
-    places = [i for i, is_shown in enumerate(shown) if is_shown or not any(shown)]
+    shown = [i for i, path in enumerate(rows["image_path"]) if path is not None]
+    places = shown or range(len(rows["key"]))
     return list(islice((i for i in places if all(column[i] == level for column, level in columns)), most))
 
 

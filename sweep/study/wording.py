@@ -31,7 +31,7 @@ def write_number(value: float, width: float | None = None) -> str:
     if not width and 0 < decimals <= _MOST_DECIMALS:
         text = text.rstrip("0").rstrip(".")
     number = float(text)
-    text = f"{number:,.0f}" if abs(number) >= _GROUPED else text
+    text = f"{number:,.{shown}f}" if abs(number) >= _GROUPED else text
     return (text if number else text.removeprefix("-")).replace("-", "−")
 
 

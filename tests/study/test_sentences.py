@@ -53,7 +53,8 @@ def test_numbers_and_levels_in_words() -> None:
     assert write_level("a\nb") == "“a b”"
     assert write_interval(estimate(None)) == "unknown"
     assert [write_number(v) for v in (999.7, 12345.6, 1.2e-7)] == ["1000", "12,346", "1.20e−07"]
-    assert [write_number(v, w) for v, w in ((-0.001, 0.5), (934377955, 1e8))] == ["0.00", "930,000,000"]
+    narrow = [write_number(v, w) for v, w in ((-0.001, 0.5), (934377955, 1e8), (12345.678, 0.5))]
+    assert narrow == ["0.00", "930,000,000", "12,345.68"]
     assert write_interval(estimate(9.7e-10, 9.4e-10, 1e-9)) == "9.70e−10 (9.40e−10 to 1.000e−09)"
     assert [write_number_word(n) for n in (2, 40)] == ["Two", "40"]
 
@@ -151,3 +152,9 @@ def test_texts_that_begin_alike_are_cut_to_what_tells_them_apart() -> None:
     assert truncate_apart(f"{letters}赤", [f"{letters}青"], 20) == "…杯子杯子杯子杯子杯子赤"
     assert truncate_apart("short", ["shore"], 20) == "short"
     assert truncate_apart("x" * 30, [f"{words}cold"], 20) == f"{'x' * 19}…"
+
+    crossed = [f"{kind} {words}{light}" for kind in ("a photo of", "a pastel of", "ink:") for light in ("warm", "cold")]
+    for length in (20, 24, 48):
+        shown = [truncate_apart(text, crossed, length) for text in crossed]
+        assert len(set(shown)) == len(crossed)
+        assert max(map(len, shown)) <= length

@@ -43,13 +43,17 @@ def fit_additive(
         response, effects = every[kept], tuple(codes[kept] for codes in whole)
     centre = float(response.mean())
     parts = [np.zeros(int(codes.max(initial=0)) + 1) for codes in whole]
+    at_rest = 1e-14 * float(np.abs(response).max())
     for _ in range(ROUNDS):
+        before = [part.copy() for part in parts]
         for part, codes in zip(parts, effects, strict=True):
             rest = response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True)) + part[codes]
             counts = np.bincount(codes, minlength=len(part))
             part[:] = np.where(counts > 0, np.bincount(codes, rest, minlength=len(part)) / np.maximum(counts, 1), 0.0)
             part -= part[counts > 0].mean()
             centre += float((response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True))).mean())
+        if all((np.abs(part - old) <= at_rest).all() for part, old in zip(parts, before, strict=True)):
+            break
     expected = centre + sum((p[c] for p, c in zip(parts, whole, strict=True)), np.zeros(len(every)))
     return expected, parts
 

@@ -58,16 +58,16 @@ function editDistance(a: string, b: string): number {
 /** Labels in which long ones that begin alike, for `most` characters, are cut to the part that tells them apart: "…window,
  * red", "…window, blue". */
 export function tellApart(labels: readonly string[], most = 24): string[] {
-  const alike = new Map<string, string[]>();
-  for (const label of new Set(labels)) {
-    if (label.length <= most) continue;
-    const start = label.slice(0, most - 1);
-    alike.set(start, [...(alike.get(start) ?? []), label]);
+  const long = [...new Set(labels)].filter((label) => label.length > most).sort();
+  const shared = new Map<string, number>(); // characters in common with the most similar other label: one beside it
+  for (const [at, label] of long.entries()) {
+    const common = Math.max(...[long[at - 1], long[at + 1]].map((other) => commonLength(label, other ?? "")));
+    if (common >= most - 1) shared.set(label, common);
   }
   return labels.map((label) => {
-    const others = label.length <= most ? [] : (alike.get(label.slice(0, most - 1)) ?? []).filter((other) => other !== label);
-    if (others.length === 0) return label;
-    const from = Math.max(0, Math.max(...others.slice(0, 200).map((other) => commonLength(label, other))) - most / 2);
+    const common = shared.get(label);
+    if (common === undefined) return label;
+    const from = Math.max(0, common - most / 2);
     const word = label.lastIndexOf(" ", from) + 1;
     return `…${label.slice(from - word > most / 2 ? from : word)}`;
   });

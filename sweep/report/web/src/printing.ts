@@ -55,12 +55,13 @@ function curveOf(app: App): HTMLElement | null {
   const grouped = lines.length > 1 ? group : null;
   const points = table.key.flatMap((_, row) => (chartMask[row] && typeof metric.values[row] === "number" ? [{ x: along.numeric ? Number(along.levels[along.at[row] ?? 0]) : (along.at[row] ?? 0), y: Number(metric.values[row]), held: !verdict || holds(verdict, row) === true }] : []));
   const names = shortAll(grouped?.labels ?? [], 26);
+  const levels = shortAll(along.labels, 14);
   const ends = lines.map((line) => ({ ...(line.at.at(-1) ?? { x: 0, mean: 0 }), text: names[line.group] ?? "" }));
   const ticks = along.levels.length <= 12 ? { ticks: along.levels.map((level, at) => (along.numeric ? Number(level) : at)) } : {};
   const plot = Plot.plot({
     ...frame(curve.width, curve.height),
     marginRight: grouped ? 170 : 24,
-    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, tickFormat: (at: number) => (along.numeric ? number(at, 6) : (shortAll(along.labels, 14)[at] ?? "")) },
+    x: { label: `${along.label} →`, domain: domainOf(along), ...ticks, tickFormat: (at: number) => (along.numeric ? number(at, 6) : (levels[at] ?? "")) },
     y: { label: null, nice: true, ticks: 6 },
     marks: [
       ...(verdict ? [Plot.ruleY([verdict.threshold], { stroke: "var(--dim)", strokeDasharray: "2 3" })] : []),

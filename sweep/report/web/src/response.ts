@@ -46,7 +46,8 @@ export class Response {
     if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image shown has this metric.");
     const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
     const halves = this.#halves(asked);
-    const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => shortAll(along.labels, 14)[at] ?? "" };
+    const names = along.numeric ? [] : shortAll(along.labels, 14);
+    const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => names[at] ?? "" };
     const plot = Plot.plot({
       ...frame(width, 300),
       x: { label: `${along.label} →`, domain: domainOf(along), ...ticks },
