@@ -265,9 +265,8 @@ def _write_sentences(
     if not pairs.both:
         words.append(_explain_no_pairs(*runs, pairs))
     if found.moved:
-        worst = int(np.nanargmin(found.table[f"{BETWEEN}ssim"].to_numpy(dtype="float64")))
-        likeness = float(found.table[f"{BETWEEN}ssim"].iloc[worst])
-        words.append(f"The largest difference is at {name_variation(data, worst)}: SSIM {likeness:.3g}.")
+        worst, measured = _find_largest_difference(found.table)
+        words.append(f"The largest difference is at {name_variation(data, worst)}: {measured}.")
     for count, name in ((found.only_a, a), (found.only_b, b)):
         if count:
             words.append(f"{count} {'point is' if count == 1 else 'points are'} only in {name}.")
@@ -278,6 +277,16 @@ def _write_sentences(
             text += f"; points that differ in {them} alone are paired in the order of their tables"
         words.append(f"{text}.")
     return words
+
+
+def _find_largest_difference(table: pd.DataFrame) -> tuple[int, str]:
+    """Find the pair that is least alike, by colour where only colours differ, and write what tells it."""
+    likeness, colour = (table[f"{BETWEEN}{name}"].to_numpy(dtype="float64") for name in ("ssim", "delta_e"))
+    worst = int(np.nanargmin(likeness))
+    if likeness[worst] < _MOVED_BELOW:
+        return worst, f"SSIM {likeness[worst]:.3g}"
+    worst = int(np.nanargmax(colour))
+    return worst, f"ΔE {colour[worst]:.3g}"
 
 
 def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError, UsageError
-from sweep.report.compare import Comparison, compare_runs, count_shared
+from sweep.report.compare import Comparison, _find_largest_difference, compare_runs, count_shared
 from sweep.types import Scalar
 from tests.report.painted import EXPERIMENT, Plan, paint_folder
 from tests.report.parsed_page import opened
@@ -124,3 +125,10 @@ async def test_points_that_only_one_run_tells_apart_are_said_to_be_paired_in_ord
     assert "only one run has this axis; points that differ in it alone are paired in the order" in found.words[-1]
     assert "1 cell in common" in await run_sync(count_shared, a, b)
     assert "The image is the same" in await run_sync(count_shared, a, b)
+
+
+def test_the_largest_difference_is_one_of_colour_where_shapes_are_alike() -> None:
+    table = pd.DataFrame({"between_ssim": [0.999, 0.996, None], "between_delta_e": [1.4, 0.2, None]})
+    assert _find_largest_difference(table) == (0, "ΔE 1.4")
+    table.loc[1, "between_ssim"] = 0.7
+    assert _find_largest_difference(table) == (1, "SSIM 0.7")
