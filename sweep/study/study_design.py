@@ -102,7 +102,7 @@ class StudyDesign:
 
     @cached_property
     def image_numbers(self) -> Codes:
-        """The number of each row's image among those of its rendering, from 0: a batch has several."""
+        """Return the number of each row's image among those of its rendering, from 0: a batch has several."""
         rendering = pd.Series(self.points * (int(self.repeats.max(initial=0)) + 1) + self.repeats)
         return np.asarray(rendering.groupby(rendering).cumcount(), dtype=np.intp)
 
