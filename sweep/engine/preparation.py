@@ -296,6 +296,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
     images = {sha: image.path for sha, image in plan.images.items()}
     left = plan.probes()
     problems: list[Problem] = []
+    dropped: list[PooledServer] = []
     for server in servers:
         if server.left is not None:
             continue
@@ -304,7 +305,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
         ask = partial(server.server.check, [graph for _, graph in mine], images)
         answers = await ask_or_drop(server, ask, options) if mine else []
         if answers is None:
-            _report_left([server], listener)
+            dropped.append(server)
             continue
         left = [each for each in left if each not in mine]
         problems += [
@@ -312,15 +313,16 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
             for (place, graph), refusal in zip(mine, answers, strict=True)
             if refusal
         ]
+    fault = dropped[-1].left if dropped and all(server.left for server in servers) else None
+    _report_left([server for server in dropped if server.left is not fault], listener)
+    if fault is not None:  # it says so itself; one that stumbled before may be back in a moment
+        raise fault
     of_all = {rest for each in problems for place, _, rest in [each.message.partition(": ")] if place == "workflow"}
     problems = [each for each in problems if each.message.partition(": ")[2] not in of_all] + [
         Problem(message=f"workflow: {rest}") for rest in sorted(of_all)
     ]
     if problems:
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
-    reasons = [server.left for server in servers if server.left is not None]
-    if len(reasons) == len(servers):
-        raise reasons[-1]
 
 
 async def _has_nothing_to_do(plan: Plan, journal: SqliteJournal, options: RunOptions) -> bool:

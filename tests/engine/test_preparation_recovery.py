@@ -171,8 +171,27 @@ async def test_a_server_that_cannot_be_asked_before_the_run_leaves_it_to_the_oth
         async with sandbox_with() as good, sandbox_with(faults=faults) as bad, sandbox_with(faults=faults) as worse:
             summary = await bench.run(experiment, bad.url, good.url, worse.url)
             assert (summary.exit_code, summary.completed) == (0, 2)
+            bench.told.clear()
             with pytest.raises(ServerError, match="500 while"):
                 await bench.run(await bench.experiment(name="alone"), bad.url)
+            assert [
+                event for event in bench.of(events.ServerChanged) if event.state == "left"
+            ] == []  # the error says it
+
+
+async def test_a_server_that_stumbles_over_its_models_once_is_asked_again(bench: Bench, sandbox: Sandbox) -> None:
+    """While the plan is made it was asked patiently; the second look is a single one."""
+    asked = 0
+
+    def stumble(exchange: Exchange) -> None:
+        nonlocal asked
+        asked += "/models" in exchange.path
+        if "/models" in exchange.path and asked == 2:
+            exchange.status = 500
+
+    async with open_proxy(sandbox.url, stumble) as proxy:
+        assert (await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)).completed == 1
+    assert asked > 2
 
 
 async def test_a_server_that_refuses_a_question_before_the_run_leaves_it_to_the_others(
