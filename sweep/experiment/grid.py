@@ -74,6 +74,7 @@ class Space:
     def __init__(self, sizes: Sequence[int], components: Sequence[_Component] = ()) -> None:
         self.sizes = tuple(sizes)
         self._components = components
+        self._first_places: dict[tuple[int, tuple[int, ...]], Any] = {}
         self._of = {member: number for number, each in enumerate(components) for member in each.strides}
         free = math.prod(size for at, size in enumerate(sizes) if at not in self._of)
         self._size = math.prod(len(component.places) for component in components) * free
@@ -129,16 +130,33 @@ class Space:
         """Find the first point that counts with these positions along some dimensions; None where there is none."""
         digits = [fixed.get(at, 0) for at in range(len(self.sizes))]
         for component in self._components:
-            import numpy as np
-
-            places = np.asarray(component.places)
-            for at, stride in component.strides.items():
-                places = places[places // stride % self.sizes[at] == fixed[at]] if at in fixed else places
-            if not len(places):
+            members = tuple(at for at in component.strides if at in fixed)
+            index = 0
+            for at in members:
+                index = index * self.sizes[at] + fixed[at]
+            place = int(self._find_first_places(component, members)[index])
+            if place < 0:
                 return None
             for at, stride in component.strides.items():
-                digits[at] = int(places[0]) // stride % self.sizes[at]
+                digits[at] = place // stride % self.sizes[at]
         return tuple(digits)
+
+    def _find_first_places(self, component: _Component, members: tuple[int, ...]) -> Any:
+        """Find the first place of a component for each combination of positions along some of its dimensions; -1 where
+        none is left. They are kept: whoever asks for one combination asks for many.
+        """
+        key = (next(iter(component.strides)), members)
+        if key not in self._first_places:
+            import numpy as np
+
+            places = np.asarray(component.places, np.int32)
+            index = np.zeros_like(places)
+            for at in members:
+                index = index * self.sizes[at] + places // component.strides[at] % self.sizes[at]
+            found = np.full(math.prod(self.sizes[at] for at in members), -1, np.int32)
+            found[index[::-1]] = places[::-1]  # of several, the one that is written last stays
+            self._first_places[key] = found
+        return self._first_places[key]
 
 
 def make_space(dimensions: Sequence[Dimension], clauses: Sequence[Clause]) -> Space:

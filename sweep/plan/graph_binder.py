@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, product
+from itertools import product
 from typing import Final
 
 from sweep.errors import WorkflowError
@@ -12,7 +12,7 @@ from sweep.experiment import Level
 from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot
 from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
 from sweep.plan.model_finder import fit_models
-from sweep.plan.value_checks import check_rule_values, choose_test_positions, note_strengths
+from sweep.plan.value_checks import check_rule_values, choose_test_positions, note_strengths, thin
 from sweep.workflow import (
     Address,
     Dialect,
@@ -60,6 +60,7 @@ def check_node_types(graph: Graph, context: PlanContext) -> bool:
 
 
 _MOST_COMBINED: Final = 4_096  # combinations of values that are checked for contradictions
+_TOLD: Final = 20  # contradictions of the same fields
 
 
 class GraphBinder:
@@ -229,33 +230,51 @@ class GraphBinder:
                 self.context.refuse(readable(graph, f"{problem.message}{end}"))
 
     def _check_contradictions(self, bound: BoundGraph) -> None:
-        """Check fields that exclude each other, at each combination of their values that conditions leave."""
+        """Check fields that exclude each other, at the combinations of their values that conditions leave."""
         for node in bound.graph.nodes.values():
             for fields in self.dialect.list_bound_fields(node.type):
                 rules = [rule for rule in bound.rules if any(_writes(slot, node, fields) for slot in rule.slots)]
-                told: set[str] = set()
-                for here in islice(self._combine(bound, rules), _MOST_COMBINED):
-                    written = {at.field: v for r in rules for at, v in r.write(here).items() if at.node == node.id}
-                    values = {name: {**node.fields, **written}.get(name) for name in fields}
-                    found = self.dialect.find_contradiction(replace(node, fields=values))
-                    if found and found not in told:
-                        told.add(found)
-                        place = _locate(rules, here) or _locate_fixed(bound, node, fields)
-                        where = place.partition(" ")[0]
-                        self.problems.add_at_key(where, readable(bound.graph, f"{place}: {node.id}: {found}."))
+                found: dict[str, str] = {}
+                for here, problem in self._find_contradictions(bound, node, fields, rules):
+                    place = _locate(rules, here) or _locate_fixed(bound, node, fields)
+                    found.setdefault(problem, place)
+                    if len(found) == _TOLD:
+                        break
+                for problem, place in found.items():
+                    where = place.partition(" ")[0]
+                    self.problems.add_at_key(where, readable(bound.graph, f"{place}: {node.id}: {problem}."))
 
-    def _combine(self, bound: BoundGraph, rules: Sequence[FieldRule]) -> Iterator[Mapping[str, Level]]:
-        """Iterate over the points of this variant that differ in what moves these rules."""
-        experiment, names = self.context.experiment, {axis for rule in rules for axis in rule.axes}
-        dimensions = enumerate(experiment.dimensions)
+    def _find_contradictions(
+        self, bound: BoundGraph, node: Node, fields: Collection[str], rules: Sequence[FieldRule]
+    ) -> Iterator[tuple[Mapping[str, Level], str]]:
+        """Yield the levels of this variant at which these fields of a node exclude each other, and how."""
+        for fixed, here in self._combine(bound, rules):
+            written = {at.field: v for r in rules for at, v in r.write(here).items() if at.node == node.id}
+            values = {name: {**node.fields, **written}.get(name) for name in fields}
+            problem = self.dialect.find_contradiction(replace(node, fields=values))
+            if problem and any(map(self._is_selected, self.variants.iterate_levels(fixed))):
+                yield here, problem
+
+    def _combine(
+        self, bound: BoundGraph, rules: Sequence[FieldRule]
+    ) -> Iterator[tuple[Mapping[int, int], Mapping[str, Level]]]:
+        """Iterate over the positions, and the levels with them, of all that moves these rules in this variant.
+
+        Of very many combinations, those of some levels of each axis tell.
+        """
+        names = {axis for rule in rules for axis in rule.axes}
+        dimensions = enumerate(self.context.experiment.dimensions)
         moving = {at: each for at, each in dimensions if any(axis.name in names for axis in each.axes)}
-        for positions in product(*map(choose_test_positions, moving.values())):
-            fixed = dict(zip(moving, positions, strict=True))
+        positions, room = {at: choose_test_positions(each) for at, each in moving.items()}, _MOST_COMBINED
+        for left, at in zip(range(len(moving), 0, -1), sorted(moving, key=lambda at: len(positions[at])), strict=True):
+            positions[at] = thin(positions[at], int(room ** (1 / left)))
+            room //= len(positions[at])
+        for chosen in product(*positions.values()):
             here = dict(bound.levels)
-            for at, position in fixed.items():
+            for at, position in zip(moving, chosen, strict=True):
                 here.update(moving[at].levels_at(position))
-            if self._is_selected(here) and (not experiment.clauses or experiment.grid.space.find_first(fixed)):
-                yield here
+            if self._is_selected(here):
+                yield dict(zip(moving, chosen, strict=True)), here
 
 
 def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:

@@ -94,11 +94,15 @@ class VariantSelector:
         self._default_vae = False if context.is_template else None  # templates have the main model's
         self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
 
-    def iterate_levels(self) -> Iterator[Mapping[str, Level]]:
-        """List the first point of every combination of levels of the deciding axes, of those that conditions leave."""
-        moving = self._find_deciding()
+    def iterate_levels(self, fixed: Mapping[int, int] | None = None) -> Iterator[Mapping[str, Level]]:
+        """List the first point of every combination of levels of the deciding axes, where conditions leave any.
+
+        `fixed` are positions along some dimensions, which all of them have.
+        """
+        fixed = fixed or {}
+        moving = {at: dimension for at, dimension in self._find_deciding().items() if at not in fixed}
         for positions in product(*(range(len(dimension)) for dimension in moving.values())):
-            levels = self.experiment.grid.find_levels(dict(zip(moving, positions, strict=True)))
+            levels = self.experiment.grid.find_levels({**fixed, **dict(zip(moving, positions, strict=True))})
             if levels is not None:
                 yield levels
 

@@ -174,15 +174,17 @@ def make_probes(bound: BoundGraph, variants: VariantSelector) -> Iterator[tuple[
     base = bound.values(bound.levels)
     yield "workflow", bound.graph.set(base)
     for number, dimension in enumerate(variants.experiment.dimensions):
-        positions = choose_test_positions(dimension)
-        count = len(positions)
-        if count > _MOST_PROBES:
-            positions = [positions[at * (count - 1) // (_MOST_PROBES - 1)] for at in range(_MOST_PROBES)]
-        for at in positions:
+        for at in thin(choose_test_positions(dimension), _MOST_PROBES):
             here = variants.move(bound.levels, number, at)
             if variants.is_selected(here, bound.variant) and (written := bound.values(here)) != base:
                 place = " · ".join(f"axes.{axis.name} {here[axis.name].value}" for axis in dimension.axes)
                 yield place, bound.graph.set(written)
+
+
+def thin(positions: Sequence[int], most: int) -> Sequence[int]:
+    """Choose at most so many positions, at least two: the first, the last and some between."""
+    count, most = len(positions), max(most, 2)
+    return positions if count <= most else [positions[at * (count - 1) // (most - 1)] for at in range(most)]
 
 
 def choose_test_positions(dimension: Dimension) -> Sequence[int]:

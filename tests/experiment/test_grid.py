@@ -158,4 +158,5 @@ def test_the_first_point_with_some_positions_is_found() -> None:
     assert grid.space.find_first({}) == (1, 1, 0)
     assert grid.space.find_first({0: 2, 2: 1}) == (2, 0, 1)
     assert grid.space.find_first({0: 0}) is None
+    assert [grid.space.find_first({1: at}) for at in (0, 1)] == [(2, 0, 0), (1, 1, 0)]
     assert grid.find_levels({0: 0}) is None

@@ -441,6 +441,14 @@ def test_fields_that_exclude_each_other_are_compared_where_there_are_points(plan
     assert low == ["axes.cfg_scale 0.5: denoise: cfg_scale 0.5 must be at least 1."]
 
 
+def test_fields_that_exclude_each_other_at_the_last_of_many_levels_are_told_a_few_times(refusal: Refusal) -> None:
+    inputs = {"control_image": "wide.png", "control_model": "canny"}
+    axes = {"control_begin": [at / 500 for at in range(450)], "control_end": [at / 100 for at in range(86, 96)]}
+    found = refusal(inputs=inputs, axes=axes)
+    assert len(found) == 20
+    assert found[0].startswith("axes.control_begin 0.86")
+
+
 def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, refusal: Refusal) -> None:
     behind = refusal(inputs={"prompt": '("a cat", "a dog").and()'}, axes={"variation": ["studio light", "oil"]})
     assert behind[0].startswith(
