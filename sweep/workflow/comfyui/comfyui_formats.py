@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import Problem, WorkflowError
@@ -78,11 +79,12 @@ def node_values(
 def _find_output(value: Any, document: Mapping[str, Any], *, is_link: bool) -> Address | None:
     """Return the output that a link comes from; None for a literal value, also for a list of two.
 
-    A field that only links feed has one (`is_link`), even from a node that is not there.
+    A field that only links feed has one (`is_link`), even from a node that is not there; [512, 512] is none, but may be
+    the value of an extension's own widget.
     """
     match value:
         case [str() | int() as node, int() as slot] if not isinstance(slot, bool) and (
-            is_link or str(node) in document
+            (is_link and isinstance(node, str)) or str(node) in document
         ):
             return Address(str(node), str(slot))
     return None
@@ -240,12 +242,13 @@ class _Drawing:
             return {each.name: values[each.name] for each in fields if each.name in values}
         found: dict[str, Any] = {}
         left = list(values) if isinstance(values, list) else []
-        for each in fields:
+        for each, after in zip_longest(fields, fields[1:]):
             if not left:
                 break
             found[each.name] = left.pop(0)
             is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
             was_control = each.name in _SEEDS and left and isinstance(left[0], bool)  # in 2023: draw anew, yes or no
+            was_control = was_control and not (after and after.type == "boolean")
             if is_control or was_control or (each.type == "ImageField" and left and left[0] == "image"):
                 left.pop(0)
         return found

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import Address, Graph, ModelRef, core_schemas, workflow_from
-from sweep.workflow.comfyui.comfyui_formats import read_drawing
+from sweep.workflow import Address, Graph, ModelRef, core_schemas, read_object_info, workflow_from
+from sweep.workflow.comfyui.comfyui_formats import read_drawing, read_prompt
 
 
 def node(number: int, kind: str, widgets: list[Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -129,3 +129,17 @@ def test_a_link_from_a_node_that_is_missing_is_named() -> None:
     prompt = {"1": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}}}
     with pytest.raises(WorkflowError, match="there is no node '7'"):
         workflow_from(prompt)
+
+
+def test_values_of_extensions_are_taken_for_no_button_and_no_link() -> None:
+    described = {
+        "Custom": {
+            "input": {"required": {"seed": ["INT", {}], "tiled": ["BOOLEAN", {}], "size": ["RESOLUTION", {}]}},
+            "output": [],
+        }
+    }
+    schemas = read_object_info(described)
+    drawing = {"nodes": [node(3, "Custom", [5, True])], "links": []}
+    assert read_drawing(drawing, "it", schemas).graph.nodes["3"].fields == {"seed": 5, "tiled": True}
+    prompt = {"3": {"class_type": "Custom", "inputs": {"seed": 5, "size": [512, 512]}}}
+    assert read_prompt(prompt, "it", schemas).graph.nodes["3"].fields["size"] == [512, 512]
