@@ -254,7 +254,8 @@ def _find_delimiter(text: str) -> tuple[str, str]:
     """Return a table without the line `sep=;` that Excel puts above some, and what separates its cells."""
     if said := re.match(r"sep=(.)\r?\n", text):
         return text[said.end() :], said[1]
-    header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n")).partition("\n")[0]  # what stands in quotes separates nothing
+    quoted = r'(^|[,;\t])"[^"]*"'  # separates nothing; 5" is no beginning of one
+    header = re.sub(quoted, r"\1", text.lstrip("\r\n")).partition("\n")[0]
     return text, max(",;\t", key=header.count)
 
 

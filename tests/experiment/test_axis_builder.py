@@ -472,6 +472,7 @@ def test_the_separator_of_a_csv_file_is_found(load: Load, folder: Path) -> None:
         "sep=;\r\nSteps;Text\r\n3;a\r\n4;b\r\n",
         '"Text, long, x";Steps\na;3\nb;4\n',
         'Steps,"a;b;c"\n3,x\n   \n4,y\n',
+        'Steps;5" frames\n3;"a, b, c"\n4;"d"\n',
     ):
         (folder / "t.csv").write_bytes(text.encode())
         assert only(load(HEAD + "steps: {csv: t.csv, column: Steps}"))[2] == [3, 4], text
