@@ -487,8 +487,9 @@ class RuleBuilder:
     def _build_vae(self) -> Iterator[FieldRule]:
         fields = list_model_fields(self.graph, self.schemas)
         slots = self._make_slots((Target(address) for address, taken in fields if "vae" in taken.model_types), "vae")
-        if slots:
-            yield self._make_value_rule("vae", slots, keeps_null=True)
+        if slots:  # null removes a loader, but where the main model's has no VAE
+            kinds = {self.graph.nodes[slot.address.node].type for slot in slots}
+            yield self._make_value_rule("vae", slots, keeps_null=self.schemas.dialect.vae_loader[0] not in kinds)
 
     def _build_board(self) -> Iterator[FieldRule]:
         nodes = [node for node in self.outputs if "board" in self._fields_of(node)]

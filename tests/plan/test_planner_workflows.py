@@ -12,7 +12,19 @@ from sweep.experiment import Experiment
 from sweep.plan.model_finder import ModelFinder, fit_models
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Address, Graph, ImageRef, Model, ModelRef, Node, builtin_schemas, check_graph
+from sweep.workflow import (
+    Address,
+    Graph,
+    ImageRef,
+    Model,
+    ModelRef,
+    Node,
+    builtin_schemas,
+    check_graph,
+    core_schemas,
+    write_prompt,
+)
+from sweep.workflow.comfyui.comfyui_dialect import COMFYUI
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, as_api, model
 from tests.support.workflow_exports import edge, invocation, text_to_image
@@ -287,6 +299,25 @@ def test_null_is_the_vae_of_the_main_model_in_any_workflow(own: Own) -> None:
     kept = own(with_loader, inputs=inputs, axes={"look": {"values": {"own": {"steps": 3}, "main": {"vae": None}}}})
     assert "v" in kept.instance(kept.grid[0]).graph.nodes
     assert "v" not in kept.instance(kept.grid[1]).graph.nodes
+
+
+def test_null_is_no_vae_where_the_main_model_has_none(tmp_path: Path) -> None:
+    graph = COMFYUI.template("txt2img", "any")
+    document = write_prompt(COMFYUI.add_vae_loader(graph, "v"), str)
+    main = next(name for name, node in document.items() if node["class_type"] == "CheckpointLoaderSimple")
+    document |= {
+        main: {"class_type": "UNETLoader", "inputs": {"unet_name": "small", "weight_dtype": "default"}},
+        "c": {"class_type": "CLIPLoader", "inputs": {"clip_name": "clip", "type": "sd3"}},
+    }
+    for node in document.values():
+        node["inputs"] = {name: ["c", 0] if value == [main, 1] else value for name, value in node["inputs"].items()}
+    document["v"]["inputs"]["vae_name"] = "sharp"
+    (tmp_path / "unet.json").write_text(json.dumps(document), encoding="utf-8")
+    models = [model(name, "", kind) for name, kind in (("small", "main"), ("clip", "text_encoder"), ("sharp", "vae"))]
+    for sections in ({"inputs": {"vae": None}}, {"axes": {"vae": [None, "sharp"]}}):
+        experiment = Experiment.from_dict({"workflow": "unet.json", **sections}, folder=tmp_path)
+        with pytest.raises(PlanError, match=r"the field v\.vae_name needs a value"):
+            make_plan(experiment, core_schemas(), models)
 
 
 def test_an_image_that_is_only_referred_to_decides_no_size(own: Own) -> None:
