@@ -114,7 +114,7 @@ def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
 
 def describe_no_target(text: str, names: Sequence[str] = ROLE_NAMES) -> str:
     """Say that a text is no target, as the end of a sentence that begins with its place."""
-    return f"is no input such as prompt, and no NODE.FIELD.{did_you_mean(text, names)}"
+    return f"is neither an input (such as prompt) nor a NODE.FIELD.{did_you_mean(text, names)}"
 
 
 def is_image(target: str) -> bool:

@@ -99,8 +99,8 @@ class RunAccess(Access):
 
     Attributes:
         with_: Only with --on: the command that starts a server. sweep runs it on each machine of the cluster, and ends
-            the server after the run. With this option you do not start sweep workers yourself. Write {port} where the
-            port belongs; sweep puts a free one there.
+            the server after the run. With this option you do not start sweep workers yourself. In COMMAND, write
+            {port} in place of the port number; sweep replaces it with a free port.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """

@@ -335,7 +335,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
     metrics = [metric for metric in shown if metric["name"] in known]
     groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
-    headings = [metric["label"].replace(" ", "\n", 1) for metric in metrics]  # of two words, in two lines
+    headings = [_break_in_two(metric["label"]) for metric in metrics]
     failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
     width = _value_width(axes, headings, failed)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -351,6 +351,13 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
         for position, (value, *cells) in enumerate(rows):
             table.add_row(axis if position == 0 else "", truncate_apart(value, labels, width), *cells)
     return table
+
+
+def _break_in_two(label: str) -> str:
+    """Break a label into two lines, the longer of them as short as can be."""
+    words = label.split()
+    ways = ["\n".join(filter(None, (" ".join(words[:at]), " ".join(words[at:])))) for at in range(len(words))]
+    return min(ways, key=lambda way: max(map(len, way.split("\n"))), default=label)
 
 
 def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:

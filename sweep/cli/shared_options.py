@@ -212,7 +212,7 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all sweep workers of a Ray cluster as servers (sweep worker --help says how to start a worker). "
+        help="Use all sweep workers of a Ray cluster as servers. sweep worker --help tells how to start one. "
         "Write --on ray for the cluster of this machine, or --on ray:HOST:PORT for another cluster.",
         metavar="RAY",
     ),

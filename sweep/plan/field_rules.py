@@ -533,7 +533,7 @@ class RuleBuilder:
         near = did_you_mean(target, [*self.roles.targets, "variation", *self._list_addresses()])
         where = self.uses.locate(said)
         self.context.problems.add_at_key(
-            where, f"{where} is no input such as prompt, and no NODE.FIELD of {self.workflow}.{near}"
+            where, f"{where} is neither an input (such as prompt) nor a NODE.FIELD of {self.workflow}.{near}"
         )
         return ()
 

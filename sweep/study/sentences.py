@@ -264,12 +264,14 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
                 counted = f"{first[at]['held']} of {format_count(first[at]['images'], 'image')} held"
                 yield f"At {axis} {high} the weakest {name_axis(name)} is {written[at]}: {counted}."
             continue
-        who, whose = f"The first {name_axis(name)} to miss this is", "its"
+        miss = f"{'above' if advice['wanted'] == 'below' else 'below'} {advice['threshold']:g}"
+        who, whose = f"The first {name_axis(name)} with images {miss} is", "its"
         if len(first) > 1:
-            who, whose = f"The first levels of {name_axis(name)} to miss this are", "their"
-        kept = f"all {whose} images stayed at {mark} at {axis} {low}, but not at {high}" if low is not None else ""
-        failed = f"not all {whose} images are at {mark} even at {axis} {high}, the first level tested"
-        yield f"{who} {join_words(written)}: {kept or failed}."
+            who, whose = f"The first levels of {name_axis(name)} with images {miss} are", "their"
+        where = f"at {axis} {high}, the first level tested, not all {whose} images are at {mark}"
+        if low is not None:
+            where = f"at {axis} {low} all {whose} images stayed at {mark}, at {high} not all of them"
+        yield f"{who} {join_words(written)}: {where}."
 
 
 def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:

@@ -42,9 +42,9 @@ def typed(what: str, says: str, *arguments: str, code: int = 2) -> Slip:
 
 SLIPS = [
     Slip(what="unknown key", says="exclud is not known here. Did you mean exclude?", changes={"exclud": []}),
-    inputs("unknown input", "no input such as prompt, and no NODE.FIELD. Did you mean prompt?", promt="x"),
+    inputs("unknown input", "neither an input (such as prompt) nor a NODE.FIELD. Did you mean prompt?", promt="x"),
     inputs("wrong type", 'inputs.steps must be a whole number, not "many"', steps="many"),
-    axes("unknown axis", "no NODE.FIELD. Did you mean denoise_strength?", denoise_strenght=[0.1]),
+    axes("unknown axis", "nor a NODE.FIELD. Did you mean denoise_strength?", denoise_strenght=[0.1]),
     axes("strength 1.2", "axes.denoise_strength is 1.2, but must be 0 to 1", denoise_strength=[0.5, 1.2]),
     axes(
         "range up to 1.2",

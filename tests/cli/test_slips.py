@@ -17,7 +17,10 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("plan", "small.yaml", "--axis", "seed=1,2"), "Change its values with --set, as in --set axes.seed=[1,2]."),
     (("run", *TYPED, "--save", "there.yaml"), "there.yaml exists already. Choose another --save, or run that file."),
     (("plan", "img2img", "--axis", "seed"), "--axis seed has no values."),
-    (("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"), "command line: 1 problem axes.sed is no input"),
+    (
+        ("plan", "img2img", "--axis", "sed=1,2", "--image", "photo.png"),
+        "command line: 1 problem axes.sed is neither an input",
+    ),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "small.png"), "small.png does not exist; write the path"),
     (("plan", "img2img", "--axis", "seed=1,2"), "--image FILE"),

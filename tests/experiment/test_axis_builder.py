@@ -186,11 +186,11 @@ def test_seeds_that_were_not_asked_for() -> None:
         ("a.b: [{x: 1}]", "4:9  axes.a.b.0 must be one plain value, not a mapping; values with parts get a label: "),
         (
             "sed: {count: 4}",
-            "4:3  axes.sed is no input such as prompt, and no NODE.FIELD. Did you mean seed?",
+            "4:3  axes.sed is neither an input (such as prompt) nor a NODE.FIELD. Did you mean seed?",
         ),
         (
             "x: {values: [1], target: promt}",
-            "4:28  axes.x: target promt is no input such as prompt, and no NODE.FIELD. Did you mean ",
+            "4:28  axes.x: target promt is neither an input (such as prompt) nor a NODE.FIELD. Did you mean ",
         ),
         ("model: {strat: 1}", "4:3  axes.model is not a kind of axis: it has strat. Did you mean start?"),
         ("denoise_strength: [0.2, 1.2]", "4:27  axes.denoise_strength is 1.2, but must be 0 to 1"),
@@ -362,7 +362,7 @@ def test_table_cells_are_read_as_the_role_wants_them(load: Load, folder: Path) -
         ("cfg,n\n7;5,1\n\n8,2\n", "cfg_scale: {csv: t.csv, column: cfg}",
          'axes.cfg_scale: t.csv row 2, cfg: "7;5" is not a number.'),
         ("a.b\n7\n\"\"\"\"\n", "shot: {csv: t.csv, columns: {prompt: a.b, Titel: a.b}}",
-         "axes.shot.columns.Titel is no input such as prompt, and no NODE.FIELD."),
+         "axes.shot.columns.Titel is neither an input (such as prompt) nor a NODE.FIELD."),
         ("p,n\na,0\n", "shot: {csv: t.csv, columns: {prompt: p}, count: n}",
          "axes.shot: t.csv row 2, n is 0, but must be 1 to 10000."),
     ],

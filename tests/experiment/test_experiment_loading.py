@@ -21,7 +21,10 @@ def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
 def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
         "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
-        ("4:3  inputs.denoise_strenght is no input such as prompt, and no NODE.FIELD. Did you mean denoise_strength?"),
+        (
+            "4:3  inputs.denoise_strenght is neither an input (such as prompt) nor a NODE.FIELD. "
+            "Did you mean denoise_strength?"
+        ),
         "5:10  inputs.image bad.png is no PNG: it does not decode as an image.",
         "6:18  inputs.control_image nope.png does not exist; write the path of your image.",
         "7:10  inputs.steps is 0, but must be at least 1.",
@@ -189,9 +192,9 @@ def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:
         'axes: {variation: [a, "b\\x1b[2J"]}': "axes.variation holds a control character, U+001B",
         'axes: {"": [1, 2]}': 'axes: "" is no name of an axis',
         'axes: {"a\\nb": {values: {x: {seed: 1}}}}': r'axes: "a\nb" is no name of an axis; write it on one line',
-        'inputs: {"a\\nb": 1}': r"inputs.a\nb is no input such as prompt, and no NODE.FIELD",
+        'inputs: {"a\\nb": 1}': r"inputs.a\nb is neither an input (such as prompt) nor a NODE.FIELD",
         'name: "a\\nb"': r'name "a\nb" is no folder name on some systems',
-        'axes: {look: {values: {"a\\nb": {sed: 1}}}}': r"axes.look.values.a\nb.sed is no input",
+        'axes: {look: {values: {"a\\nb": {sed: 1}}}}': r"axes.look.values.a\nb.sed is neither an input",
         'axes: {"a\\e[2Jb": [1, 2]}': r'axes: "a\x1b[2Jb" is no name of an axis; write it on one line',
     }.items():
         assert problem in faults(head + text)[0], text

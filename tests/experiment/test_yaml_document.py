@@ -174,7 +174,7 @@ def test_a_later_base_wins_over_an_earlier(load: Load, folder: Path) -> None:
 def test_a_fault_in_a_base_file_is_told_with_its_name_and_place(faults: Fail, folder: Path) -> None:
     (folder / "base.yaml").write_text("workflow: img2img\ninputs:\n  steps: 0\n")
     assert faults("include: base.yaml\ninputs: {sed: 1}") == [
-        "2:10  inputs.sed is no input such as prompt, and no NODE.FIELD. Did you mean seed?",
+        "2:10  inputs.sed is neither an input (such as prompt) nor a NODE.FIELD. Did you mean seed?",
         "inputs.steps is 0, but must be at least 1 (base.yaml 3:10).",
     ]
 
