@@ -342,7 +342,8 @@ class RuleBuilder:
         is_fixed = follow and not self.context.is_template  # nothing resizes the image, so that no other size fits
         addressed = self._list_addressed_sides() if follow else ()
         for target, side in addressed if self.context.is_template else ():
-            if target.endswith(f".{side}"):  # noise and image have one size; SDXL may be told another
+            sized = {each.address.node for each in self.roles.targets[side] if each.address.field == side}
+            if target.endswith(f".{side}") and len(sized) > 1:  # noise and image; SDXL may be told another
                 self._refuse(target, f"the size of one node alone fits no other; set {side}.")
         sides = {side: self._resolve_side(side, taken, follow=follow) for side in ("width", "height")}
         slots = (*sides["width"], *sides["height"])

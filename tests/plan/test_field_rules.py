@@ -15,9 +15,9 @@ from sweep.experiment import Experiment
 from sweep.plan.field_rules import compose
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas
+from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, core_schemas
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
-from tests.plan.conftest import MODELS, Plans, as_api
+from tests.plan.conftest import MODELS, Plans, as_api, model
 from tests.support.workflow_exports import MODEL, edge, export, invocation
 
 template = INVOKEAI.template
@@ -226,3 +226,8 @@ def test_a_template_has_one_size_for_noise_and_image(plans: Plans, refusal: Refu
     found = refusal("img2img", inputs={"image": "wide.png"}, axes={"noise.width": [64, 128]})
     assert found == ["axes.noise.width: the size of one node alone fits no other; set width."]
     assert plans("img2img", inputs={"image": "wide.png", "model": "large"}, axes={"prompt.original_width": [64, 128]})
+
+
+def test_the_only_node_with_a_size_may_be_set_by_its_address(experiment: Callable[..., Experiment]) -> None:
+    wanted = experiment("img2img", inputs={"image": "wide.png"}, axes={"resize.width": [64, 128]})
+    assert len(make_plan(wanted, core_schemas(), [model("small", "")])) == 2
