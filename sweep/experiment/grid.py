@@ -145,6 +145,8 @@ class Space:
         """Find the first place of a component for each combination of positions along some of its dimensions; -1 where
         none is left. They are kept: whoever asks for one combination asks for many.
         """
+        if not members:
+            return component.places[:1] or [-1]
         key = (next(iter(component.strides)), members)
         if key not in self._first_places:
             import numpy as np

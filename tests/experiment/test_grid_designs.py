@@ -193,7 +193,7 @@ def test_a_full_grid_needs_neither_numpy_nor_scipy_nor_pillow() -> None:
     code = (
         "import sys; from sweep.experiment.experiment import Experiment\n"
         "e = Experiment.from_dict({'workflow': 'txt2img', 'axes': {'seed': [1, 2]}, 'where': 'seed > 1'})\n"
-        "len(e.grid)\n"
+        "len(e.grid), e.grid.find_levels({})\n"
         "print({'numpy', 'scipy', 'pandas', 'PIL', 'asyncio'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
