@@ -9,6 +9,7 @@ from typing import Final
 from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.study.stats.response_curves import UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
+from sweep.study.study_design import MOST_PAIRS
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
@@ -587,7 +588,9 @@ def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
         text += f" {capitalise(join_words(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
     yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
     drawn, whole = sum(len(d["distance"]) for d in words), sum(d["pairs"] for d in words)
-    pairs = format_count(whole, "pair") if drawn == whole else f"{drawn:,} of {whole:,} pairs, drawn by lot"
+    pairs = format_count(whole, "pair") if drawn == whole else f"{drawn:,} of {whole:,} pairs"
+    if any(d["pairs"] > MOST_PAIRS for d in words):
+        pairs += ", drawn by lot"
     detail = (
         f"Mean colour difference of images that differ in one axis alone: {', '.join(names)}{yard} "
         f"({JUST_VISIBLE} is about a just visible step; {pairs}, no interval)."

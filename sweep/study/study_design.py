@@ -25,6 +25,7 @@ ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at 
 MOST_SOLVED = 300  # effects that are solved for exactly
 MOST_CROSSED = 2_000_000  # counts of a crossed table
 NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
+MOST_PAIRS = 120  # of images that differ in one axis; of more, so many are drawn
 MOST_GROUPS = 12  # an axis with more levels does not split curves
 
 

@@ -42,9 +42,18 @@ def test_the_axis_that_decides_is_named_with_a_new_seed_as_yardstick(seasons: Pa
     assert [each["axis"] for each in distances] == ["season", "seed", "hat"]
     assert [each["pairs"] for each in distances] == [4, 4, 4]
     assert distances[2]["mean"] == 0
+    assert "(2 is about a just visible step; 8 pairs, no interval)" in " ".join(study.words)
     text = next(each["text"] for each in study.data["words"] if each["headline"])
     assert text == "Season decides the image. Hat changes less than a new seed does."
     assert set(study.distances.columns) == {"metric", "axis", "a", "b", "row_a", "row_b", "distance"}
+
+
+def test_pairs_that_lost_an_image_are_not_called_drawn(seasons: Path) -> None:
+    sorted((seasons / "images").iterdir())[0].unlink()
+
+    words = " ".join(make_study(seasons, workers=0).words)
+
+    assert "(2 is about a just visible step; 6 of 8 pairs, no interval)" in words
 
 
 def test_an_axis_without_effect_is_named_by_pixels_and_not_by_files(seasons: Path) -> None:
