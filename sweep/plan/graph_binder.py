@@ -234,14 +234,14 @@ class GraphBinder:
         for node in bound.graph.nodes.values():
             for fields in self.dialect.list_bound_fields(node.type):
                 rules = [rule for rule in bound.rules if any(_writes(slot, node, fields) for slot in rule.slots)]
+                axes = dict.fromkeys(axis for rule in rules for axis in rule.axes)
+                where = f"axes.{next(iter(axes))}" if axes else _locate_fixed(bound, node, fields)
                 found: dict[str, str] = {}
                 for here, problem in self._find_contradictions(bound, node, fields, rules):
-                    place = _locate(rules, here) or _locate_fixed(bound, node, fields)
-                    found.setdefault(problem, place)
+                    found.setdefault(problem, " · ".join(f"axes.{name} {here[name].value}" for name in axes) or where)
                     if len(found) == _TOLD:
                         break
                 for problem, place in found.items():
-                    where = place.partition(" ")[0]
                     self.problems.add_at_key(where, readable(bound.graph, f"{place}: {node.id}: {problem}."))
 
     def _find_contradictions(
@@ -289,12 +289,6 @@ def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
 
 def _writes(slot: Slot, node: Node, fields: Collection[str]) -> bool:
     return slot.address.node == node.id and slot.address.field in fields
-
-
-def _locate(rules: Sequence[FieldRule], levels: Mapping[str, Level]) -> str:
-    """Locate the levels that move these rules: axes.steps 3 · axes.seed 1."""
-    names = dict.fromkeys(axis for rule in rules for axis in rule.axes)
-    return " · ".join(f"axes.{name} {levels[name].value}" for name in names)
 
 
 def _locate_fixed(bound: BoundGraph, node: Node, fields: Collection[str]) -> str:

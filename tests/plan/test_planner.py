@@ -449,6 +449,18 @@ def test_fields_that_exclude_each_other_at_the_last_of_many_levels_are_told_a_fe
     assert found[0].startswith("axes.control_begin 0.86")
 
 
+def test_a_contradiction_is_told_in_the_line_of_an_axis_with_a_space_in_its_name(images: Path) -> None:
+    text = """
+        workflow: txt2img
+        inputs: {model: small, control_image: wide.png, control_model: canny, control_end: 0.3}
+        axes:
+          seed: [1, 2]
+          my begin: {target: control_begin, values: [0, 0.5]}
+    """
+    with pytest.raises(PlanError, match=r"6:11  axes\.my begin 0\.5: control: begin_step_percent"):
+        make_plan(Experiment.from_text(text, folder=images), builtin_schemas(), MODELS)
+
+
 def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, refusal: Refusal) -> None:
     behind = refusal(inputs={"prompt": '("a cat", "a dog").and()'}, axes={"variation": ["studio light", "oil"]})
     assert behind[0].startswith(
