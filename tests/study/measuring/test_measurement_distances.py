@@ -49,7 +49,7 @@ def test_the_axis_that_decides_is_named_with_a_new_seed_as_yardstick(seasons: Pa
 
 
 def test_pairs_that_lost_an_image_are_not_called_drawn(seasons: Path) -> None:
-    sorted((seasons / "images").iterdir())[0].unlink()
+    min((seasons / "images").iterdir()).unlink()
 
     words = " ".join(make_study(seasons, workers=0).words)
 
