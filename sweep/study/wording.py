@@ -77,14 +77,14 @@ def write_number_word(n: int) -> str:
 
 
 def write_level(level: LevelValue, among: Iterable[LevelValue] = ()) -> str:
-    """Write a level for a sentence: text in quotes, shortened; numbers without empty decimals.
+    """Write a level for a sentence: text in quotes, shortened; numbers as in tables.
 
     `among`: the levels of its axis. A text that begins like another one is shortened to the part in which they differ.
     """
     if isinstance(level, str):
         return f"“{truncate_apart(level, [other for other in among if isinstance(other, str)], _SHORT)}”"
     if isinstance(level, float):
-        return f"{level:.12g}".replace("-", "−")
+        return format_value(level).replace("-", "−")
     return "none" if level is None else format_value(level)
 
 

@@ -48,6 +48,7 @@ def test_an_estimate_in_words(given: Estimate, text: str) -> None:
 def test_numbers_and_levels_in_words() -> None:
     assert [write_number(v) for v in (0.00006, 1234.5, 0.0, 2.0)] == ["0.000060", "1234", "0", "2"]
     assert [write_level(v) for v in (14.0, 0.1, 7, True, None, "x" * 60)][:5] == ["14", "0.1", "7", "true", "none"]
+    assert [write_level(v) for v in (4 / 3, -0.5, 4294967295.0)] == ["1.33333", "−0.5", "4294967295"]
     assert write_level("x" * 60).endswith("…”")
     assert write_level(f"{'a red cup, ' * 6}warm", [f"{'a red cup, ' * 6}cold"]).endswith("red cup, warm”")
     assert write_level("a\nb") == "“a b”"
