@@ -284,7 +284,7 @@ def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> 
         level = hold["group"][name]
         if found.get(level) is None:
             found[level] = hold if hold["held"] < hold["images"] else None
-    return list(found.values())
+    return [found[level] for level in list_levels(data, name) if level in found]
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> str:

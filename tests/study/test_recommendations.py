@@ -105,6 +105,16 @@ def test_holds_and_recommendations_are_tables() -> None:
     assert list(study.recommendations["weakest_group"]) == ["prompt_text=weak"]
 
 
+def test_groups_that_miss_a_rising_metric_first_stand_in_the_order_of_their_axis() -> None:
+    means = {0.2: (0.5, 0.5, 0.5), 0.5: (0.95, 0.5, 0.5), 0.8: (0.95, 0.95, 0.95)}
+    rows = [(x, f"v{n}", seed, mean) for x, own in means.items() for n, mean in enumerate(own) for seed in (0, 1)]
+    columns = ["denoise_strength", "variation", "seed", "structure_coarse"]
+
+    study = make_study(pd.DataFrame(rows, columns=columns), metrics=["structure_coarse"])
+
+    assert "with images below 0.9 are “v1” and “v2”" in " ".join(study.words)
+
+
 def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
     def told(*held: tuple[int, int]) -> str:
         """Say what is told of variations, of which these numbers of two images hold at 0.4 and 0.6."""
