@@ -406,7 +406,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = ' If the name is your own, add a line that says which input the axis sets, such as "target: seed".'
+_OWN_NAME: Final = ' If you chose this name yourself, say under {axis} which input it sets, for example "target: seed".'
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
@@ -508,7 +508,11 @@ class AxisBuilder:
             return ()
         default = getattr(spec, "default_targets", None)
         if default is None:
-            way = _OWN_COLUMN if spec is None or isinstance(spec, file_schema.CsvColumns) else _OWN_NAME
+            way = (
+                _OWN_COLUMN
+                if spec is None or isinstance(spec, file_schema.CsvColumns)
+                else _OWN_NAME.format(axis=where)
+            )
             raise AxisError(f"{where} {describe_no_target(name)}{way}")
         return cast("tuple[str, ...]", default)
 

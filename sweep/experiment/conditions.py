@@ -231,7 +231,8 @@ class Compiler:
             raise self._make_error(right.node, f"{_name_kind(right.kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
             one, other = (f"{self._write_operand(each.node)} is {_name_kind(each.kind)}" for each in (left, right))
-            way = "write text in quotes" if left.kind == "text" else "write numbers without quotes"
+            quoted = f"in quotes, '{self._write_operand(right.node)}', it is text"
+            way = quoted if left.kind == "text" else "write numbers without quotes"
             raise self._make_error(right.node, f"{one}, but {other}; {way}")
         if not ordered:
             self._check_text(left.node, right.node)

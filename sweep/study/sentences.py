@@ -266,13 +266,14 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
                 yield f"At {axis} {high} the weakest {name_axis(name)} is {written[at]}: {counted}."
             continue
         miss = f"{'above' if advice['wanted'] == 'below' else 'below'} {advice['threshold']:g}"
-        who, whose = f"The first {name_axis(name)} with images {miss} is", "its"
+        who, whose = f"the first {name_axis(name)} with images {miss} is", "its"
         if len(first) > 1:
-            who, whose = f"The first levels of {name_axis(name)} with images {miss} are", "their"
-        where = f"at {axis} {high}, the first level tested, not all {whose} images are at {mark}"
+            who, whose = f"the first levels of {name_axis(name)} with images {miss} are", "their"
+        where = f"at {high}, the first level tested, not all {whose} images are at {mark}"
         if low is not None:
-            where = f"at {axis} {low} all {whose} images stayed at {mark}, at {high} not all of them"
-        yield f"{who} {join_words(written)}: {where}."
+            where = f"at {low} all {whose} images stayed at {mark}, at {high} not all of them"
+        way = "falls" if advice["side"] == "from" else "rises"
+        yield f"As {axis} {way}, {who} {join_words(written)}: {where}."
 
 
 def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:

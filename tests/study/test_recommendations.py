@@ -43,8 +43,8 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert text.startswith("Use denoise strength 0.3 or less: ")
     assert text.endswith("stayed at 0.9 or more in 4 of 4 images at 0.3, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
     first = (
-        "The first prompt text with images below 0.9 is “weak”: "
-        "at denoise strength 0.3 all its images stayed at 0.9 or more, at 0.5 not all of them."
+        "As denoise strength rises, the first prompt text with images below 0.9 is “weak”: "
+        "at 0.3 all its images stayed at 0.9 or more, at 0.5 not all of them."
     )
     assert detail.startswith(first)
     assert "others may fail earlier" in detail
@@ -129,7 +129,9 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         study = make_study(pd.DataFrame(rows, columns=columns), metrics=["structure_coarse"])
         return next(each["detail"] for each in study.data["words"] if each["kind"] == "recommendation")
 
-    assert told((2, 0), (1, 0), (2, 0)).startswith("The first variation with images below 0.9 is “v1”: at ")
+    assert told((2, 0), (1, 0), (2, 0)).startswith(
+        "As denoise strength rises, the first variation with images below 0.9 is “v1”: at "
+    )
     assert told((1, 0), (0, 0), (2, 0)).startswith(
         "The first levels of variation with images below 0.9 are “v0” and “v1”"
     )
