@@ -133,7 +133,7 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         "As denoise strength rises, the first variation with images below 0.9 is “v1”: at "
     )
     assert told((1, 0), (0, 0), (2, 0)).startswith(
-        "The first levels of variation with images below 0.9 are “v0” and “v1”"
+        "As denoise strength rises, the first levels of variation with images below 0.9 are “v0” and “v1”"
     )
     assert told((1, 1), (0, 0), (1, 0)).startswith("At denoise strength 0.4 the weakest variation is “v1”: 0 of 2")
     assert told((1, 0), (0, 0), (0, 0)).startswith("Tested with")
