@@ -14,7 +14,7 @@ from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.wiring import Wiring
 
 _PARTS: Final = frozenset({"NOISE", "GUIDER", "SAMPLER", "SIGMAS"})  # what a sampling node is put together from
-_PICTURES: Final = ("LATENT", "IMAGE", "CLIP_VISION_OUTPUT")
+_IMAGE_TYPES: Final = ("LATENT", "IMAGE", "CLIP_VISION_OUTPUT")
 _POSITIVE: Final = ("positive", "conditioning", "cond1")
 _NEGATIVE: Final = "negative"
 SAMPLER_NAMES: Final[Mapping[str, str]] = {  # InvokeAI's word → ComfyUI's sampler
@@ -275,8 +275,8 @@ def _begun_with(wiring: SamplingNodes) -> Iterator[str]:
 def _referred_to(wiring: SamplingNodes) -> Iterator[str]:
     """Yield the nodes from which images lead into conditioning, but for those of ControlNets."""
     for holder in (each for node in wiring.nodes for each in wiring.conditions(node, *_POSITIVE)):
-        for start in wiring.inputs(holder, *_PICTURES) if not wiring.has(holder, "control_net") else ():
-            yield from wiring.upstream(start, _PICTURES)
+        for start in wiring.inputs(holder, *_IMAGE_TYPES) if not wiring.has(holder, "control_net") else ():
+            yield from wiring.upstream(start, _IMAGE_TYPES)
 
 
 def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
