@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def truncate(text: str, length: int) -> str:
@@ -92,3 +92,8 @@ def escape_controls(text: str) -> str:
 def escape_breaks(text: str) -> str:
     """Write control characters as escapes, line breaks too: text that stands inside a sentence."""
     return escape_controls(text).replace("\n", "\\n")
+
+
+def join_words(words: Sequence[str]) -> str:
+    """Join words for a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

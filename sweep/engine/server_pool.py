@@ -391,7 +391,7 @@ async def ask_patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -
 
 
 async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T | None:
-    """Do the same; a server that cannot answer leaves, since others may: None then."""
+    """Ask a server as `ask_patiently` does. One that cannot answer leaves the run: then return None."""
     try:
         return await ask_patiently(ask, options)
     except ServerError as error:

@@ -352,7 +352,7 @@ class ImageStore:
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
     def stem(self, index: int, values: Mapping[str, Scalar], kinds: Mapping[str, str] | None = None) -> str:
-        """Do as `file_stem`, for a grid of this size."""
+        """Return the `file_stem` of a point in a grid of this size."""
         return file_stem(index, values, points=self._points, kinds=kinds)
 
     async def save(self, data: bytes, stem: str, key: str, ordinal: int = 0) -> SavedImage:

@@ -30,7 +30,6 @@ from sweep.study.study_json import (
 )
 from sweep.study.wording import (
     capitalise,
-    join_words,
     name_axis,
     write_cell,
     write_estimate,
@@ -43,7 +42,7 @@ from sweep.study.wording import (
     write_place,
     write_units,
 )
-from sweep.text import format_count
+from sweep.text import format_count, join_words
 
 MOST_HEADLINES = 5
 PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # metrics of the headlines
@@ -241,8 +240,13 @@ def _list_kept(advice: Recommendation, counts: Sequence[Hold]) -> list[Hold]:
 
 def _list_counts(advice: Recommendation, data: StudyJson) -> list[Hold]:
     """List the counts of all images, by level."""
+    return [hold for hold in _list_holds(advice, data) if not hold["group"]]
+
+
+def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
+    """List all counts behind the advice: of all images and of each group, by level."""
     asked = (advice["metric"], advice["axis"], advice["threshold"])
-    return [h for h in data["holds"] if (h["metric"], h["axis"], h["threshold"]) == asked and not h["group"]]
+    return [hold for hold in data["holds"] if (hold["metric"], hold["axis"], hold["threshold"]) == asked]
 
 
 def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
@@ -279,8 +283,7 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
 def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:
     """Find, for each level of the axis `name`, the first level of the advice at which not all its images held."""
     found: dict[LevelValue, Hold | None] = {}
-    asked = (advice["metric"], advice["axis"], advice["threshold"])
-    holds = [h for h in data["holds"] if (h["metric"], h["axis"], h["threshold"]) == asked and name in h["group"]]
+    holds = [hold for hold in _list_holds(advice, data) if name in hold["group"]]
     for hold in holds[::-1] if advice["side"] == "from" else holds:
         level = hold["group"][name]
         if found.get(level) is None:

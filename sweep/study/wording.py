@@ -121,8 +121,3 @@ def write_place(at: Estimate) -> str:
     if at["method"] == BRACKET:
         return f"between {write_level(at['low'])} and {write_level(at['high'])}"
     return f"at {write_interval(at)}"
-
-
-def join_words(words: Sequence[str]) -> str:
-    """Join words for a sentence."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -100,25 +100,23 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
     assert CANARY not in f"{caught.value}{caught.value!r}"
 
 
-async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> None:
+async def _ask_twice(fake: Fake, fresh: str) -> list[str | None]:
+    """Ask a server that gives a fresh token with its answers; return the tokens that it got."""
     _multiuser(fake)
-    fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="second"))
+    fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token=fresh))
     server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token="first"), timings=QUICK), api="queue")
     await server.open()
     await server.others_waiting("run")
     await server.aclose()
+    return _bearer(fake, f"{Q}/status")
 
-    assert _bearer(fake, f"{Q}/status") == ["Bearer first", "Bearer second"]
+
+async def test_a_fresh_token_in_an_answer_is_used_from_then_on(fake: Fake) -> None:
+    assert await _ask_twice(fake, "second") == ["Bearer first", "Bearer second"]
 
 
 async def test_a_token_that_no_header_can_carry_is_not_taken(fake: Fake) -> None:
-    _multiuser(fake)
-    fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token="\u00e9\t"))
-    server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token="first"), timings=QUICK), api="queue")
-    await server.open()
-    await server.others_waiting("run")
-    await server.aclose()
-    assert _bearer(fake, f"{Q}/status") == ["Bearer first", "Bearer first"]
+    assert await _ask_twice(fake, "\u00e9\t") == ["Bearer first", "Bearer first"]
 
     fake.on(*LOGIN, {"token": "two\nlines"})
     with pytest.raises(ServerRefusedError, match="no token"):

@@ -170,7 +170,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def connect_reader(folder: Path, cache: int = FULL_CACHE) -> sqlite3.Connection:
-    """Do as `reading`, to be kept and closed by the caller; `cache` in KiB. Raises sqlite3.Error."""
+    """Open a connection as `reading` does; the caller closes it. `cache` is in KiB. Raises sqlite3.Error."""
     uri = f"{(folder / JOURNAL_FILE).absolute().as_uri()}?mode=ro"
     try:
         return _reader(uri, cache)

@@ -533,7 +533,7 @@ def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = 
 
 
 def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values: object) -> None:
-    """Do the same for a key with an open attempt; change nothing and raise RecordError where it has none."""
+    """Set columns of a key with an open attempt. Raises RecordError, with nothing changed, where it has none."""
     if not _set(db, key, new, _IS_OPEN, **values):
         raise RecordError(f"Key {key} is {_state(db, key) or 'not on record'} and {_NONE_OPEN}.")
 
