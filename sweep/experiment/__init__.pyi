@@ -1,4 +1,5 @@
 from .axes import (
+    Assignments,
     Axis,
     AxisKind,
     CellSeeds,
@@ -24,6 +25,7 @@ from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
 from .yaml_document import path_kind
 
 __all__ = [
+    "Assignments",
     "Axis",
     "AxisKind",
     "CellSeeds",

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -118,6 +118,72 @@ class Dimension:
             return named[0][0].position(named[0][1])
         steps = (at for at in range(len(self)) if all(levels.value(at) == value for levels, value in named))
         return next(steps, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignments:
+    """The settings of an experiment by target: its inputs, and the axes whose levels may set the target."""
+
+    inputs: Mapping[str, Setting]
+    axes: Mapping[str, tuple[Axis, ...]]
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Setting], axes: Iterable[Axis]) -> Assignments:
+        by_target: dict[str, tuple[Axis, ...]] = {}
+        for axis in axes:
+            for target in axis.levels.targets:
+                by_target[target] = (*by_target.get(target, ()), axis)
+        return cls(inputs, by_target)
+
+    def __iter__(self) -> Iterator[str]:
+        """List every target that is set."""
+        return iter(dict.fromkeys((*self.inputs, *self.axes)))
+
+    def __contains__(self, target: object) -> bool:
+        return target in self.inputs or target in self.axes
+
+    def settings(self, target: str) -> Iterator[Setting]:
+        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
+        if target in self.inputs:
+            yield self.inputs[target]
+        for axis in self.axes.get(target, ()):
+            yield from (level.settings[target] for level in axis.levels if target in level.settings)
+
+    def locate(self, target: str) -> str:
+        """Find where the file sets it: inputs.steps, axes.steps."""
+        return f"axes.{self.axes[target][0].name}" if target in self.axes else f"inputs.{target}"
+
+    def merge(
+        self, targets: Iterable[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
+    ) -> dict[str, Setting]:
+        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
+
+        Args:
+            targets: What to look at.
+            levels: The level of every axis that sets one of them, by axis.
+            defaults: What the workflow itself says for a target.
+
+        Raises:
+            ExperimentError: A replacement finds nothing to replace.
+        """
+        settings: dict[str, Setting] = {}
+        for target in targets:
+            if target in self.inputs:
+                settings[target] = self.inputs[target]
+            replacements: list[Replacement] = []
+            for axis in self.axes.get(target, ()):
+                setting = levels[axis.name].settings.get(target, _UNSET)
+                if isinstance(setting, Replacement):
+                    replacements.append(setting)
+                elif setting is not _UNSET:
+                    settings[target] = setting
+            if replacements:
+                text = settings.get(target, defaults.get(target))
+                settings[target] = replace_words(text if isinstance(text, str) else "", replacements)
+        return settings
+
+
+_UNSET: Final[Any] = object()  # None is a setting
 
 
 DecimalNumber: TypeAlias = int | float

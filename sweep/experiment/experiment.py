@@ -14,22 +14,21 @@ from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment.axes import (
+    Assignments,
     Axis,
     AxisKind,
     CellSeeds,
     Dimension,
     InputImage,
     ListLevels,
-    Replacement,
     Setting,
     UndrawnLevels,
-    replace_words,
 )
 from sweep.experiment.axis_builder import AxisBuilder
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.designs import DesignValidator, choose_points
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
-from sweep.experiment.grid import Grid, Variation, make_space
+from sweep.experiment.grid import Grid, make_space
 from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, did_you_mean_file, join_path
 from sweep.experiment.typed_options import apply_override
 from sweep.experiment.value_files import UNFETCHED, AxisError, FetchedFiles, ValueReader, is_reference
@@ -140,6 +139,11 @@ class Experiment:
         """Return every axis in the order of the definition, zipped ones too."""
         return tuple(axis for dimension in self.dimensions for axis in dimension.axes)
 
+    @cached_property
+    def assignments(self) -> Assignments:
+        """Return what is set, by target."""
+        return Assignments.of(self.inputs, self.axes)
+
     @property
     def undrawn(self) -> dict[str, int]:
         """Return the axes of seeds given by count alone, and how many each has."""
@@ -163,26 +167,6 @@ class Experiment:
 
         dimensions = tuple(Dimension(tuple(map(draw, dimension.axes))) for dimension in self.dimensions)
         return replace(self, dimensions=dimensions)
-
-    def settings(self, variation: Variation, defaults: Mapping[str, Setting] | None = None) -> dict[str, Setting]:
-        """Return all that `variation` sets, target → setting: inputs, above them its levels, then replacements in them.
-
-        `defaults` are the workflow's own values. Raises ExperimentError where a replacement finds nothing.
-        """
-        result = dict(self.inputs)
-        replacements: dict[str, list[Replacement]] = {}
-        for level in variation.levels.values():
-            for target, setting in level.settings.items():
-                if isinstance(setting, Replacement):
-                    replacements.setdefault(target, []).append(setting)
-                else:
-                    result[target] = setting
-        for target, found in replacements.items():
-            text = result.get(target, (defaults or {}).get(target))
-            if not isinstance(text, str):
-                raise ExperimentError(f"{target} has no text to replace {found[0].search!r} in.")
-            result[target] = replace_words(text, found)
-        return result
 
     def images(self) -> dict[str, InputImage]:
         """List every image the experiment uses, by SHA-256, in the order it names them."""

@@ -1,8 +1,7 @@
-"""Settings of an experiment by target, and the rules that write them into the fields of a graph.
+"""The rules that write the settings of an experiment into the fields of a graph.
 
-A target is a role (`steps`), a role with a number (`lora_weight_2`) or an address (`noise.seed`). `Assignments` says
-which are set by inputs and by axes, and to what at given levels. A rule is a pure function of settings, so it serves
-fixed inputs and axes alike.
+A target is a role (`steps`), a role with a number (`lora_weight_2`) or an address (`noise.seed`). A rule is a pure
+function of settings, so it serves fixed inputs and axes alike.
 
 A prompt and its variation make one text, an image and a width make one size. A list names LoRAs and ControlNets in
 their order (`lora`, `controls`), a role by itself sets all of them (`lora_weight`), and one with a number a single one,
@@ -21,15 +20,14 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError, WorkflowError, did_you_mean
 from sweep.experiment import (
-    Axis,
+    Assignments,
     Experiment,
     InputImage,
     Level,
     ProblemCollector,
-    Replacement,
+    ReplacingLevels,
     Setting,
     is_reference,
-    replace_words,
 )
 from sweep.plan.model_finder import ModelFinder, list_model_fields
 from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered
@@ -57,71 +55,6 @@ from sweep.workflow import (
 )
 
 
-def is_replacing(axis: Axis, target: str) -> bool:
-    """Tell whether the axis only replaces words in the text that the target has otherwise."""
-    first = axis.levels[0].settings if len(axis.levels) else {}
-    return isinstance(first.get(target), Replacement)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignments:
-    """The settings of an experiment by target: its inputs, and the axes whose levels may set the target."""
-
-    inputs: Mapping[str, Setting]
-    axes: Mapping[str, tuple[Axis, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> Assignments:
-        axes: dict[str, tuple[Axis, ...]] = {}
-        for axis in experiment.axes:
-            for target in axis.levels.targets:
-                axes[target] = (*axes.get(target, ()), axis)
-        return cls(experiment.inputs, axes)
-
-    def __iter__(self) -> Iterator[str]:
-        """List every target that is set."""
-        return iter(dict.fromkeys((*self.inputs, *self.axes)))
-
-    def __contains__(self, target: object) -> bool:
-        return target in self.inputs or target in self.axes
-
-    def settings(self, target: str) -> Iterator[Setting]:
-        """Collect everything a target is ever set to, by inputs and by each level of an axis."""
-        if target in self.inputs:
-            yield self.inputs[target]
-        for axis in self.axes.get(target, ()):
-            yield from (level.settings[target] for level in axis.levels if target in level.settings)
-
-    def locate(self, target: str) -> str:
-        """Find where the file sets it: inputs.steps, axes.steps."""
-        return f"axes.{self.axes[target][0].name}" if target in self.axes else f"inputs.{target}"
-
-    def merge(
-        self, targets: Sequence[str], levels: Mapping[str, Level], defaults: Mapping[str, Setting]
-    ) -> dict[str, Setting]:
-        """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
-
-        Raises:
-            ExperimentError: A replacement finds nothing to replace.
-        """
-        settings = {target: self.inputs[target] for target in targets if target in self.inputs}
-        replacements: dict[str, list[Replacement]] = {}
-        for target in targets:
-            for axis in self.axes.get(target, ()):
-                made = levels[axis.name].settings
-                if target not in made:
-                    continue
-                setting = made[target]
-                if isinstance(setting, Replacement):
-                    replacements.setdefault(target, []).append(setting)
-                else:
-                    settings[target] = setting
-        for target, found in replacements.items():
-            text = settings.get(target, defaults.get(target))
-            settings[target] = replace_words(text if isinstance(text, str) else "", found)
-        return settings
-
-
 def list_loras(setting: Setting) -> list[tuple[str, float | None]]:
     """List (name, weight) of each LoRA a setting names: a name, {name, weight}, a list of these, or none."""
     items = setting if isinstance(setting, list) else [] if setting is None else [setting]
@@ -144,8 +77,11 @@ class PlanContext:
     workflow: str | Workflow  # a template's name, or the user's own
     schemas: NodeSchemas
     models: ModelFinder
-    uses: Assignments
     problems: ProblemCollector[str]
+
+    @property
+    def uses(self) -> Assignments:
+        return self.experiment.assignments
 
     @property
     def is_template(self) -> bool:
@@ -210,12 +146,17 @@ class FieldRule:
     slots: tuple[Slot, ...]
     encode: Callable[[SettingValues], Written]
     defaults: SettingValues = field(default_factory=dict)
-    shown: str = ""  # how it reads in the plan, as of `describe_rule`
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Return the axes by which its targets move; none where only inputs set them."""
         return tuple(dict.fromkeys(axis.name for target in self.targets for axis in self.uses.axes.get(target, ())))
+
+    @property
+    def shown(self) -> str:
+        """Return the fields as people read them: denoise.denoising_start = 1 − denoise_strength."""
+        formulas = [(slot.address, slot.encode.formula(self.targets[0])) for slot in self.slots]
+        return " · ".join(str(at) if formula == self.targets[0] else f"{at} = {formula}" for at, formula in formulas)
 
     def write(self, levels: Mapping[str, Level]) -> Written:
         """Compute the fields at these levels. Raises PlanError or ExperimentError where a setting fits no field."""
@@ -229,12 +170,6 @@ def check_prompt(text: str, closing: Sequence[str]) -> None:
             where = f"behind .{call}(), where the server does not read it"
             way = 'put it inside, as in ("a cat, {variation}", "a dog")'
             raise PlanError(f'has the text "{truncate(behind[1], 30)}" {where}; {way}.{call}().')
-
-
-def describe_rule(target: str, slots: Sequence[Slot]) -> str:
-    """Describe how a target is written, as people read it: denoise.denoising_start = 1 − denoise_strength."""
-    turned = [(slot.address, slot.encode.formula(target)) for slot in slots]
-    return " · ".join(str(address) if formula == target else f"{address} = {formula}" for address, formula in turned)
 
 
 _ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
@@ -330,8 +265,7 @@ class RuleBuilder:
             check_prompt(text, closing)
             return {slot.address: slot.value(text) for slot in slots}
 
-        shown = _join_addresses(slots)
-        yield FieldRule(self.uses, _PROMPTS, slots, write, defaults={"prompt": original}, shown=shown)
+        yield FieldRule(self.uses, _PROMPTS, slots, write, defaults={"prompt": original})
 
     def _build_size(self, taken: set[Address]) -> Iterator[FieldRule]:
         """Build the rule for sizes that are given, and those that follow an image because nobody gives them.
@@ -370,7 +304,7 @@ class RuleBuilder:
 
         targets = ("image", "width", "height") if follow else ("width", "height")
         targets = (*targets, *(target for target, _ in addressed))
-        yield FieldRule(self.uses, targets, slots, write, shown=describe_rule("size", slots))
+        yield FieldRule(self.uses, targets, slots, write)
 
     def _resolve_side(self, side: str, taken: set[Address], *, follow: bool) -> tuple[Slot, ...]:
         if side in self.uses:
@@ -433,7 +367,7 @@ class RuleBuilder:
             return written
 
         slots = _merge_slots(common, *(slots for place in places for slots in place))
-        yield FieldRule(self.uses, _LORAS, slots, write, shown=_join_addresses(slots))
+        yield FieldRule(self.uses, _LORAS, slots, write)
 
     def _find_lora_slots(self, place: int, lora: Slot, by: str) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
         """Find the field of a LoRA's name (none where its number or address sets it) and those of its own weight."""
@@ -466,7 +400,7 @@ class RuleBuilder:
             return {slot.address: self._encode(slot, setting) for slot, setting in given if setting is not None}
 
         slots = _merge_slots(*common.values(), *(parts.values() for parts in places))
-        yield FieldRule(self.uses, _CONTROLS, slots, write, shown=_join_addresses(slots))
+        yield FieldRule(self.uses, _CONTROLS, slots, write)
 
     def _resolve_common(self, role: str, nodes: Sequence[Mapping[str, Address]]) -> tuple[Slot, ...]:
         """Resolve the fields of a role; those of the nodes where it is not found, as images that are the source's."""
@@ -493,10 +427,9 @@ class RuleBuilder:
             yield self._make_value_rule("vae", slots, keeps_null=self.schemas.dialect.vae_loader[0] not in kinds)
 
     def _build_board(self) -> Iterator[FieldRule]:
-        nodes = [node for node in self.outputs if "board" in self._fields_of(node)]
-        slots = self._make_slots((Target(Address(node, "board")) for node in nodes), "board")
-        if slots:
-            yield self._make_value_rule("board", slots)
+        boards = [Address(node, "board") for node in self.outputs if "board" in self._fields_of(node)]
+        if boards:
+            yield self._make_value_rule("board", self._make_slots(map(Target, boards), "board"))
 
     def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
         """Refuse two settings that write one field, and two axes of one target, unless they replace words in it."""
@@ -510,7 +443,7 @@ class RuleBuilder:
             if other != place:
                 problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
         for target, axes in self.uses.axes.items():
-            places = [f"axes.{axis.name}" for axis in axes if not is_replacing(axis, target)]
+            places = [f"axes.{axis.name}" for axis in axes if not isinstance(axis.levels, ReplacingLevels)]
             if len(places) > 1:
                 problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.")
 
@@ -577,11 +510,11 @@ class RuleBuilder:
 
     def _make_slots(self, found: Iterable[Target], target: str) -> tuple[Slot, ...]:
         """Make the slots of the fields that a role stands for, which `target` sets."""
-        schemas = [(each, self._fields_of(each.address.node).get(each.address.field, _UNKNOWN)) for each in found]
-        return tuple(
-            Slot(address=each.address, schema=schema, target=target, encode=each.encode, cut=each.cut)
-            for each, schema in schemas
-        )
+        slots: list[Slot] = []
+        for each in found:
+            schema = self._fields_of(each.address.node).get(each.address.field, _UNKNOWN)
+            slots.append(Slot(address=each.address, schema=schema, target=target, encode=each.encode, cut=each.cut))
+        return tuple(slots)
 
     def _fields_of(self, node: str) -> Mapping[str, FieldSchema]:
         """Return the fields that a node takes."""
@@ -626,8 +559,7 @@ class RuleBuilder:
             return {slot.address: self._encode(slot, setting) for slot in slots}
 
         defaults: dict[str, Setting] = {} if default is None else {target: default}
-        shown = describe_rule(target, slots)
-        return FieldRule(self.uses, (target,), tuple(slots), write, defaults=defaults, shown=shown)
+        return FieldRule(self.uses, (target,), tuple(slots), write, defaults)
 
 
 def _choose_sides(settings: SettingValues, source: InputImage | None, multiple: int) -> dict[str, Any]:
@@ -657,7 +589,3 @@ def _merge_slots(*groups: Iterable[Slot]) -> tuple[Slot, ...]:
     for slot in chain(*groups):
         found.setdefault(slot.address, slot)
     return tuple(found.values())
-
-
-def _join_addresses(slots: Sequence[Slot]) -> str:
-    return " · ".join(str(slot.address) for slot in slots)

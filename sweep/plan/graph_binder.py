@@ -1,27 +1,45 @@
-"""Binds the graph of one variant of an experiment: builds its rules, checks every value, applies the fixed inputs."""
+"""Binds an experiment to graphs: which variant of its graph a point needs, and each with its rules and fixed inputs.
+
+Values cannot add nodes to a graph, so points whose graphs differ in more than values have different variants: another
+family of models, another number of LoRAs or ControlNets, a VAE of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Final
 
-from sweep.errors import WorkflowError
-from sweep.experiment import Level
-from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector, build_variant
-from sweep.plan.model_finder import fit_models
+from sweep.errors import PlanError, WorkflowError
+from sweep.experiment import Dimension, Level, Setting
+from sweep.plan.field_rules import FieldRule, PlanContext, RuleBuilder, Slot, Written, list_controls, list_loras
+from sweep.plan.model_finder import (
+    ModelFinder,
+    find_own_model,
+    fit_models,
+    list_main_bases,
+    list_main_fields,
+    list_model_fields,
+)
 from sweep.plan.value_checks import check_rule_values, choose_test_positions, note_strengths, thin
+from sweep.role_table import CONTROL_ROLES, is_address, parse_numbered, strip_number
+from sweep.types import Scalar
 from sweep.workflow import (
     Address,
     Dialect,
+    Digests,
     Encoding,
     Graph,
+    ImageRef,
     ModelRef,
     Node,
     NodeSchemas,
     Roles,
+    Value,
+    Workflow,
     check_graph,
     drop_unknown_fields,
     find_address,
@@ -30,6 +48,256 @@ from sweep.workflow import (
     readable,
     unknown_type,
 )
+
+_DECIDING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
+_EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoRAs or ControlNets as the variant has
+
+
+@dataclass(frozen=True, slots=True)
+class GraphVariant:
+    """The properties that decide which nodes a graph has. `base` is the main model's; None where there is none."""
+
+    base: str | None
+    loras: int = 0
+    controls: int = 0
+    vae: bool | None = None  # whether one of its own, False: the main model's; None where nobody sets it
+
+
+def _find_highest(settings: Mapping[str, Setting], role: str) -> int:
+    """Find the highest number that a role is set with: lora_2 wants two LoRAs."""
+    found = [number for target in settings for name, number in [parse_numbered(target) or ("", 0)] if name == role]
+    return max(found, default=0)
+
+
+def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: NodeSchemas) -> Graph:
+    """Build the graph of this variant: the template of that name, or the user's own. Raises WorkflowError.
+
+    A VAE of its own is loaded in the place of the main model's, or that one is used in the place of the workflow's.
+    """
+    if isinstance(workflow, Workflow):
+        graph = workflow.for_base(variant.base or "").graph
+    else:
+        plain = "txt2img" if workflow in _EXTENDED else workflow
+        graph = schemas.dialect.template(plain, variant.base or "", variant.loras, variant.controls)
+    if variant.vae is False:
+        for loader in [node.id for node in graph.nodes.values() if node.type == schemas.dialect.vae_loader[0]]:
+            graph = schemas.dialect.remove_vae_loader(graph, loader)
+    if not variant.vae or any("vae" in taken.model_types for _, taken in list_model_fields(graph, schemas)):
+        return graph
+    name = "vae"
+    while name in graph.nodes:
+        name += "_"
+    return schemas.dialect.add_vae_loader(graph, name)
+
+
+class VariantSelector:
+    """Finds the variant of a point by the levels of the few axes that decide it; each combination is worked out once.
+
+    Axes of single LoRAs and ControlNets are not among these: every point has all of them.
+    """
+
+    def __init__(self, context: PlanContext) -> None:
+        uses = context.uses
+        self.experiment = context.experiment
+        self._workflow = context.workflow
+        self._schemas = context.schemas
+        self._models = context.models
+        self.bases = _list_bases(context.workflow, context.schemas, context.models)
+        self._uses = uses
+        self._targets = [target for target in uses if strip_number(target) in _DECIDING]
+        deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
+        self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
+        self._clauses = [clause for clause in context.experiment.clauses if set(clause.names) <= set(self.axes)]
+        self._default_vae = False if context.is_template else None  # templates have the main model's
+        self._known: dict[tuple[Scalar, ...], GraphVariant] = {}
+
+    def iterate_levels(self, fixed: Mapping[int, int] | None = None) -> Iterator[Mapping[str, Level]]:
+        """List the first point of every combination of levels of the deciding axes, where conditions leave any.
+
+        `fixed` are positions along some dimensions, which all of them have.
+        """
+        fixed = fixed or {}
+        moving = {at: dimension for at, dimension in self._find_deciding().items() if at not in fixed}
+        for positions in product(*(range(len(dimension)) for dimension in moving.values())):
+            levels = self.experiment.grid.find_levels({**fixed, **dict(zip(moving, positions, strict=True))})
+            if levels is not None:
+                yield levels
+
+    def _find_deciding(self) -> dict[int, Dimension]:
+        """Find the dimensions of the deciding axes, by number."""
+        dimensions = enumerate(self.experiment.dimensions)
+        return {at: each for at, each in dimensions if any(axis.name in self.axes for axis in each.axes)}
+
+    def is_selected(self, levels: Mapping[str, Level], variant: GraphVariant) -> bool:
+        """Tell whether points with these levels count, as far as the deciding axes tell, and have this variant."""
+        values = {axis: levels[axis].value for axis in self.axes}
+        try:
+            return all(clause.holds(values) for clause in self._clauses) and self.at(levels) == variant
+        except PlanError:
+            return False
+
+    def move(self, levels: Mapping[str, Level], at: int, position: int) -> Mapping[str, Level]:
+        """Return the point beside `levels` with another position along one dimension.
+
+        Where conditions exclude it, more moves than that, if there is any point with this position.
+        """
+        moved = {**levels, **self.experiment.dimensions[at].levels_at(position)}
+        values = {axis: level.value for axis, level in moved.items()}
+        if all(clause.holds(values) for clause in self.experiment.clauses):
+            return moved
+        deciding = {number: each.find_position(values) or 0 for number, each in self._find_deciding().items()}
+        return self.experiment.grid.find_levels({**deciding, at: position}) or moved
+
+    def at(self, levels: Mapping[str, Level]) -> GraphVariant:
+        """Select the variant at these levels. Raises PlanError where the model they name cannot be found."""
+        point = tuple([levels[axis].value for axis in self.axes])
+        variant = self._known.get(point)
+        if variant is None:
+            variant = self._known[point] = self.select_with_main(levels, self.main(levels))
+        return variant
+
+    def select_with_main(self, levels: Mapping[str, Level], main: ModelRef | None) -> GraphVariant:
+        """Select the variant these levels would ask for with this main model."""
+        settings = self._uses.merge(self._targets, levels, {})
+        steered = self._workflow == "controlnet" or any(role in settings for role in CONTROL_ROLES)
+        listed = len(list_controls(settings.get("controls"))) if "controls" in settings else int(steered)
+        named = 1 if self._workflow == "lora" and "lora" not in settings else len(list_loras(settings.get("lora")))
+        return GraphVariant(
+            base=main.base if main else None,
+            loras=max(named, _find_highest(settings, "lora")),
+            controls=max(listed, *(_find_highest(settings, role) for role in CONTROL_ROLES)),
+            vae=settings["vae"] is not None if "vae" in settings else self._default_vae,
+        )
+
+    def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
+        """Find the main model at these levels: named, else the workflow's own, else the server's only one.
+
+        Returns:
+            None where the workflow loads none.
+
+        Raises:
+            PlanError: The server does not have it, or has several.
+        """
+        named = self._uses.merge(("model",), levels, {}).get("model")
+        if named is not None:
+            return self._models.find(named)
+        if not isinstance(self._workflow, Workflow):
+            return self._models.find_only_main()
+        graph = self._workflow.graph
+        if self.bases is None:
+            return None
+        if (named := self._find_loader_model(graph, levels)) is not None:
+            return self._models.find(named)
+        try:
+            own = find_own_model(graph, self._schemas, self._models)
+        except PlanError as error:
+            other = self._models.find_any_main(self.bases)
+            hint = f" To use another, write model: {other.name} under inputs." if other else ""
+            raise PlanError(f"the workflow's own model is not there: {error.message}{hint}") from None
+        return own or self._models.find_only_main(self.bases, wanted=self._workflow.lacking)
+
+    def _find_loader_model(self, graph: Graph, levels: Mapping[str, Level]) -> Setting:
+        """Find the model that a loader's address or a number sets, as a graph may have several loaders; else None."""
+        loaders = list(list_main_fields(graph, self._schemas))
+        for target in self._uses:
+            single = parse_numbered(target)
+            meant = loaders[single[1] - 1 : single[1]] if single and single[0] == "model" else []
+            if is_address(target):
+                with suppress(WorkflowError):  # a problem where the address is bound
+                    meant = [find_address(graph, target)]
+            if any(address in loaders for address in meant):
+                named = self._uses.merge((target,), levels, {}).get(target)
+                if named is not None:
+                    return named
+        return None
+
+
+def _list_bases(workflow: str | Workflow, schemas: NodeSchemas, models: ModelFinder) -> tuple[str, ...] | None:
+    """List the bases that the main model may have: none for any base, None where there is no main model."""
+    if not isinstance(workflow, Workflow):
+        return ()
+    if workflow.translate is None:
+        return list_main_bases(workflow.graph, schemas)
+    bases = dict.fromkeys(model.base for model in models.installed if model.type == "main")
+    return tuple(base for base in bases if base in workflow.bases)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundGraph:
+    """A graph with its fixed values, and what a variation changes in it."""
+
+    variant: GraphVariant
+    levels: Mapping[str, Level]  # the first that need this variant
+    graph: Graph
+    outputs: tuple[str, ...]
+    tagged: tuple[str, ...]  # outputs that take metadata
+    dialect: Dialect
+    is_fusable: bool  # whether several of these graphs may be one item
+    rules: tuple[FieldRule, ...]  # those that axes move
+    fixed: tuple[FieldRule, ...]
+    role_fields: Mapping[str, Address]  # the first field of each role
+    recall: Callable[[Graph], Mapping[str, Value]]  # what servers' own pages show of an image: prompt, seed, steps …
+    notes: tuple[str, ...]
+
+    @cached_property
+    def digests(self) -> Digests:
+        """Return the digests of the graph before a variation changes it; a variation's are computed from them."""
+        return Digests(self.graph, self.dialect)
+
+    def values(self, levels: Mapping[str, Level]) -> Written:
+        """Return all fields the variation with these levels sets."""
+        written: Written = {}
+        for rule in self.rules:
+            written.update(rule.write(levels))
+        return written
+
+    def read(self, graph: Graph, role: str) -> Value:
+        """Read what the role's first field holds in `graph`; None where there is no such field."""
+        return _read_field(graph, self.role_fields[role]) if role in self.role_fields else None
+
+    @cached_property
+    def _image_fields(self) -> tuple[Address, ...]:
+        """Return the fields that hold input images, or may."""
+        slots = [slot for rule in self.rules for slot in rule.slots]
+        moved = {slot.address for slot in slots if "ImageField" in (slot.schema.type, slot.schema.items)}
+        fields = [
+            (Address(node.id, name), value) for node in self.graph.nodes.values() for name, value in node.fields.items()
+        ]
+        return tuple(sorted(moved | {address for address, value in fields if _list_image_hashes(value)}))
+
+    def images(self, graph: Graph) -> list[str]:
+        """List the SHA-256 of every input image in `graph`."""
+        return [sha for address in self._image_fields for sha in _list_image_hashes(_read_field(graph, address))]
+
+
+def _list_image_hashes(value: Value) -> Sequence[str]:
+    """List the SHA-256 of the images a field's value holds."""
+    if isinstance(value, ImageRef):
+        return (value.sha256,)
+    return [sha for item in value for sha in _list_image_hashes(item)] if isinstance(value, list) else ()
+
+
+def _read_field(graph: Graph, address: Address) -> Value:
+    node = graph.nodes.get(address.node)
+    return node.fields.get(address.field) if node else None
+
+
+_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
+
+
+def make_probes(bound: BoundGraph, variants: VariantSelector) -> Iterator[tuple[str, Graph]]:
+    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
+
+    Levels that need a graph of another variant are left out, as is what changes nothing.
+    """
+    base = bound.values(bound.levels)
+    yield "workflow", bound.graph.set(base)
+    for number, dimension in enumerate(variants.experiment.dimensions):
+        for at in thin(choose_test_positions(dimension), _MOST_PROBES):
+            here = variants.move(bound.levels, number, at)
+            if variants.is_selected(here, bound.variant) and (written := bound.values(here)) != base:
+                place = " · ".join(f"axes.{axis.name} {here[axis.name].value}" for axis in dimension.axes)
+                yield place, bound.graph.set(written)
 
 
 def list_own_images(graph: Graph, dialect: Dialect) -> Iterator[tuple[Address, str]]:
@@ -63,6 +331,7 @@ _MOST_COMBINED: Final = 4_096  # combinations of values that are checked for con
 _TOLD: Final = 20  # contradictions of the same fields
 
 
+@dataclass
 class GraphBinder:
     """Binds the graph of one variant: finds the fields that are set, checks each value, and applies the fixed inputs.
 
@@ -70,29 +339,18 @@ class GraphBinder:
     the context; a graph with any is not bound.
     """
 
-    graph: Graph
-    roles: Roles
-    outputs: tuple[str, ...]
-    rules: list[FieldRule]
+    context: PlanContext
+    variants: VariantSelector
+    variant: GraphVariant
+    main: ModelRef | None
+    first: Mapping[str, Level]
+    notes: list[str] = field(default_factory=list)
 
-    def __init__(
-        self,
-        context: PlanContext,
-        variants: VariantSelector,
-        variant: GraphVariant,
-        main: ModelRef | None,
-        first: Mapping[str, Level],
-    ) -> None:
-        self.context = context
-        self.variants = variants
-        self.variant = variant
-        self.main = main
-        self.first = first
-        self.schemas = context.schemas
-        self.dialect = context.schemas.dialect
-        self.uses = context.uses
-        self.problems = context.problems
-        self.notes: list[str] = []
+    def __post_init__(self) -> None:
+        self.schemas = self.context.schemas
+        self.dialect = self.schemas.dialect
+        self.uses = self.context.uses
+        self.problems = self.context.problems
 
     def bind(self) -> BoundGraph | None:
         """Bind the graph; return None, with the problems added, where that cannot be done."""
@@ -155,7 +413,10 @@ class GraphBinder:
         for rule in fixed:
             whole = whole.set(rule.write({}))
         graph = self._cut(whole, [slot for rule in self.rules for slot in rule.slots])
-        if not self._check_effect(graph, [slot for rule in moved for slot in rule.slots]):
+        idle = [slot for rule in moved for slot in rule.slots if slot.address.node not in graph.nodes]
+        for slot in idle:
+            self.context.refuse(f"no image that is kept depends on {slot.address}.", self.uses.locate(slot.target))
+        if idle:
             return None
         written = {address for rule in moved for address in rule.write(self.first)}
         graph = self._fit_models(graph, written)
@@ -201,13 +462,6 @@ class GraphBinder:
             self.notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
         return pruned(graph.without_edges(edge for _, edge in gone), self.outputs)
 
-    def _check_effect(self, graph: Graph, slots: Sequence[Slot]) -> bool:
-        """Tell whether every field that an axis sets is still part of the graph; else a problem is added."""
-        idle = [slot for slot in slots if slot.address.node not in graph.nodes]
-        for slot in idle:
-            self.context.refuse(f"no image that is kept depends on {slot.address}.", self.uses.locate(slot.target))
-        return not idle
-
     def _fit_models(self, graph: Graph, moving: Collection[Address]) -> Graph:
         def problem(address: Address, message: str) -> None:
             if address not in moving:
@@ -233,11 +487,16 @@ class GraphBinder:
         """Check fields that exclude each other, at the combinations of their values that conditions leave."""
         for node in bound.graph.nodes.values():
             for fields in self.dialect.list_bound_fields(node.type):
-                rules = [rule for rule in bound.rules if any(_writes(slot, node, fields) for slot in rule.slots)]
-                axes = dict.fromkeys(axis for rule in rules for axis in rule.axes)
-                where = f"axes.{next(iter(axes))}" if axes else _locate_fixed(bound, node, fields)
-                found: dict[str, str] = {}
-                for here, problem in self._find_contradictions(bound, node, fields, rules):
+                places = {Address(node.id, name) for name in fields}
+                writing = [
+                    rule for rule in (*bound.rules, *bound.fixed) if any(slot.address in places for slot in rule.slots)
+                ]
+                axes = list(dict.fromkeys(axis for rule in writing for axis in rule.axes))
+                where = f"axes.{axes[0]}" if axes else "workflow"
+                if writing and not axes:
+                    where = self.uses.locate(writing[0].targets[0])
+                found: dict[str, str] = {}  # what is wrong → where first
+                for here, problem in self._find_contradictions(bound, node, fields, writing):
                     found.setdefault(problem, " · ".join(f"axes.{name} {here[name].value}" for name in axes) or where)
                     if len(found) == _TOLD:
                         break
@@ -247,18 +506,7 @@ class GraphBinder:
     def _find_contradictions(
         self, bound: BoundGraph, node: Node, fields: Collection[str], rules: Sequence[FieldRule]
     ) -> Iterator[tuple[Mapping[str, Level], str]]:
-        """Yield the levels of this variant at which these fields of a node exclude each other, and how."""
-        for fixed, here in self._combine(bound, rules):
-            written = {at.field: v for r in rules for at, v in r.write(here).items() if at.node == node.id}
-            values = {name: {**node.fields, **written}.get(name) for name in fields}
-            problem = self.dialect.find_contradiction(replace(node, fields=values))
-            if problem and any(map(self._is_selected, self.variants.iterate_levels(fixed))):
-                yield here, problem
-
-    def _combine(
-        self, bound: BoundGraph, rules: Sequence[FieldRule]
-    ) -> Iterator[tuple[Mapping[int, int], Mapping[str, Level]]]:
-        """Iterate over the positions, and the levels with them, of all that moves these rules in this variant.
+        """Yield the levels of this variant at which these fields of a node exclude each other, and how.
 
         Of very many combinations, those of some levels of each axis tell.
         """
@@ -273,8 +521,15 @@ class GraphBinder:
             here = dict(bound.levels)
             for at, position in zip(moving, chosen, strict=True):
                 here.update(moving[at].levels_at(position))
-            if self._is_selected(here):
-                yield dict(zip(moving, chosen, strict=True)), here
+            if not self._is_selected(here):
+                continue
+            written = {at.field: v for rule in rules for at, v in rule.write(here).items() if at.node == node.id}
+            problem = self.dialect.find_contradiction(
+                replace(node, fields={name: {**node.fields, **written}.get(name) for name in fields})
+            )
+            fixed = dict(zip(moving, chosen, strict=True))
+            if problem and any(map(self._is_selected, self.variants.iterate_levels(fixed))):
+                yield here, problem
 
 
 def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
@@ -285,16 +540,6 @@ def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
     kinds = {node.type for node in graph.nodes.values()}
     known = all(kind in schemas and not schemas[kind].is_custom for kind in kinds)
     return dialect.is_fusable and known and kinds.isdisjoint(dialect.random_nodes)
-
-
-def _writes(slot: Slot, node: Node, fields: Collection[str]) -> bool:
-    return slot.address.node == node.id and slot.address.field in fields
-
-
-def _locate_fixed(bound: BoundGraph, node: Node, fields: Collection[str]) -> str:
-    """Locate the input that sets one of these fields; else the workflow does."""
-    found = (rule for rule in bound.fixed if any(_writes(slot, node, fields) for slot in rule.slots))
-    return next((rule.uses.locate(rule.targets[0]) for rule in found), "workflow")
 
 
 def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:

@@ -28,10 +28,9 @@ from sweep.experiment import (
     is_reference,
     put_cell_seeds,
 )
-from sweep.plan.field_rules import Assignments, FieldRule, Written
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
+from sweep.plan.field_rules import FieldRule, Written
+from sweep.plan.graph_binder import BoundGraph, GraphVariant, VariantSelector, make_probes
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
-from sweep.plan.value_checks import make_probes
 from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow import (
     Dialect,
@@ -172,7 +171,7 @@ class Plan:
         rules = [rule for bound in self.bound_graphs for rule in (*bound.rules, *bound.fixed)]
         if not any({"image", "width", "height"} <= set(rule.targets) for rule in rules):
             return
-        uses = Assignments.of(self.experiment)
+        uses = self.experiment.assignments
         if "width" in uses or "height" in uses:
             return
         for image in self.images.values():

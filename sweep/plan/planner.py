@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment import (
+    Assignments,
     Axis,
     AxisKind,
     Dimension,
@@ -26,9 +27,8 @@ from sweep.experiment import (
     path_kind,
 )
 from sweep.input_images import InputImageError
-from sweep.plan.field_rules import Assignments, PlanContext
-from sweep.plan.graph_binder import GraphBinder, check_node_types
-from sweep.plan.graph_variants import BoundGraph, GraphVariant, VariantSelector
+from sweep.plan.field_rules import PlanContext
+from sweep.plan.graph_binder import BoundGraph, GraphBinder, GraphVariant, VariantSelector, check_node_types
 from sweep.plan.model_finder import ModelFinder, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
 from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered, strip_number
@@ -77,7 +77,7 @@ def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSc
     """Find the fields the experiment sets itself."""
     roles = find_roles(workflow.graph, schemas)
     taken: set[Address] = set()
-    for target in Assignments.of(experiment):
+    for target in experiment.assignments:
         role = "prompt" if target == "variation" else target
         chosen = [*experiment.roles.get(role, ()), *([target] if is_address(target) else [])]
         for text in chosen:
@@ -167,7 +167,7 @@ def make_plan(
         own = load_workflow(experiment.workflow_path)
     if own is not None:
         own = schemas.dialect.translate(own, schemas)
-        own = substitute_models(own, schemas, installed, Assignments.of(experiment))
+        own = substitute_models(own, schemas, installed, experiment.assignments)
         experiment = adopt_workflow(experiment, own, schemas)
     if not len(experiment.grid):
         raise PlanError(f"{experiment.name} has no points.", hint="Its conditions exclude every combination.")
@@ -176,7 +176,6 @@ def make_plan(
         workflow=own or experiment.workflow,
         schemas=schemas,
         models=installed,
-        uses=Assignments.of(experiment),
         problems=ProblemCollector(experiment, experiment.source or experiment.name, PlanError),
     )
     return _plan(context)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sweep.experiment import Dimension, Grid, Space
-from sweep.plan.graph_variants import BoundGraph
+from sweep.plan.graph_binder import BoundGraph
 from sweep.workflow import NodeSchemas, StageKind, computation_order
 
 ALL_POSITIONS: Final[Mapping[int, int]] = MappingProxyType({})  # no dimension is held at one position

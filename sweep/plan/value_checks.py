@@ -8,9 +8,8 @@ from itertools import islice
 from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment import Dimension, InputImage, Level, LinearLevels, ListLevels, Setting
-from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, Slot, is_replacing
-from sweep.plan.graph_variants import BoundGraph, VariantSelector
+from sweep.experiment import Dimension, InputImage, Level, LinearLevels, Setting
+from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, Slot
 from sweep.text import truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, check_value
 
@@ -19,7 +18,6 @@ _LOOKED_AT: Final = 1_000  # strengths, and numbers of steps
 _MOST: Final = 1_000  # steps tried to tell strengths apart
 _LISTED: Final = 4
 _SHOWN: Final = 60  # characters of a value in a sentence
-_TEXTS: Final = 1_000  # texts looked at, of an axis of more
 
 
 def check_rule_values(
@@ -66,7 +64,7 @@ def _check_moved(
     place = f"axes.{axis.name}"
     anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
     found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
-    for at in _choose_positions(rule, dimension):
+    for at in choose_test_positions(dimension):
         here = {**first, **dimension.levels_at(at)}
         if not is_selected(here):
             continue
@@ -97,15 +95,6 @@ def note_strengths(graph: Graph, roles: Roles, context: PlanContext) -> Iterator
     if counts and values:
         count_steps = partial(context.schemas.dialect.count_steps, graph, [target.address for target in targets])
         yield from _note_equal(sorted(set(values)), min(counts), count_steps, context.schemas.dialect)
-
-
-def _choose_positions(rule: FieldRule, dimension: Dimension) -> Sequence[int]:
-    """Choose the positions to check: of a long list of texts for fields that take any text, the first are enough."""
-    positions = choose_test_positions(dimension)
-    free = all(slot.schema.type == "string" and not slot.schema.choices for slot in rule.slots)
-    if not free or any(is_replacing(axis, target) for target, axes in rule.uses.axes.items() for axis in axes):
-        return positions  # words are replaced in each text it meets
-    return positions[:_TEXTS]
 
 
 def _is_further(value: object, than: object) -> bool:
@@ -162,23 +151,6 @@ def _note_equal(
 
 
 _FEW: Final = 256  # levels of a range that are looked at one by one; of longer ones the ends tell
-_MANY: Final = 10_000  # the same of a list of numbers
-_MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type
-
-
-def make_probes(bound: BoundGraph, variants: VariantSelector) -> Iterator[tuple[str, Graph]]:
-    """Yield (where the value stands, a graph with it in it), beginning with the graph at the first levels of the bound.
-
-    Levels that need a graph of another variant are left out, as is what changes nothing.
-    """
-    base = bound.values(bound.levels)
-    yield "workflow", bound.graph.set(base)
-    for number, dimension in enumerate(variants.experiment.dimensions):
-        for at in thin(choose_test_positions(dimension), _MOST_PROBES):
-            here = variants.move(bound.levels, number, at)
-            if variants.is_selected(here, bound.variant) and (written := bound.values(here)) != base:
-                place = " · ".join(f"axes.{axis.name} {here[axis.name].value}" for axis in dimension.axes)
-                yield place, bound.graph.set(written)
 
 
 def thin(positions: Sequence[int], most: int) -> Sequence[int]:
@@ -188,17 +160,7 @@ def thin(positions: Sequence[int], most: int) -> Sequence[int]:
 
 
 def choose_test_positions(dimension: Dimension) -> Sequence[int]:
-    """Choose the positions of a dimension whose check tells of all: every one of a short dimension, the extremes of a
-    long range or of a long list of numbers. Of zipped axes, every step is checked.
-    """
+    """Choose the positions of a dimension whose check tells of all: every one, but of a long range the extremes."""
     count = len(dimension)
-    if len(dimension.axes) > 1 or count <= _FEW:
-        return range(count)
-    levels = dimension.axes[0].levels
-    if isinstance(levels, LinearLevels):
-        return (0, 1, count - 1)
-    if count > _MANY and isinstance(levels, ListLevels) and {type(value) for value in levels.values} <= {int, float}:
-        numbers = [value for value in levels.values if isinstance(value, int | float)]
-        odd = [value for value in numbers if value != int(value)][:1]
-        return sorted({numbers.index(value) for value in (min(numbers), max(numbers), *odd)})
-    return range(count)
+    is_range = len(dimension.axes) == 1 and isinstance(dimension.axes[0].levels, LinearLevels)
+    return (0, 1, count - 1) if is_range and count > _FEW else range(count)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
 from sweep.errors import DefinitionError
+from sweep.experiment.axes import Setting
 from sweep.experiment.experiment import Experiment
+from sweep.experiment.grid import Variation
 from sweep.experiment.problems import Mark
 
 Load: TypeAlias = Callable[..., Experiment]
@@ -67,6 +69,14 @@ def mark_place(mark: Mark | None) -> tuple[int, int]:
     """Line and column."""
     assert mark is not None
     return mark.line, mark.column
+
+
+def settings_at(
+    experiment: Experiment, variation: Variation, defaults: Mapping[str, Setting] | None = None
+) -> dict[str, Setting]:
+    """Everything that a variation sets, by target; `defaults` are the workflow's own values."""
+    assignments = experiment.assignments
+    return assignments.merge(assignments, variation.levels, defaults or {})
 
 
 def values_of(experiment: Experiment, axis: str) -> list[Any]:

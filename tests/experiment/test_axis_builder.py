@@ -10,7 +10,7 @@ import pytest
 from sweep.errors import ExperimentError
 from sweep.experiment.axes import InputImage, Replacement
 from sweep.experiment.experiment import Experiment
-from tests.experiment.conftest import Fail, Load, values_of, with_axes
+from tests.experiment.conftest import Fail, Load, settings_at, values_of, with_axes
 
 HEAD = "workflow: img2img\ninputs: {prompt: a red car}\naxes:\n  "
 
@@ -68,7 +68,7 @@ def test_labelled_values_set_several_things(load: Load) -> None:
     soft, photo, _ = (level.settings for level in experiment.axes[0].levels)
     assert soft == {"prompt": "soft light", "cfg_scale": 4}
     assert isinstance(photo["image"], InputImage)
-    assert [experiment.settings(v)["prompt"] for v in experiment.grid] == ["soft light", "a red car", "a red car"]
+    assert [settings_at(experiment, v)["prompt"] for v in experiment.grid] == ["soft light", "a red car", "a red car"]
 
 
 def test_labels_over_one_target(load: Load) -> None:
@@ -125,12 +125,12 @@ def test_settings_of_a_json_or_yaml_file(load: Load, folder: Path) -> None:
 def test_search_and_replace(load: Load) -> None:
     experiment = load(HEAD + "colour: {replace: red, with: [red, blue]}\n  thing: {replace: car, with: [boat]}")
     assert experiment.axes[0].levels[1].settings == {"prompt": Replacement(search="red", by="blue")}
-    assert [experiment.settings(v)["prompt"] for v in experiment.grid] == ["a red boat", "a blue boat"]
+    assert [settings_at(experiment, v)["prompt"] for v in experiment.grid] == ["a red boat", "a blue boat"]
 
 
 def test_replacement_in_what_only_the_workflow_says() -> None:
     experiment = with_axes({"colour": {"replace": "red", "with": ["blue"], "target": "pos.prompt"}})
-    assert experiment.settings(experiment.grid[0], {"pos.prompt": "a red hat"}) == {"pos.prompt": "a blue hat"}
+    assert settings_at(experiment, experiment.grid[0], {"pos.prompt": "a red hat"}) == {"pos.prompt": "a blue hat"}
 
 
 def test_zip_of_every_kind(load: Load, folder: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_file_of_values_that_is_not_utf8(faults: Fail, folder: Path) -> None:
 def test_replacements_act_on_the_prompt_as_written_all_at_once(load: Load, prompt: str, axes: str, last: str) -> None:
     experiment = load(f"workflow: txt2img\ninputs: {{prompt: '{prompt}'}}\naxes: {{{axes}}}")
 
-    assert experiment.settings(experiment.grid[-1])["prompt"] == last
+    assert settings_at(experiment, experiment.grid[-1])["prompt"] == last
 
 
 def test_a_replacement_inside_longer_words_is_noticed(load: Load) -> None:
@@ -330,7 +330,7 @@ def test_a_word_that_only_occurs_within_a_longer_replaced_one_is_refused(load: L
         'axes: {a: {replace: "20", with: ["30"]}, b: {replace: 20mm, with: [85mm]}}'
     )
     with pytest.raises(ExperimentError, match='"20" occurs in "20mm lens" only within "20mm", which is replaced, too'):
-        experiment.settings(experiment.grid[0])
+        settings_at(experiment, experiment.grid[0])
 
 
 def test_table_cells_are_read_as_the_role_wants_them(load: Load, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweep.experiment import value_files
-from tests.experiment.conftest import Fail, Load, values_of
+from tests.experiment.conftest import Fail, Load, settings_at, values_of
 
 HEAD = "workflow: txt2img\naxes:\n  prompt: "
 
@@ -33,7 +33,7 @@ def test_every_combination_once(load: Load, wildcards: Path) -> None:
 
 def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
     experiment = load("workflow: txt2img\naxes: {colour: {dynamic: '{red|blue} car'}}")
-    assert [experiment.settings(v) for v in experiment.grid] == [{"prompt": "red car"}, {"prompt": "blue car"}]
+    assert [settings_at(experiment, v) for v in experiment.grid] == [{"prompt": "red car"}, {"prompt": "blue car"}]
 
 
 @pytest.mark.parametrize(

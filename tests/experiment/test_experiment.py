@@ -15,7 +15,7 @@ from sweep.experiment.axes import Replacement, replace_words
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.value_files import write_fetched
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, is_address
-from tests.experiment.conftest import Load, image, with_axes
+from tests.experiment.conftest import Load, image, settings_at, with_axes
 
 DECIDES_A_IMAGE = {
     "workflow": "the graph",
@@ -58,8 +58,8 @@ def test_settings_are_inputs_then_levels_then_replacements() -> None:
         inputs={"prompt": "never seen red", "cfg_scale": 5, "steps": 9},
     )
     first, last = experiment.grid[0], experiment.grid[-1]
-    assert experiment.settings(first) == {"prompt": "a blue hat", "cfg_scale": 2, "steps": 9, "seed": 7}
-    assert experiment.settings(last) == {
+    assert settings_at(experiment, first) == {"prompt": "a blue hat", "cfg_scale": 2, "steps": 9, "seed": 7}
+    assert settings_at(experiment, last) == {
         "prompt": "blue shoes",
         "cfg_scale": 5,
         "steps": 9,
@@ -72,8 +72,8 @@ def test_a_replacement_that_finds_nothing_is_told() -> None:
     with pytest.raises(ExperimentError, match="does not occur"):
         replace_words("a green hat", [Replacement(search="red", by="blue")])
     experiment = with_axes({"colour": {"replace": "red", "with": ["blue"]}})
-    with pytest.raises(ExperimentError, match="prompt has no text"):
-        experiment.settings(experiment.grid[0])
+    with pytest.raises(ExperimentError, match='"red" does not occur in "", so nothing would be replaced'):
+        settings_at(experiment, experiment.grid[0])
 
 
 def test_images_are_known_by_what_is_in_them(load: Load, folder: Path) -> None:
