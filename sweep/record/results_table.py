@@ -76,7 +76,7 @@ _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the
 def read_ratings(folder: Path) -> Mapping[str, Any]:
     """Read what a person said of the images: `ratings` (stars, rejection, note) by their names, and `choices`.
 
-    Empty where there is no file, or one that cannot be read; without marks that the page does not write.
+    Empty where there is no file, or one that cannot be read; without marks and choices that the page does not write.
     """
     try:
         found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
@@ -85,7 +85,9 @@ def read_ratings(folder: Path) -> Mapping[str, Any]:
     is_known = isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("ratings"), dict)
     if not is_known:
         return {"schema": 1, "ratings": {}, "choices": []}
-    return {**found, "ratings": {name: mark for name, mark in found["ratings"].items() if is_rating(mark)}}
+    marks = {name: mark for name, mark in found["ratings"].items() if is_rating(mark)}
+    choices = found.get("choices") if isinstance(found.get("choices"), list) else []
+    return {"schema": 1, "ratings": marks, "choices": list(filter(is_choice, choices))}
 
 
 def is_rating(mark: object) -> bool:
@@ -95,6 +97,11 @@ def is_rating(mark: object) -> bool:
     stars, note = mark.get("stars"), mark.get("note")
     is_number = isinstance(stars, int | float) and not isinstance(stars, bool) and 0 <= stars <= 5
     return (stars is None or is_number) and isinstance(note, str | None)
+
+
+def is_choice(choice: object) -> bool:
+    """Tell whether a choice between two images is one that the page writes."""
+    return isinstance(choice, dict) and all(isinstance(choice.get(of), str) for of in ("left", "right", "winner"))
 
 
 def name_image(key: str, number: int) -> tuple[str, ...]:

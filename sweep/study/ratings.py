@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +19,46 @@ import pandas as pd
 from scipy.special import ndtri
 
 from sweep.errors import UsageError
-from sweep.record import RATINGS_JSON, is_rating, name_image, replace_atomically
-from sweep.study.metrics.metric_lookup import ColumnFacts, describe_metric
+from sweep.record import RATINGS_JSON, is_choice, is_rating, name_image, replace_atomically
 from sweep.study.stats.intervals import CONFIDENCE
 from sweep.study.study_design import FloatArray, StudyDesign
 from sweep.study.study_json import ChoiceRank, Choices, MetricFacts
 
-SUMMARY = "A person's judgement on the page. It says nothing of what others would prefer."
-_RATED: Any = {"summary": SUMMARY, "source": "ratings.json", "version": "1"}
-RATING = ColumnFacts(name="rating", label="rating", direction="higher", range=(0.0, 5.0), **_RATED)
-REJECTION = ColumnFacts(name="rejected", label="rejection", direction="lower", range=(0.0, 1.0), **_RATED)
+RATED = MetricFacts(
+    name="rating",
+    label="rating",
+    summary="A person's judgement on the page. It says nothing of what others would prefer.",
+    unit="",
+    version="1",
+    direction="higher",
+    range=[0.0, 5.0],
+    reference="none",
+    working_size=0,
+    source="ratings.json",
+    measured=0,
+    failed=0,
+)
+REJECTED = MetricFacts(**{**RATED, "name": "rejected", "label": "rejection", "direction": "lower", "range": [0.0, 1.0]})
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 100  # rounds of the fit
-IMAGE_AXIS = "image"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
     """Marks by the name of an image, and choices between two of them."""
 
-    marks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    choices: Sequence[Mapping[str, str]] = ()
+    marks: Mapping[str, Mapping[str, Any]]
+    choices: Sequence[Mapping[str, str]]
 
 
 def load_ratings(path: Path) -> Ratings:
     """Load a file of ratings; empty where there is none. Raises UsageError where it is not one."""
     if not path.is_file():
-        return Ratings()
+        return Ratings({}, [])
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         marks, choices = found["ratings"], found["choices"]
-        is_known = found["schema"] == 1 and all({"left", "right", "winner"} <= set(choice) for choice in choices)
+        is_known = found["schema"] == 1 and all(map(is_choice, choices))
         wrong = [name for name, mark in marks.items() if not is_rating(mark)]
         whole = Ratings(dict(marks), list(choices))
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -70,51 +79,40 @@ def add_ratings(folder: Path, given: Path) -> Ratings:
     if not given.is_file():
         raise UsageError(f"There is no file {given}.")
     new, old = load_ratings(given), load_ratings(folder / RATINGS_JSON)
-    known = {json.dumps(choice, sort_keys=True) for choice in old.choices}
-    choices = [*old.choices, *(each for each in new.choices if json.dumps(each, sort_keys=True) not in known)]
+    choices = [*old.choices, *(choice for choice in new.choices if choice not in old.choices)]
     whole = Ratings({**old.marks, **new.marks}, choices)
-    text = json.dumps({"schema": 1, "ratings": whole.marks, "choices": list(choices)}, ensure_ascii=False, indent=1)
+    text = json.dumps({"schema": 1, "ratings": whole.marks, "choices": whole.choices}, ensure_ascii=False, indent=1)
     with replace_atomically(folder / RATINGS_JSON) as file:
         file.write(text.encode())
     return whole
 
 
+def describe_ratings(design: StudyDesign) -> list[MetricFacts]:
+    """Describe the columns that the results table has where a person rated images of the folder."""
+    found = []
+    for fact in (RATED, REJECTED):
+        if fact["name"] in design.frame and fact["name"] not in design.names:
+            measured = int(np.isfinite(design.response(fact["name"])).sum())
+            found += [MetricFacts(**{**fact, "measured": measured})] if measured else []
+    return found
+
+
 def name_images(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     """List the names by which ratings may call the image of each row."""
-    point = [name for name in ("index", "key") if name in frame]
-    has_numbers = IMAGE_AXIS in frame and pd.api.types.is_integer_dtype(frame[IMAGE_AXIS])  # else an axis of images
-    numbers = frame[IMAGE_AXIS] if has_numbers else frame.groupby(point, sort=False).cumcount() + 1
+    numbers = frame.groupby([name for name in ("index", "key") if name in frame], sort=False).cumcount() + 1
     return [name_image(key, int(number)) for key, number in zip(frame["key"].astype(str), numbers, strict=True)]
 
 
-def rate_images(design: StudyDesign, ratings: Ratings) -> tuple[StudyDesign, list[MetricFacts]]:
-    """Add the columns rating, rejected and note, and describe the first two; nothing where no image is rated."""
-    names = name_images(design.frame)
-    marks = [next((ratings.marks[name] for name in each if name in ratings.marks), {}) for each in names]
-    stars = [np.nan if mark.get("stars") is None else float(mark["stars"]) for mark in marks]
-    rejected = [float(bool(mark.get("rejected"))) if mark else np.nan for mark in marks]
-    columns: dict[str, FloatArray] = {}
-    facts = []
-    for column, given in ((RATING, stars), (REJECTION, rejected)):
-        values = np.where(design.images, given, np.nan)
-        measured = int(np.isfinite(values).sum())
-        if column.name not in design.names and measured:
-            columns[column.name] = values
-            facts.append(describe_metric(column, measured=measured))
-    if not columns:
-        return design, []
-    notes = pd.Series([mark.get("note") or None for mark in marks], dtype=object)
-    return replace(design, frame=design.frame.assign(**columns, note=notes)), facts
-
-
-def rank_choices(design: StudyDesign, ratings: Ratings, metrics: Sequence[MetricFacts]) -> list[Choices]:
+def rank_choices(
+    design: StudyDesign, choices: Sequence[Mapping[str, str]], metrics: Sequence[MetricFacts]
+) -> list[Choices]:
     """Rank the levels of each axis in which the two images of choices differ and nothing else does."""
     rows: dict[str, int] = {}
     for row, names in enumerate(name_images(design.frame)):
         for name in names:
             rows.setdefault(name, row)
     by_axis: dict[str, list[tuple[int, int, float]]] = {}
-    for choice in ratings.choices:
+    for choice in choices:
         left, right = rows.get(choice["left"]), rows.get(choice["right"])
         if left is None or right is None:
             continue

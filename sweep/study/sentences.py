@@ -17,7 +17,6 @@ from sweep.study.study_json import (
     Curve,
     DesignFacts,
     Difference,
-    DiversityCell,
     Effects,
     Estimate,
     Group,
@@ -109,7 +108,6 @@ def write_sentences(
         said += [describe_recommendation(advice, fact, data) for advice in mine]
         said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
     said += describe_unshown(data, {fact["name"]: fact for fact in measured}, main)
-    said += describe_diversity(data["diversity"], facts)
     said = _drop_repeated(said)
     limited: Iterable[str] = [CHOSEN]
     if data["adaptive"] is None:
@@ -557,21 +555,6 @@ def describe_noise(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
             text = f"{capitalise(fact['label'])} is {value} at strength {at}"
             text += ", where the image is only encoded and decoded: expect no better value."
             yield make_sentence("noise", text, metric=fact["name"])
-
-
-def describe_diversity(cells: Sequence[DiversityCell], facts: Mapping[str, MetricFacts]) -> Iterator[Sentence]:
-    """Write the most and the least diverse cell, where their intervals do not overlap."""
-    for metric in dict.fromkeys(cell["metric"] for cell in cells):
-        known = [c for c in cells if c["metric"] == metric and c["value"]["low"] is not None]
-        ranked = sorted(known, key=lambda c: c["value"]["value"] or 0.0)
-        if ranked and (ranked[0]["value"]["high"] or 0.0) < (ranked[-1]["value"]["low"] or 0.0):
-            low, high = ranked[0], ranked[-1]
-            levels = {name: [cell["cell"][name] for cell in cells] for name in high["cell"]}
-            most = f"{write_cell(high['cell'], levels)}: {facts[metric]['label']} {write_estimate(high['value'])}"
-            least = f"{write_cell(low['cell'], levels)}: {write_estimate(low['value'])}"
-            yield make_sentence(
-                "diversity", f"Seeds differ most at {most}. They differ least at {least}.", metric=metric
-            )
 
 
 def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:

@@ -18,7 +18,7 @@ import pandas as pd
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
-from sweep.study.sentences import choose_metric, is_shown, sort_by_preference, write_sentences
+from sweep.study.sentences import choose_metric, sort_by_preference, write_sentences
 from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
@@ -30,10 +30,9 @@ from sweep.study.stats.seeds_and_noise import (
     estimate_noise,
     find_equal_levels,
     find_outliers,
-    measure_diversity,
     rank_seeds,
 )
-from sweep.study.stats.variance_shares import compute_cell_effects, compute_effects
+from sweep.study.stats.variance_shares import compute_effects
 from sweep.study.study_design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
 from sweep.study.study_json import (
     AdaptiveResult,
@@ -309,26 +308,22 @@ def make_study(
     thresholds = THRESHOLDS if thresholds is None else thresholds
     if isinstance(data, pd.DataFrame):
         return _study_table(data, axes, metrics, baseline, thresholds)
-    from sweep.record import RATINGS_JSON, RecordedResults
+    from sweep.record import RecordedResults, read_ratings
     from sweep.study.adaptive_search import conclude_search
     from sweep.study.measuring.measurements import measure_axis_distances, measure_design
-    from sweep.study.ratings import load_ratings, rank_choices, rate_images
+    from sweep.study.ratings import describe_ratings, rank_choices
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     design, facts, name = measure_design(
         results, metrics=metrics, baseline=baseline, progress=progress, workers=workers
     )
-    ratings = load_ratings(results.folder / RATINGS_JSON)
-    design, rated = rate_images(design, ratings)
-    distances = measure_axis_distances(design, results.folder)
-    choices = rank_choices(design, ratings, facts)
     return analyse(
         design,
-        [*facts, *rated],
+        [*facts, *describe_ratings(design)],
         thresholds=thresholds,
         name=name,
-        distances=distances,
-        choices=choices,
+        distances=measure_axis_distances(design, results.folder),
+        choices=rank_choices(design, read_ratings(results.folder)["choices"], facts),
         adaptive=conclude_search(results),
     )
 
@@ -369,7 +364,7 @@ def analyse(
     """
     shown = [fact for fact in facts if fact["name"] not in {SAME_POINT, SAME_PIXELS}]
     measured = [fact for fact in shown if fact["measured"] and adaptive is None]
-    of_cells, of_images = ([m for m in measured if (m["reference"] == "cell") is wanted] for wanted in (True, False))
+    of_images = [fact for fact in measured if fact["reference"] != "cell"]  # not distances between seeds
     asked = {fact["name"]: thresholds.get(fact["name"], ()) for fact in measured}
     curves = [
         compute_curve(design, fact, axis, group, thresholds=asked[fact["name"]])
@@ -379,11 +374,6 @@ def analyse(
     ]
     differences = [d for fact in measured for axis in design.factors for d in compare_levels(design, fact, axis)]
     correct_claims(curves, differences, choose_metric(measured))
-    told = {test["metric"] for test in [*curves, *differences] if is_shown(test["p_adjusted"])}
-    effects = [
-        compute_effects(design, fact["name"]) if fact in of_images else compute_cell_effects(design, fact["name"], told)
-        for fact in measured
-    ]
     holds = [hold for fact in measured for hold in count_holds(design, fact, asked[fact["name"]])]
     data = StudyJson(
         version=1,
@@ -392,13 +382,12 @@ def analyse(
         metrics=list(shown),
         words=[],
         curves=curves,
-        effects=effects,
+        effects=[compute_effects(design, fact["name"]) for fact in of_images],
         differences=differences,
         seeds=[row for fact in of_images for row in rank_seeds(design, fact["name"], fact["direction"])],
         outliers=[outlier for fact in measured for outlier in find_outliers(design, fact["name"])],
         noise=[estimate_noise(design, fact["name"]) for fact in measured],
         determinism=check_determinism(design),
-        diversity=[cell for fact in of_cells for cell in measure_diversity(design, fact)],
         holds=holds,
         recommendations=[
             r for fact in sort_by_preference(measured) for r in recommend_levels(design, fact, holds, curves)

@@ -86,8 +86,8 @@ class Rows(TypedDict):
 
 class Sentence(TypedDict):
     """A finding in words. `kind`: recommendation | word (which axis of a text-to-image grid decides) | curve |
-    share | difference | equal (levels that give the same image) | outlier | seed | noise | diversity |
-    choice (blind choices) | limit (what is unknown, and why) | assumption (what intervals take for granted).
+    share | difference | equal (levels that give the same image) | outlier | noise | choice (blind choices) |
+    limit (what is unknown, and why) | assumption (what intervals take for granted).
 
     `words` come in order: first at most five `headline` sentences, ranked by what a person would do differently; then
     the rest, to be folded by kind. `text` says what to do or what was found, `detail` the counts behind it and what it
@@ -318,14 +318,6 @@ class Choices(TypedDict):
     agreement: dict[str, list[int]]  # by metric: choices that agree with it, of choices that could
 
 
-class DiversityCell(TypedDict):
-    """The diversity of one cell: the mean pairwise distance of its images across seeds."""
-
-    metric: str
-    cell: Group
-    value: Estimate
-
-
 class AdaptiveGroup(TypedDict):
     """The crossings of one group: where its images miss the threshold, seed by seed."""
 
@@ -377,7 +369,6 @@ class StudyJson(TypedDict):
     outliers: list[Outlier]
     noise: list[NoiseFacts]
     determinism: Determinism | None
-    diversity: list[DiversityCell]
     holds: list[Hold]
     recommendations: list[Recommendation]
     distances: list[AxisDistance]  # the axis that moves images most first; empty where images have a source

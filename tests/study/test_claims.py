@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.study.metrics.metric_lookup import describe_columns
-from sweep.study.study import Study, analyse, make_study
-from sweep.study.study_design import add_bookkeeping, read_design
+from sweep.study.study import Study, make_study
 
 AXES = (("denoise_strength", "number"), ("variation", "text"), ("seed", "seed"))
 CLAIM = re.compile(
@@ -162,13 +160,3 @@ def test_a_study_without_effects_says_so_first() -> None:
     study = study_of(make_grid(1, 3, 4, lambda *each: each[2] + noise.normal(0, 0.05, len(each[0]))))
 
     assert study.words[0].startswith("No difference in layout of light and dark between levels of variation was found")
-
-
-def test_no_order_of_axes_is_told_of_a_diversity_without_effects() -> None:
-    noise = np.random.default_rng(6)
-    frame = make_grid(3, 3, 4, lambda x, *_: noise.normal(10, 1, size=len(x)))
-    frame = add_bookkeeping(frame.rename(columns={"structure_coarse": "diversity"}))
-
-    told = " ".join(analyse(read_design(frame, AXES), describe_columns(["diversity"], {"diversity": (36, 0)})).words)
-
-    assert "Most important" not in told

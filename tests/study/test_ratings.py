@@ -13,15 +13,7 @@ import pytest
 from sweep.errors import UsageError
 from sweep.notebook_results import Results
 from sweep.record import RATINGS_JSON, RecordedResults
-from sweep.study.ratings import (
-    Ratings,
-    add_ratings,
-    fit_bradley_terry,
-    load_ratings,
-    measure_errors,
-    name_images,
-    rank_choices,
-)
+from sweep.study.ratings import add_ratings, fit_bradley_terry, load_ratings, measure_errors, name_images, rank_choices
 from sweep.study.study import make_study
 from sweep.study.study_design import read_design
 
@@ -49,6 +41,14 @@ def test_rated_images_are_columns_and_advice(measured_results: Path, tmp_path: P
     rated = RecordedResults.open(measured_results).table()
     assert list(rated.columns[-3:]) == ["rating", "rejected", "note"]
     assert rated["rating"].tolist() == study.table["rating"].tolist()
+
+
+def test_a_study_leaves_out_choices_that_the_page_does_not_write(measured_results: Path) -> None:
+    for choices in ([1, {"left": "a"}, {"left": [], "right": {}, "winner": 3}], {"left": "a"}, None):
+        text = json.dumps({"schema": 1, "ratings": {}, "choices": choices})
+        (measured_results / RATINGS_JSON).write_text(text, "utf-8")
+
+        assert make_study(measured_results, metrics=["ssim"], workers=0).data["choices"] == []
 
 
 def test_the_table_can_be_filtered_by_ratings(measured_results: Path) -> None:
@@ -114,7 +114,7 @@ def test_ranking_leaves_an_order_open_that_choices_do_not_settle() -> None:
         choices += [{"left": a, "right": b, "winner": "left" if seed % 2 else "right"}]
     choices.append({"left": "k2", "right": "k0", "winner": "right"})  # the first pair again, sides changed
 
-    (found,) = rank_choices(design, Ratings({}, choices), [])
+    (found,) = rank_choices(design, choices, [])
 
     ranks = {rank["level"]: (rank["rank_low"], rank["rank_high"]) for rank in found["ranking"]}
     assert ranks == {"a": (1, 2), "b": (1, 2), "c": (3, 3)}

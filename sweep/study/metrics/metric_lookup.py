@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final
 
@@ -13,7 +12,7 @@ from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.learned_metrics import LEARNED
 from sweep.study.metrics.pixel_metrics import OPTIONAL, PANEL
-from sweep.study.study_json import Direction, MetricFacts, ReferenceKind
+from sweep.study.study_json import MetricFacts
 
 
 def _find_flip() -> Metric:
@@ -101,23 +100,7 @@ def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
     return found, broken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnFacts:
-    """A column that no metric measures from images: a person's ratings, or a column of a user's table."""
-
-    name: str
-    label: str
-    summary: str
-    source: str
-    version: str = ""
-    direction: Direction = "neutral"
-    range: tuple[float | None, float | None] = (None, None)
-    unit: str = ""
-    reference: ReferenceKind = "none"
-    working_size: int = 0
-
-
-def describe_metric(metric: Metric | ColumnFacts, *, measured: int = 0, failed: int = 0) -> MetricFacts:
+def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
     """Collect what a report says of a metric."""
     return MetricFacts(
         name=metric.name,
@@ -137,11 +120,23 @@ def describe_metric(metric: Metric | ColumnFacts, *, measured: int = 0, failed: 
 
 def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:
     """Describe table columns: by the metric that has the name, else by the name. `counts`: measured, failed."""
-    known: dict[str, Metric | ColumnFacts] = {metric.name: metric for metric in list_standard()}
+    known = {metric.name: describe_metric(metric) for metric in list_standard()}
     found = []
     for name in names:
-        label = name.replace("_", " ")
-        plain = ColumnFacts(name=name, label=label, summary="A column of the table.", source="the table")
-        measured, failed = counts[name]
-        found.append(describe_metric(known.get(name, plain), measured=measured, failed=failed))
+        fact = known.get(name) or MetricFacts(
+            name=name,
+            label=name.replace("_", " "),
+            summary="A column of the table.",
+            unit="",
+            version="",
+            direction="neutral",
+            range=[None, None],
+            reference="none",
+            working_size=0,
+            source="the table",
+            measured=0,
+            failed=0,
+        )
+        fact["measured"], fact["failed"] = counts[name]
+        found.append(fact)
     return found

@@ -1,4 +1,4 @@
-"""Statistics of seeds and repeats: their ranking, outliers, diversity of a cell, equal levels, noise, determinism."""
+"""Statistics of seeds and repeats: their ranking, outliers, equal levels, noise, determinism."""
 
 from __future__ import annotations
 
@@ -9,18 +9,7 @@ from scipy.special import chdtri
 
 from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate
 from sweep.study.study_design import ROUNDS, Codes, FloatArray, Mask, StudyDesign
-from sweep.study.study_json import (
-    Determinism,
-    Direction,
-    DiversityCell,
-    EqualLevels,
-    Estimate,
-    Group,
-    MetricFacts,
-    NoiseFacts,
-    Outlier,
-    SeedRow,
-)
+from sweep.study.study_json import Determinism, Direction, EqualLevels, Estimate, NoiseFacts, Outlier, SeedRow
 
 FAR = 4.0  # robust standard deviations from what is expected
 MOST_OUTLIERS = 20  # of one metric, the farthest first
@@ -143,27 +132,6 @@ def _choose_left_out(scores: FloatArray, kept: Mask, effects: Sequence[Codes]) -
         np.maximum.at(worst, codes[kept], scores[kept])
         chosen &= (scores >= worst[codes]) & (np.bincount(codes[kept], minlength=len(worst))[codes] > 2)
     return chosen
-
-
-def measure_diversity(design: StudyDesign, fact: MetricFacts) -> list[DiversityCell]:
-    """Compute the mean pairwise distance across the seeds of each cell.
-
-    The metric holds each image's mean distance to the others of its cell.
-    """
-    metric, (lowest, highest) = fact["name"], fact["range"]
-    response = design.response(metric)
-    found = []
-    for cell in np.unique(design.cells):
-        rows = np.flatnonzero(design.cells == cell)
-        axes = [design.by_name[name] for name in design.factors]
-        group: Group = {axis.name: axis.levels[int(axis.codes[rows[0]])] for axis in axes}
-        has_units = design.unit_count > 0
-        value = estimate_mean(response[rows], method="jackknife over seeds", has_units=has_units, pairwise=True)
-        if value["low"] is not None and value["high"] is not None:
-            value["low"] = value["low"] if lowest is None else max(value["low"], lowest)
-            value["high"] = value["high"] if highest is None else min(value["high"], highest)
-        found.append(DiversityCell(metric=metric, cell=group, value=value))
-    return found
 
 
 def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:

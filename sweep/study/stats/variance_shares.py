@@ -8,7 +8,7 @@ seeds, none of those tried covers what it says (by simulation). Below four seeds
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from itertools import combinations, pairwise
 from typing import TypeAlias
 
@@ -219,39 +219,3 @@ def _code_term(codes: Sequence[Codes], term: Term, sizes: Sequence[int]) -> Floa
         coded = np.vstack([np.eye(sizes[i] - 1), -np.ones(sizes[i] - 1)])[codes[i]]
         block = (block[:, :, None] * coded[:, None, :]).reshape(len(block), -1)
     return block
-
-
-def compute_cell_effects(design: StudyDesign, metric: str, told: Container[str]) -> Effects:
-    """Compute the order of axes by their shares of a metric that belongs to a cell: how different its images are.
-
-    Each image holds its mean distance to the others of its cell, so the cell is the unit. Only
-    the order is given: there is one value a cell, from which noise cannot be taken out. So it is given only of metrics
-    in `told`, on which a test shows an effect of some axis.
-    """
-    response = design.response(metric)
-    rows = np.flatnonzero(np.isfinite(response))
-    if metric not in told:
-        return make_no_effects(metric, len(rows), NOTHING_STANDS_OUT)
-    found, cells = np.unique(design.cells[rows], return_inverse=True)
-    if len(found) < 3:
-        return make_no_effects(metric, len(rows), "fewer than three points have images of two seeds")
-    first = rows[np.unique(cells, return_index=True)[1]]
-    values = np.bincount(cells, response[rows]) / np.bincount(cells)
-    codes = {name: np.unique(design.by_name[name].codes[first], return_inverse=True)[1] for name in design.factors}
-    codes = {name: code for name, code in codes.items() if code.max() > 0}
-    if not codes or float(values.var()) <= 1e-24 * max(1.0, float(np.abs(values).max()) ** 2):
-        return make_no_effects(metric, len(rows), "the metric is the same everywhere")
-    picked = [np.asarray(code, dtype=np.intp) for code in codes.values()]
-    exact, terms, parts, _ = split_variance(values - values.mean(), picked, has_seeds=False)
-    order = [t for t in np.argsort(-parts, kind="stable") if len(terms[t]) == 1]
-    names = list(codes)
-    shares = [Share(axes=[names[terms[t][0]]], share=make_estimate(reason=ONLY_ORDER)) for t in order]
-    return Effects(
-        metric=metric,
-        method="exact" if exact else "type II",
-        shares=shares,
-        rest=None,
-        variance=float(values.var()),
-        n=len(rows),
-        reason="for differences between seeds only the order is known",
-    )
