@@ -10,7 +10,7 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -75,13 +75,12 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions:
-    """Options of a connection. All but `credentials` and `uploads` is commonly the same for every server of a run."""
+    """Options of a connection. All but `credentials` is commonly the same for every server of a run."""
 
     credentials: Credentials | None = None
     ca_file: Path | None = None
     queue_id: str = "default"
     timings: Timings = field(default_factory=Timings)
-    uploads: MutableMapping[str, str] | None = None  # SHA-256 → name on this server, kept by the caller
     name: str = ""  # what it is called instead of its address
 
 

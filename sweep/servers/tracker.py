@@ -62,6 +62,7 @@ class TrackedItem:
     taken_up: float | None = None  # by our clock, when the server's event arrived
     overhead: float | None = None  # seconds from then until its first node began
     outputs: tuple[str, ...] = ()  # as whoever listens asks for them
+    input_images: tuple[str, ...] = ()  # hashes of those that were uploaded for it
     channel: str | None = None  # the connection it was submitted on, where its events arrive on that one alone
     is_over: bool = False
     known_at: float = 0.0  # by our clock: when its state was last heard or asked for

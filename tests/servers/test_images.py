@@ -50,8 +50,8 @@ async def test_a_remembered_image_is_used_where_it_is_still_there(
     fake.on("GET", "/api/v1/images/i/old.png", {"image_name": "old.png"} if there else status(404))
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
     graph, files = _imaged(tmp_path)
-    remembered = dict.fromkeys(files, "old.png")
-    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK, uploads=remembered))
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
+    server.uploads.update(dict.fromkeys(files, "old.png"))
     await server.open()
 
     for n in range(2):
@@ -60,14 +60,15 @@ async def test_a_remembered_image_is_used_where_it_is_still_there(
 
     assert len(fake.calls(*UPLOAD)) == uploads
     assert len(fake.calls("GET", "/api/v1/images/i/old.png")) == 1
-    assert set(remembered.values()) == {"old.png" if there else "new.png"}
+    assert set(server.uploads.values()) == {"old.png" if there else "new.png"}
 
 
 async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tmp_path: Path) -> None:
     takes_items(fake)
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
     graph, files = _imaged(tmp_path)
-    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK, uploads=dict.fromkeys(files, "../../etc")))
+    server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
+    server.uploads.update(dict.fromkeys(files, "../../etc"))
     await server.open()
 
     await server.submit(submission(graph, images=files))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
 from sweep.servers import http
-from sweep.servers.invokeai import item_results, resources
+from sweep.servers.invokeai import installed_models, item_results
 from tests.servers.fake import payload
 
 ANYTHING = st.recursive(
@@ -153,7 +153,7 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
 
     assert item_results.read_end(item, ("l",), asked=False).status == "failed"
     assert item_results.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
-    resources.read_models(one)
+    installed_models.read_models(one)
     item_results.read_item_state(http.mapping(one))
 
 

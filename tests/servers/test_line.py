@@ -15,8 +15,8 @@ from aiohttp import web
 from sweep.servers.base import ItemEnded, ItemEvent, Ticket
 from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import ConnectOptions, Http
+from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.invokeai_client import InvokeAI
-from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import ConnectionLostError, SocketIOConnection, open_socket
 from sweep.servers.tracker import ItemTracker
 from tests.servers.building import Q, submission, summary, takes_items
@@ -58,7 +58,7 @@ class Listener(SocketIOConnection):
 
     def __init__(self, heard: list[Any]) -> None:
         http = Http(ServerAddress.parse("http://nobody.invalid"), ConnectOptions())
-        super().__init__(http, ItemTracker(http.address.url, http.timings), ServerResources(http, {}))
+        super().__init__(http, ItemTracker(http.address.url, http.timings), InstalledModels(http))
         self.heard = heard
 
     def subscriptions(self) -> list[tuple[str, dict[str, str]]]:

@@ -1,14 +1,17 @@
-"""The gallery of an InvokeAI: images by name, the boards they lie on, and the library of workflows."""
+"""The gallery of an InvokeAI: images and uploads by name, the boards they lie on, and the library of workflows."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import aiohttp
+
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
-from sweep.servers.http import LARGEST_SCHEMA, Http, mapping, sequence, text
+from sweep.servers.http import LARGEST_SCHEMA, Http, Response, mapping, read_input_image, sequence, text
 from sweep.workflow import Json
 
 _BOARDS: Final = "/api/v1/boards/"
@@ -17,6 +20,11 @@ _WORKFLOWS: Final = "/api/v1/workflows/"
 _PAGE: Final = 100  # images or workflows of one answer
 _MOST: Final = 100  # pages: a server that never ends its list is not read on
 _LONGEST_NAME: Final = 255
+_MEDIA_TYPES: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
+
+
+class RefusedImageError(VariationError):
+    """The server does not take an input image: the points that use it fail, and no other."""
 
 
 def path_part(name: str) -> str:
@@ -28,17 +36,19 @@ def path_part(name: str) -> str:
 
 
 class InvokeAIGallery:
-    """See `Gallery`."""
+    """See `Gallery`. Input images are uploaded into it, each once: `uploads` has their names here by SHA-256.
+
+    What earlier processes left in `uploads` is checked with the server: somebody may have deleted the image there.
+    """
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self.is_before_3_1 = False  # then the paths of images are shorter
+        self.uploads: dict[str, str] = {}
+        self._checked: set[str] = set()  # hashes of uploads that are here
+        self._upload_locks: dict[str, asyncio.Lock] = {}
         self._boards: dict[str, str] = {}
         self._lock = asyncio.Lock()
-
-    @property
-    def upload_path(self) -> str:
-        return _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload"
 
     def image_path(self, name: str) -> str:
         """Return the path of an image's record. Raises VariationError for a name that cannot be one."""
@@ -87,6 +97,55 @@ class InvokeAIGallery:
             return False
         answer = await self._http.get(path, "looking for an input image", also=(400, 404, 422))
         return answer.status == 200
+
+    async def upload(self, sha256: str, path: Path | None) -> str:
+        """Return the name of an input image here, which is uploaded where the server does not have it.
+
+        Raises VariationError where the file is missing, was changed after the plan was made, or is refused.
+        """
+        async with self._upload_locks.setdefault(sha256, asyncio.Lock()):
+            if sha256 not in self._checked:
+                known = self.uploads.get(sha256)
+                if known is None or not await self.has(known):
+                    self.uploads[sha256] = await self._upload(sha256, path)
+                self._checked.add(sha256)
+            return self.uploads[sha256]
+
+    def forget_upload(self, sha256: str) -> None:
+        """Forget an image that the server says is gone: the next to ask uploads it anew."""
+        self._checked.discard(sha256)
+        self.uploads.pop(sha256, None)
+
+    async def _upload(self, sha256: str, path: Path | None) -> str:
+        content, ending = await read_input_image(sha256, path)
+
+        def form() -> aiohttp.FormData:
+            made = aiohttp.FormData()
+            media_type = f"image/{_MEDIA_TYPES.get(ending, 'png')}"
+            made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=media_type)
+            return made
+
+        answer = await self._post_image(form, path.name if path else sha256, len(content))
+        name = text(mapping(answer.body).get("image_name"))
+        if name is None:
+            raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
+        return name
+
+    async def _post_image(self, form: Callable[[], aiohttp.FormData], shown: str, size: int) -> Response:
+        """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
+        path = _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload"
+        params = {"image_category": "user", "is_intermediate": "false"}
+        failure = ""
+        for _ in range(2):
+            try:
+                return await self._http.post_form(path, "uploading an input image", form, params, size)
+            except VariationError as error:
+                raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
+            except TransientError as error:
+                if not error.kind.startswith("HTTP 5"):
+                    raise
+                failure = str(error)
+        raise RefusedImageError(f"{shown}: the server cannot take the input image: {failure}")
 
     async def is_unused(self, name: str, made_by: str | None = None) -> bool:
         """Tell whether the server has the image and nobody kept it: starred it or put it on a board.

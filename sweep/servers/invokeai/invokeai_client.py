@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 from urllib.parse import quote
 
-from sweep.errors import OverloadedError, ServerUnsupportedError, TransientError, WorkflowError
+from sweep.errors import (
+    ItemLostError,
+    OverloadedError,
+    ServerUnsupportedError,
+    TransientError,
+    VariationError,
+    WorkflowError,
+)
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, mapping
-from sweep.servers.invokeai.item_results import intermediate_images
+from sweep.servers.invokeai.gallery import InvokeAIGallery, RefusedImageError
+from sweep.servers.invokeai.installed_models import InstalledModels
+from sweep.servers.invokeai.item_results import IMAGE_GONE, intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
-from sweep.servers.invokeai.resources import RefusedImageError, ServerResources
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.workflow import Graph, Model, NodeSchemas, nodes_after, read_openapi
+from sweep.workflow import (
+    DESCRIPTIVE_NODES,
+    BoardRef,
+    Graph,
+    ImageRef,
+    Json,
+    Model,
+    ModelRef,
+    NodeSchemas,
+    Ref,
+    nodes_after,
+    read_openapi,
+    write_graph,
+)
 
 
 class InvokeAI(TrackedServer):
     """A `Server` that is an InvokeAI of any release from 3.0 to 6.
 
-    `uploads` remembers images across processes (hash → name there); `queue_id` may name a queue of one's own, run by
-    the same worker as everybody's; which `api` it has is found out by asking, where that is None.
+    A graph names models, images and boards as every server knows them; here they get this server's keys and names.
     """
 
-    def __init__(
-        self, url: str, options: ConnectOptions | None = None, *, api: Literal["queue", "sessions"] | None = None
-    ) -> None:
+    def __init__(self, url: str, options: ConnectOptions | None = None) -> None:
         given = options or ConnectOptions()
         super().__init__(Http(ServerAddress.parse(url), given))
         self._queue_id = given.queue_id
-        self._api_name = api
-        self._resources = ServerResources(self._http, {} if given.uploads is None else given.uploads)
+        self._gallery = InvokeAIGallery(self._http)
+        self._models = InstalledModels(self._http)
         self._schemas: NodeSchemas | None = None
         self._reading = asyncio.Lock()
+        self._named_images: dict[str, bool] = {}  # images that graphs name themselves: whether they are here
         self._found: QueueApi | SessionsApi | None = None
 
     @property
-    def uploads(self) -> MutableMapping[str, str]:
-        return self._resources.uploads.remembered
+    def uploads(self) -> dict[str, str]:
+        return self._gallery.uploads
 
     def gallery(self) -> Gallery:
-        return self._resources.gallery
+        return self._gallery
 
     @property
     def _api(self) -> QueueApi | SessionsApi:
@@ -60,12 +79,13 @@ class InvokeAI(TrackedServer):
         return info
 
     async def _introduce(self) -> ServerInfo:
-        name = self._api_name or await find_api(self._http, self._queue_id)
-        if name == "queue":
-            self._found = QueueApi(self._http, self._tracker, self._resources, self._queue_id)
+        if await has_queue(self._http, self._queue_id):
+            self._found = QueueApi(self._http, self._tracker, self._models, self._queue_id)
         else:
-            self._found = SessionsApi(self._http, self._tracker, self._resources)
-        return await self._found.introduce()
+            self._found = SessionsApi(self._http, self._tracker, self._models)
+        info = await self._found.introduce()
+        self._gallery.is_before_3_1 = info.version.startswith("3.0")
+        return info
 
     async def schemas(self) -> NodeSchemas:
         async with self._reading:
@@ -78,32 +98,67 @@ class InvokeAI(TrackedServer):
             return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
-        return await self._resources.models.read()
+        return await self._models.read()
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        data = await self._resources.gallery.fetch_image(image.name, limit)
+        data = await self._gallery.fetch_image(image.name, limit)
         if data is None:
             raise TransientError(f"{self.url} does not have the image any more.", kind="ImageGone", most_attempts=2)
         return data
 
     async def loaded(self) -> frozenset[str]:
         """See `Server.loaded`: the models loaded last, as far as events and submissions name them."""
-        return self._resources.loaded()
+        return frozenset(self._models.loaded)
 
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
         with suppress(RefusedImageError):  # the points that use it fail, each by itself
-            resolved, _ = await self._resources.resolve(graph, images)
-            await self._resources.check_images(graph)
+            resolved = await self._resolve(graph, images)
+            await self._check_named_images(graph)
             await self._api.validate(resolved)
 
+    async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
+        """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
+        if not graph.nodes:
+            raise VariationError("the graph has no nodes", kind="Refused")
+        refs = graph.references(without=DESCRIPTIVE_NODES)
+        await self._models.require(ref for ref in refs if isinstance(ref, ModelRef))
+        names: dict[Ref, Json] = {}
+        for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
+            names[board] = {"board_id": await self._gallery.make_board(board.name)}
+        images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
+        uploads = await asyncio.gather(*(self._gallery.upload(ref.sha256, files.get(ref.sha256)) for ref in images))
+        names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
+        return write_graph(graph, lambda ref: names.get(ref) or self._describe(ref))
+
+    def _describe(self, ref: Ref) -> Json:
+        """Return a reference as this server names it; one that metadata alone names need not be here."""
+        if isinstance(ref, ModelRef):
+            return self._models.name(ref)
+        return {"image_name": self.uploads.get(ref.sha256, "")} if isinstance(ref, ImageRef) else None
+
+    async def _check_named_images(self, graph: Graph) -> None:
+        """Ask once for each image that the graph itself names. Raises VariationError for one that is not here."""
+        for node in graph.nodes.values():
+            for name in _list_named(node.fields) if node.type not in DESCRIPTIVE_NODES else ():
+                if name not in self._named_images:
+                    self._named_images[name] = await self._gallery.has(name)
+                if not self._named_images[name]:
+                    raise VariationError(
+                        f"{node.id}: the image {name} is not on the server; set inputs.image to a file"
+                    )
+
     async def submit(self, submission: Submission) -> Ticket:
-        graph = await self._resources.prepare(submission)
         batch_id, outputs = submission.batch_id, submission.outputs
+        board = await self._gallery.make_board(submission.board) if submission.board else None
+        graph = await self._resolve(submission.graph, submission.images)
+        mark_outputs(graph, outputs, board_id=board, intermediate=submission.intermediate)
         iterators = [node.id for node in submission.graph.nodes.values() if node.type == "iterate"]
         single = frozenset(outputs) - nodes_after(submission.graph, iterators)  # their first image is their only one
+        needs = submission.graph.references(without=DESCRIPTIVE_NODES)
         with self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps) as item:
+            item.input_images = tuple(ref.sha256 for ref in needs if isinstance(ref, ImageRef))
             item_id = await self._api.submit(submission, graph)
-        self._resources.note_submitted(batch_id)
+        self._models.note_used(ref for ref in needs if isinstance(ref, ModelRef))
         try:
             item_id = item_id or await self._api.find(batch_id)
         except OverloadedError as error:  # it has the item all the same: to be asked about, not sent elsewhere
@@ -122,8 +177,9 @@ class InvokeAI(TrackedServer):
         ended = await self._api.read_end(ticket, item.is_cancel_requested)
         if ended is None:
             raise TransientError(f"{self.url} does not end item {ticket.item_id}.")
-        if ended.error is not None:
-            self._resources.note_failed(ticket.batch_id, ended.error)
+        if ended.error is not None and ended.error.kind in IMAGE_GONE:
+            for sha256 in item.input_images:
+                self._gallery.forget_upload(sha256)
         return replace(ended, overhead=item.overhead)
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
@@ -139,28 +195,58 @@ class InvokeAI(TrackedServer):
         return await self._api.others_waiting(ours)
 
     async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
-        found = [name for name in dict.fromkeys(uploads) if await self._resources.gallery.is_unused(name)]
+        found = [name for name in dict.fromkeys(uploads) if await self._gallery.is_unused(name)]
         for item_id, batch_id in items.items():
-            session = await self._api.read_session(item_id, batch_id)
+            try:
+                session = await self._api.read_session(item_id, batch_id)
+            except ItemLostError:
+                continue
             own, names = str(session.get("id")), intermediate_images(session)
-            found += [name for name in names if await self._resources.gallery.is_unused(name, made_by=own)]
+            found += [name for name in names if await self._gallery.is_unused(name, made_by=own)]
         return list(dict.fromkeys(found))
 
     async def delete_images(self, names: Sequence[str]) -> int:
-        return sum([await self._resources.gallery.delete_image(name) for name in names])
+        return sum([await self._gallery.delete_image(name) for name in names])
 
 
-async def find_api(http: Http, queue_id: str) -> Literal["queue", "sessions"]:
-    """Ask which API the server speaks. A refusal is an answer, too: there is something.
+async def has_queue(http: Http, queue_id: str) -> bool:
+    """Ask whether the server speaks the queue API, or else the older one. A refusal is an answer, too.
 
     Raises ServerUnsupportedError where it speaks neither.
     """
     what, also = "asking which API it speaks", (400, 401, 403, 404, 405, 422)
     queue = await http.get(f"/api/v1/queue/{quote(queue_id, safe='')}/status", what, also=also)
     if queue.status in (401, 403) or "queue" in mapping(queue.body):
-        return "queue"
-    sessions = await http.get("/api/v1/sessions/", what, also=also)
-    if sessions.status == 404:
-        url = http.address.url
-        raise ServerUnsupportedError(f"{url} answers, but speaks no API of InvokeAI's.")
-    return "sessions"
+        return True
+    if (await http.get("/api/v1/sessions/", what, also=also)).status == 404:
+        raise ServerUnsupportedError(f"{http.address.url} answers, but speaks no API of InvokeAI's.")
+    return False
+
+
+def mark_outputs(api: dict[str, Any], outputs: Collection[str], *, board_id: str | None, intermediate: bool) -> None:
+    """Mark on each node whether the server keeps its images, and on which board.
+
+    An output is never taken from the server's cache: two items would share one image, which names only the first.
+    Other nodes' images are kept out of the gallery, unless the graph says otherwise.
+    """
+    for name, node in api["nodes"].items():
+        if name not in outputs:
+            node.setdefault("is_intermediate", True)
+            continue
+        node["is_intermediate"] = intermediate
+        node["use_cache"] = False
+        if board_id is not None:
+            node["board"] = {"board_id": board_id}
+
+
+def _list_named(value: Any) -> Iterator[str]:
+    """List the server's images that a field names by itself."""
+    if isinstance(value, Mapping):
+        name = value.get("image_name")
+        if isinstance(name, str) and name:
+            yield name
+        for part in value.values():
+            yield from _list_named(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _list_named(part)

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
 from sweep.servers.http import BAD_REQUEST, Http, as_integer, bad_answer, integers, mapping, number, sequence, text
+from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
-from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
@@ -29,8 +29,8 @@ PROBE: dict[str, Any] = {"id": "sweep", "nodes": {"n": {"id": "n", "type": "inte
 class QueueApi(SocketIOConnection):
     """Calls and events of one queue; `SessionsApi` has the same methods for releases without queues."""
 
-    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources, queue_id: str) -> None:
-        super().__init__(http, tracker, resources)
+    def __init__(self, http: Http, tracker: ItemTracker, models: InstalledModels, queue_id: str) -> None:
+        super().__init__(http, tracker, models)
         self._queue_id = queue_id
         self._path = f"/api/v1/queue/{quote(queue_id, safe='')}"
         self._has_summaries = True
@@ -83,7 +83,8 @@ class QueueApi(SocketIOConnection):
         if not isinstance(data, dict):
             return
         if event in ("model_load_complete", "model_load_completed"):
-            self._resources.note_loaded(data.get("config") or data.get("model_config"))
+            if key := text(mapping(data.get("config") or data.get("model_config")).get("key")):
+                self._models.note_loaded(key)
         elif event in ("queue_items_canceled", "queue_cleared", "queue_items_retried"):
             self._tracker.request_states()
         else:
@@ -110,9 +111,7 @@ class QueueApi(SocketIOConnection):
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         """Read an item's end; None where it has not ended. `asked` says that we requested its cancellation."""
-        item = await self.item(ticket.item_id)
-        if text(item.get("batch_id")) not in (None, ticket.batch_id):  # a server that begins anew counts from 1 again
-            raise ItemLostError(f"{self._url} has another item under the number {ticket.item_id}.")
+        item = await self._read_item(ticket.item_id, ticket.batch_id)
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
     async def others_waiting(self, ours: str) -> int:
@@ -125,11 +124,8 @@ class QueueApi(SocketIOConnection):
         return max(_unfinished(whole) - mine, 0)
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
-        """Return the session of an item; nothing where the server has no such item, or another's under this id."""
-        path = f"{self._path}/i/{quote(item_id, safe='')}"
-        answer = await self._http.get(path, "looking for what an item made", also=NOT_FOUND)
-        item = mapping(answer.body) if answer.status == 200 else {}
-        return mapping(item.get("session")) if item.get("batch_id") == batch_id else {}
+        """Return the session of an item. Raises ItemLostError where the server has no such item, or another's."""
+        return mapping((await self._read_item(item_id, batch_id)).get("session"))
 
     async def counts(self, also: Sequence[int] = ()) -> tuple[int, dict[str, Any]]:
         """Return the HTTP status and the counts of the whole queue."""
@@ -226,11 +222,14 @@ class QueueApi(SocketIOConnection):
         page = mapping(answer.body)
         return [mapping(item) for item in sequence(page.get("items"))], page.get("has_more") is True
 
-    async def item(self, item_id: str) -> dict[str, Any]:
-        """Return the whole item. Raises ItemLostError where the server has none of that id."""
+    async def _read_item(self, item_id: str, batch_id: str) -> dict[str, Any]:
+        """Return the whole item. Raises ItemLostError where the server has none of that id, or of another batch."""
         answer = await self._http.get(f"{self._path}/i/{quote(item_id, safe='')}", "reading an item", also=(404, 500))
         if answer.status == 200:
-            return mapping(answer.body)
+            item = mapping(answer.body)
+            if text(item.get("batch_id")) not in (None, batch_id):  # a server that begins anew counts from 1 again
+                raise ItemLostError(f"{self._url} has another item under the number {item_id}.")
+            return item
         said = str(mapping(answer.body).get("detail"))
         if answer.status == 404 or "404: Queue item" in said:  # an item of another queue is a 500 that quotes a 404
             raise ItemLostError(f"{self._url} does not know item {item_id}.")

@@ -16,9 +16,9 @@ from urllib.parse import quote
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http, mapping, number, sendable, sequence, text
+from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
-from sweep.servers.invokeai.resources import ServerResources
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 
@@ -40,8 +40,8 @@ class SessionsApi(SocketIOConnection):
     `portable` is the shape: the graph wrapped, images listed.
     """
 
-    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
-        super().__init__(http, tracker, resources)
+    def __init__(self, http: Http, tracker: ItemTracker, models: InstalledModels) -> None:
+        super().__init__(http, tracker, models)
         self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self.portable = False
 
@@ -49,7 +49,6 @@ class SessionsApi(SocketIOConnection):
         answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
         about = mapping(answer.body)
         version = text(about.get("version")) or "unknown"
-        self._resources.gallery.is_before_3_1 = version.startswith("3.0")
         body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}  # never started
         answer = await self._http.send("POST", PATH, "asking which sessions it has", body=body, also=(422,))
         self.portable = "is_complete" in mapping(answer.body)  # only this shape says that it is not complete
@@ -118,10 +117,7 @@ class SessionsApi(SocketIOConnection):
         return 0
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:  # noqa: ARG002  (it has the item's)
-        try:
-            return await self.read(item_id)
-        except ItemLostError:
-            return {}
+        return await self.read(item_id)
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         session = await self.read(ticket.item_id)

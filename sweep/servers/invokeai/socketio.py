@@ -18,7 +18,7 @@ from typing import Any, Final
 import aiohttp
 
 from sweep.servers.http import Http, mapping, number, parse, sequence
-from sweep.servers.invokeai.resources import ServerResources
+from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.tracker import EventConnection, ItemTracker
 
 LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
@@ -43,11 +43,11 @@ IDLE_EVENTS: Final = frozenset({"generator_progress", "batch_enqueued", "model_l
 class SocketIOConnection(EventConnection):
     """The connection to one server: the base of its API, which says what it subscribes to and takes the events."""
 
-    def __init__(self, http: Http, tracker: ItemTracker, resources: ServerResources) -> None:
+    def __init__(self, http: Http, tracker: ItemTracker, models: InstalledModels) -> None:
         super().__init__(http)
         self._url = http.address.url
         self._tracker = tracker
-        self._resources = resources
+        self._models = models
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     @abstractmethod
@@ -86,7 +86,7 @@ class SocketIOConnection(EventConnection):
         finally:
             self._socket = None
             if was_up:
-                self._resources.forget_loaded()  # another process may answer next
+                self._models.loaded.clear()  # another process may answer next
                 self._tracker.note_connection(is_up=False)
         return was_up
 
