@@ -24,7 +24,7 @@ from .base import (
 from .comfyui.comfyui_client import ComfyUI
 from .credentials import find_credentials
 from .discovery import connect
-from .http import TIMED_OUT, ConnectOptions, NoAnswerError, timestamp
+from .http import TIMED_OUT, ConnectOptions, NoAnswerError
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
 from .ray.cluster import (
@@ -39,6 +39,7 @@ from .ray.cluster import (
     stop_agent,
 )
 from .ray.ray_server import RayServer
+from .untrusted_json import timestamp
 
 __all__ = [
     "TIMED_OUT",

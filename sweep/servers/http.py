@@ -1,7 +1,4 @@
-"""HTTP to one server of any family: requests as us, within limits of time and size.
-
-Failures become errors of ours, and answers are read as untrusted JSON: each value as the type it should have, or none.
-"""
+"""HTTP to one server of any family: requests as us, within limits of time and size; failures become errors of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -34,7 +31,7 @@ from sweep.errors import (
 )
 from sweep.input_images import read_input
 from sweep.servers.credentials import Credentials, ServerAddress
-from sweep.text import truncate
+from sweep.servers.untrusted_json import mapping, parse, sendable, shorten
 
 LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations have about 1 MB
 LARGEST_SCHEMA = 32 * 1024 * 1024  # of /openapi.json, which has about 4 MB, and of the list of all models
@@ -92,8 +89,12 @@ class Response:
     body: Any
 
 
+class _ElsewhereError(aiohttp.ClientConnectionError):
+    """A redirect leads to another origin."""
+
+
 class _OneOriginConnector(aiohttp.TCPConnector):
-    """Connects to one origin only: aiohttp itself follows redirects of a websocket's handshake, credentials and all."""
+    """Connects to one origin only: aiohttp follows redirects of a GET and of a websocket, credentials and all."""
 
     def __init__(self, origin: URL, **options: Any) -> None:
         super().__init__(**options)
@@ -101,7 +102,7 @@ class _OneOriginConnector(aiohttp.TCPConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, *others: Any, **named: Any) -> Any:
         if req.url.origin() != self._origin:
-            raise aiohttp.ClientConnectionError("a redirect to another origin")
+            raise _ElsewhereError
         return await super().connect(req, *others, **named)
 
 
@@ -241,20 +242,18 @@ class Http:
     async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
         """Return whether there is a file with something in it."""
         request = _Request("HEAD", self._url(path, params), what)
-        status, headers, _ = await self._send_as_us(request)
-        if status not in (200, 400, 404):
-            raise error_of_status(self.address.url, status, headers, None, what)
-        return status == 200 and headers.get("Content-Length") != "0"
+        answer = await self._send_as_us(request)
+        if answer.status not in (200, 400, 404):
+            raise self._make_error(answer, what)
+        return answer.status == 200 and answer.headers.get("Content-Length") != "0"
 
     async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
         """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
         request = _Request("GET", self._url(path, params), what, limit=limit, is_image=True)
-        status, headers, data = await self._send_as_us(request)
-        if status == 404:
-            return None
-        if status != 200:
-            raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), what)
-        return data
+        answer = await self._send_as_us(request)
+        if answer.status not in (200, 404):
+            raise self._make_error(answer, what)
+        return answer.data if answer.status == 200 else None
 
     async def log_in(self) -> None:
         """Get a fresh token by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
@@ -266,13 +265,12 @@ class Http:
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
         self._token = None
         request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
-        status, headers, data = await self._send(request)
-        answer = mapping(_parsed_or_none(data))
-        if status in BAD_REQUEST:  # 422 would echo what was sent
-            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({status}).")
-        if status != 200:
-            raise error_of_status(self.address.url, status, headers, answer, "logging in")
-        token = sendable(answer.get("token"))
+        answer = await self._send(request)
+        if answer.status in BAD_REQUEST:  # 422 would echo what was sent
+            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({answer.status}).")
+        if answer.status != 200:
+            raise self._make_error(answer, "logging in")
+        token = sendable(mapping(_parse_or_none(answer.data)).get("token"))
         if token is None:
             raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
         self._token = token
@@ -283,25 +281,30 @@ class Http:
 
     async def _answer(self, request: _Request) -> Response:
         try:
-            status, headers, data = await self._send_as_us(request)
+            answer = await self._send_as_us(request)
         except NoAnswerError as error:
             if not request.can_repeat or error.reason == TIMED_OUT:
                 raise
             await asyncio.sleep(self.timings.retry)
-            status, headers, data = await self._send_as_us(request)
-        if 200 <= status < 300:
-            try:
-                return Response(status, await _parsed(data))
-            except ValueError:
-                raise TransientError(
-                    f"{self.address.url} answered with something that is not JSON while {request.what}.",
-                    kind="BadAnswer",
-                ) from None
+            answer = await self._send_as_us(request)
+        status, _, data = answer
         if status in request.also:
-            return Response(status, _parsed_or_none(data))
-        raise error_of_status(self.address.url, status, headers, _parsed_or_none(data), request.what)
+            return Response(status, _parse_or_none(data))
+        if not 200 <= status < 300:
+            raise self._make_error(answer, request.what)
+        try:
+            if len(data) > LARGE_ANSWER:  # in a thread, as other items' events need the loop
+                return Response(status, await asyncio.to_thread(parse, data))
+            return Response(status, parse(data) if data.strip() else None)
+        except ValueError:
+            raise TransientError(
+                f"{self.address.url} answered with something that is not JSON while {request.what}.", kind="BadAnswer"
+            ) from None
 
-    async def _send_as_us(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
+    def _make_error(self, answer: _Answer, what: str) -> SweepError:
+        return error_of_status(self.address.url, answer.status, answer.headers, _parse_or_none(answer.data), what)
+
+    async def _send_as_us(self, request: _Request) -> _Answer:
         """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
 
         More than once, as a late answer to another request may bring an expired token.
@@ -309,38 +312,38 @@ class Http:
         for _ in range(MOST_LOGINS):
             token = self._token
             answer = await self._send(request)
-            if answer[0] != 401 or not (self._has_login and self._credentials.can_log_in):
+            if answer.status != 401 or not (self._has_login and self._credentials.can_log_in):
                 return answer
             async with self._login:
                 if self._token == token:
                     await self.log_in()
         return await self._send(request)
 
-    async def _send(self, request: _Request) -> tuple[int, Mapping[str, str], bytes]:
-        url = request.url
+    async def _send(self, request: _Request) -> _Answer:
+        url, is_get = self.address.url, request.method == "GET"
         try:
-            for _ in range(MOST_REDIRECTS + 1):
-                async with (
-                    asyncio.timeout(self.timings.read + request.size / SLOWEST) as deadline,
-                    self.session.request(
-                        request.method,
-                        url,
-                        json=request.body,
-                        data=request.form() if request.form else None,
-                        headers=self.headers(),
-                        allow_redirects=False,
-                    ) as response,
-                ):
-                    target = self._redirect(request.method, url, response)
-                    if target is None:
-                        data = await self._body(request, response, deadline)
-                        data = data if response.ok else self._hide_secrets(data)
-                        self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
-                        return response.status, response.headers, data
-                    url = target
+            async with (
+                asyncio.timeout(self.timings.read + request.size / SLOWEST) as deadline,
+                self.session.request(
+                    request.method,
+                    request.url,
+                    json=request.body,
+                    data=request.form() if request.form else None,
+                    headers=self.headers(),
+                    allow_redirects=is_get,
+                    max_redirects=MOST_REDIRECTS,
+                ) as response,
+            ):
+                data = await self._body(request, response, deadline)
+                data = data if response.ok else self._hide_secrets(data)
+                self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
+                return _Answer(response.status, response.headers, data)
+        except _ElsewhereError:
+            raise redirect_error(url) from None
+        except aiohttp.TooManyRedirects:
+            raise TransientError(f"{url} redirects in circles while {request.what}.", kind="BadAnswer") from None
         except NETWORK_ERRORS as error:
-            raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
-        raise TransientError(f"{self.address.url} redirects in circles while {request.what}.", kind="BadAnswer")
+            raise NoAnswerError(url, explain_failure(error), request.what) from None
 
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.
@@ -350,15 +353,7 @@ class Http:
         given = self._credentials
         sent = (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
-        return json.dumps(_hide(_parsed_or_none(data), secrets)).encode() if secrets else data
-
-    def _redirect(self, method: HttpMethod, url: URL, response: aiohttp.ClientResponse) -> URL | None:
-        location = response.headers.get("Location") if 300 <= response.status < 400 and method == "GET" else None
-        try:
-            target = url.join(URL(location)) if location else None
-        except ValueError:
-            return None
-        return target if target is not None and target.origin() == url.origin() else None
+        return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets else data
 
     async def _body(self, request: _Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
         """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
@@ -388,6 +383,12 @@ class Http:
         return b"".join(chunks)
 
 
+class _Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class _Request:
     method: HttpMethod
@@ -402,14 +403,7 @@ class _Request:
     is_image: bool = False  # what is asked for
 
 
-async def _parsed(data: bytes) -> Any:
-    """Parse an answer; a large one in a thread, as other items' events need the loop."""
-    if len(data) > LARGE_ANSWER:
-        return await asyncio.to_thread(parse, data)
-    return parse(data) if data.strip() else None
-
-
-def _parsed_or_none(data: bytes) -> Any:
+def _parse_or_none(data: bytes) -> Any:
     try:
         return parse(data)
     except ValueError:
@@ -459,10 +453,15 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
     if status >= 500 or status == 409:
         return TransientError(f"{url} failed ({status} while {what}{tail}).", kind=f"HTTP {status}")
     if 300 <= status < 400:
-        return ServerError(
-            f"{url} redirects elsewhere.", hint="Use the address that it redirects to; sweep does not follow it."
-        )
+        return redirect_error(url)
     return ServerError(f"{url} answered {status} while {what}{tail}.")
+
+
+def redirect_error(url: str) -> ServerError:
+    """Return the error for a redirect to another server."""
+    return ServerError(
+        f"{url} redirects elsewhere.", hint="Use the address that it redirects to; sweep does not follow it."
+    )
 
 
 def detail(body: Any) -> str:
@@ -508,6 +507,11 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
+def bad_answer(url: str, what: str) -> TransientError:
+    """Return the error for an answer that says nothing: nobody may conclude from it that something is not there."""
+    return TransientError(f"{url} gave an answer that cannot be read while {what}.", kind="BadAnswer")
+
+
 class NoAnswerError(TransientError):
     """A call got no whole answer: nobody knows whether the server carried it out."""
 
@@ -521,22 +525,23 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, NoAnswerError) and error.reason == REFUSED_CONNECTION
 
 
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, TIMED_OUT),
+    (aiohttp.ClientConnectorDNSError, "no such host"),
+    (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted; --ca-file names a private CA"),
+    (aiohttp.ServerDisconnectedError, "it closed the connection"),
+    (ConnectionRefusedError, REFUSED_CONNECTION),
+    (ConnectionResetError, "connection reset"),
+)
+
+
 def explain_failure(error: BaseException) -> str:
     """Return a failed connection's reason in a few words, without addresses of sockets or memory."""
     cause = getattr(error, "os_error", None) or error
-    if isinstance(error, TimeoutError):
-        return TIMED_OUT
-    if type(error).__name__ == "ClientConnectorDNSError":
-        return "no such host"
-    if "Certificate" in type(error).__name__:
-        return "its TLS certificate is not trusted; --ca-file names a private CA"
-    if isinstance(cause, ConnectionRefusedError):
-        return REFUSED_CONNECTION
-    if isinstance(cause, ConnectionResetError):
-        return "connection reset"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return {"ServerDisconnectedError": "it closed the connection"}.get(type(error).__name__, "connection broken")
+    for kind, reason in _REASONS:
+        if isinstance(error, kind) or isinstance(cause, kind):
+            return reason
+    return cause.strerror.lower() if isinstance(cause, OSError) and cause.strerror else "connection broken"
 
 
 async def read_input_image(sha256: str, path: Path | None, *, is_raw: bool = False) -> tuple[bytes, str]:
@@ -553,93 +558,3 @@ async def read_input_image(sha256: str, path: Path | None, *, is_raw: bool = Fal
         raise VariationError(f"{path.name}: the input image cannot be read ({reason})", kind="MissingFile") from None
     except ValueError as error:
         raise VariationError(f"{path.name}: the input image {error}", kind="ChangedFile") from None
-
-
-SENTENCE_LENGTH = 240
-DEEPEST_ANSWER = 200
-MOST_PARTS = 500_000  # objects and arrays of one answer: each takes some 70 bytes of memory, and 3 on the wire
-LARGEST_INTEGER = 2**63
-
-
-def parse(data: bytes | str) -> Any:
-    """Parse JSON. Raises ValueError also where it has more parts, or deeper ones, than any server has to say."""
-    text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
-    parts = text.count("[") + text.count("{")
-    if parts > MOST_PARTS:
-        raise ValueError("too many parts")
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if parts > DEEPEST_ANSWER and _deeper_than(value, DEEPEST_ANSWER):
-        raise ValueError("nested too deeply")
-    return value
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    level: list[Any] = [value]
-    for _ in range(limit):
-        containers = [each for each in level if isinstance(each, dict | list)]
-        level = [inner for each in containers for inner in (each.values() if isinstance(each, dict) else each)]
-        if not level:
-            return False
-    return True
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    """Return `value` where it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def sequence(value: Any) -> list[Any]:
-    """Return `value` where it is an array, else an empty one."""
-    return value if isinstance(value, list) else []
-
-
-def text(value: Any) -> str | None:
-    """Return `value` where it is a string with something in it, else None."""
-    return value if isinstance(value, str) and value else None
-
-
-def sendable(value: Any) -> str | None:
-    """Return `value` where it is a string that a header or the path of an address can carry, else None."""
-    found = text(value)
-    return found if found and found.isascii() and found.isprintable() else None
-
-
-def as_integer(value: Any) -> int | None:
-    """Return `value` where it is an integer of at most 64 bits, else None."""
-    is_one = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER
-    return value if is_one else None
-
-
-def number(value: Any) -> int:
-    """Return `value` where it is an integer of at most 64 bits, else 0."""
-    return as_integer(value) or 0
-
-
-def integers(value: Any) -> list[int]:
-    """Return the integers in an array, else nothing."""
-    return [found for each in sequence(value) if (found := as_integer(each)) is not None]
-
-
-def bad_answer(url: str, what: str) -> TransientError:
-    """Return the error for an answer that says nothing: nobody may conclude from it that something is not there."""
-    return TransientError(f"{url} gave an answer that cannot be read while {what}.", kind="BadAnswer")
-
-
-def timestamp(value: Any) -> datetime | None:
-    """Return a server's time, aware; one without a zone means UTC."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # the latter of an offset that leads out of the calendar
-        return None
-
-
-def shorten(text: str) -> str:
-    """Return the first line of `text`, truncated where it is long."""
-    line = next(iter(text.strip().splitlines()), "").strip()
-    return truncate(line, SENTENCE_LENGTH)

@@ -27,7 +27,8 @@ from sweep.servers.base import (
     StepDone,
     Ticket,
 )
-from sweep.servers.http import Http, Timings, is_refusal, shorten
+from sweep.servers.http import Http, Timings, is_refusal
+from sweep.servers.untrusted_json import shorten
 from sweep.workflow import Graph
 
 MOST_REMEMBERED: Final = 20_000  # items submitted whose end nobody has asked for

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.servers import http
+from sweep.servers import untrusted_json
 from sweep.workflow import builtin_schemas, find_roles, load_workflow, read_openapi, workflow_from
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.support.workflow_exports import MODEL, edge, export, invocation
@@ -113,7 +113,7 @@ def test_a_spoiled_description_of_nodes_is_one_or_a_sentence(document: Any) -> N
 @given(st.binary(max_size=200) | st.integers(1, 5_000).map(lambda deep: b"[" * deep + b"]" * deep))
 def test_any_answer_is_json_or_a_value_error(data: bytes) -> None:
     try:
-        found = http.mapping(http.parse(data))
+        found = untrusted_json.mapping(untrusted_json.parse(data))
     except ValueError:
         found = {}
     assert isinstance(found, dict)

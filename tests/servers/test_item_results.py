@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
-from sweep.servers import http
+from sweep.servers import untrusted_json
 from sweep.servers.invokeai import installed_models, item_results
 from tests.servers.fake import payload
 
@@ -114,9 +114,9 @@ def test_times_are_utc_though_no_zone_is_written() -> None:
 
     assert end.queued_at == datetime(2024, 4, 2, 10, 0, 0, tzinfo=UTC)
     assert end.finished_at == datetime(2024, 4, 2, 10, 0, 9, tzinfo=UTC)
-    assert http.timestamp("2024-04-02T12:00:00+02:00") == datetime(2024, 4, 2, 10, 0, 0, tzinfo=UTC)
-    assert http.timestamp("yesterday") is None
-    assert http.timestamp(5) is None
+    assert untrusted_json.timestamp("2024-04-02T12:00:00+02:00") == datetime(2024, 4, 2, 10, 0, 0, tzinfo=UTC)
+    assert untrusted_json.timestamp("yesterday") is None
+    assert untrusted_json.timestamp(5) is None
 
 
 def test_before_4_2_9_the_reason_is_the_last_line_of_a_traceback() -> None:
@@ -139,11 +139,11 @@ def test_an_error_without_any_reason_still_has_a_sentence() -> None:
 )
 def test_what_is_not_sane_json_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):
-        http.parse(data)
+        untrusted_json.parse(data)
 
 
 def test_wide_json_is_fine() -> None:
-    assert len(http.parse(json.dumps([[1]] * 5000).encode())) == 5000
+    assert len(untrusted_json.parse(json.dumps([[1]] * 5000).encode())) == 5000
 
 
 @given(ANYTHING, ANYTHING)
@@ -154,7 +154,7 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     assert item_results.read_end(item, ("l",), asked=False).status == "failed"
     assert item_results.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
     installed_models.read_models(one)
-    item_results.read_item_state(http.mapping(one))
+    item_results.read_item_state(untrusted_json.mapping(one))
 
 
 def test_a_kind_of_error_without_an_end_is_cut_off() -> None:

@@ -44,17 +44,7 @@ from sweep.servers.base import (
     Ticket,
 )
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import (
-    LARGEST_SCHEMA,
-    ConnectOptions,
-    Http,
-    as_integer,
-    mapping,
-    read_input_image,
-    sequence,
-    shorten,
-    text,
-)
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, read_input_image
 from sweep.servers.tracker import (
     EventConnection,
     ItemState,
@@ -63,6 +53,7 @@ from sweep.servers.tracker import (
     TrackedServer,
     cancellation_error,
 )
+from sweep.servers.untrusted_json import as_integer, mapping, sequence, shorten, text
 from sweep.workflow import (
     Graph,
     ImageRef,

@@ -11,7 +11,8 @@ from urllib.parse import quote
 import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
-from sweep.servers.http import LARGEST_SCHEMA, Http, Response, mapping, read_input_image, sequence, text
+from sweep.servers.http import LARGEST_SCHEMA, Http, Response, read_input_image
+from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import Json
 
 _BOARDS: Final = "/api/v1/boards/"

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from sweep.errors import did_you_mean
 from sweep.servers.base import MissingModelError
-from sweep.servers.http import LARGEST_SCHEMA, Http, mapping, sequence, text
+from sweep.servers.http import LARGEST_SCHEMA, Http
+from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import Json, Model, ModelRef
 
 PARTS: Final = ("name", "base", "type")  # that tell a model

@@ -20,13 +20,14 @@ from sweep.errors import (
 )
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, mapping
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
 from sweep.servers.invokeai.gallery import InvokeAIGallery, RefusedImageError
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import IMAGE_GONE, intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
+from sweep.servers.untrusted_json import mapping
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from sweep.errors import AttemptError, TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
-from sweep.servers.http import mapping, number, sequence, shorten, text, timestamp
 from sweep.servers.tracker import ItemState, cancellation_error
+from sweep.servers.untrusted_json import mapping, number, sequence, shorten, text, timestamp
 
 OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
 HINTS = tuple(

@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
-from sweep.servers.http import BAD_REQUEST, Http, as_integer, bad_answer, integers, mapping, number, sequence, text
+from sweep.servers.http import BAD_REQUEST, Http, bad_answer
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
+from sweep.servers.untrusted_json import as_integer, integers, mapping, number, sequence, text
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
 MOST_LIST_PAGES = 1000  # of items in one state; a list that never ends is not read on

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from sweep.servers.http import Http, mapping, number, parse, sequence
+from sweep.servers.http import Http
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.tracker import EventConnection, ItemTracker
+from sweep.servers.untrusted_json import mapping, number, parse, sequence
 
 LARGEST_EVENT: Final = 16 * 1024 * 1024  # bytes; previews of large images come along
 SILENCE: Final = 60.0  # seconds without a ping after which a connection counts as dead, where the server does not say

@@ -28,7 +28,8 @@ from sweep.errors import ServerUnreachableError, SweepError, TransientError, Usa
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
-from sweep.servers.http import ConnectOptions, Timings, shorten
+from sweep.servers.http import ConnectOptions, Timings
+from sweep.servers.untrusted_json import shorten
 from sweep.version import VERSION
 from sweep.workflow import Graph
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError
-from sweep.servers.http import shorten
 from sweep.servers.ray.agent import (
     Agent,
     AgentDescription,
@@ -25,6 +24,7 @@ from sweep.servers.ray.agent import (
     without_token,
 )
 from sweep.servers.ray.ray_server import LEASE_SECONDS, NAMESPACE, RayServer, SharingRayServer
+from sweep.servers.untrusted_json import shorten
 
 _CALLS_AT_ONCE = 1000
 _HEAD_SECONDS = 3600  # without its head Ray ends a process after a minute; a run's own patience ends before this

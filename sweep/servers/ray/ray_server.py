@@ -13,9 +13,10 @@ from typing import Any
 
 from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import read_input_image, shorten
+from sweep.servers.http import read_input_image
 from sweep.servers.ray.agent import POLL_SECONDS
 from sweep.servers.tracker import cancellation_error
+from sweep.servers.untrusted_json import shorten
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
 NAMESPACE = "sweep"
