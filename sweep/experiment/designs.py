@@ -29,14 +29,9 @@ class Cells(Space):
         self._at = at
         self.seeds = space.sizes[at]
 
-    @property
-    def is_full(self) -> bool:
-        """Tell whether every cell has every seed."""
-        return self._space.is_full
-
     def has_seeds(self, cell: int) -> bool:
         """Tell whether conditions leave the cell a seed."""
-        return self.is_full or bool(self.indices(cell))
+        return self._space.is_full or bool(self.indices(cell))
 
     def rank(self, digits: Sequence[int]) -> int | None:
         """Compute the number of the cell at these positions; None where conditions leave it no seed."""
@@ -52,13 +47,6 @@ class Cells(Space):
         """List the indices in the grid of a cell with every seed that conditions leave."""
         found = (self.index(cell, seed) for seed in range(self.seeds))
         return [index for index in found if index is not None]
-
-    def locate(self, index: int) -> tuple[int, int]:
-        """Find the cell and the seed of a point of the grid."""
-        digits = self._space.unrank(index)
-        cell = super().rank([*digits[: self._at], *digits[self._at + 1 :]])
-        assert cell is not None
-        return cell, digits[self._at]
 
 
 class SeedsOfCells(LazySequence[int]):
@@ -76,11 +64,6 @@ class SeedsOfCells(LazySequence[int]):
         index = self._cells.index(self._chosen[cell], seed)
         assert index is not None
         return index
-
-    def index(self, value: int, *_: int) -> int:
-        """Find where `value` stands. Raises ValueError where it is not chosen."""
-        cell, seed = self._cells.locate(value)
-        return self._chosen.index(cell) * self._cells.seeds + seed
 
 
 MAX_DRAWS: Final = 100  # for each point wanted, before the rest is drawn at random
@@ -101,7 +84,7 @@ def choose_points(design: DesignSpec, space: Space, dimensions: Sequence[Dimensi
     if design.kind == "rotated":
         return _rotate_seeds(cells, design.share or 1.0)
     chosen = _choose_cells(design, cells, [*dimensions[:at], *dimensions[at + 1 :]])
-    return SeedsOfCells(cells, chosen) if cells.is_full else tuple(i for cell in chosen for i in cells.indices(cell))
+    return SeedsOfCells(cells, chosen) if space.is_full else tuple(i for cell in chosen for i in cells.indices(cell))
 
 
 def _choose_cells(design: DesignSpec, space: Space, dimensions: Sequence[Dimension]) -> Sequence[int]:

@@ -74,7 +74,7 @@ class Space:
     def __init__(self, sizes: Sequence[int], components: Sequence[_Component] = ()) -> None:
         self.sizes = tuple(sizes)
         self._components = components
-        self._first_places: dict[tuple[int, tuple[int, ...]], Any] = {}
+        self._first_places: dict[tuple[int, tuple[int, ...]], Any] = {}  # who asks for one combination asks for many
         self._of = {member: number for number, each in enumerate(components) for member in each.strides}
         free = math.prod(size for at, size in enumerate(sizes) if at not in self._of)
         self._size = math.prod(len(component.places) for component in components) * free
@@ -142,9 +142,7 @@ class Space:
         return tuple(digits)
 
     def _find_first_places(self, component: _Component, members: tuple[int, ...]) -> Any:
-        """Find the first place of a component for each combination of positions along some of its dimensions; -1 where
-        none is left. They are kept: whoever asks for one combination asks for many.
-        """
+        """Find the first place of a component for each combination of positions along these dimensions; -1 for none."""
         if not members:
             return component.places[:1] or [-1]
         key = (next(iter(component.strides)), members)
@@ -247,22 +245,18 @@ class Grid(LazySequence[Variation]):
         return len(self.chosen)
 
     def item(self, at: int) -> Variation:
-        return self._make_variation(at, self.chosen[at])
+        return Variation(at, self._make_levels(self.space.unrank(self.chosen[at])))
 
     def __iter__(self) -> Iterator[Variation]:
-        return (self._make_variation(at, inner) for at, inner in enumerate(self.chosen))
+        return map(self.item, range(len(self)))
 
     def find_levels(self, fixed: Mapping[int, int]) -> dict[str, Level] | None:
-        """Find the levels of the first point that conditions leave with these positions along some dimensions.
+        """Find the levels of the first point that conditions leave with these positions along some dimensions, if any.
 
-        Returns:
-            None where they leave no such point. A design may not choose it.
+        A design may not choose it.
         """
         digits = self.space.find_first(fixed)
         return None if digits is None else self._make_levels(digits)
-
-    def _make_variation(self, index: int, inner: int) -> Variation:
-        return Variation(index, self._make_levels(self.space.unrank(inner)))
 
     def _make_levels(self, digits: Sequence[int]) -> dict[str, Level]:
         levels: dict[str, Level] = {}
@@ -280,8 +274,7 @@ class Grid(LazySequence[Variation]):
             LookupError: The grid has no such point.
         """
         names = {axis.name for dimension in self._dimensions for axis in dimension.axes}
-        if set(values) != names:
-            odd = sorted(set(values) ^ names)
+        if odd := sorted(set(values) ^ names):
             raise ExperimentError(f"A point of this grid has one value for each of its axes; not so {', '.join(odd)}.")
         owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
         others = {axis: value for axis, value in values.items() if axis not in owners}

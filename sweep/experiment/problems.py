@@ -42,7 +42,7 @@ class ProblemCollector(Generic[P]):
         self._definition = definition
         self._source = source  # the file's name, as the user wrote it
         self._error = error
-        self._found: list[Problem] = []
+        self._found: dict[Problem, None] = {}
 
     def __bool__(self) -> bool:
         """Tell whether there are any."""
@@ -73,9 +73,7 @@ class ProblemCollector(Generic[P]):
             self.add_at_value(place, f"{place}: {error}")
 
     def _add(self, mark: Mark | None, message: str) -> None:
-        problem = make_problem(mark, message)
-        if problem not in self._found:
-            self._found.append(problem)
+        self._found[make_problem(mark, message)] = None
 
     def raise_any(self) -> None:
         """Raise the error with every problem, in the order of the file; return where there is none."""

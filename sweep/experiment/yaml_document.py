@@ -175,27 +175,22 @@ def _make_problem_after(text: str, message: str) -> Problem:
     return Problem(message=message, line=text.count("\n") + 1, column=len(text) - text.rfind("\n"))
 
 
-@dataclass
 class _Reader:
     """Makes plain data of the parser's events, and notes where each key and value stands; keys are text as written."""
 
-    document: Document
-    shown: str
-    source: str | None
-    problems: list[Problem] = field(default_factory=list)
-    _open: list[tuple[DocumentPath, dict[str, Any] | list[Any]]] = field(default_factory=list)
-    _key: str | None = None  # waits for its value
-    _anchors: dict[str, tuple[DocumentPath, Any]] = field(default_factory=dict)
-    _count: int = 0
+    def __init__(self, document: Document, shown: str, source: str | None) -> None:
+        self.document = document
+        self.shown = shown
+        self.source = source
+        self.problems: list[Problem] = []
+        self._anchors: dict[str, tuple[DocumentPath, Any]] = {}
 
     def read(self, events: Iterator[Any]) -> Document:
         for event in events:
-            if isinstance(event, DocumentStartEvent) and self._count:
+            if isinstance(event, NodeEvent):
+                self.document.data = self._read_node(event, events, ())
+            elif isinstance(event, DocumentStartEvent) and self.document.values:
                 self._refuse(self._make_mark(event), "a second document begins here; a file holds one experiment")
-            elif isinstance(event, MappingEndEvent | SequenceEndEvent):
-                self._open.pop()
-            elif isinstance(event, NodeEvent):
-                self._add(event, self._make_mark(event))
         if self.problems:
             raise ExperimentError.of(self.problems, self.shown)
         return self.document
@@ -206,22 +201,34 @@ class _Reader:
     def _refuse(self, mark: Mark, message: str) -> NoReturn:
         raise ExperimentError.of([make_problem(mark, message)], self.shown)
 
-    def _add(self, event: Any, mark: Mark) -> None:
-        self._count += 1
-        if self._count > MAX_NODES:
-            self._refuse(mark, f"the file holds more than {MAX_NODES} values")
-        place, holder = self._open[-1] if self._open else ((), None)
-        if isinstance(holder, list):
-            holder.append(self._make_value(event, (*place, len(holder)), mark))
-        elif holder is None:
-            self.document.data = self._make_value(event, place, mark)
-        elif self._key is None:
-            self._key = self._read_key(event, place, holder, mark)
+    def _read_node(self, event: Any, events: Iterator[Any], place: DocumentPath) -> Any:
+        """Read the value that begins with this event, and all events in it."""
+        mark = self._make_mark(event)
+        if isinstance(event, AliasEvent):
+            return self._copy_anchor(event.anchor, place, mark)
+        tag = str(event.tag) if event.tag else None
+        if tag is not None and tag not in (*_TAGS, "!"):
+            self._refuse(mark, f"the tag {tag} is not allowed; an experiment is plain data")
+        if isinstance(event, ScalarEvent):
+            value = self._read_scalar(event, tag, place, mark)
         else:
-            key, self._key = self._key, None
-            holder[key] = self._make_value(event, (*place, key), mark)
+            value = {} if isinstance(event, MappingStartEvent) else []
+            self._note_value(place, mark)
+            if len(place) >= MAX_DOCUMENT_DEPTH:
+                self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
+        if event.anchor:
+            self._anchors[event.anchor] = (place, value)
+        if isinstance(value, dict):
+            while not isinstance(inner := next(events), MappingEndEvent):
+                key = self._read_key(inner, place, value)
+                value[key] = self._read_node(next(events), events, (*place, key))
+        elif isinstance(value, list):
+            while not isinstance(inner := next(events), SequenceEndEvent):
+                value.append(self._read_node(inner, events, (*place, len(value))))
+        return value
 
-    def _read_key(self, event: Any, place: DocumentPath, holder: Mapping[str, Any], mark: Mark) -> str:
+    def _read_key(self, event: Any, place: DocumentPath, holder: Mapping[str, Any]) -> str:
+        mark = self._make_mark(event)
         if not isinstance(event, ScalarEvent):
             self._refuse(mark, "a key must be plain text")
         key = self._check_text(str(event.value), mark)
@@ -232,35 +239,17 @@ class _Reader:
             self.problems.append(make_problem(mark, f"{key} appears twice; first in line {first.line}"))
         return key
 
-    def _make_value(self, event: Any, place: DocumentPath, mark: Mark) -> Any:
-        if isinstance(event, AliasEvent):
-            return self._copy_anchor(event.anchor, place, mark)
-        tag = str(event.tag) if event.tag else None
-        if tag is not None and tag not in (*_TAGS, "!"):
-            self._refuse(mark, f"the tag {tag} is not allowed; an experiment is plain data")
-        value: Any
-        if isinstance(event, ScalarEvent):
-            value = self._read_scalar(event, tag, place, mark)
-        else:
-            value = {} if isinstance(event, MappingStartEvent) else []
-            self._note_value(place, mark)
-            self._open.append((place, value))
-            if len(self._open) > MAX_DOCUMENT_DEPTH:
-                self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
-        if event.anchor:
-            self._anchors[event.anchor] = (place, value)
-        return value
-
     def _note_value(self, place: DocumentPath, mark: Mark) -> None:
         self.document.values[place] = mark
         if len(self.document.values) > MAX_NODES:
-            self._refuse(mark, f"aliases expand to more than {MAX_NODES} values")
+            found = "aliases expand to" if self._anchors else "the file holds"
+            self._refuse(mark, f"{found} more than {MAX_NODES} values")
 
     def _copy_anchor(self, name: str, place: DocumentPath, mark: Mark) -> Any:
         if name not in self._anchors:
             self._refuse(mark, f"*{name} refers to nothing: there is no &{name} before it")
         origin, value = self._anchors[name]
-        if any(value is holder for _, holder in self._open):
+        if place[: len(origin)] == origin:
             self._refuse(self.document.values[origin], _TOO_DEEP)
         return self._copy(value, origin, place)
 

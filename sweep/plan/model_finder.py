@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -104,6 +105,12 @@ class ModelFinder:
             raise PlanError(f"{word} names {len(based)} models; write one of {_join_names(based)}.")
         return _make_ref(based[0])
 
+    def is_installed(self, model: ModelRef, types: Sequence[str]) -> bool:
+        """Tell whether `find` finds it."""
+        with suppress(PlanError):
+            return bool(self.find(model, types))
+        return False
+
     def _find_named(self, word: str) -> list[Model]:
         by_key = [model for model in self.installed if model.key == word]
         by_name = [model for model in self.installed if model.name == word]
@@ -174,13 +181,10 @@ def fit_models(
     filled: dict[Address, ModelRef] = {}
     for address, field in list_model_fields(graph, schemas):
         node = graph.nodes[address.node]
-        said = node.fields.get(address.field)
         if node.type in schemas.dialect.descriptive_nodes:
             continue
-        types, bases = (
-            field.model_types,
-            field.model_bases,
-        )  # of models that may go there: the main model's, where the field takes that
+        said = node.fields.get(address.field)
+        types, bases = field.model_types, field.model_bases
         if main is not None and "main" not in types and (not bases or main.base in bases):
             bases = (main.base,)
         fitting = models.list_fitting(types, (*bases, _ANY) if bases else ())
@@ -199,7 +203,7 @@ def fit_models(
 
 
 def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
-    """Find the main model a graph names itself, where this server has it."""
+    """Find the main model a graph names itself. Raises PlanError where this server does not have it."""
     for address, field in list_model_fields(graph, schemas):
         said = graph.nodes[address.node].fields.get(address.field)
         if "main" in field.model_types and said:
@@ -245,7 +249,7 @@ def _describe_lack(
     if not fitting:
         where = f" for {' or '.join(bases)}" if bases else ""
         return f"needs {article} {kind}{where}, and the server has none."
-    return f"needs {article} {kind}; the server has {', '.join(model.name for model in fitting)}."
+    return f"needs {article} {kind}; the server has {_join_names(fitting)}."
 
 
 def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Container[str]) -> Workflow:
@@ -258,33 +262,26 @@ def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFin
     translate = workflow.translate
     if translate is None:
         return workflow
-    settled = _substitute(workflow, schemas, models, uses)
-    return replace(settled, translate=lambda base: _substitute(translate(base), schemas, models, uses))
 
+    def substitute(own: Workflow) -> Workflow:
+        graph, notes, lacking = own.graph, list(own.notes), ""
+        for address, field in list(list_model_fields(graph, schemas)):
+            node, types = graph.nodes[address.node], field.model_types
+            said = node.fields.get(address.field)
+            if not isinstance(said, ModelRef) or models.is_installed(said, types):
+                continue
+            if "main" in types:
+                fields = {name: value for name, value in node.fields.items() if name != address.field}
+                graph = replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=fields)})
+                lacking = said.name
+            elif "vae" in types and "vae" not in uses:
+                graph = schemas.dialect.remove_vae_loader(graph, address.node)
+                notes.append(
+                    f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another."
+                )
+        return replace(own, graph=graph, notes=tuple(notes), lacking=lacking)
 
-def _substitute(workflow: Workflow, schemas: NodeSchemas, models: ModelFinder, uses: Container[str]) -> Workflow:
-    graph, notes, lacking = workflow.graph, list(workflow.notes), ""
-    for address, field in list(list_model_fields(graph, schemas)):
-        said, types = graph.nodes[address.node].fields.get(address.field), field.model_types
-        if not isinstance(said, ModelRef) or _is_installed(models, said, types):
-            continue
-        if "main" in types:
-            node = graph.nodes[address.node]
-            fields = {name: value for name, value in node.fields.items() if name != address.field}
-            graph = replace(graph, nodes={**graph.nodes, node.id: replace(node, fields=fields)})
-            lacking = said.name
-        elif "vae" in types and "vae" not in uses:
-            graph = schemas.dialect.remove_vae_loader(graph, address.node)
-            notes.append(f"The server has no VAE {said.name}, so the model's own is used; inputs.vae names another.")
-    return replace(workflow, graph=graph, notes=tuple(notes), lacking=lacking)
-
-
-def _is_installed(models: ModelFinder, said: ModelRef, types: tuple[str, ...]) -> bool:
-    try:
-        models.find(said, types)
-    except PlanError:
-        return False
-    return True
+    return replace(substitute(workflow), translate=lambda base: substitute(translate(base)))
 
 
 def index_models(*catalogues: Sequence[Model]) -> dict[ModelRef, Model]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from sweep.errors import PlanError, Problem, WorkflowError
 from sweep.experiment import (
@@ -186,17 +186,16 @@ def _plan(context: PlanContext) -> Plan:
     if REPLICATE_AXIS in {axis.name for axis in experiment.axes} and experiment.study.replicates > 1:
         context.refuse("study.replicates makes an axis of that name already.", f"axes.{REPLICATE_AXIS}")
     variants = VariantSelector(context)
-    examples, mains = _find_examples(context, variants)
-    bound_graphs = [bound for example in examples if (bound := GraphBinder(context, variants, *example).bind())]
+    binders, mains = _make_binders(context, variants)
+    bound_graphs = [bound for binder in binders if (bound := binder.bind())]
     problems.raise_any()
-    base = bound_graphs[0].variant.base if bound_graphs else None  # an adaptive design has no points at first
     plan = Plan(
         experiment=experiment,
         bound_graphs=tuple(bound_graphs),
         variants=variants,
         schemas=context.schemas,
         models=mains,
-        workflow_notes=_list_workflow_notes(context, base or "", mains),
+        workflow_notes=_list_workflow_notes(context, bound_graphs[0].variant.base or "", mains),
         salted=tuple(axis.name for axis in context.uses.axes.get("board", ())),
     )
     check_distinct_points(plan, problems)
@@ -217,26 +216,25 @@ def _list_workflow_notes(context: PlanContext, base: str, mains: Sequence[ModelR
     return (*notes, f"The server has no model {own.lacking}, {used}; inputs.model names another.")
 
 
-_Example: TypeAlias = tuple[GraphVariant, ModelRef | None, Mapping[str, Level]]
-
-
-def _find_examples(context: PlanContext, variants: VariantSelector) -> tuple[list[_Example], tuple[ModelRef, ...]]:
-    """List every variant the levels can ask for, with its main model and the first levels that do, and all main models.
+def _make_binders(
+    context: PlanContext, variants: VariantSelector
+) -> tuple[Sequence[GraphBinder], tuple[ModelRef, ...]]:
+    """Make a binder for every variant the levels can ask for, and list all main models.
 
     Where a model cannot be found, the rest is still looked at, as far as there is any other to look at it with.
     """
-    found: dict[GraphVariant, _Example] = {}
+    found: dict[GraphVariant, GraphBinder] = {}
     mains: dict[ModelRef, None] = {}
     for here in variants.iterate_levels():
         with context.problems.collect_at(_locate_model(context.uses, here)):
             variant, main = variants.at(here), variants.main(here)
-            found.setdefault(variant, (variant, main, here))
+            found.setdefault(variant, GraphBinder(context, variants, variant, main, here))
             if main is not None:
                 mains[main] = None
     if not found and (any_main := context.models.find_any_main(variants.bases or ())):
         first = context.experiment.grid.find_levels({}) or {}
         variant = variants.select_with_main(first, any_main)
-        return [(variant, any_main, first)], ()
+        return [GraphBinder(context, variants, variant, any_main, first)], ()
     if not found and isinstance(context.workflow, Workflow):
         check_node_types(context.workflow.graph, context)  # no model would mend what is wrong with that
     return list(found.values()), tuple(mains)
@@ -245,9 +243,7 @@ def _find_examples(context: PlanContext, variants: VariantSelector) -> tuple[lis
 def _locate_model(uses: Assignments, levels: Mapping[str, Level]) -> str:
     """Locate the name of the model: the level of an axis, else inputs.model."""
     for axis in uses.axes.get("model", ()):
-        at = next((at for at, level in enumerate(axis.levels) if level is levels[axis.name]), None)
-        at = at if at is not None else [level.value for level in axis.levels].index(levels[axis.name].value)
-        return f"axes.{axis.name}.{at}"
+        return f"axes.{axis.name}.{axis.levels.position(levels[axis.name].value)}"
     return "inputs.model"
 
 
@@ -303,9 +299,7 @@ def _compare_keys(plan: Plan, problems: ProblemCollector[str]) -> None:
 
 
 def _weighs_no_lora(axes: Sequence[Axis], levels: Mapping[str, Level]) -> bool:
-    """Tell whether these axes only weigh a LoRA, of which the point has none: its weights share one image, in a row
-    each.
-    """
+    """Tell whether these axes only weigh a LoRA that the point has not: its weights share one image, in a row each."""
     weights = [strip_number(target) == "lora_weight" for axis in axes for target in axis.levels.targets]
     settings = [setting for level in levels.values() for setting in level.settings.items()]
     loras = [value for name, value in settings if strip_number(name) == "lora"]

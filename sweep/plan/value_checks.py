@@ -18,6 +18,7 @@ _LOOKED_AT: Final = 1_000  # strengths, and numbers of steps
 _MOST: Final = 1_000  # steps tried to tell strengths apart
 _LISTED: Final = 4
 _SHOWN: Final = 60  # characters of a value in a sentence
+_TOLD: Final = 20  # values of one axis that a field does not take
 
 
 def check_rule_values(
@@ -66,7 +67,7 @@ def _check_moved(
     found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
     for at in choose_test_positions(dimension):
         here = {**first, **dimension.levels_at(at)}
-        if not is_selected(here):
+        if len(found) >= _TOLD or not is_selected(here):
             continue
         value = here[axis.name].value
         for slot, problem in _find_problems(rule, here):
