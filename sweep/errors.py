@@ -32,6 +32,8 @@ import copyreg
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
@@ -231,3 +233,26 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return " Did you mean …?" to append to an error, or an empty text if nothing is similar."""
     near = nearest(word, candidates)
     return f" Did you mean {near}?" if near else ""
+
+
+_MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
+_IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+
+
+def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
+    """Suggest the file in the folder of `path` that is named most like it, endings aside, in the way of did_you_mean.
+
+    In place of an image only another image is suggested. `folder` is the folder of `path` as a person wrote it.
+    """
+    try:
+        names = [other.name for other in islice(path.parent.iterdir(), _MAX_NAMES + 1)]
+    except OSError:
+        return ""
+    if len(names) > _MAX_NAMES:
+        return ""
+    if path.suffix.lower() in _IMAGE_ENDINGS:
+        names = [name for name in names if Path(name).suffix.lower() in _IMAGE_ENDINGS]
+    alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
+    by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
+    near = nearest(path.stem, by_stem)
+    return f" Did you mean {folder / by_stem[near]}?" if near else ""

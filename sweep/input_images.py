@@ -10,12 +10,17 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from sweep.errors import did_you_mean_file
 
 if TYPE_CHECKING:
     from PIL import Image
 
+MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
 _READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -28,16 +33,48 @@ class InputImageError(ValueError):
     """A file cannot be an input image. The text is the end of a sentence that begins with the file's name."""
 
 
-def inspect_input(raw: bytes, kind: str) -> tuple[str, int, int]:
-    """Decode an image whole, to be sure that it is one; return the hash that names it, and its size as viewers show it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """An image file of the experiment, upright. `shown` is the path as it was written."""
 
-    Args:
-        raw: The content of its file.
-        kind: The ending of its file, as in "PNG".
+    path: Path
+    shown: str
+    sha256: str  # of what is sent
+    width: int
+    height: int
+    server: str = ""  # in whose gallery it is, as sent; `shown` is then gallery: and its name there
 
-    Raises:
-        InputImageError: It cannot be decoded, or is too large.
-    """
+
+class ImageReader:
+    """Reads each file once, however often an experiment names it."""
+
+    def __init__(self) -> None:
+        self._inspect = cache(_inspect_file)
+
+    def read(self, path: Path, shown: str, server: str = "") -> InputImage:
+        """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
+        sha256, width, height = self._inspect(path)
+        if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
+            server = ""  # it is not sent as it is there
+        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)
+
+
+def _inspect_file(path: Path) -> tuple[str, int, int]:
+    try:
+        if not path.is_file():
+            near = did_you_mean_file(path)
+            missing = f"does not exist.{near}" if near else "does not exist; write the path of your image"
+            raise InputImageError("is a folder" if path.is_dir() else missing)
+        if path.stat().st_size > MAX_IMAGE_BYTES:
+            raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputImageError(f"cannot be read ({error.strerror or error})") from error
+    return _inspect(raw, path.suffix.lstrip(".").upper())
+
+
+def _inspect(raw: bytes, kind: str) -> tuple[str, int, int]:
+    """Decode an image of this kind (PNG, …) whole; return the hash that names it, and its size as viewers show it."""
     from PIL import Image, UnidentifiedImageError
 
     try:

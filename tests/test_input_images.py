@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sweep.experiment import ImageReader
-from sweep.input_images import hash_prepared, read_input
+from sweep.input_images import ImageReader, hash_prepared, read_input
 
 
 def marked(mode: str = "RGB") -> Image.Image:

@@ -231,7 +231,8 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
 
     Raises UsageError if the file does not exist or there is no server, WorkflowError if it is wrong.
     """
-    from sweep.experiment import did_you_mean_file, is_reference
+    from sweep.errors import did_you_mean_file
+    from sweep.experiment import is_reference
     from sweep.sandbox import FAMILY
 
     if is_reference(reference := str(path)):

@@ -38,7 +38,8 @@ from sweep.engine.server_pool import (
 from sweep.engine.server_references import keep_fetched
 from sweep.engine.uploads import UploadMemory
 from sweep.errors import DiskFullError, PlanError, Problem, UsageError
-from sweep.experiment import Axis, Experiment, InputImage, Setting
+from sweep.experiment import Axis, Experiment, Setting
+from sweep.input_images import InputImage
 from sweep.plan import Plan
 from sweep.record import (
     FULL_HINT,

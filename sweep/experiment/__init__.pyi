@@ -4,7 +4,6 @@ from .axes import (
     AxisKind,
     CellSeeds,
     Dimension,
-    InputImage,
     LazySequence,
     Level,
     LinearLevels,
@@ -19,9 +18,9 @@ from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_cl
 from .experiment import Experiment
 from .file_schema import make_experiment_schema
 from .grid import Grid, Space, Variation, put_cell_seeds
-from .problems import ProblemCollector, did_you_mean_file
+from .problems import ProblemCollector
 from .typed_options import parse_axis, parse_input, write_experiment
-from .value_files import FetchedFiles, ImageReader, is_reference, write_fetched
+from .value_files import FetchedFiles, is_reference, write_fetched
 from .yaml_document import path_kind
 
 __all__ = [
@@ -35,8 +34,6 @@ __all__ = [
     "Experiment",
     "FetchedFiles",
     "Grid",
-    "ImageReader",
-    "InputImage",
     "LazySequence",
     "Level",
     "LinearLevels",
@@ -51,7 +48,6 @@ __all__ = [
     "ValueKind",
     "Variation",
     "compile_clause",
-    "did_you_mean_file",
     "is_reference",
     "make_experiment_schema",
     "parse_axis",

@@ -11,26 +11,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
 
 from sweep.errors import ExperimentError
+from sweep.input_images import InputImage
 from sweep.role_table import SEED_MAX
 from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputImage:
-    """An image file of the experiment, upright. `shown` is the path as it was written; see `sweep.input_images`."""
-
-    path: Path
-    shown: str
-    sha256: str
-    width: int
-    height: int
-    server: str = ""  # in whose gallery it is, as sent; `shown` is then gallery: and its name there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,24 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
-from sweep.experiment.axes import (
-    Assignments,
-    Axis,
-    AxisKind,
-    CellSeeds,
-    Dimension,
-    InputImage,
-    ListLevels,
-    Setting,
-    UndrawnLevels,
-)
+from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean, did_you_mean_file
+from sweep.experiment.axes import Assignments, Axis, AxisKind, CellSeeds, Dimension, ListLevels, Setting, UndrawnLevels
 from sweep.experiment.axis_builder import AxisBuilder
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.designs import DesignValidator, choose_points
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
 from sweep.experiment.grid import Grid, make_space
-from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, did_you_mean_file, join_path
+from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, join_path
 from sweep.experiment.typed_options import apply_override
 from sweep.experiment.value_files import UNFETCHED, AxisError, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
@@ -43,6 +33,7 @@ from sweep.experiment.yaml_document import (
     read_text,
     write_as_run,
 )
+from sweep.input_images import InputImage
 from sweep.role_table import (
     INPUT_NAMES,
     ROLE_NAMES,

@@ -1,4 +1,4 @@
-"""Problems of a definition, collected with their places to be reported at once; and suggestions of file names."""
+"""Problems of a definition, collected with their places to be reported at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from sweep.errors import DefinitionError, ExperimentError, Problem, nearest
+from sweep.errors import DefinitionError, ExperimentError, Problem
 from sweep.text import escape_breaks
 
 DocumentPath: TypeAlias = tuple[str | int, ...]  # the way from the top of a document to a value
@@ -95,26 +95,3 @@ def make_problem(mark: Mark | None, message: str) -> Problem:
 def join_path(place: DocumentPath) -> str:
     """Write a place as people do: axes.seed.count."""
     return escape_breaks(".".join(str(part) for part in place))
-
-
-MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
-_IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
-
-
-def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
-    """Suggest the file in the folder of `path` that is named most like it, endings aside, in the way of did_you_mean.
-
-    In place of an image only another image is suggested. `folder` is the folder of `path` as a person wrote it.
-    """
-    try:
-        names = [other.name for other, _ in zip(path.parent.iterdir(), range(MAX_NAMES + 1), strict=False)]
-    except OSError:
-        return ""
-    if len(names) > MAX_NAMES:
-        return ""
-    if path.suffix.lower() in _IMAGE_ENDINGS:
-        names = [name for name in names if Path(name).suffix.lower() in _IMAGE_ENDINGS]
-    alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
-    by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
-    near = nearest(path.stem, by_stem)
-    return f" Did you mean {folder / by_stem[near]}?" if near else ""

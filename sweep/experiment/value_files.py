@@ -1,9 +1,8 @@
-"""Files that hold values of inputs and axes: images, tables, lines, settings, prompt templates, and servers' files."""
+"""Files that hold values of inputs and axes: tables, lines, settings, prompt templates, and what servers gave."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -13,17 +12,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.axes import InputImage, Setting
-from sweep.experiment.problems import DocumentPath, did_you_mean_file
+from sweep.errors import ExperimentError, did_you_mean, did_you_mean_file
+from sweep.experiment.axes import Setting
+from sweep.experiment.problems import DocumentPath
 from sweep.experiment.typed_ranges import parse_number, suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
-from sweep.input_images import InputImageError, inspect_input
+from sweep.input_images import ImageReader, InputImageError
 from sweep.role_table import as_written, find_role, find_value_problem, is_image, quote
 from sweep.types import Scalar
 
@@ -97,37 +95,6 @@ def write_fetched(folder: Path, entries: Mapping[str, Mapping[str, Any]]) -> Non
     """Write the list of what was fetched into its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FETCHED_FILE).write_text(json.dumps(entries, indent=1), encoding="utf-8")
-
-
-MAX_IMAGE_BYTES: Final = 200_000_000
-
-
-class ImageReader:
-    """Reads each file once, however often an experiment names it."""
-
-    def __init__(self) -> None:
-        self._read_facts = cache(_read_facts)
-
-    def read(self, path: Path, shown: str, server: str = "") -> InputImage:
-        """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
-        sha256, width, height = self._read_facts(path)
-        if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
-            server = ""  # it is not sent as it is there
-        return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)
-
-
-def _read_facts(path: Path) -> tuple[str, int, int]:
-    try:
-        if not path.is_file():
-            near = did_you_mean_file(path)
-            missing = f"does not exist.{near}" if near else "does not exist; write the path of your image"
-            raise InputImageError("is a folder" if path.is_dir() else missing)
-        if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise InputImageError(f"is larger than {MAX_IMAGE_BYTES // 1_000_000} MB")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise InputImageError(f"cannot be read ({error.strerror or error})") from error
-    return inspect_input(raw, path.suffix.lstrip(".").upper())
 
 
 MAX_TABLE_BYTES: Final = 50_000_000

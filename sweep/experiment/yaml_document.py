@@ -31,8 +31,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import SafeRepresenter
 
-from sweep.errors import ExperimentError, Problem
-from sweep.experiment.problems import DocumentPath, Mark, did_you_mean_file, make_problem
+from sweep.errors import ExperimentError, Problem, did_you_mean_file
+from sweep.experiment.problems import DocumentPath, Mark, make_problem
 from sweep.experiment.typed_ranges import MAX_DIGITS, parse_number
 from sweep.text import quote_argument
 

@@ -19,16 +19,8 @@ from math import lcm
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import PlanError, WorkflowError, did_you_mean
-from sweep.experiment import (
-    Assignments,
-    Experiment,
-    InputImage,
-    Level,
-    ProblemCollector,
-    ReplacingLevels,
-    Setting,
-    is_reference,
-)
+from sweep.experiment import Assignments, Experiment, Level, ProblemCollector, ReplacingLevels, Setting, is_reference
+from sweep.input_images import InputImage
 from sweep.plan.model_finder import ModelFinder, list_model_fields
 from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered
 from sweep.text import truncate

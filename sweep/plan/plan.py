@@ -15,7 +15,6 @@ from sweep.experiment import (
     CellSeeds,
     Dimension,
     Experiment,
-    InputImage,
     LazySequence,
     Level,
     LinearLevels,
@@ -27,6 +26,7 @@ from sweep.experiment import (
     is_reference,
     put_cell_seeds,
 )
+from sweep.input_images import InputImage
 from sweep.plan.field_rules import FieldRule, Written
 from sweep.plan.graph_binder import BoundGraph, GraphVariant, VariantSelector, make_probes
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices

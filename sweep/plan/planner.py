@@ -19,14 +19,12 @@ from sweep.experiment import (
     AxisKind,
     Dimension,
     Experiment,
-    ImageReader,
-    InputImage,
     Level,
     MadeLevels,
     ProblemCollector,
     path_kind,
 )
-from sweep.input_images import InputImageError
+from sweep.input_images import ImageReader, InputImage, InputImageError
 from sweep.plan.field_rules import PlanContext
 from sweep.plan.graph_binder import BoundGraph, GraphBinder, GraphVariant, VariantSelector, check_node_types
 from sweep.plan.model_finder import ModelFinder, substitute_models

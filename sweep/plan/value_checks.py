@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Final
 
 from sweep.errors import DefinitionError
-from sweep.experiment import Dimension, InputImage, Level, LinearLevels, Setting
+from sweep.experiment import Dimension, Level, LinearLevels, Setting
+from sweep.input_images import InputImage
 from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, Slot
 from sweep.text import truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, check_value

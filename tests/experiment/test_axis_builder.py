@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from sweep.errors import ExperimentError
-from sweep.experiment.axes import InputImage, Replacement
+from sweep.experiment.axes import Replacement
 from sweep.experiment.experiment import Experiment
+from sweep.input_images import InputImage
 from tests.experiment.conftest import Fail, Load, settings_at, values_of, with_axes
 
 HEAD = "workflow: img2img\ninputs: {prompt: a red car}\naxes:\n  "

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import ExperimentError
-from sweep.experiment.axes import InputImage
 from sweep.experiment.experiment import Experiment
 from sweep.experiment.yaml_document import MAX_DOCUMENT_BYTES, dump_yaml, read_text
+from sweep.input_images import InputImage
 from tests.experiment.conftest import Fail, Load, mark_place, values_of
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
