@@ -6,6 +6,8 @@ from .adaptive_search import (
     decide_search,
     estimate_crossing,
 )
+from .advice import write_decision
+from .headlines import select_headline_metrics, select_headlines
 from .measuring.measurements import MeasureProgress, measure_now
 from .measuring.task import Task, measure_task
 from .measuring.workers import measure_all, start_follower
@@ -22,7 +24,6 @@ from .metrics.base import (
 from .metrics.metric_lookup import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .metrics.pixel_metrics import luma
 from .ratings import add_ratings
-from .sentences import select_headline_metrics, select_headlines, write_decision
 from .stats.level_differences import compare_levels, correct_claims
 from .stats.response_curves import compute_curve
 from .stats.variance_shares import compute_effects

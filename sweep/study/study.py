@@ -17,8 +17,8 @@ import pandas as pd
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.record import replace_atomically
+from sweep.study.headlines import choose_metric, sort_by_preference, write_sentences
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
-from sweep.study.sentences import choose_metric, sort_by_preference, write_sentences
 from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve

@@ -22,7 +22,7 @@ from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study import choose_next_points, make_study, write_decision
 from sweep.study.adaptive_search import SearchPoint, SearchTask, decide_search, estimate_crossing
-from sweep.study.sentences import describe_search
+from sweep.study.advice import describe_search
 
 
 @st.composite
@@ -140,7 +140,7 @@ def test_a_search_without_crossings_says_why() -> None:
         found: Any = {"metric": "ssim", "axis": "denoise_strength", "threshold": 0.9, "goal": "each", "used": 8}
         found |= {"ending": ending, "full": 64, "within": 0.1, "seeds": 4, "seeds_there": 8, "crossing": crossing}
         found |= {"groups": groups, "weakest": None, "possible": [], "use": None}
-        return " ".join(sentence["text"] for sentence in describe_search(found, {}, data))
+        return " ".join(sentence["text"] for sentence in describe_search(found, data))
 
     assert write(None, None, None) == "Not at its end yet, with 8 of the 64 images of the full grid."
     for means in ((None, None), (None, 0.4)):

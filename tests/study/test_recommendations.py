@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.sentences import write_decision
+from sweep.study.advice import write_decision
 from sweep.study.study import Study, make_study
 from sweep.study.study_json import Recommendation
 from tests.support.planted_studies import AXES, planted

@@ -1,4 +1,4 @@
-"""Words for numbers, estimates, levels and lists of them, as the sentences of a study have them.
+"""Formats numbers, estimates, levels and cells for the sentences of a study.
 
 A number always stands with its interval and n, or with the reason for none.
 """

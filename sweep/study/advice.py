@@ -1,0 +1,223 @@
+"""Advice in sentences: which level to use, the counts behind it, and which group misses the threshold first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweep.study.findings import ENOUGH_SEEDS, find_rows, list_levels, make_sentence
+from sweep.study.formatting import (
+    capitalise,
+    name_axis,
+    write_estimate,
+    write_level,
+    write_mark,
+    write_number_word,
+    write_place,
+)
+from sweep.study.stats.intervals import make_estimate
+from sweep.study.study_json import AdaptiveResult, Group, Hold, MetricFacts, Recommendation, Sentence, StudyJson
+from sweep.text import format_count, join_words
+
+MOST_INNER = 4  # levels in the middle of an axis that are named
+MOST_COUNTS = 3  # levels whose counts follow the advised one
+
+
+def write_decision(study: StudyJson) -> str:
+    """Write what to do, with the counts behind it and the weakest group; empty where the study has no such advice."""
+    top = next((each for each in study["words"] if each["headline"] and each["kind"] == "recommendation"), None)
+    if top is None:
+        return ""
+    if study["adaptive"] is not None:
+        weakest = [_write_weakest_found(study["adaptive"], study)]
+    else:
+        about = (top["metric"], top["axis"])
+        advice = next(each for each in study["recommendations"] if (each["metric"], each["axis"]) == about)
+        weakest = [*_write_weakest(advice, study)]
+    return " ".join(filter(None, [top["text"], *weakest]))
+
+
+def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
+    """Write which level to use, the counts behind it, and what they cannot say."""
+    kept = _list_kept(advice, data)
+    details = [*_write_weakest(advice, data), _write_breadth(advice, data), *([] if kept else _write_gap(advice))]
+    found = [hold["level"] for hold in kept] if advice["use"] is None else [advice["use"]]
+    rows = [row for level in found[:MOST_COUNTS] for row in find_rows(data, {advice["axis"]: level})]
+    text = _write_advice(advice, fact, data)
+    return make_sentence("recommendation", text, " ".join(details), fact["name"], advice["axis"], rows)
+
+
+def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> str:
+    axis, mark = name_axis(advice["axis"]), write_mark(advice["wanted"], advice["threshold"])
+    counts = [hold for hold in _list_holds(advice, data) if not hold["group"]]
+    kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{fact['label']} stayed at {mark}"
+    held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
+    extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
+    if advice["use"] is None:
+        if inner := _list_kept(advice, data):
+            levels, images = [write_level(hold["level"]) for hold in inner], sum(hold["images"] for hold in inner)
+            levels = levels if len(levels) <= MOST_INNER else [*levels[:MOST_INNER], f"{len(levels) - MOST_INNER} more"]
+            where = f"{images} of {format_count(images, 'image')} there"
+            return f"Only at {axis} {join_words(levels)} did every image hold: {kept} in {where}."
+        if not any(hold["held"] for hold in counts):
+            return f"No {axis} tested keeps {fact['label']} at {mark}: no image of any level held."
+        end = f"at {write_level(counts[0]['level'])}, the {extreme}"
+        return f"No {axis} tested is safe for every image: {kept} {held} {end}."
+    later = counts[[hold["level"] for hold in counts].index(advice["use"]) + 1 :][:MOST_COUNTS]
+    use = write_level(advice["use"])
+    if not later:
+        return f"Any {axis} tested will do: {kept} {held} at {use} and at every other level."
+    rest = ", ".join(f"in {hold['held']} of {hold['images']} at {write_level(hold['level'])}" for hold in later)
+    return f"Use {axis} {use} {limit}: {kept} {held} at {use}, {rest}."
+
+
+def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
+    """List the counts behind the advice, of all images and of each group, level by level from the safe end."""
+    asked = (advice["metric"], advice["axis"], advice["threshold"])
+    holds = [hold for hold in data["holds"] if (hold["metric"], hold["axis"], hold["threshold"]) == asked]
+    return holds[::-1] if advice["side"] == "from" else holds
+
+
+def _list_kept(advice: Recommendation, data: StudyJson) -> list[Hold]:
+    """List the levels at which all images held (two or more), where the level at the safe end is none of them."""
+    if advice["use"] is not None:
+        return []
+    held = [hold for hold in _list_holds(advice, data) if not hold["group"] and hold["held"] == hold["images"] > 1]
+    return sorted(held, key=lambda hold: float(hold["level"] or 0))
+
+
+def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
+    """Write which group misses the threshold first; of groups that all miss it from one level on, the one with most.
+
+    Nothing is said where only levels in the middle hold: then two sides are missed.
+    """
+    if _list_kept(advice, data):
+        return
+    mark, axis, high = (
+        write_mark(advice["wanted"], advice["threshold"]),
+        name_axis(advice["axis"]),
+        advice["bracket_high"],
+    )
+    for name in advice["weakest_group"] or {}:
+        failures = _find_first_failures(advice, data, name)
+        first = [hold for hold in failures if hold and hold["level"] == high]
+        written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
+        if len(first) == len(failures) > 1:
+            shares = [hold["held"] / hold["images"] for hold in first]
+            at = shares.index(min(shares))
+            if shares.count(shares[at]) == 1:
+                counted = f"{first[at]['held']} of {format_count(first[at]['images'], 'image')} held"
+                yield f"At {axis} {write_level(high)} the weakest {name_axis(name)} is {written[at]}: {counted}."
+            continue
+        miss = f"{'above' if advice['wanted'] == 'below' else 'below'} {advice['threshold']:g}"
+        who, whose = f"the first {name_axis(name)} with images {miss} is", "its"
+        if len(first) > 1:
+            who, whose = f"the first levels of {name_axis(name)} with images {miss} are", "their"
+        where = f"at {write_level(high)}, the first level tested, not all {whose} images are at {mark}"
+        if advice["bracket_low"] is not None:
+            low = write_level(advice["bracket_low"])
+            where = f"at {low} all {whose} images stayed at {mark}, at {write_level(high)} not all of them"
+        way = "falls" if advice["side"] == "from" else "rises"
+        yield f"As {axis} {way}, {who} {join_words(written)}: {where}."
+
+
+def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:
+    """Find, for each level of the axis `name`, the first level of the advice at which not all its images held."""
+    holds = [hold for hold in _list_holds(advice, data) if name in hold["group"]]
+    levels = [level for level in list_levels(data, name) if any(hold["group"][name] == level for hold in holds)]
+    failed = [hold for hold in holds if hold["held"] < hold["images"]]
+    return [next((hold for hold in failed if hold["group"][name] == level), None) for level in levels]
+
+
+def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
+    """Say how few seeds and other levels the advice rests on."""
+    factors = {hold["axis"] for hold in data["holds"]} - {advice["axis"]}  # not those that step with another one
+    others = [axis for axis in data["design"]["axes"] if axis["name"] in factors and not axis["numeric"]]
+    named = [axis for axis in others if axis["kind"] not in {"seed", "integer"}][:2]
+    count = data["design"]["seeds"]
+    seeds = f"{write_number_word(max(count, 1)).lower()} seed{'' if count < 2 else 's'}"
+    tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in named)])
+    return f"Tested with {'only ' if count < ENOUGH_SEEDS else ''}{tested}: others may fail earlier."
+
+
+def _write_gap(advice: Recommendation) -> Iterator[str]:
+    """Write which levels to test next, and where the mean passes the threshold."""
+    if advice["use"] is None:
+        yield f"Test {'higher' if advice['side'] == 'from' else 'lower'} levels of {name_axis(advice['axis'])}."
+    elif advice["levels_to_add"]:
+        levels = ", ".join(f"{level:.12g}" for level in advice["levels_to_add"])
+        yield f"To narrow the gap after {write_level(advice['use'])}, add {levels} (--set axes.{advice['axis']}=[…])."
+    if advice["mean_crossing"] is not None and advice["low"] is not None and advice["high"] is not None:
+        at = make_estimate(advice["mean_crossing"], advice["low"], advice["high"], method=advice["method"])
+        where = write_place(at)
+        yield f"(The mean over all images passes {advice['threshold']:g} {where}; single images miss it earlier.)"
+
+
+def describe_search(found: AdaptiveResult, data: StudyJson) -> Iterator[Sentence]:
+    """Write which level an adaptive design advises, which group misses first, and how the design ended."""
+    open_groups = [group["group"] for group in found["groups"] if group["mean"] is None]
+    if open_groups and all(group["use"] is not None for group in found["groups"] if group["mean"] is not None):
+        yield _describe_no_crossing(found, open_groups[0], data)
+        return
+    label = next((fact["label"] for fact in data["metrics"] if fact["name"] == found["metric"]), found["metric"])
+    mark = write_mark("below" if _is_lower_better(found, data) else "above", found["threshold"])
+    axis, use, rows = name_axis(found["axis"]), found["use"], []
+    text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
+    if use is not None:
+        limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
+        text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
+        rows = find_rows(data, {found["axis"]: use})
+    weakest = _write_weakest_found(found, data)
+    yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
+    yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
+
+
+def _is_lower_better(found: AdaptiveResult, data: StudyJson) -> bool:
+    return any(fact["direction"] == "lower" for fact in data["metrics"] if fact["name"] == found["metric"])
+
+
+def _describe_no_crossing(found: AdaptiveResult, group: Group, data: StudyJson) -> Sentence:
+    """Write why nothing is advised: the search is not at its end, or each seed of a group lost an image it needs."""
+    if found["ending"] is None:
+        return make_sentence("limit", _write_ending(found)[0], axis=found["axis"])
+    seeds = f"every seed of {_write_levels(group, data)}" if group else "every seed"
+    text = f"No {name_axis(found['axis'])} can be advised: with {seeds}, an image failed that the search needs."
+    return make_sentence("recommendation", text, "Render them again with --retry-failed.", axis=found["axis"])
+
+
+def _write_weakest_found(found: AdaptiveResult, data: StudyJson) -> str:
+    weakest = next((group for group in found["groups"] if group["group"] == found["weakest"]), None)
+    if weakest is None or len(found["groups"]) < 2 or not weakest["inside"]:
+        return ""
+    miss = "rose above" if _is_lower_better(found, data) else "fell below"
+    low, high = f"{weakest['lowest']:.3g}", f"{weakest['highest']:.3g}"
+    where = f"at {low}" if low == high else f"between {low} and {high}"
+    text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'], data)}, which {miss} "
+    text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
+    others = [_write_levels(group, data) for group in found["possible"] if group != weakest["group"]]
+    if found["goal"] == "weakest" and others and found["ending"]:
+        text += f" {capitalise(join_words(others[:3]))} may be as weak."
+    return text
+
+
+def _write_names(group: Group) -> str:
+    return " and ".join(map(name_axis, group))
+
+
+def _write_levels(group: Group, data: StudyJson) -> str:
+    return ", ".join(write_level(level, list_levels(data, name)) for name, level in group.items())
+
+
+def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
+    """Write how the search ended and where images pass the threshold on average; and how that was averaged."""
+    start, place, detail = "Not at its end yet,", "", ""
+    if found["crossing"]["value"] is not None and found["goal"] != "weakest":
+        at = f"{name_axis(found['axis'])} {write_estimate(found['crossing'])}"
+        place = f": on average images pass {found['threshold']:g} at {at}"
+        groups = f" of each {_write_names(found['weakest'])}" if found["weakest"] else ""
+        detail = f"(Found for each seed{groups} by itself, then averaged.)"
+    if found["ending"] is not None:
+        start = capitalise(found["ending"])
+        if found["ending"] == "budget spent" and found["goal"] == "each":
+            spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
+            start += f" ({spent}; ±{found['within']:g} was asked)"
+    return f"{start} with {found['used']} of the {found['full']:,} images of the full grid{place}.", detail
