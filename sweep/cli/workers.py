@@ -53,7 +53,7 @@ def worker(
     name = name or socket.gethostname()
     servers.start_agent(login.agent_settings(name, server, insecure=insecure))
     (found,) = (agent for agent in servers.list_agents() if agent.name == name)
-    if found.url != server:
+    if found.url not in (server, ""):  # empty where it does not answer in time
         raise UsageError(f"A worker {name} serves {found.url} already.", hint="Choose another --name.")
     print_line(_describe(found))
 

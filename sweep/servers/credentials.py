@@ -7,12 +7,13 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from sweep.errors import UsageError
+from sweep.servers.untrusted_json import mapping, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class ServerAddress:
                 f"The address of {host} carries a name or password.",
                 hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, instead.",
             )
-        if parts.scheme not in ("http", "https") or not host or any(c.isspace() for c in whole):
+        if parts.scheme not in ("http", "https") or not host or port == 0 or any(c.isspace() for c in whole):
             harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
             raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
         if parts.query or parts.fragment:  # it would land in the journal with the command
@@ -60,9 +61,6 @@ class ServerAddress:
         return self.url.partition("://")[2]
 
 
-TOKEN, EMAIL, PASSWORD, FILE = "SWEEP_TOKEN", "SWEEP_EMAIL", "SWEEP_PASSWORD", "SWEEP_CREDENTIALS"
-
-
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # a byte of the environment that is not UTF-8
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -79,12 +77,11 @@ class Credentials:
 
     def __post_init__(self) -> None:
         """Raise UsageError for what no HTTP header can carry, without quoting it."""
-        sent = (("token", self.token or ""), *((f"header {name}", value) for name, value in self.headers))
-        for what, said in sent:
-            if _CONTROL.search(said):
+        sent = {"token": self.token, **{f"header {name}": value for name, value in self.headers}}
+        for what, value in {**sent, "e-mail": self.email, "password": self.password}.items():
+            if what in sent and _CONTROL.search(value or ""):
                 raise UsageError(f"The {what} for a server holds a control character, such as a line break.")
-        for what, said in (*sent, ("e-mail", self.email or ""), ("password", self.password or "")):
-            if _SURROGATE.search(said):
+            if _SURROGATE.search(value or ""):
                 raise UsageError(f"The {what} for a server is not UTF-8 text.")
         for name, _ in self.headers:
             if not _HEADER_NAME.fullmatch(name):
@@ -108,24 +105,29 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
 
     Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
     """
-    path = file or (Path(environ[FILE]) if environ.get(FILE) else None)
+    named = environ.get("SWEEP_CREDENTIALS")
+    path = file or (Path(named) if named else None)
     document = _read(path) if path else {}
-    servers = document.get("servers")
-    own = servers.get(url) or servers.get(url.rstrip("/")) if isinstance(servers, dict) else None
-    return (
-        _of(own if isinstance(own, dict) else {})
-        or _of({"token": environ.get(TOKEN), "email": environ.get(EMAIL), "password": environ.get(PASSWORD)})
-        or _of(document)
-    )
+    sections = mapping(document.get("servers"))
+    own = {_normalize(address): section for address, section in sections.items()}.get(_normalize(url))
+    names = {"token": "SWEEP_TOKEN", "email": "SWEEP_EMAIL", "password": "SWEEP_PASSWORD"}
+    given = {key: environ.get(name) for key, name in names.items()}
+    return _of(mapping(own)) or _of(given) or _of(document)
+
+
+def _normalize(url: str) -> str:
+    """Return an address in the form that all ways to write it share; that of another scheme as it is."""
+    try:
+        return ServerAddress.parse(url).url
+    except UsageError:
+        return url
 
 
 def _of(table: Mapping[str, Any]) -> Credentials | None:
-    values = {name: table.get(name) for name in ("token", "email", "password")}
-    token, email, password = (v.strip() if isinstance(v, str) and v else None for v in values.values())
-    found = Credentials(token=token, email=email, password=password)
-    headers = table.get("headers")
-    pairs = headers.items() if isinstance(headers, dict) else ()
-    found = replace(found, headers=tuple((str(name), str(value)) for name, value in pairs))
+    values = (text(table.get(name)) for name in ("token", "email", "password"))
+    token, email, password = (value and value.strip() for value in values)
+    headers = tuple((name, str(value)) for name, value in mapping(table.get("headers")).items())
+    found = Credentials(token=token, email=email, password=password, headers=headers)
     return found if found.token or found.can_log_in or found.headers else None
 
 

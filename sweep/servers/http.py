@@ -7,7 +7,7 @@ import base64
 import json
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -471,9 +471,14 @@ def detail(body: Any) -> str:
         return shorten(found)
     if not isinstance(found, list):
         return ""
-    sentences = [_describe_problem(entry) for entry in found[:3] if isinstance(entry, dict)]
+    return list_problems(_describe_problem(entry) for entry in found if isinstance(entry, dict))
+
+
+def list_problems(sentences: Iterable[str]) -> str:
+    """Return the first three problems in one line, and how many more there are."""
+    found = list(sentences)
     more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
-    return shorten("; ".join(sentences)) + more
+    return shorten("; ".join(found[:3])) + more
 
 
 def _describe_problem(entry: Mapping[str, Any]) -> str:

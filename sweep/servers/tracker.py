@@ -82,6 +82,10 @@ class TrackedItem:
         for listener in self.listeners:
             listener.put_nowait(signal)
 
+    def send_step(self, node: str, share: float) -> None:
+        """Send how far a node is: untrusted, so never beyond 0 or 1, or no number."""
+        self.send(StepDone(node=node, share=min(max(0.0, share), 1.0)))
+
     def send_state(self, state: ItemState) -> None:
         if state.status == "in_progress":
             self.send(ItemStarted(at=state.started_at))

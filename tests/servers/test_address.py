@@ -28,7 +28,17 @@ def test_an_address_is_forgiving(typed: str, url: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "typed",
-    ["", "http://", "ftp://gpu1", "http://gpu1:port", "http://gpu 1", "http://gpu1:99999", "\udcff", f"{'a' * 70}:90"],
+    [
+        "",
+        "http://",
+        "ftp://gpu1",
+        "http://gpu1:port",
+        "http://gpu 1",
+        "http://gpu1:99999",
+        "http://gpu1:0",
+        "\udcff",
+        f"{'a' * 70}:90",
+    ],
 )
 def test_what_is_no_address_is_said(typed: str) -> None:
     with pytest.raises(UsageError):

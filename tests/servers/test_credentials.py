@@ -46,6 +46,14 @@ def test_a_servers_own_section_goes_before_the_environment(tmp_path: Path) -> No
     assert [c.token for c in (own, other, without) if c] == ["own", "environment", "all"]
 
 
+def test_a_servers_section_is_found_however_the_address_is_written(tmp_path: Path) -> None:
+    path = _file(tmp_path, 'token = "all"\n[servers."http://gpu1:9090/"]\ntoken = "own"\n')
+    for url in ("gpu1:9090", "HTTP://GPU1:9090", " http://gpu1:9090/ "):
+        found = find_credentials(url, {}, path)
+        assert found is not None
+        assert found.token == "own", url
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
 def test_a_file_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = _file(tmp_path, 'token = "secret"', mode)

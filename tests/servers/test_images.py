@@ -42,12 +42,13 @@ async def test_an_image_goes_up_once_however_many_ask(fake: Fake, client: Invoke
     assert [i.body["batch"]["graph"]["nodes"]["a"]["image"] for i in items] == [{"image_name": "up.png"}] * 8
 
 
-@pytest.mark.parametrize(("there", "uploads"), [(True, 0), (False, 1)])
-async def test_a_remembered_image_is_used_where_it_is_still_there(
-    fake: Fake, tmp_path: Path, there: bool, uploads: int
+@pytest.mark.parametrize(("code", "uploads"), [(200, 0), (404, 1), (403, 1)])
+async def test_a_remembered_image_is_used_where_it_is_still_there_and_ours(
+    fake: Fake, tmp_path: Path, code: int, uploads: int
 ) -> None:
+    """With several accounts, 403 says that it is another's."""
     takes_items(fake)
-    fake.on("GET", "/api/v1/images/i/old.png", {"image_name": "old.png"} if there else status(404))
+    fake.on("GET", "/api/v1/images/i/old.png", status(code, {"image_name": "old.png"}))
     fake.on(*UPLOAD, status(201, {"image_name": "new.png"}))
     graph, files = _imaged(tmp_path)
     server = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
@@ -60,7 +61,7 @@ async def test_a_remembered_image_is_used_where_it_is_still_there(
 
     assert len(fake.calls(*UPLOAD)) == uploads
     assert len(fake.calls("GET", "/api/v1/images/i/old.png")) == 1
-    assert set(server.uploads.values()) == {"old.png" if there else "new.png"}
+    assert set(server.uploads.values()) == {"new.png" if uploads else "old.png"}
 
 
 async def test_a_remembered_name_that_is_no_name_is_uploaded_anew(fake: Fake, tmp_path: Path) -> None:

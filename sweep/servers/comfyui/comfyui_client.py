@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,12 +38,11 @@ from sweep.servers.base import (
     Rendered,
     ServerImage,
     ServerInfo,
-    StepDone,
     Submission,
     Ticket,
 )
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, list_problems, read_input_image
 from sweep.servers.tracker import (
     EventConnection,
     ItemState,
@@ -53,7 +51,7 @@ from sweep.servers.tracker import (
     TrackedServer,
     cancellation_error,
 )
-from sweep.servers.untrusted_json import as_integer, mapping, sequence, shorten, text
+from sweep.servers.untrusted_json import as_integer, mapping, number, parse, sequence, shorten, text
 from sweep.workflow import (
     Graph,
     ImageRef,
@@ -73,6 +71,7 @@ PREFIX_FIELD: Final = "filename_prefix"
 _PLACES: Final = frozenset({"output", "temp", "input"})
 _MISSING: Final = "required_input_missing"
 _OUT_OF_MEMORY: Final = "OutOfMemoryError"
+_IMAGE_GONE: Final = "ImageGone"
 
 
 def file_prefix(batch_id: str, output: str) -> str:
@@ -99,21 +98,20 @@ def image_query(name: str) -> dict[str, str]:
     return {"filename": file, "subfolder": folder, "type": place}
 
 
-def read_refusal(answer: Mapping[str, Any], models: Mapping[tuple[str, str], ModelRef]) -> AttemptError | None:
+def read_refusal(answer: Mapping[str, Any], graph: Graph) -> AttemptError | None:
     """Return the error of a refused prompt; None where it lacks only the file names that a check leaves out.
 
-    Args:
-        answer: the body of the refusal.
-        models: the models it names, by node and input: one that is not installed may be elsewhere.
+    A model of the graph that is not installed may be elsewhere, and an input image that is gone is uploaded anew.
     """
     problems = list(_problems(answer))
     for node, kind, field, sentence in problems:
-        if kind == "value_not_in_list" and (node, field) in models:
-            return MissingModelError(sentence, ref=models[node, field])
+        ref = graph.nodes[node].fields.get(field) if node in graph.nodes else None
+        if kind == "value_not_in_list" and isinstance(ref, ModelRef):
+            return MissingModelError(sentence, ref=ref)
+        if kind == "custom_validation_failed" and isinstance(ref, ImageRef):
+            return TransientError(sentence, kind=_IMAGE_GONE, most_attempts=2)
     if problems:
-        sentences = list(dict.fromkeys(sentence for *_, sentence in problems))
-        more = f" (and {len(sentences) - 3} more)" if len(sentences) > 3 else ""
-        return VariationError(shorten("; ".join(sentences[:3])) + more, kind="Refused")
+        return VariationError(list_problems(dict.fromkeys(sentence for *_, sentence in problems)), kind="Refused")
     if mapping(answer.get("node_errors")):
         return None
     error = mapping(answer.get("error"))
@@ -171,8 +169,7 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
     ended = next((messages[key] for key in _ENDS if key in messages), {})
     queued = mapping(next(iter(sequence(entry.get("prompt"))[3:4]), None))
     told = (queued.get("create_time"), messages.get("execution_start", {}).get("timestamp"), ended.get("timestamp"))
-    moments = tuple(map(_moment, told))
-    queued_at, started_at, finished_at = (None, None, None) if None in moments else moments
+    queued_at, started_at, finished_at = map(_read_milliseconds, told)
     return ItemEnded(
         status=status,
         images=saved_files(entry, outputs),
@@ -190,10 +187,11 @@ _ENDS: Final = ("execution_success", "execution_error", "execution_interrupted")
 def _failure(message: Mapping[str, Any]) -> AttemptError:
     kind = shorten((text(message.get("exception_type")) or "Error").rpartition(".")[2])
     sentence = shorten(text(message.get("exception_message")) or kind)
-    return TransientError(sentence, kind=kind) if kind == _OUT_OF_MEMORY else VariationError(sentence, kind=kind)
+    is_memory = kind == _OUT_OF_MEMORY
+    return TransientError(sentence, kind=kind, most_attempts=2) if is_memory else VariationError(sentence, kind=kind)
 
 
-def _moment(milliseconds: Any) -> datetime | None:
+def _read_milliseconds(milliseconds: Any) -> datetime | None:
     if not isinstance(milliseconds, int | float) or isinstance(milliseconds, bool):
         return None
     try:
@@ -237,7 +235,7 @@ class PromptEvents(EventConnection):
     def _handle(self, line: str) -> None:
         if '"progress' in line[:24] and ('"progress"' not in line[:24] or not self._tracker.takes_step()):
             return
-        message = mapping(json.loads(line))
+        message = mapping(parse(line))
         kind, data = message.get("type"), mapping(message.get("data"))
         item = self._tracker.find(text(data.get("prompt_id")) or "")
         if item is None:
@@ -245,8 +243,7 @@ class PromptEvents(EventConnection):
         if kind == "execution_start":
             self._tracker.note_state(item, ItemState(status="in_progress", batch_id=item.batch_id))
         elif kind == "progress" and (steps := as_integer(data.get("max"))):
-            share = (as_integer(data.get("value")) or 0) / steps
-            item.send(StepDone(node=text(data.get("node")) or "", share=share))
+            item.send_step(text(data.get("node")) or "", number(data.get("value")) / steps)
         elif kind == "executed":
             self._note_image(item, data)
         elif kind == "executing" and data.get("node") is None:  # comes after the history entry; success comes before
@@ -356,7 +353,7 @@ class ComfyUI(TrackedServer):
             answer = await self._post(submission.graph, body, "submitting an item")
             if mapping(answer.get("node_errors")):  # it was queued without the outputs that are wrong
                 await self._cancel([batch_id])
-                error = read_refusal(answer, {})
+                error = self._read_refusal(answer, submission.graph)
                 raise error or VariationError("the server drops an output of this graph", kind="Refused")
         refs = submission.graph.references()
         mains = frozenset(ref.name for ref in refs if isinstance(ref, ModelRef) and ref.type == "main")
@@ -374,13 +371,15 @@ class ComfyUI(TrackedServer):
         """
         answer = await self._http.send("POST", "/prompt", what, body=body, also=(400,), repeat=is_check)
         told = mapping(answer.body)
-        if answer.status == 400:
-            error = read_refusal(told, _models(graph))
-            if error is not None:
-                if "custom_validation_failed" in str(told):
-                    self._uploads.clear()  # an input image may be gone: it is uploaded anew next time
-                raise error
+        if answer.status == 400 and (error := self._read_refusal(told, graph)) is not None:
+            raise error
         return told
+
+    def _read_refusal(self, answer: Mapping[str, Any], graph: Graph) -> AttemptError | None:
+        error = read_refusal(answer, graph)
+        if error is not None and error.kind == _IMAGE_GONE:
+            self._uploads.clear()
+        return error
 
     async def _write(
         self, graph: Graph, images: Mapping[str, Path], outputs: Sequence[str], batch_id: str | None
@@ -503,7 +502,7 @@ class ComfyUI(TrackedServer):
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         data = await self._http.download("/view", "downloading an image", limit, image_query(image.name))
         if data is None:
-            raise TransientError(f"{self.url} does not have the image any more.", kind="ImageGone")
+            raise TransientError(f"{self.url} does not have the image any more.", kind=_IMAGE_GONE, most_attempts=2)
         return data
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
@@ -547,8 +546,3 @@ async def comfyui_version(http: Http) -> str | None:
             return None
         raise
     return text(mapping(mapping(answer.body).get("system")).get("comfyui_version")) if answer.status == 200 else None
-
-
-def _models(graph: Graph) -> dict[tuple[str, str], ModelRef]:
-    fields = [(node.id, name, value) for node in graph.nodes.values() for name, value in node.fields.items()]
-    return {(node, name): value for node, name, value in fields if isinstance(value, ModelRef)}

@@ -21,6 +21,7 @@ _WORKFLOWS: Final = "/api/v1/workflows/"
 _PAGE: Final = 100  # images or workflows of one answer
 _MOST: Final = 100  # pages: a server that never ends its list is not read on
 _LONGEST_NAME: Final = 255
+_NOT_HERE: Final = (400, 403, 404, 422)  # 403: it is another account's
 _MEDIA_TYPES: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
 
 
@@ -96,7 +97,7 @@ class InvokeAIGallery:
             path = self.image_path(name)
         except VariationError:
             return False
-        answer = await self._http.get(path, "looking for an input image", also=(400, 404, 422))
+        answer = await self._http.get(path, "looking for an input image", also=_NOT_HERE)
         return answer.status == 200
 
     async def upload(self, sha256: str, path: Path | None) -> str:
@@ -153,7 +154,7 @@ class InvokeAIGallery:
 
         With `made_by`, a session's id: whether that made it and it is an intermediate still.
         """
-        answer = await self._http.get(self.image_path(name), "looking for what a run left", also=(400, 404, 422))
+        answer = await self._http.get(self.image_path(name), "looking for what a run left", also=_NOT_HERE)
         about = mapping(answer.body) if answer.status == 200 else {}
         if not about or about.get("starred") or about.get("board_id"):
             return False

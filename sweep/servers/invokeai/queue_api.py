@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
-from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, StepDone, Submission, Ticket
+from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import BAD_REQUEST, Http, bad_answer
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
@@ -105,7 +105,7 @@ class QueueApi(SocketIOConnection):
         elif event == "invocation_complete":
             note_image(item, data)
         elif event == "invocation_progress" and isinstance(data.get("percentage"), int | float):
-            item.send(StepDone(node=str(data.get("invocation_source_id")), share=float(data["percentage"])))
+            item.send_step(str(data.get("invocation_source_id")), data["percentage"])
 
     async def follow(self, ticket: Ticket) -> None:
         """Ask for the events of an item; here the whole queue is subscribed to."""

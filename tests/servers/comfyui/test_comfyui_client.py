@@ -7,13 +7,26 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sweep.errors import ItemLostError, ServerUnsupportedError, TransientError, VariationError
-from sweep.servers import ComfyUI, ConnectOptions, ItemEnded, ItemEvent, MissingModelError, Submission, Ticket, connect
+from sweep.servers import (
+    ComfyUI,
+    ConnectOptions,
+    ItemEnded,
+    ItemEvent,
+    MissingModelError,
+    ServerImage,
+    StepDone,
+    Submission,
+    Ticket,
+    connect,
+)
 from sweep.servers.comfyui.comfyui_client import ended_by_history, file_prefix, image_query, read_refusal
 from sweep.servers.credentials import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
@@ -46,6 +59,15 @@ async def server(fake: FakeComfyUI) -> AsyncIterator[ComfyUI]:
 async def hear_all(server: ComfyUI, ticket: Ticket) -> list[ItemEvent]:
     async with aclosing(server.hear(ticket)) as events:  # type: ignore[type-var]
         return [event async for event in events]
+
+
+def with_an_input_image(folder: Path) -> tuple[Graph, str, Path]:
+    """Make a graph that saves an input image; its hash, and its file."""
+    path = folder / "in.png"
+    Image.new("RGB", (8, 8)).save(path)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    nodes = [Node("i", "LoadImage", {"image": ImageRef(sha256)}), Node("out", "SaveImage")]
+    return Graph.of(nodes, ["i.0 → out.images"]), sha256, path
 
 
 async def end_of(server: ComfyUI, ticket: Ticket) -> ItemEnded:
@@ -191,18 +213,38 @@ async def test_a_missing_model_is_told_with_near_names(server: ComfyUI) -> None:
 async def test_an_input_image_is_uploaded_once_under_its_hash(
     fake: FakeComfyUI, server: ComfyUI, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
-    path = tmp_path / "in.png"
-    Image.new("RGB", (8, 8)).save(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    graph = Graph.of(
-        [Node("i", "LoadImage", {"image": ImageRef(sha256)}), Node("out", "SaveImage")], ["i.0 → out.images"]
-    )
+    graph, sha256, path = with_an_input_image(tmp_path)
     for number in range(2):
         await server.submit(a_submission(graph, f"{number}{BATCH[1:]}", images={sha256: path}))
     assert fake.uploads == [f"{sha256}.png"]
     assert fake.posted[0]["prompt"]["i"]["inputs"]["image"] == f"sweep/{sha256}.png"
+
+
+async def test_an_input_image_that_is_gone_is_uploaded_anew_and_fails_no_variation(
+    fake: FakeComfyUI, server: ComfyUI, tmp_path: Path
+) -> None:
+    graph, sha256, path = with_an_input_image(tmp_path)
+    problem = {"type": "custom_validation_failed", "message": "Invalid image", "extra_info": {"input_name": "image"}}
+    fake.refuse = (400, {"error": {}, "node_errors": {"i": {"errors": [problem]}}})
+    with pytest.raises(TransientError, match=r"i\.image: Invalid image") as gone:
+        await server.submit(a_submission(graph, images={sha256: path}))
+    fake.refuse = None
+    await server.submit(a_submission(graph, images={sha256: path}))
+    assert (gone.value.most_attempts, len(fake.uploads)) == (2, 2)
+
+
+async def test_an_image_that_is_gone_is_rendered_once_more_only(server: ComfyUI) -> None:
+    with pytest.raises(TransientError, match="not have the image") as gone:
+        await server.fetch(ServerImage(name="output/sweep/gone.png", node="out"), 100)
+    assert gone.value.most_attempts == 2
+
+
+async def test_steps_are_shares_whatever_the_server_says(fake: FakeComfyUI, server: ComfyUI) -> None:
+    ticket = await server.submit(a_submission(tells_steps=True))
+    hearing = asyncio.create_task(hear_all(server, ticket))
+    await fake.tell("progress", {"prompt_id": BATCH, "node": "a", "value": 7, "max": 5})
+    await fake.finish(BATCH)
+    assert [event for event in await hearing if isinstance(event, StepDone)] == [StepDone(node="a", share=1.0)]
 
 
 async def test_others_are_told_apart_by_their_destination(fake: FakeComfyUI, server: ComfyUI) -> None:
@@ -235,13 +277,20 @@ async def test_what_is_no_comfyui_says_so() -> None:
     await runner.cleanup()
 
 
+def test_times_are_read_where_a_server_does_not_say_when_it_took_the_prompt() -> None:
+    messages = [["execution_start", {"timestamp": 1000}], ["execution_success", {"timestamp": 2000}]]
+    end = ended_by_history({"status": {"status_str": "success", "messages": messages}}, (), asked=False)
+    assert (end.queued_at, end.started_at) == (None, datetime.fromtimestamp(1, UTC))
+
+
 def test_a_failure_names_its_node_and_an_interruption_is_none() -> None:
     error = {"node_id": "3", "exception_type": "RuntimeError", "exception_message": "sizes differ\nmore"}
     failed = {"status": {"status_str": "error", "messages": [["execution_error", error]]}, "outputs": {}}
     end = ended_by_history(failed, ("out",), asked=False)
     assert (end.status, end.failed_node, str(end.error)) == ("failed", "3", "sizes differ")
     memory = {"status": {"messages": [["execution_error", {**error, "exception_type": "torch.OutOfMemoryError"}]]}}
-    assert isinstance(ended_by_history(memory, (), asked=False).error, TransientError)
+    exhausted = ended_by_history(memory, (), asked=False).error
+    assert (type(exhausted), exhausted and exhausted.most_attempts) == (TransientError, 2)
     stopped = {"status": {"status_str": "error", "messages": [["execution_interrupted", {}]]}}
     assert isinstance(ended_by_history(stopped, (), asked=False).error, ItemLostError)
 
@@ -254,6 +303,6 @@ def test_a_name_that_no_server_gives_is_refused(name: str) -> None:
 
 def test_a_circle_has_no_node_errors_and_is_refused_all_the_same() -> None:
     refusal = read_refusal(
-        {"error": {"message": "Prompt outputs failed validation", "details": ""}, "node_errors": {}}, {}
+        {"error": {"message": "Prompt outputs failed validation", "details": ""}, "node_errors": {}}, PLAIN
     )
     assert str(refusal) == "Prompt outputs failed validation"
