@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -66,7 +66,7 @@ from sweep.types import Scalar
 
 @dataclass
 class AxisDraft:
-    """An axis before its values are read: its name, the targets it sets, and its place in the file."""
+    """An axis before its values are read."""
 
     name: str
     targets: tuple[str, ...]
@@ -77,7 +77,6 @@ class AxisDraft:
 
     @property
     def place(self) -> str:
-        """Return the place in the file, as people write it: axes.seed."""
         return join_path(self.path)
 
     @property
@@ -158,19 +157,16 @@ def _check_one_type(draft: AxisDraft, values: Sequence[Scalar]) -> None:
 
 
 def _check_distinct(draft: AxisDraft, values: Sequence[Scalar]) -> None:
-    if repeat := _find_repeat(values):
-        first, at = repeat
+    for first, at in _find_repeats(values):
         raise AxisError(f"{draft.place}: {quote(values[at])} appears twice (values {first + 1} and {at + 1})", at)
 
 
-def _find_repeat(values: Iterable[Hashable]) -> tuple[int, int] | None:
-    """Find the first value that comes again: where it stands first, and where again."""
+def _find_repeats(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
+    """Find values that come again: where each stands first, and where again."""
     seen: dict[Hashable, int] = {}
     for at, value in enumerate(values):
-        if value in seen:
-            return seen[value], at
-        seen[value] = at
-    return None
+        if (first := seen.setdefault(value, at)) != at:
+            yield first, at
 
 
 def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis | None:
@@ -187,8 +183,7 @@ def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis | None:
 def check_text_only(draft: AxisDraft, key: str) -> None:
     """Check that every target takes a text. Raises AxisError."""
     for target in draft.targets:
-        role = find_role(target)
-        if role is not None and role.kind != "text":
+        if (role := find_role(target)) is not None and role.kind != "text":
             raise AxisError(f"{draft.place}: {key} makes texts, but {target} is none", key)
 
 
@@ -264,8 +259,8 @@ def zip_axes(axes: Sequence[Axis], place: str) -> Dimension:
             raise AxisError(f"zip: {first.name} has {count}, {axis.name} has {len(axis.levels)}.", axis.name)
     if not any(isinstance(axis.levels, LinearLevels | UndrawnLevels) for axis in axes):
         rows = zip(*([level.value for level in axis.levels] for axis in axes), strict=True)
-        if repeat := _find_repeat(rows):
-            raise AxisError(f"{place}: values {repeat[0] + 1} and {repeat[1] + 1} of all its axes are the same")
+        for first_row, row in _find_repeats(rows):
+            raise AxisError(f"{place}: values {first_row + 1} and {row + 1} of all its axes are the same")
     return Dimension(tuple(axes))
 
 
@@ -346,12 +341,10 @@ def _make_numeric_axis(draft: AxisDraft, levels: LevelSequence) -> Axis:
     ends = (levels.value(0), levels.value(len(levels) - 1))
     for target in draft.targets:
         role = find_role(target)
-        if role is None:
-            continue
-        if role.kind not in ("number", "integer"):
+        if role is not None and role.kind not in ("number", "integer"):
             raise AxisError(f"{draft.place} holds numbers, but {target} is set to a text")
         for end, part in zip(ends, ("start", "stop"), strict=True):
-            if find_value_problem(target, end):
+            if role is not None and find_value_problem(target, end):
                 allowed = describe_bounds(role.low, role.high)
                 raise AxisError(f"{draft.place} reaches {quote(end)}, but {target} must be {allowed}", part)
     return Axis(draft.name, infer_kind(draft.targets, ends), levels)
@@ -477,7 +470,7 @@ class AxisBuilder:
         named = [column for column in (*spec.columns.values(), spec.title, spec.count) if column]
         file = self.reader.find_path((*place, "csv"), spec.csv)
         columns = {column.name: column for column in read_columns(*file, named)}
-        counts = columns[spec.count].counts() if spec.count else None
+        counts = columns[spec.count].counts() if spec.count else [1] * len(next(iter(columns.values())).cells)
         drafts: list[tuple[AxisDraft, list[Scalar]]] = []
         if spec.title:
             drafts.append((AxisDraft(name, (), place, self), repeat_rows(columns[spec.title].cells, counts)))
@@ -485,9 +478,9 @@ class AxisBuilder:
             where = (*place, "columns", target)
             draft = AxisDraft(target, self._choose_targets(target, where), where, self)
             cells = parse_column(draft.targets[0], columns[column])
-            is_counted = counts is not None and strip_number(target) == "seed"
-            drafts.append((draft, count_seeds(cells, counts or ()) if is_counted else repeat_rows(cells, counts)))
-        if counts and "seed" not in spec.columns:
+            is_counted = spec.count and strip_number(target) == "seed"
+            drafts.append((draft, count_seeds(cells, counts) if is_counted else repeat_rows(cells, counts)))
+        if spec.count and "seed" not in spec.columns:
             draft = AxisDraft("seed", ("seed",), (*place, "count"), self)
             drafts.append((draft, count_seeds([1] * len(counts), counts)))
         axes = [make_list_axis(draft, values) for draft, values in drafts]
@@ -508,11 +501,8 @@ class AxisBuilder:
             return ()
         default = getattr(spec, "default_targets", None)
         if default is None:
-            way = (
-                _OWN_COLUMN
-                if spec is None or isinstance(spec, file_schema.CsvColumns)
-                else _OWN_NAME.format(axis=where)
-            )
+            is_column = spec is None or isinstance(spec, file_schema.CsvColumns)
+            way = _OWN_COLUMN if is_column else _OWN_NAME.format(axis=where)
             raise AxisError(f"{where} {describe_no_target(name)}{way}")
         return cast("tuple[str, ...]", default)
 
@@ -564,25 +554,21 @@ class AxisBuilder:
                 self.problems.add_at_value(place, message)
             else:
                 longer = {each for _, where, each in replacing if where == target and search in each and each != search}
-                texts = [_blank(longer, text) for text in texts]
-                self.notices += _note_inside(f"axes.{name}", search, target, texts)
+                self.notices += _note_inside(f"axes.{name}", search, target, texts, longer)
 
 
 def _collect_targets(axis: Axis) -> Sequence[str]:
     return () if isinstance(axis.levels, ReplacingLevels) else axis.levels.targets  # replacements add up
 
 
-def _blank(searches: set[str], text: str) -> str:
-    """Blank what longer replacements of other axes take, the longest first."""
-    for search in sorted(searches, key=len, reverse=True):
-        text = text.replace(search, "\0")
-    return text
-
-
-def _note_inside(place: str, search: str, target: str, texts: Sequence[str]) -> list[str]:
-    """Note that some of what is replaced stands inside a longer word."""
+def _note_inside(place: str, search: str, target: str, texts: Sequence[str], longer: Collection[str]) -> list[str]:
+    """Note that some of what is replaced, and not taken by a longer search, stands inside a longer word."""
     word = re.compile(rf"(?<!\w){re.escape(search)}(?!\w)")
-    counts = [(text.count(search) - len(word.findall(text)), text.count(search)) for text in texts]
+    counts: list[tuple[int, int]] = []
+    for text in texts:
+        for other in sorted(longer, key=len, reverse=True):
+            text = text.replace(other, "\0")
+        counts.append((text.count(search) - len(word.findall(text)), text.count(search)))
     inside, count = max(counts, default=(0, 0))
     if not inside:
         return []

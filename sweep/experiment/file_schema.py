@@ -500,13 +500,11 @@ def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
 
 
 def _describe_no_axis(name: str, raw: Any) -> str:
-    if isinstance(raw, dict):
-        if not raw:
-            return f"{name} is empty; an axis needs at least one value"
-        odd = next(iter(raw))
-        return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{did_you_mean(str(odd), AXIS_KEYS)}"
-    if raw is None:
+    if raw is None or raw == {}:
         return f"{name} is empty; an axis needs at least one value"
+    if isinstance(raw, dict):
+        near = did_you_mean(str(next(iter(raw))), AXIS_KEYS)
+        return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{near}"
     meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
     way = f"write {meant}" if meant else "for one fixed value, set it under inputs"
     return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"

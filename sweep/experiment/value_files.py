@@ -56,17 +56,14 @@ def is_reference(text: object) -> bool:
 
 
 class FetchedFiles:
-    """Files that servers gave for the references of an experiment: a folder, with a list of what is in it.
-
-    `entries` has the `server` of each reference, and its `file` or `images`; `lacking` is what was asked for in vain.
-    """
+    """Files that servers gave for the references of an experiment: a folder, with a list of what is in it."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.lacking: dict[str, None] = {}
-        self.entries: dict[str, dict[str, Any]] = {}
+        self.lacking: dict[str, None] = {}  # asked for in vain
+        self.entries: dict[str, dict[str, Any]] = {}  # reference → its `server`, and its `file` or `images`
         if folder is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError):
                 found = json.loads((folder / FETCHED_FILE).read_text(encoding="utf-8"))
                 self.entries = {key: entry for key, entry in found.items() if isinstance(entry, dict)}
         self.used: dict[str, dict[str, Any]] = {}
@@ -116,10 +113,10 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
 def read_text_file(shown: str, path: Path) -> str:
     """Read a UTF-8 text. Raises SourceError where the file is missing, too large or in another encoding."""
     try:
+        if path.is_dir():
+            raise SourceError(f"{shown} is a folder")
         if not path.is_file():
-            raise SourceError(
-                f"{shown} is a folder" if path.is_dir() else f"{shown} does not exist.{did_you_mean_file(path)}"
-            )
+            raise SourceError(f"{shown} does not exist.{did_you_mean_file(path)}")
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise SourceError(f"{shown} is larger than {MAX_TABLE_BYTES // 1_000_000} MB")
         raw = path.read_bytes()
@@ -171,10 +168,8 @@ class TextColumn:
 _GROUPED_CELL: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 
 
-def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int] | None) -> list[Scalar]:
+def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
     """Repeat each row of a table as often as its count says."""
-    if counts is None:
-        return list(cells)
     return [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)]
 
 

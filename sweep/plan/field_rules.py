@@ -22,7 +22,7 @@ from sweep.errors import PlanError, WorkflowError, did_you_mean
 from sweep.experiment import Assignments, Experiment, Level, ProblemCollector, ReplacingLevels, Setting, is_reference
 from sweep.input_images import InputImage
 from sweep.plan.model_finder import ModelFinder, list_model_fields
-from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered
+from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered, strip_number
 from sweep.text import truncate
 from sweep.workflow import (
     IDENTITY,
@@ -186,6 +186,7 @@ _RESIZING: Final = ("resize", "scale", "crop")  # in the name of a node type: it
 _PROMPTS: Final = ("prompt", "variation")
 _LORAS: Final = ("lora", "lora_weight")
 _CONTROLS: Final = ("controls", *CONTROL_ROLES)
+_COUNTED: Final = ("lora", *CONTROL_ROLES)
 _GROUPED: Final = frozenset({*_PROMPTS, *_LORAS, *_CONTROLS, "width", "height", "vae", "board"})
 
 
@@ -331,7 +332,7 @@ class RuleBuilder:
         """
         nodes = self._resolve_all("lora", "lora")
         if not nodes:
-            if not (self.context.is_template and "lora" in used):
+            if not (self.context.is_template and any(strip_number(target) == "lora" for target in self.uses)):
                 self._report_missing(used[0])
             return
         weighted = self._resolve_all("lora_weight", "lora_weight") if "lora_weight" in used else ()
@@ -444,6 +445,8 @@ class RuleBuilder:
         said = said or target
         one = parse_numbered(target)
         role = one[0] if one else target
+        if one and self.context.is_template and role in _COUNTED and one[1] > len(self.roles.groups(role)):
+            return ()  # another variant has it: a template has as many as its levels set
         try:
             if role in INPUT_NAMES:
                 if role not in self.roles and role not in self.roles.ambiguous:

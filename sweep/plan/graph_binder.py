@@ -49,7 +49,8 @@ from sweep.workflow import (
     unknown_type,
 )
 
-_DECIDING: Final = ("model", "lora", "vae", "controls", *CONTROL_ROLES)
+_WHOLE: Final = ("model", "lora", "vae", "controls")
+_DECIDING: Final = (*_WHOLE, *CONTROL_ROLES)
 _EXTENDED: Final = frozenset({"lora", "controlnet"})  # txt2img with as many LoRAs or ControlNets as the variant has
 
 
@@ -93,19 +94,20 @@ def build_variant(workflow: str | Workflow, variant: GraphVariant, schemas: Node
 class VariantSelector:
     """Finds the variant of a point by the levels of the few axes that decide it; each combination is worked out once.
 
-    Axes of single LoRAs and ControlNets are not among these: every point has all of them.
+    Axes of single LoRAs and ControlNets are not among these, as every point has all of them, unless labels leave some
+    out.
     """
 
     def __init__(self, context: PlanContext) -> None:
-        uses = context.uses
         self.experiment = context.experiment
         self._workflow = context.workflow
         self._schemas = context.schemas
         self._models = context.models
         self.bases = _list_bases(context.workflow, context.schemas, context.models)
-        self._uses = uses
-        self._targets = [target for target in uses if strip_number(target) in _DECIDING]
-        deciding = [axis for target in _DECIDING if target not in CONTROL_ROLES for axis in uses.axes.get(target, ())]
+        self._uses = context.uses
+        self._targets = [target for target in self._uses if strip_number(target) in _DECIDING]
+        setting = [(target, axis) for target in self._targets for axis in self._uses.axes.get(target, ())]
+        deciding = [axis for target, axis in setting if target in _WHOLE or axis.kind == "label"]
         self.axes = tuple(dict.fromkeys(axis.name for axis in deciding))
         self._clauses = [clause for clause in context.experiment.clauses if set(clause.names) <= set(self.axes)]
         self._default_vae = False if context.is_template else None  # templates have the main model's
@@ -141,12 +143,13 @@ class VariantSelector:
 
         Where conditions exclude it, more moves than that, if there is any point with this position.
         """
-        moved = {**levels, **self.experiment.dimensions[at].levels_at(position)}
+        experiment = self.experiment
+        moved = {**levels, **experiment.dimensions[at].levels_at(position)}
         values = {axis: level.value for axis, level in moved.items()}
-        if all(clause.holds(values) for clause in self.experiment.clauses):
+        if all(clause.holds(values) for clause in experiment.clauses):
             return moved
         deciding = {number: each.find_position(values) or 0 for number, each in self._find_deciding().items()}
-        return self.experiment.grid.find_levels({**deciding, at: position}) or moved
+        return experiment.grid.find_levels({**deciding, at: position}) or moved
 
     def at(self, levels: Mapping[str, Level]) -> GraphVariant:
         """Select the variant at these levels. Raises PlanError where the model they name cannot be found."""

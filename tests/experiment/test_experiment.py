@@ -136,3 +136,11 @@ def test_a_list_of_fetched_files_names_none_outside_its_folder(tmp_path: Path) -
             Experiment.from_dict(definition, tmp_path)
     Image.new("RGB", (64, 64)).save(inputs / "secret.png")
     assert Experiment.from_dict(definition, tmp_path).images()
+
+
+def test_a_list_of_fetched_files_that_is_damaged_counts_as_none(tmp_path: Path) -> None:
+    for damaged in ("[]", "{", '{"gallery:a.png": 3}'):
+        (tmp_path / "inputs").mkdir(exist_ok=True)
+        (tmp_path / "inputs" / "fetched.json").write_text(damaged)
+        with pytest.raises(UnfetchedError):
+            Experiment.from_dict({"workflow": "img2img", "inputs": {"image": "gallery:a.png"}}, tmp_path)

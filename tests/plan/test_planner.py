@@ -141,6 +141,16 @@ def test_loras_one_a_stack_and_none(plans: Plans) -> None:
     assert two["lora2"].fields == {"weight": 0.2, "lora": ModelRef("ink", "sd-1", "lora")}
 
 
+@pytest.mark.parametrize("labels", [("plain", "both"), ("both", "plain")])
+def test_a_label_that_sets_no_second_lora_has_a_graph_without_it(plans: Plans, labels: tuple[str, str]) -> None:
+    looks = {"plain": {"steps": 3}, "both": {"steps": 3, "lora_2": "ink"}}
+    plan = plans("lora", inputs={"lora_1": "glow"}, axes={"look": {"values": {name: looks[name] for name in labels}}})
+
+    nodes = {point.values["look"]: plan.instance(point).graph.nodes for point in plan.grid}
+    assert ("lora2" in nodes["plain"], "lora2" in nodes["both"]) == (False, True)
+    assert nodes["both"]["lora2"].fields["lora"] == ModelRef("ink", "sd-1", "lora")
+
+
 def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, refusal: Refusal) -> None:
     plan = plans("lora", inputs={"lora": "glow"}, axes={"clip_skip": [0, 2]})
     graph = plan.instance(plan.grid[1]).graph
@@ -469,6 +479,11 @@ def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, 
     assert "blend" in refusal(inputs={"prompt": '("a", "b").blend(0.5, 0.5), x'})[0]
     for target in ("negative_prompt", "negative.prompt"):
         assert f"inputs.{target}: has the text" in refusal(inputs={target: '("a", "b").blend(1, 2), x'})[0]
+    prompts = [*(f"a cat {number}" for number in range(1_100)), '("a cat", "a dog").and(), at night']
+    (late,) = refusal(axes={"prompt": prompts})
+    assert late.startswith('axes.prompt: has the text "at night" behind .and()')
+    many = refusal(axes={"prompt": [f'("a cat", "a dog").and(), {number}' for number in range(1_100)]})
+    assert len(many) == 20
     inside = plans(inputs={"prompt": '("a cat, {variation}", "a dog").and()'}, axes={"variation": ["one", "two"]})
     assert inside.instance(inside.grid[0]).prompt == '("a cat, one", "a dog").and()'
 
