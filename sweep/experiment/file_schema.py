@@ -6,7 +6,6 @@ every key, for the JSON Schema and the pages made of it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from importlib import resources
@@ -268,10 +267,6 @@ def _list_axis_keys(keys: Container[str]) -> tuple[str, ...]:
     return next(map(_list_keys, models), AXIS_KEYS)
 
 
-def _expand_design(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
 def _expand_axes(value: Any) -> Any:
     """Expand short forms: `zip:` as an axis is the zip itself, `board:NAME` all images of a board."""
     if isinstance(value, dict):
@@ -325,10 +320,6 @@ class DesignSpec(Strict):
         """Return the goal of an adaptive design: the threshold of each group, or of the group that misses it first."""
         return "weakest" if (self.for_ or "").startswith("weakest") else "each"
 
-    def count_most(self, points: int) -> int:
-        """Count the most points of a grid of `points` that a run renders."""
-        return math.floor(self.at_most * points + 1e-9) if self.kind == "adaptive" else points
-
 
 _DRAWN: Final = ("random", "sobol", "halton", "lhs")
 _ADAPTIVE_KEYS: Final = {
@@ -371,7 +362,9 @@ class ExperimentFile(Strict):
     axes: Annotated[dict[str, AnyAxis], BeforeValidator(_expand_axes)] = Field(default_factory=dict)
     where: Texts = ()
     exclude: Texts = ()
-    design: Annotated[DesignSpec, BeforeValidator(_expand_design)] = FULL_DESIGN
+    design: Annotated[
+        DesignSpec, BeforeValidator(lambda value: {"kind": value} if isinstance(value, str) else value)
+    ] = FULL_DESIGN
     roles: dict[str, Texts] = Field(default_factory=dict)
     servers: tuple[str, ...] = Field(default_factory=tuple, strict=False)
     board: str | None = None

@@ -247,9 +247,6 @@ class Grid(LazySequence[Variation]):
     def item(self, at: int) -> Variation:
         return Variation(at, self._make_levels(self.space.unrank(self.chosen[at])))
 
-    def __iter__(self) -> Iterator[Variation]:
-        return map(self.item, range(len(self)))
-
     def find_levels(self, fixed: Mapping[int, int]) -> dict[str, Level] | None:
         """Find the levels of the first point that conditions leave with these positions along some dimensions, if any.
 
@@ -295,11 +292,6 @@ class Grid(LazySequence[Variation]):
             return self.chosen.index(inner)
         except ValueError:
             raise LookupError("the design does not choose this point") from None
-
-    def __contains__(self, variation: object) -> bool:
-        if not isinstance(variation, Variation) or not 0 <= variation.index < len(self):
-            return False
-        return self[variation.index] == variation
 
 
 def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:

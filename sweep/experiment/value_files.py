@@ -335,7 +335,8 @@ class ValueReader:
 
     def find_path(self, place: DocumentPath, written: str) -> tuple[str, Path]:
         """Find where a path at `place` leads: as seen from the experiment's folder, with "/", and absolute."""
-        base = self.document.find_folder(place)
+        mark = self.document.values.get(place)  # none for a table's cells, whose paths start from the own folder
+        base = (mark.folder if mark else None) or self.document.folder
         if base == self.document.folder or is_reference(written) or Path(written).is_absolute():
             return written, expand_path(self.document.folder, written)
         try:

@@ -46,11 +46,6 @@ class Document:
     keys: dict[DocumentPath, Mark] = field(default_factory=dict)
     values: dict[DocumentPath, Mark] = field(default_factory=dict)
 
-    def find_folder(self, place: DocumentPath) -> Path:
-        """Find the folder that a relative path at `place` starts from; that of a table's cells is always `folder`."""
-        mark = self.values.get(place)
-        return (mark.folder if mark else None) or self.folder
-
     def find_mark(self, place: DocumentPath, /, *, value: bool = False) -> Mark | None:
         """Find the mark of the key (or the value) at `place`, or else of the nearest thing above it."""
         first, second = (self.values, self.keys) if value else (self.keys, self.values)

@@ -33,7 +33,6 @@ from sweep.workflow import (
     Digests,
     Encoding,
     Graph,
-    ImageRef,
     ModelRef,
     Node,
     NodeSchemas,
@@ -256,33 +255,9 @@ class BoundGraph:
 
     def read(self, graph: Graph, role: str) -> Value:
         """Read what the role's first field holds in `graph`; None where there is no such field."""
-        return _read_field(graph, self.role_fields[role]) if role in self.role_fields else None
-
-    @cached_property
-    def _image_fields(self) -> tuple[Address, ...]:
-        """Return the fields that hold input images, or may."""
-        slots = [slot for rule in self.rules for slot in rule.slots]
-        moved = {slot.address for slot in slots if "ImageField" in (slot.schema.type, slot.schema.items)}
-        fields = [
-            (Address(node.id, name), value) for node in self.graph.nodes.values() for name, value in node.fields.items()
-        ]
-        return tuple(sorted(moved | {address for address, value in fields if _list_image_hashes(value)}))
-
-    def images(self, graph: Graph) -> list[str]:
-        """List the SHA-256 of every input image in `graph`."""
-        return [sha for address in self._image_fields for sha in _list_image_hashes(_read_field(graph, address))]
-
-
-def _list_image_hashes(value: Value) -> Sequence[str]:
-    """List the SHA-256 of the images a field's value holds."""
-    if isinstance(value, ImageRef):
-        return (value.sha256,)
-    return [sha for item in value for sha in _list_image_hashes(item)] if isinstance(value, list) else ()
-
-
-def _read_field(graph: Graph, address: Address) -> Value:
-    node = graph.nodes.get(address.node)
-    return node.fields.get(address.field) if node else None
+        address = self.role_fields.get(role)
+        node = graph.nodes.get(address.node) if address else None
+        return node.fields.get(address.field) if node and address else None
 
 
 _MOST_PROBES: Final = 64  # of one dimension; of a longer one the first, the last and some between: all are of one type

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -193,7 +194,8 @@ class Plan:
     @property
     def most(self) -> int:
         """Return the most points that a run renders: all of them, or fewer where the design chooses as it goes."""
-        return self.experiment.design.count_most(len(self))
+        design = self.experiment.design
+        return math.floor(design.at_most * len(self) + 1e-9) if design.kind == "adaptive" else len(self)
 
     def instance(self, variation: Variation) -> Instance:
         """Bind one point: its graph, with its key."""
@@ -203,6 +205,7 @@ class Plan:
         graph = digests.graph
         prompt, model, image = (bound.read(graph, role) for role in ("prompt", "model", "image"))
         key = salt_key(digests.key(bound.outputs), {axis: levels[axis].value for axis in self.salted})
+        shown = [ref.sha256 for ref in graph.references() if isinstance(ref, ImageRef)]
         repetition = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         replicate = int(repetition.value or 1) - 1 if repetition else 0
         return Instance(
@@ -215,7 +218,7 @@ class Plan:
             prompt=prompt if isinstance(prompt, str) else None,
             model=model.name if isinstance(model, ModelRef) else None,
             source=image.sha256 if isinstance(image, ImageRef) else None,
-            images={sha: self.images[sha].path for sha in bound.images(graph)},
+            images={sha: self.images[sha].path for sha in shown},
             tagged=bound.tagged,
             recalled=bound.recall(graph),
             replicate=replicate,
