@@ -18,7 +18,7 @@ from itertools import chain
 from math import lcm
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import PlanError, WorkflowError, did_you_mean
+from sweep.errors import PlanError, WorkflowError
 from sweep.experiment import Assignments, Experiment, Level, ProblemCollector, ReplacingLevels, Setting, is_reference
 from sweep.input_images import InputImage
 from sweep.plan.model_finder import ModelFinder, list_model_fields
@@ -34,7 +34,6 @@ from sweep.workflow import (
     Graph,
     ImageRef,
     ModelRef,
-    Names,
     NodeSchemas,
     Roles,
     Target,
@@ -448,43 +447,21 @@ class RuleBuilder:
         if one and self.context.is_template and role in _COUNTED and one[1] > len(self.roles.groups(role)):
             return ()  # another variant has it: a template has as many as its levels set
         try:
-            if role in INPUT_NAMES:
-                if role not in self.roles and role not in self.roles.ambiguous:
-                    self._report_missing(said)
-                    return ()
-                found = self.roles.one(*one) if one else self.roles[role]
-                return self._make_slots(found, said)
-            if is_address(target):
-                return self._make_slots([field_target(self.graph, self.schemas, self._find_address(target))], target)
+            if role not in INPUT_NAMES:
+                found = [field_target(self.graph, self.schemas, find_address(self.graph, target))]
+            elif role not in self.roles and role not in self.roles.ambiguous:
+                self._report_missing(said)
+                return ()
+            else:
+                found = [*(self.roles.one(*one) if one else self.roles[role])]
+            return self._make_slots(found, said)
         except WorkflowError as error:
             self._refuse(said, readable(self.graph, str(error)))
             return ()
-        near = did_you_mean(target, [*self.roles.targets, "variation", *self._list_addresses()])
-        where = self.uses.locate(said)
-        self.context.problems.add_at_key(
-            where, f"{where} is neither an input (such as prompt) nor a NODE.FIELD of {self.workflow}.{near}"
-        )
-        return ()
 
     def _refuse(self, target: str, problem: str) -> None:
         """Add a problem where the file sets the target."""
         self.context.refuse(problem, self.uses.locate(target))
-
-    def _find_address(self, text: str) -> Address:
-        try:
-            return find_address(self.graph, text)
-        except WorkflowError as error:
-            near = did_you_mean(text, [*self._list_addresses(), *self.roles.targets])
-            if near and error.hint is None:
-                raise WorkflowError(f"{self.workflow} has no node {Address.parse(text).node!r}.{near}") from error
-            raise
-
-    def _list_addresses(self) -> Iterator[str]:
-        """List every field a person can set, as it can be written."""
-        names = Names(self.graph)
-        for node in self.graph.nodes.values():
-            called = names.called(node.id)
-            yield from (f"{called}.{name}" for name, taken in self._fields_of(node.id).items() if taken.takes_value)
 
     def _report_missing(self, target: str) -> None:
         """Add the problem that the workflow has no such role."""

@@ -292,7 +292,7 @@ def test_every_fault_is_told_at_once(refusal: Refusal) -> None:
             "inputs.steps and inputs.denoise.steps both set denoise.steps.",
         ),
         ("txt2img", {"axes": {"steps": [4, 5], "denoise.steps": [6, 7]}}, "axes.steps and axes.denoise.steps both set"),
-        ("txt2img", {"inputs": {"nois.seed": 4}}, "Did you mean noise.seed?"),
+        ("txt2img", {"inputs": {"nois.seed": 4}}, "no node 'nois'. Did you mean noise?"),
         ("txt2img", {"inputs": {"noise.seed": "four"}}, "inputs.noise.seed is four; the field noise.seed takes"),
         ("txt2img", {"axes": {"denoise.unet": ["x"]}}, "takes no value, only an edge"),
         ("txt2img", {"inputs": {"lora_weight": 0.5}}, "inputs.lora_weight: txt2img has no lora_weight."),
