@@ -110,8 +110,9 @@ def print_error(error: SweepError) -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Print a line on stdout: a result."""
+    """Print a line on stdout: a result. Whoever reads it through a pipe gets it at once."""
     sys.stdout.write(escape_controls(text) + "\n")
+    sys.stdout.flush()
 
 
 def print_json(value: object) -> None:
@@ -121,7 +122,6 @@ def print_json(value: object) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table on stdout."""
-    sys.stdout.flush()
     console(width=text_width()).print(table)
 
 
@@ -170,50 +170,33 @@ def bytes_text(size: float) -> str:
     return f"{size:,.1f} PB"
 
 
-_COUNT_EVERY: Final = 10.0  # seconds between lines where there is no terminal
+COUNT_EVERY: Final = 10.0  # seconds between lines where there is no terminal
 
 
 class MeasuringBar:
     """Shows on stderr how many images are measured and the time left: a bar in a terminal, a line elsewhere."""
 
-    def __init__(self) -> None:
-        self.is_terminal = True
-        self._began: tuple[float, int] | None = None  # the time and the count of the first call
-
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         screen = console(stderr=True)
-        self.is_terminal = screen.is_terminal
-        self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(36),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            console=screen,
-            transient=True,
-            disable=not screen.is_terminal,
-        )
-        self._task = self._bar.add_task("measuring", total=None, visible=False)
+        columns = (BarColumn(36), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+        text = TextColumn("  {task.description}")
+        self._bar = Progress(text, *columns, console=screen, transient=True, disable=not screen.is_terminal)
+        self._bar.add_task("measuring", total=None, visible=False)
         self._bar.start()
+        self._printed = time.monotonic()
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Show `done` of `total` images; hide the bar when all are done."""
-        if not self.is_terminal:
-            self.print_line(done, total)
-        self._bar.update(self._task, completed=done, total=total, visible=done < total)
-
-    def print_line(self, done: int, total: int) -> None:
-        """Print the count and the time left, at most every ten seconds."""
+        """Show `done` of `total` images; hide the bar when all are done. A line comes every ten seconds at most."""
+        (task,) = self._bar.tasks
+        self._bar.update(task.id, completed=done, total=total, visible=done < total)
         now = time.monotonic()
-        if self._began is None:
-            self._began, self._printed = (now, done), now
-        elif done < total and now - self._printed >= _COUNT_EVERY:
+        if self._bar.disable and done < total and now - self._printed >= COUNT_EVERY:
             self._printed = now
-            began, before = self._began
-            left = (now - began) / max(1, done - before) * (total - done)
-            print_notice(f"  measuring {done:,}/{total:,}  {clock_text(left)} left")
+            left = f"  {clock_text(task.time_remaining)} left" if task.time_remaining is not None else ""
+            print_notice(f"  measuring {done:,}/{total:,}{left}")
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -43,35 +42,29 @@ def verify(
     findings = record.RecordedResults.open(folder).verify()
     if as_json:
         print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            print_line(f"  {finding.fault:<10} {finding.message}")
 
     def tell(text: str) -> None:
         if not as_json:
             print_line(text)
 
+    for finding in findings:
+        tell(f"  {finding.fault:<10} {finding.message}")
     if not findings:
         tell(f"{folder.name}: all files and rows are intact.")
         return 0
+    count = format_count(len(findings), "finding")
     if not repair:
-        hint = f"sweep verify {quote_argument(chosen.run)} --repair renders the damaged images again."
-        tell(f"{format_count(len(findings), 'finding')}. {hint}")
+        tell(f"{count}. sweep verify {quote_argument(chosen.run)} --repair renders the damaged images again.")
         return 4
-    return _repair(folder, findings, access, tell)
-
-
-def _repair(folder: Path, findings: list[record.Damage], access: Access, tell: Callable[[str], None]) -> int:
     opened = anyio.run(record.reopen_points, folder, record.list_damaged_keys(findings))
-    points = format_count(opened, "point")
-    tell(f"{format_count(len(findings), 'finding')}; {points} will be rendered again.")
-    if not opened:
-        return 4
-    if not access.addresses and not was_painted(folder):
+    tell(f"{count}; {format_count(opened, 'point')} will be rendered again.")
+    is_reachable = bool(access.addresses) or was_painted(folder)
+    if opened and not is_reachable:
         tell("To render them, repeat the sweep run command, or add --server URL to this one.")
-        return 0
-    beyond = any(finding.fault not in record.REPAIRABLE for finding in findings)
-    return render_open(folder, access, Display()) or (4 if beyond else 0)
+    if not (opened and is_reachable):
+        return 4
+    code = render_open(folder, access, Display(progress="none" if as_json else "auto"))
+    return code or (0 if all(finding.fault in record.REPAIRABLE for finding in findings) else 4)
 
 
 def redo(
@@ -132,7 +125,7 @@ def rm(chosen: ChosenRun, printer: AnswerPrinter, where: WhereOption = None, yes
     folder = chosen.folder()
     answer = {"schema": "sweep.rm/1", "state": "deleted", "folder": folder.as_posix()}
     if where is None:
-        images = sum(1 for _ in (folder / "images").glob("*"))
+        images = sum(path.is_file() for path in (folder / "images").rglob("*"))
         _confirm(f"Delete {folder} with {format_count(images, 'image')}?", yes)
         record.delete_run(folder)
         printer.print(f"Deleted {folder}.", {**answer, "images": images})

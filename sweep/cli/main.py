@@ -19,8 +19,7 @@ INTERRUPTED: Final = 130
 def run_cli(arguments: list[str], begin: Callable[[], object] = lambda: None) -> int:
     """Run one command line and return its exit code; call `begin` when it is parsed and its command begins."""
     try:
-        code = _run_command(arguments, begin)
-        sys.stdout.flush()
+        return _run_command(arguments, begin)
     except KeyboardInterrupt:
         return INTERRUPTED
     except RuntimeError as error:  # Python 3.11 puts it around what is raised while a class is being made
@@ -30,12 +29,11 @@ def run_cli(arguments: list[str], begin: Callable[[], object] = lambda: None) ->
     except BrokenPipeError:
         _discard_output()
         return 0
-    return code
 
 
 def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
     """Parse and run one command line; heavy modules are imported in here, after Ctrl-C can be handled."""
-    from typer import Abort, Exit
+    from typer import Abort
     from typer.exceptions import TyperException
 
     from sweep.cli.console import configure_streams, print_error
@@ -45,9 +43,8 @@ def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
     configure_streams()
     try:
         words = arguments or ["--help"]
-        return int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False, obj=begin) or 0)
-    except Exit as exit_:
-        return exit_.exit_code
+        code = int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False, obj=begin) or 0)
+        sys.stdout.flush()
     except Abort:
         return INTERRUPTED
     except TyperException as error:
@@ -65,9 +62,12 @@ def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
         if error.errno == errno.EIO and error.filename is None:  # the terminal we print to was closed
             raise BrokenPipeError from None
         fault = _from_os_error(error)
+    else:
+        return code
     try:
         print_error(fault)
-    except OSError:  # stderr is closed; the exit code still tells
+        sys.stdout.flush()
+    except OSError:  # a stream is closed or its device full; the exit code still tells
         _discard_output()
     return fault.exit_code
 

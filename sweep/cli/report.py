@@ -21,7 +21,7 @@ from sweep.cli.shared_options import (
     ResultsRoot,
     complete_axis,
     complete_metric,
-    find_run,
+    locate_run,
     output_option,
     parse_assignments,
     run_argument,
@@ -85,7 +85,7 @@ def view(
         if open_:
             typer.launch(url)
 
-    folder = results if run is None else find_run(run, results)
+    folder = results if run is None else locate_run(run, results)
     if run is None and not results.is_dir():
         raise UsageError(f"There is no folder {results}.", hint="Run an experiment first, or give --results.")
 
@@ -114,7 +114,7 @@ def compare(
         run_b: The later run.
         output: The page to write.
     """
-    found = report.compare_runs(find_run(run_a, results), find_run(run_b, results), out=output)
+    found = report.compare_runs(locate_run(run_a, results), locate_run(run_b, results), out=output)
     for sentence in found.words:
         print_line(sentence)
     print_line(relative_path(found.page))

@@ -306,8 +306,9 @@ def run_experiment(
 
 
 def was_painted(folder: Path) -> bool:
-    """Return whether the last run used only the sandbox."""
-    servers = record.RecordedResults.open(folder).runs()[-1].facts.servers
+    """Return whether the last run used only the sandbox; not if there was no run."""
+    runs = record.RecordedResults.open(folder).runs()
+    servers = runs[-1].facts.servers if runs else ()
     return bool(servers) and all(server.get("sandbox") == "true" for server in servers)
 
 

@@ -10,20 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from sweep import record
-from sweep.cli.console import clock_text, console, fill_lines, json_text, text_width
+from sweep.cli.console import COUNT_EVERY, clock_text, console, fill_lines, print_json, print_notice, text_width
 from sweep.engine import RunProgress, ServerTally, events
-from sweep.text import (
-    escape_controls,
-    format_count,
-    format_seconds,
-    format_value,
-    quote_argument,
-    truncate,
-    truncate_apart,
-)
+from sweep.text import format_count, format_seconds, format_value, quote_argument, truncate, truncate_apart
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,49 +101,23 @@ class ProgressDisplay:
         """Show one event. Never blocks for long and never raises: a broken display must not end a run."""
 
 
-class Pipe:
-    """Writes lines to a stream and flushes each; drops them once the reader is gone."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream: IO[str] | None = stream
-
-    def line(self, text: str) -> None:
-        """Write a line, or drop it if the reader is gone."""
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(escape_controls(text) + "\n")
-            self._stream.flush()
-        except OSError:  # a closed pipe, a terminal that is gone, a full disk behind a redirection
-            self._stream = None
-
-
 class JsonLines(ProgressDisplay):
     """Writes one JSON object per line to stdout: `event` names its kind, `time` is when it was written, in UTC."""
 
-    def __init__(self) -> None:
-        self._out = Pipe(sys.stdout)
-
     def __call__(self, event: events.Event) -> None:
-        """Write and flush one event."""
+        """Write one event, unless the reader is gone."""
         moment = datetime.now(UTC).isoformat(timespec="milliseconds")
         head = {"event": type(event).__name__, "version": EVENT_VERSION, "time": moment}
-        self._out.line(json_text({**head, **dataclasses.asdict(event)}))
+        with suppress(OSError):
+            print_json({**head, **dataclasses.asdict(event)})
 
 
 class LineProgress(ProgressDisplay):
-    """Prints plain lines on stderr: what happened, and the count every ten seconds.
-
-    What is reported before the run starts comes after the headline.
-    """
-
-    EVERY = 10.0  # seconds between counts
+    """Prints plain lines on stderr: what happened, and the count every ten seconds."""
 
     def __init__(self) -> None:
         self.tally = RunProgress()
-        self._out = Pipe(sys.stderr)
         self._repeated: Counter[type[events.Event]] = Counter()
-        self._early: list[tuple[str, events.Event]] | None = []
         self._counted = time.monotonic()
 
     def __call__(self, event: events.Event) -> None:
@@ -163,29 +129,16 @@ class LineProgress(ProgressDisplay):
             self._repeated[kind] += 1
             if self._repeated[kind] > _MAX_LINES:
                 text = MORE_FOLLOW[kind] if self._repeated[kind] == _MAX_LINES + 1 else ""
-        if isinstance(event, events.RunStarted):
-            self._counted = now
+        if text:
             self.print_line(text, event)
-            self._print_early()
-        elif text and self._early is not None:
-            self._early.append((text, event))
-        elif text:
-            self.print_line(text, event)
-        if isinstance(event, events.Completed) and now - self._counted >= self.EVERY:
+        if isinstance(event, events.Completed) and now - self._counted >= COUNT_EVERY:
             self._counted = now
             self.print_line(f"  {count_text(self.tally, now)}", event)
 
-    def __exit__(self, *_: object) -> None:
-        self._print_early()
-
-    def _print_early(self) -> None:
-        early, self._early = self._early, None
-        for text, event in early or ():
-            self.print_line(text, event)
-
     def print_line(self, text: str, event: events.Event) -> None:  # noqa: ARG002  the bars ask for its kind
-        """Print a line about an event."""
-        self._out.line(text)
+        """Print a line about an event, unless the terminal is gone."""
+        with suppress(OSError):
+            print_notice(text)
 
 
 class BarProgress(LineProgress):
@@ -209,7 +162,6 @@ class BarProgress(LineProgress):
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):
             self._live.stop()
-        super().__exit__()
 
     def __call__(self, event: events.Event) -> None:
         """Count the event, print its line and start the bars with the run."""

@@ -22,7 +22,7 @@ import typer
 from sweep import record, servers
 from sweep.cli.console import fill_lines, print_json, print_line, print_notice
 from sweep.engine import events
-from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError, did_you_mean
+from sweep.errors import ExperimentError, SweepError, UnfetchedError, UsageError
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sweep.servers import AgentSettings, Server
 
 
-NO_RUNS: Final = "There are no runs in {root} yet. sweep run FILE makes one."
 UNASKED: Final = "No server was asked, so only the nodes packaged with sweep are known. --server asks yours."
 EXPERIMENT_ENDINGS: Final = (".yaml", ".yml")
 
@@ -60,35 +59,11 @@ def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str
     return found
 
 
-def list_runs(root: Path) -> list[str]:
-    """Return the names of the results folders under `root`, sorted."""
-    return sorted(path.parent.name for path in root.glob(f"*/{record.JOURNAL_FILE}")) if root.is_dir() else []
-
-
-def find_run(run: str, root: Path) -> Path:
-    """Find the folder of a run: by its path, by its name under `root`, or by its experiment file.
-
-    Raises UsageError with the nearest name if there is no such run.
-    """
+def locate_run(run: str, root: Path) -> Path:
+    """Find the folder of a run that is named on the command line, also by its experiment file. Raises UsageError."""
     file = Path(run)
-    candidates = [file]
-    if run == file.name:  # a name, and no path that could lead out of the results
-        candidates.append(root / run)
-    if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
-        candidates.append(root / _read_name(file))
-    is_folder = False
-    for candidate in candidates if run else ():
-        try:
-            if (candidate / record.JOURNAL_FILE).is_file():
-                return candidate
-            is_folder |= candidate.is_dir()
-        except (OSError, ValueError):  # a name too long, or with a NUL in it
-            continue
-    names = list_runs(root)
-    hint = did_you_mean(file.name, names).strip()
-    if not hint:
-        hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
-    raise UsageError(f"{run} holds no results." if is_folder else f"There is no run named {run}.", hint=hint)
+    is_experiment = file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file()
+    return record.find_run(run, root, _read_name(file) if is_experiment else None)
 
 
 def _read_name(file: Path) -> str:
@@ -104,33 +79,21 @@ def _read_name(file: Path) -> str:
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a run in the shell."""
     root = context.params.get("results") or "results"
-    return [name for name in list_runs(Path(root)) if name.startswith(incomplete)]
+    return [name for name in record.list_runs(Path(root)) if name.startswith(incomplete)]
 
 
 def complete_axis(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete the name of an axis of the run on the command line."""
-    results = _open_results(context)
-    return [name for name, _ in results.axes if name.startswith(incomplete)] if results else []
-
-
-def complete_columns(context: typer.Context, incomplete: str) -> list[str]:
-    """Complete the last name of a list of columns, which commas separate."""
-    before, comma, last = incomplete.rpartition(",")
-    results = _open_results(context)
-    names = [column.name for column in results.columns()] if results else []
-    return [f"{before}{comma}{name}" for name in names if name.startswith(last)]
-
-
-def _open_results(context: typer.Context) -> record.RecordedResults | None:
-    """Open the run on an unfinished command line; None if there is no such run.
+    """Complete the name of an axis of the run on the command line.
 
     The parser stops at an option without its value, and then leaves the run among the arguments.
     """
     run = context.params.get("run") or next(iter(context.args), "")
     try:
-        return record.RecordedResults.open(find_run(str(run), Path(context.params.get("results") or "results")))
+        folder = locate_run(str(run), Path(context.params.get("results") or "results"))
+        axes = record.RecordedResults.open(folder).axes
     except SweepError:
-        return None
+        return []
+    return [name for name, _ in axes if name.startswith(incomplete)]
 
 
 def complete_metric(incomplete: str) -> list[str]:
@@ -178,11 +141,7 @@ class ChosenRun:
 
     def folder(self) -> Path:
         """Find its folder. Raises UsageError if there is no such run."""
-        return find_run(self.run, self.results)
-
-    def open(self) -> record.RecordedResults:
-        """Open its results. Raises UsageError if there is no such run, RecordError if it cannot be read."""
-        return record.RecordedResults.open(self.folder())
+        return locate_run(self.run, self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,20 +242,6 @@ _fileless_option = partial(
 )
 
 
-def complete_workflow(incomplete: str) -> list[str]:
-    """Complete the name of a template, or a path."""
-    from sweep.role_table import TEMPLATE_NAMES
-
-    head = Path(incomplete)
-    folder, start = (head, "") if incomplete.endswith("/") else (head.parent, head.name)
-    try:
-        found = sorted(path for path in folder.iterdir() if path.name.startswith(start) and path.name[:1] != ".")
-    except OSError:
-        found = []
-    files = [f"{path}/" if path.is_dir() else str(path) for path in found]
-    return [*(name for name in TEMPLATE_NAMES if name.startswith(incomplete)), *files]
-
-
 def complete_role(incomplete: str) -> list[str]:
     """Complete the name of a role before its value."""
     from sweep.role_table import ROLE_NAMES
@@ -364,7 +309,7 @@ class ExperimentOptions:
         overrides: Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".
     """
 
-    file: Annotated[Path, typer.Argument(metavar="FILE", autocompletion=complete_workflow)]
+    file: Annotated[Path, typer.Argument(metavar="FILE")]
     axes: Annotated[
         list[str] | None, _fileless_option("--axis", metavar="NAME=VALUES", autocompletion=complete_role)
     ] = None

@@ -9,7 +9,7 @@ import typer
 
 from sweep import engine, record
 from sweep.cli.console import print_error, print_json, print_line
-from sweep.cli.shared_options import NO_RUNS, ChosenRun, ResultsRoot, find_run, list_runs, run_argument
+from sweep.cli.shared_options import ChosenRun, ResultsRoot, locate_run, run_argument
 from sweep.errors import RecordError, UsageError
 from sweep.text import quote_argument
 
@@ -29,7 +29,7 @@ def status_command(
     """
     if run is None:
         return _print_all(results, as_json=as_json)
-    found = record.folder_status(find_run(run, results))
+    found = record.folder_status(locate_run(run, results))
     if as_json:
         print_json(found.to_json())
     else:
@@ -42,7 +42,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     """Print a line for each run under `root`, report unreadable ones and return the exit code."""
     found: list[record.FolderStatus] = []
     unread: list[RecordError] = []
-    for name in list_runs(root):
+    for name in record.list_runs(root):
         try:
             found.append(record.folder_status(root / name))
         except RecordError as error:
@@ -50,7 +50,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     if as_json:
         print_json([status.to_json() for status in found])
     else:
-        for line in _run_lines(found) if found or unread else [NO_RUNS.format(root=root)]:
+        for line in _run_lines(found) if found or unread else [record.NO_RUNS.format(root=root)]:
             print_line(line)
     for each in unread:
         print_error(each)

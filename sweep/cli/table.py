@@ -11,7 +11,7 @@ import typer
 
 from sweep import record
 from sweep.cli.console import MeasuringBar, SafeText
-from sweep.cli.shared_options import AnswerPrinter, ChosenRun, complete_columns, output_option
+from sweep.cli.shared_options import AnswerPrinter, ChosenRun, output_option
 from sweep.errors import UsageError
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
@@ -28,7 +28,7 @@ def table(
     chosen: ChosenRun,
     form: Annotated[TableFormat | None, typer.Option("--format", "-f", metavar="FORMAT")] = None,
     where: Annotated[str | None, typer.Option(metavar="CONDITION")] = None,
-    columns: Annotated[str | None, typer.Option(metavar="NAMES", autocompletion=complete_columns)] = None,
+    columns: Annotated[str | None, typer.Option(metavar="NAMES")] = None,
     former: Annotated[bool, typer.Option("--all")] = False,
     output: Annotated[Path | None, output_option()] = None,
 ) -> None:
@@ -45,7 +45,7 @@ def table(
     """
     from sweep.notebook_results import compile_where
 
-    opened = chosen.open()
+    opened = record.RecordedResults.open(chosen.folder())
     rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
     names = [name.strip() for name in columns.split(",")] if columns is not None else None

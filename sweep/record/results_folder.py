@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypeVar
 
-from sweep.errors import RecordError
+from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.base import Counts, ExperimentFacts
 from sweep.record.lock import is_in_use, read_holder
 from sweep.record.maintenance import Damage, verify_folder
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 CSV = "results.csv"
 PARQUET = "results.parquet"
+NO_RUNS: Final = "There are no runs in {root} yet. sweep run FILE makes one."
 _ROWS_A_FRAME = 50_000
 _DTYPES = {
     "integer": "Int64",
@@ -201,6 +202,37 @@ class RecordedResults:
             yield _frame(chosen, next(lists, []))
             for rows in lists:
                 yield _frame(chosen, rows)
+
+
+def list_runs(root: Path) -> list[str]:
+    """Return the names of the results folders under `root`, sorted."""
+    return sorted(path.parent.name for path in root.glob(f"*/{JOURNAL_FILE}")) if root.is_dir() else []
+
+
+def find_run(run: str, root: Path, name: str | None = None) -> Path:
+    """Find a results folder by its path, or by its name under `root`; `name` is another name for it.
+
+    Raises UsageError with the nearest name if there is no such folder.
+    """
+    file = Path(run)
+    candidates = [file]
+    if run == file.name:  # a name, and no path that could lead out of the results
+        candidates.append(root / run)
+    if name:
+        candidates.append(root / name)
+    is_folder = False
+    for candidate in candidates if run else ():
+        try:
+            if (candidate / JOURNAL_FILE).is_file():
+                return candidate
+            is_folder |= candidate.is_dir()
+        except (OSError, ValueError):  # a name too long, or with a NUL in it
+            continue
+    names = list_runs(root)
+    hint = did_you_mean(file.name, names).strip()
+    if not hint:
+        hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
+    raise UsageError(f"{run} holds no results." if is_folder else f"There is no run named {run}.", hint=hint)
 
 
 def matching_keys(folder: Path, where: Where) -> list[str]:

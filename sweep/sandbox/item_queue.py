@@ -97,7 +97,6 @@ class SandboxQueue:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.items: dict[int, QueueItem] = {}
-        self.max_pending = 0  # the most items of a queue that ever waited at once
         self._waiting: list[tuple[int, int]] = []  # heap of (-priority, item id), also of items that wait no longer
         self._of_batch: dict[tuple[str, str], list[QueueItem]] = {}
         self._counts: dict[tuple[str, ...], Counter[str]] = {}
@@ -120,7 +119,6 @@ class SandboxQueue:
         self._count(item, 1)
         if item.status == "pending":
             heapq.heappush(self._waiting, (-item.priority, item.item_id))
-            self.max_pending = max(self.max_pending, self.counts("queue", item.queue_id)["pending"])
 
     def move(self, item: QueueItem, status: str) -> None:
         """Change an item's status, and its times with it."""

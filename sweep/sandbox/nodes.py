@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
-import operator
 import random
 import re
 import uuid
@@ -19,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from sweep.sandbox.image_library import ImageLibrary, ImageRecord, PixelArray, encode
 from sweep.sandbox.item_queue import QueueItem
@@ -125,51 +123,9 @@ class NodeContext:
         return self.images.get_record(node["image"]["image_name"])
 
 
-_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "ADD": operator.add,
-    "SUB": operator.sub,
-    "MUL": operator.mul,
-    "DIV": operator.truediv,
-    "EXP": operator.pow,
-    "MOD": operator.mod,
-    "ABS": lambda a, _: abs(a),
-    "SQRT": lambda a, _: math.sqrt(a),
-    "MIN": min,
-    "MAX": max,
-}
-_ROUNDINGS: dict[str, Callable[[float], int]] = {"Floor": math.floor, "Ceiling": math.ceil, "Truncate": math.trunc}
-
-
-def _operate(node: NodeFields, _: NodeContext) -> NodeFields:
-    value = _OPERATIONS[node["operation"]](node["a"], node["b"])
-    return {"value": int(value) if node["type"] == "integer_math" else value}
-
-
-def _round(node: NodeFields, _: NodeContext) -> NodeFields:
-    """Round a number to a multiple of a whole one."""
-    share = node["value"] / node["multiple"]
-    return {"value": _ROUNDINGS.get(node["method"], round)(share) * node["multiple"]}
-
-
 def _draw_integers(node: NodeFields, draw: random.Random, count: int) -> list[int]:
     low, high = sorted((node["low"], node["high"]))
     return [draw.randrange(low, max(high, low + 1)) for _ in range(count)]
-
-
-def _replace(node: NodeFields, _: NodeContext) -> NodeFields:
-    """Replace text; InvokeAI ignores case unless it is a regular expression."""
-    text, pattern, put = node["string"], node["search_string"], node["replace_string"]
-    if node["use_regex"] or not pattern:
-        return {"value": re.sub(pattern, put, text) if pattern else text}
-    return {"value": re.sub(re.escape(pattern), lambda _: put, text, flags=re.IGNORECASE)}
-
-
-def _merge_metadata(node: NodeFields, _: NodeContext) -> NodeFields:
-    return {"metadata": {name: value for entry in node["collection"] or [] for name, value in entry.items()}}
-
-
-def _join(node: NodeFields, _: NodeContext) -> NodeFields:
-    return {"value": "".join(node.get(f"string_{place}") or "" for place in ("left", "middle", "right"))}
 
 
 def _iterate(node: NodeFields, _: NodeContext) -> NodeFields:
@@ -339,16 +295,9 @@ _FUNCTIONS: dict[str, Callable[[NodeFields, NodeContext], NodeFields]] = {
     "sub": lambda node, _: {"value": node["a"] - node["b"]},
     "mul": lambda node, _: {"value": node["a"] * node["b"]},
     "div": lambda node, _: {"value": int(node["a"] / node["b"])},
-    **dict.fromkeys(("integer_math", "float_math"), _operate),
-    "float_to_int": _round,
-    **dict.fromkeys(("string_join", "string_join_three"), _join),
-    "string_replace": _replace,
     "range": lambda node, _: {"collection": list(range(node["start"], node["stop"], node["step"] or 1))},
     "iterate": _iterate,
     "core_metadata": _keep_metadata,
-    "metadata_item": lambda node, _: {"item": {name: node[name] for name in ("label", "value")}},
-    "metadata": lambda node, _: {"metadata": {item["label"]: item["value"] for item in _as_list(node["items"])}},
-    "merge_metadata": _merge_metadata,
     "lora_selector": lambda node, _: {"lora": {name: node[name] for name in ("lora", "weight")}},
     "clip_skip": _skip_layers,
     **dict.fromkeys(_MODEL_PARTS, _load_model),
@@ -447,21 +396,6 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _crop(node: NodeFields, image: Image.Image) -> Image.Image:
-    x, y = node["x"], node["y"]
-    return image.crop((x, y, x + node["width"], y + node["height"]))
-
-
-def _scale(node: NodeFields, image: Image.Image) -> Image.Image:
-    width, height = (max(1, int(side * node["scale_factor"])) for side in image.size)
-    return _resize(image, (width, height))
-
-
-def _blur(node: NodeFields, image: Image.Image) -> Image.Image:
-    kind = ImageFilter.GaussianBlur if node["blur_type"] == "gaussian" else ImageFilter.BoxBlur
-    return image.filter(kind(node["radius"]))
-
-
 def _lerp(node: NodeFields, image: Image.Image) -> Image.Image:
     low, high = node["min"], node["max"]
     return Image.fromarray((low + np.asarray(image) / 255 * (high - low)).astype(np.uint8))
@@ -474,9 +408,6 @@ def _find_edges(node: NodeFields, image: Image.Image) -> Image.Image:
 
 _EDITS: dict[str, Callable[[NodeFields, Image.Image], Image.Image]] = {  # of an input image, by the node's type
     "img_resize": lambda node, image: _resize(image, (node["width"], node["height"])),
-    "img_scale": _scale,
-    "img_crop": _crop,
-    "img_blur": _blur,
     "save_image": lambda _, image: image,
     "canvas_output": lambda _, image: image,
     "img_lerp": _lerp,

@@ -61,19 +61,14 @@ class EventEmitter:
             for sid in list(self._sids):
                 await self.sio.disconnect(sid)
 
-    @property
-    def heard(self) -> bool:
-        """Tell whether any socket is connected."""
-        return bool(self._sids)
-
     async def status_changed(self, item: QueueItem) -> None:
         """Announce that an item's status changed."""
-        if self.heard:
+        if self._sids:
             await self.send("queue_item_status_changed", item.summarise())
 
     async def invocation(self, name: str, item: QueueItem, source: str, node: Payload, **more: Any) -> None:
         """Announce that a copy of the node `source` was started, made progress, was completed or failed."""
-        if self.heard:
+        if self._sids:
             names = ("queue_id", "item_id", "batch_id", "destination", "session_id")
             about = {**{name: getattr(item, name) for name in names}, "invocation": node}
             await self.send(f"invocation_{name}", {**about, "invocation_source_id": source, **more})

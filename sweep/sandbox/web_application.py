@@ -17,13 +17,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
+from sweep.sandbox.api_routes import IMAGE_ROUTES, QUEUE_ROUTES, SERVER_ROUTES
 from sweep.sandbox.http_requests import KEY, Accounts, RefusedError, bearer, reply, route
-from sweep.sandbox.routes.image_routes import IMAGE_ROUTES
-from sweep.sandbox.routes.queue_routes import QUEUE_ROUTES
-from sweep.sandbox.routes.server_routes import MODEL_ROUTES, OLD_MODEL_ROUTES, SERVER_ROUTES
-from sweep.sandbox.routes.session_routes import SESSION_IMAGES, SESSION_ROUTES
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
+from sweep.sandbox.session_routes import SESSION_IMAGES, SESSION_ROUTES
 from sweep.sandbox.socket_events import EventEmitter, SessionEvents
 
 
@@ -129,11 +127,7 @@ def _find_nothing(*_request: Any, **_path: str) -> None:
     raise RefusedError(404, "Not Found")
 
 
-_ROUTES = {  # by API
-    "queue": (*QUEUE_ROUTES, *MODEL_ROUTES),
-    "sessions": (*SESSION_ROUTES, *OLD_MODEL_ROUTES),
-    "portable": (*SESSION_ROUTES, *OLD_MODEL_ROUTES, SESSION_IMAGES),
-}
+_ROUTES = {"queue": QUEUE_ROUTES, "sessions": SESSION_ROUTES, "portable": (*SESSION_ROUTES, SESSION_IMAGES)}  # by API
 _NO_ROUTE = route("*", "/{anything:.*}", _find_nothing)
 _LARGEST = 256 * 2**20  # bytes of a request; a batch may carry many values
 

@@ -27,6 +27,7 @@ from .graph import (
 from .inspection import Description, InspectionRow, describe
 from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, read_openapi
 from .invokeai.invokeai_formats import write_graph
+from .invokeai.openapi import write_openapi
 from .node_schemas import FieldSchema, Model, NodeSchema
 from .roles import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
@@ -92,5 +93,6 @@ __all__ = [
     "unknown_type",
     "workflow_from",
     "write_graph",
+    "write_openapi",
     "write_prompt",
 ]

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from typer.main import get_command
 
 import sweep.study as sweep_study
 from sweep.cli import run as run_module
-from sweep.cli.console import MeasuringBar
 from sweep.cli.parser import command_line
 from sweep.engine.events import RunStarted
 from sweep.record import RecordedResults
@@ -151,18 +149,6 @@ def test_images_are_measured_while_a_run_renders(sweep: Sweep, home: Path, monke
     found = {column.name for column in RecordedResults.open(folder).columns()}
     assert {"ssim", "structure_coarse"} <= found
     assert "diversity" not in found  # of several seeds, which may not all be there
-
-
-def test_measuring_tells_the_time_left_without_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter([0.0, 4.0, 12.0, 14.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    count = MeasuringBar()
-    count.is_terminal = False
-    for done in (10, 20, 40, 50):
-        count.print_line(done, 100)
-    assert capsys.readouterr().err == "  measuring 40/100  0:24 left\n"
 
 
 IN_A_TERMINAL = """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 
 from sweep.cli.console import (
+    MeasuringBar,
     bytes_text,
     clock_text,
     console,
@@ -35,6 +38,29 @@ def test_fill_lines_keeps_per_cent_signs_with_their_number() -> None:
         assert not any(
             line.startswith("%") for line in fill_lines("explains 94 % of the variance and 3 % of it", width=width)
         )
+
+
+def test_a_pipe_gets_each_line_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address of a sandbox is its only line: whoever waits for it would wait for ever."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(pipe), encoding="utf-8"))
+    print_line("http://127.0.0.1:9091")
+    assert pipe.getvalue() == b"http://127.0.0.1:9091\n"
+
+
+def test_measuring_says_the_time_left_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    for clock in ("time.monotonic", "rich.progress.monotonic"):
+        monkeypatch.setattr(clock, lambda: now[0])
+    with MeasuringBar() as count:
+        for done in range(101):
+            now[0] = done / 2
+            count(done, 100)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in told] == ["20/100", "40/100", "60/100", "80/100"]
+    assert told[0] == "  measuring 20/100  0:40 left"
 
 
 def test_nothing_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,14 @@ def test_rm_deletes_a_run(sweep: Sweep, done: Path) -> None:
     assert list(done.parent.iterdir()) == []
 
 
+def test_rm_counts_images_in_subfolders(sweep: Sweep, done: Path) -> None:
+    """Above 2,000 points images lie in folders of a thousand."""
+    (done / "images" / "000").mkdir()
+    for image in sorted((done / "images").glob("*.png")):
+        image.rename(image.parent / "000" / image.name)
+    assert json.loads(sweep("rm", "small", "--yes", "--json").out)["images"] == 12
+
+
 def test_changes_work_with_a_photo_that_was_turned(sweep: Sweep, home: Path) -> None:
     """The folder keeps it upright, so its content is not that of the file it came from."""
     exif = Image.Exif()

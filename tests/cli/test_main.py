@@ -28,10 +28,10 @@ def started(
     output: int = subprocess.PIPE,
     errors: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """The command, with its own streams."""
+    """The command, with its own streams: buffered, as they are for everybody."""
     return subprocess.Popen(
         [*ENTRY, *arguments],
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "", **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output if errors is None else errors,
@@ -206,9 +206,14 @@ def test_run_renders_with_every_stream_closed(home: Path) -> None:
 
 
 @pytest.mark.slow
-def test_exit_code_says_what_a_full_device_cannot(home: Path) -> None:
+def test_exit_code_says_what_a_full_device_cannot(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run_in_shell("sweep plan small.yaml >/dev/full 2>/dev/full") == 4
     assert run_in_shell("sweep plan none.yaml 2>/dev/full") == 2
+    assert run_in_shell("sweep schema >/dev/full") == run_in_shell("sweep --help >/dev/full") == 4
+    write_experiment(home / "two.yaml", name="two", axes={"seed": [1, 2]})
+    assert run_in_shell("sweep run two.yaml --no-report >/dev/null") == 0
+    assert run_in_shell("sweep table two >/dev/full") == 4
+    assert "Traceback" not in capfd.readouterr().err
     assert run_in_shell("sweep plan none.yaml 2>&-") == 2
 
 

@@ -385,6 +385,20 @@ class TestAfterwards:
         assert "12 of 12" in mended.out
         assert sweep("verify", "small").code == 0
 
+    def test_repair_as_json_prints_nothing_but_the_findings(self, sweep: Sweep, done: Path) -> None:
+        min((done / "images").iterdir()).unlink()
+        mended = sweep("verify", "small", "--repair", "--json")
+        assert (mended.code, [each["fault"] for each in json.loads(mended.out)], mended.err) == (0, ["missing"], "")
+        assert sweep("verify", "small").code == 0
+
+    def test_repair_that_needs_a_server_is_not_done(
+        self, sweep: Sweep, done: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sweep.cli.housekeeping.was_painted", lambda _: False)  # as if it were of a real server
+        min((done / "images").iterdir()).unlink()
+        told = sweep("verify", "small", "--repair")
+        assert (told.code, "add --server URL" in told.out) == (4, True)
+
     def test_what_cannot_be_rendered_again_stays_wrong(self, sweep: Sweep, done: Path) -> None:
         (done / "images" / "stray.png").write_bytes(b"nobody's")
         told = sweep("verify", "small", "--repair")

@@ -13,7 +13,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from sweep.cli.run import RunAccess
-from sweep.cli.shared_options import find_run
+from sweep.cli.shared_options import locate_run
 from sweep.errors import UsageError
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
@@ -34,10 +34,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -> None:
-    assert find_run("test-0", root) == root / "test-0"
-    assert find_run("results/slow", root) == Path("results/slow")
-    assert find_run("slow.yaml", root) == root / "slow"
-    assert find_run("named.yaml", root) == root / "given name"
+    assert locate_run("test-0", root) == root / "test-0"
+    assert locate_run("results/slow", root) == Path("results/slow")
+    assert locate_run("slow.yaml", root) == root / "slow"
+    assert locate_run("named.yaml", root) == root / "given name"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -
 )
 def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run: str) -> None:
     with pytest.raises(UsageError, match="There is no run named"):
-        find_run(run, root)
+        locate_run(run, root)
 
 
 TYPED = (

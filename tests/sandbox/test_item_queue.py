@@ -14,9 +14,8 @@ from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import STATUSES, SandboxQueue
 from sweep.sandbox.model_catalogue import catalogue
 from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
-from sweep.sandbox.routes.server_routes import write_openapi
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
-from sweep.workflow import builtin_schemas, read_openapi
+from sweep.workflow import builtin_schemas
 from tests.support.wire import datum, graph, node
 
 TYPES = NodeTypes(builtin_schemas())
@@ -62,10 +61,6 @@ def test_queue_drops_items_beyond_its_size() -> None:
     assert len(queue.enqueue("q", batch(runs=5), prepend=False)) == 3
     assert queue.enqueue("q", batch(), prepend=False) == []
     assert len(queue.enqueue("other", batch(), prepend=False)) == 1
-
-
-def test_openapi_document_gives_back_the_same_schemas() -> None:
-    assert read_openapi(write_openapi(builtin_schemas())) == builtin_schemas()
 
 
 @pytest.mark.slow

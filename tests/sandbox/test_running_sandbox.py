@@ -111,24 +111,6 @@ async def test_error_in_a_node_fails_its_item_only() -> None:
         assert (await wire.run(add()))["status"] == "completed"
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields", "value"),
-    [
-        ("integer_math", {"operation": "MAX", "a": 3, "b": 5}, 5),
-        ("float_math", {"operation": "SQRT", "a": 9.0, "b": 0.0}, 3.0),
-        ("float_to_int", {"value": 70.5, "multiple": 8, "method": "Floor"}, 64),
-        ("string_join", {"string_left": "a", "string_right": "b"}, "ab"),
-        ("string_replace", {"string": "A cat", "search_string": "CAT", "replace_string": "dog"}, "A dog"),
-        ("sub", {"a": 3, "b": 5}, -2),
-    ],
-)
-async def test_value_nodes_calculate(kind: str, fields: dict[str, Any], value: Any) -> None:
-    async with served() as (_, wire):
-        item = await wire.run(graph(node("x", kind, **fields)))
-        (result,) = item["session"]["results"].values()
-        assert result["value"] == value
-
-
 async def test_plain_images_are_alike() -> None:
     async with served(SandboxOptions(paint=False)) as (sandbox, wire):
         names = [_images(item)[0] for item in await wire.run_seeds(range(20))]

@@ -1,4 +1,4 @@
-"""InvokeAI's node types, read from the OpenAPI document of a server or from the copy packaged with sweep."""
+"""InvokeAI's node types: read from the OpenAPI document of a server or from the packaged copy, and written as one."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _BOUNDS = {
     "lt": "exclusive_maximum",
     "multipleOf": "multiple_of",
 }
+_PRIMITIVES = frozenset({"integer", "number", "string", "boolean", "object", "array"})
 _NOT_INPUTS = frozenset({"id", "type", "is_intermediate", "use_cache", "workflow"})
 _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, RecursionError)
 
@@ -138,6 +139,43 @@ def _name(facts: Mapping[str, Any]) -> str:
 
 def _strings(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(str(item) for item in value or ())
+
+
+def write_openapi(nodes: Mapping[str, NodeSchema]) -> dict[str, Any]:
+    """Write an OpenAPI document from which `parse_openapi` reads back exactly these node types."""
+    classes: dict[str, Any] = {}
+    for node in nodes.values():
+        name = "".join(part.title() for part in node.type.split("_")) + "Invocation"
+        properties = {name: _describe_field(field) for name, field in {**COMMON, **node.fields}.items()}
+        properties["use_cache"]["default"] = node.is_cached
+        properties |= {"id": {"type": "string"}, "type": {"const": node.type, "default": node.type}}
+        class_ = {"class": "invocation", "title": name, "type": "object", "properties": properties}
+        classes[name] = {**class_, "required": ["type", "id"], "output": _refer(node.output_class)}
+        outputs = {name: _refer(kind) for name, kind in node.outputs.items()}
+        classes.setdefault(node.output_class, {"class": "output", "type": "object", "properties": outputs})
+    about = {"title": "sweep", "version": "1.0.0"}
+    return {"openapi": "3.1.0", "info": about, "paths": {}, "components": {"schemas": classes}}
+
+
+def _describe_field(field: FieldSchema) -> dict[str, Any]:
+    one = {**_refer(field.type), **({"enum": list(field.choices)} if field.choices else {})}
+    many = {"type": "array", "items": _refer(field.items or "any")}
+    kinds = [] if field.type == "array" else [one]
+    kinds += [many] if field.type == "array" or field.items else []
+    kinds += [{"type": "null"}] if field.nullable else []
+    facts: dict[str, Any] = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
+    facts |= {"input": field.input, "orig_required": field.required, "default": field.default}
+    facts |= {name: bound for name, slot in _BOUNDS.items() if (bound := getattr(field, slot)) is not None}
+    facts |= {"ui_model_type": list(field.model_types)} if field.model_types else {}
+    facts |= {"ui_model_base": list(field.model_bases)} if field.model_bases else {}
+    return facts
+
+
+def _refer(kind: str) -> dict[str, Any]:
+    """Return the schema of a type: a primitive one, a reference to its class, or nothing where any will do."""
+    if kind == "any":
+        return {}
+    return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
 
 
 if __name__ == "__main__":  # with an OpenAPI document: writes the packaged copy of its nodes

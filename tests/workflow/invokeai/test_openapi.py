@@ -33,6 +33,10 @@ def field(facts: dict[str, Any]) -> FieldSchema:
     return node.fields["x"]
 
 
+def test_openapi_document_gives_back_the_same_schemas() -> None:
+    assert read_openapi(openapi.write_openapi(builtin_schemas())) == builtin_schemas()
+
+
 def test_the_packaged_nodes_are_those_of_6_14_2() -> None:
     schemas = builtin_schemas()
     assert len(schemas) == 309

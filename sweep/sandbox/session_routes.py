@@ -100,8 +100,14 @@ def _list_session_images(sandbox: Sandbox, _: web.Request, session_id: str) -> A
     return [sandbox.images.describe(name) for name in kept if name in sandbox.images.images]
 
 
+def _list_models(sandbox: Sandbox, _: web.Request) -> Any:
+    names = {"model_name": "name", "base_model": "base", "model_type": "type"}
+    return {"models": [{to: getattr(model, name) for to, name in names.items()} for model in sandbox.models.values()]}
+
+
 _S = "/api/v1/sessions"
 SESSION_ROUTES = (
+    route("GET", "/api/v1/models/", _list_models),
     route("POST", f"{_S}/", _create_session),
     route("GET", f"{_S}/", _list_sessions),
     route("GET", f"{_S}/{{session_id}}", lambda sandbox, _, **id_: _find_session(sandbox, **id_).to_api(sandbox)),
