@@ -52,7 +52,7 @@ def test_measuring_says_the_time_left_every_ten_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    for clock in ("time.monotonic", "rich.progress.monotonic"):
+    for clock in ("time.monotonic", "rich.console.monotonic"):
         monkeypatch.setattr(clock, lambda: now[0])
     with MeasuringBar() as count:
         for done in range(101):
