@@ -3,8 +3,8 @@
 No package ships such weights whole, so there is no column without a model; `docs/recipes.md` says how to export them.
 For LPIPS and DINO the folder has `model.onnx`. For CLIP the folder is one as Hugging Face exports have it:
 `vision_model.onnx` (input `pixel_values`, output `image_embeds`) and `text_model.onnx` (input `input_ids`, perhaps
-`attention_mask`, output `text_embeds`), in it or in its `onnx/`; `tokenizer.json`, or `vocab.json` and `merges.txt`;
-and perhaps `preprocessor_config.json` with `image_mean`, `image_std` and `crop_size`.
+`attention_mask`, output `text_embeds`), in it or in its `onnx/`; `tokenizer.json`; and perhaps
+`preprocessor_config.json` with `image_mean`, `image_std` and `crop_size`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,42 +28,27 @@ from sweep.study.study_json import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"
-WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # how CLIP splits a text before merging
-TEXT_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))  # either will do
 
 
-def load_tokenizer(files: Sequence[Path]) -> Callable[[str], list[int]]:
+def load_tokenizer(file: Path) -> Callable[[str], list[int]]:
     """Make a function from a text to its token numbers, both ends included, at most 77.
 
-    `files`: `tokenizer.json`, or `vocab.json` and `merges.txt`. Raises UsageError where they are not a CLIP's.
+    Raises UsageError where `file`, a `tokenizer.json`, is not a CLIP's.
     """
     from tokenizers import Tokenizer
 
     try:
-        made = Tokenizer.from_file(str(files[0])) if len(files) == 1 else _build_tokenizer(*files)
+        made = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises Exception itself
-        raise UsageError(f"{files[0].name} is not a tokenizer ({error}).") from error
+        raise UsageError(f"{file.name} is not a tokenizer ({error}).") from error
     start, end = (made.token_to_id(token) for token in (START, END))
     if start is None or end is None:
-        raise UsageError(f"{files[0].name} has no {START} and {END}, so it is not CLIP's.")
+        raise UsageError(f"{file.name} has no {START} and {END}, so it is not CLIP's.")
 
     def encode(text: str) -> list[int]:
         return [start, *made.encode(text, add_special_tokens=False).ids[: LONGEST_TEXT - 2], end]
 
     return encode
-
-
-def _build_tokenizer(vocabulary: Path, merges: Path) -> Any:
-    """Build the byte-level byte-pair encoding of Radford et al. 2019 (GPT-2), lower-cased and with word ends."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
-    made = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges), end_of_word_suffix="</w>"))
-    spaces = normalizers.Replace(Regex(r"\s+"), " ")
-    made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.pre_tokenizer = pre_tokenizers.Sequence([split, letters])
-    return made
 
 
 Vector: TypeAlias = npt.NDArray[np.float32]
@@ -73,7 +58,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was traine
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
 MODEL_SIDE = 224  # px of the square that CLIP and DINO take
-CLIP_FILES = ("vision_model.onnx", "text_model.onnx")
+CLIP_FILES = ("vision_model.onnx", "text_model.onnx", "tokenizer.json")
 MODEL_FILE = "model.onnx"
 INSTALL = "Install it with: pip install 'sweep-engine[clip]'"
 
@@ -183,14 +168,13 @@ class TextAlignment(LearnedMetric):
         lacking = [name for name in ("onnxruntime", "tokenizers") if importlib.util.find_spec(name) is None]
         if lacking:
             raise UsageError(f"Text alignment needs {' and '.join(lacking)}.", hint=INSTALL)
-        texts, models = find_text_files(place), {name: _find(place, name) for name in CLIP_FILES}
-        missing = [name for name, path in models.items() if path is None] + ([] if texts else ["tokenizer.json"])
-        if missing:
+        found = {name: path for name in CLIP_FILES if (path := _find(place, name))}
+        if missing := [name for name in CLIP_FILES if name not in found]:
             hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx and tokenizer.json."
             raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
-        load_tokenizer(texts)
-        hashes = [hash_image_file(path)[:12] for path in models.values() if path is not None]
-        return cls(place.absolute(), "-".join(["1", *hashes]))
+        *models, words = found.values()
+        load_tokenizer(words)
+        return cls(place.absolute(), "-".join(["1", *(hash_image_file(path)[:12] for path in models)]))
 
     def measure(self, view: ImagePair) -> float:
         """Compute the cosine; NaN without a prompt."""
@@ -207,13 +191,14 @@ class _Clip:
     """The image half and the text half of a CLIP model."""
 
     def __init__(self, folder: Path) -> None:
-        self._vision, self._text = (_open_session(_find(folder, name)) for name in CLIP_FILES)
+        vision, text, words = (_find(folder, name) for name in CLIP_FILES)
+        self._vision, self._text = _open_session(vision), _open_session(text)
+        self._encode = load_tokenizer(cast("Path", words))
         config = _find(folder, "preprocessor_config.json")
         facts = json.loads(config.read_text(encoding="utf-8")) if config else {}
         self._mean, self._deviation = facts.get("image_mean", CLIP_MEAN), facts.get("image_std", CLIP_DEVIATION)
         side = facts.get("crop_size", MODEL_SIDE)  # a number, or it has a height
         self._side = int(side["height"] if isinstance(side, dict) else side)
-        self._encode = load_tokenizer(find_text_files(folder))
         self.embed_text = lru_cache(maxsize=256)(self._embed_text)
 
     def embed_image(self, image: DecodedImage) -> Vector:
@@ -233,12 +218,6 @@ LEARNED: Mapping[str, type[PatchDistance | ContentLikeness | TextAlignment]] = {
 
 def _find(folder: Path, name: str) -> Path | None:
     return next((place for place in (folder / name, folder / "onnx" / name) if place.is_file()), None)
-
-
-def find_text_files(folder: Path) -> list[Path]:
-    """Find the tokenizer's files: `tokenizer.json`, else `vocab.json` and `merges.txt`; empty for none."""
-    places = ([_find(folder, name) for name in names] for names in TEXT_FILES)
-    return next(([path for path in found if path] for found in places if all(found)), [])
 
 
 def _normalise(image: DecodedImage, side: int, mean: Sequence[float], deviation: Sequence[float]) -> Vector:

@@ -61,7 +61,7 @@ def compute_p_value(values: FloatArray, *, pairwise: bool = False) -> float | No
     `pairwise`: the values are mean distances to others, or differences of such; then None for fewer than three.
     """
     n = len(values)
-    if n < (3 if pairwise else 2):
+    if explain_few_units(n, pairwise=pairwise):
         return None
     error = float(values.std(ddof=1)) / n**0.5
     if pairwise:
@@ -86,18 +86,18 @@ def estimate_mean(
         return make_estimate(reason="nothing was measured", method=method if has_units else "none")
     found = compute_band(values[:, None], pairwise=pairwise, confidence=confidence)
     n, value = len(values) if has_units else 0, float(found.mean[0])
-    if n < (3 if pairwise else 2):
-        return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
+    if reason := explain_few_units(n, pairwise=pairwise):
+        return make_estimate(value, n=n, reason=reason)
     return make_estimate(value, *list_finite(np.array([found.low[0], found.high[0]])), n=n, method=method)
 
 
-def explain_few_units(n: int, *, pairwise: bool = False) -> str:
-    """Say why there is no interval of a mean, or of a distance between pairs, over so few seeds."""
+def explain_few_units(n: int, *, pairwise: bool = False) -> str | None:
+    """Say why so few seeds give no interval of a mean, or of a distance between pairs; None where they give one."""
     if n == 0:
         return "there is no seed axis, so nothing is replicated"
     if n == 1:
         return "there is only one seed"
-    return "a distance between seeds needs three of them at every point" if pairwise else f"{n} seeds are too few"
+    return "a distance between seeds needs three of them at every point" if pairwise and n < 3 else None
 
 
 def make_estimate(

@@ -96,36 +96,42 @@ def find_crossing(fit: Fit, threshold: float) -> float | None:
 
 
 def invert_band(x: FloatArray, curves: FloatArray, value: float, *, n: int, pairwise: bool) -> Estimate:
-    """Compute the interval of a crossing of zero at `value`: the levels whose t band contains zero.
+    """Estimate a crossing of zero at `value` by the levels whose t band contains zero.
 
-    That is test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16.
-
-    `curves` is units × levels, of `n` units. It needs two units, makes no assumption on the curve's shape beyond its
-    interpolation, and cannot fail where single seeds never cross. An interval as wide as the axis says nothing: then
-    there is no estimate.
+    That is test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16. It needs two units, makes no assumption on the
+    curve's shape beyond its interpolation, and cannot fail where single seeds never cross. `curves` is units × levels,
+    of `n` units.
     """
-    if n < (3 if pairwise else 2):
-        return make_estimate(value, n=n, reason=explain_few_units(n, pairwise=pairwise))
-    fine = np.linspace(x[0], x[-1], FINE)
+    if reason := explain_few_units(n, pairwise=pairwise):
+        return make_estimate(value, n=n, reason=reason)
+    steps = max((FINE - 1) // (len(x) - 1), 1)  # between neighbours, so that every tested level is one of the points
+    fine = np.interp(np.arange(steps * (len(x) - 1) + 1) / steps, np.arange(len(x)), x)
     smooth = compute_band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
-    inside = np.flatnonzero((smooth.low <= 0) & (smooth.high >= 0))
-    low = min(_find_edge(fine, smooth, int(inside[0]), -1), value) if len(inside) else value
-    high = max(_find_edge(fine, smooth, int(inside[-1]), 1), value) if len(inside) else value
-    if (low, high) == (fine[0], fine[-1]):
-        return make_estimate(reason=ANYWHERE, n=n)
-    is_open = bool(len(inside)) and (inside[0] == 0 or inside[-1] == FINE - 1)
+    inside = np.flatnonzero((smooth.low < 0) & (smooth.high > 0))
+    if not len(inside):  # seeds agree
+        return bracket_crossing(x, value, value, value, n=n, method=INVERTED)
+    first, last = inside[0], inside[-1]
+    low, high = min(fine[max(first - 1, 0)], value), max(fine[min(last + 1, len(fine) - 1)], value)
+    is_open = first == 0 or last == len(fine) - 1
     reason = "the interval reaches the end of the range tested" if is_open else None
-    return make_estimate(value, float(low), float(high), n=n, method=INVERTED, reason=reason)
+    return bracket_crossing(x, value, low, high, n=n, method=INVERTED, reason=reason)
 
 
-def _find_edge(fine: FloatArray, smooth: Band, i: int, step: int) -> float:
-    """Find the border of the accepted levels, interpolated between grid point i and its neighbour outside."""
-    j = i + step
-    if not 0 <= j < len(fine):
-        return float(fine[i])
-    bound = smooth.low if smooth.low[j] > 0 else smooth.high
-    share = bound[i] / (bound[i] - bound[j]) if bound[i] != bound[j] else 0.0
-    return float(fine[i] + (fine[j] - fine[i]) * min(max(share, 0.0), 1.0))
+def bracket_crossing(
+    x: FloatArray, value: float, low: float, high: float, *, n: int, method: str, reason: str | None = None
+) -> Estimate:
+    """Estimate a crossing by the tested levels around an interval: how the curve runs between levels was not seen.
+
+    So it is no 95 % interval: it holds more often (always, in nearly all simulated studies). As wide as the axis it
+    says nothing: then there is no estimate.
+    """
+    below = max(int(np.searchsorted(x, low, side="right")) - 1, 0)
+    above = min(int(np.searchsorted(x, high, side="left")), len(x) - 1)
+    if below == above:
+        return make_estimate(value, low, high, n=n, method=method, reason=reason)
+    if (below, above) == (0, len(x) - 1):
+        return make_estimate(reason=ANYWHERE, n=n)
+    return make_estimate(value, float(x[below]), float(x[above]), n=n, method=BRACKET, reason=reason or NOT_RENDERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +166,7 @@ class _Locator:
         if self.left_out is not None:
             return _jackknife_crossing(self.x, self.left_out, value, threshold)
         passed = (self.curves[:, :1] + self.curves[:, -1:]) / 2 if threshold is None else threshold
-        found = invert_band(self.x, self.curves - passed, value, n=self.n, pairwise=self.pairwise)
-        return widen_to_levels(self.x, found)
+        return invert_band(self.x, self.curves - passed, value, n=self.n, pairwise=self.pairwise)
 
     def cross(self, threshold: float) -> Crossing:
         means = self.curves.mean(axis=0)
@@ -262,24 +267,6 @@ def _judge_change(
     return (FLAT if span is not None and widest <= EQUIVALENT * span else UNCLEAR), p
 
 
-def widen_to_levels(x: FloatArray, found: Estimate) -> Estimate:
-    """Widen an interval to the tested levels around it: how the curve runs between levels was not seen.
-
-    So it is no 95 % interval: it holds more often (always, in nearly all simulated studies).
-    """
-    low, high = found["low"], found["high"]
-    if low is None or high is None:
-        return found
-    below = max(int(np.searchsorted(x, low, side="right")) - 1, 0)
-    above = min(int(np.searchsorted(x, high, side="left")), len(x) - 1)
-    if low == high == x[below]:
-        return found
-    if (below, above) == (0, len(x) - 1) and len(x) > 2:
-        return make_estimate(reason=ANYWHERE, n=found["n"])
-    reason = found["reason"] or NOT_RENDERED
-    return make_estimate(found["value"], float(x[below]), float(x[above]), n=found["n"], method=BRACKET, reason=reason)
-
-
 def _jackknife_crossing(x: FloatArray, left_out: FloatArray, value: float, threshold: float | None) -> Estimate:
     """Compute the interval of a crossing from the curves without each unit; without a threshold of half the range."""
     n = len(left_out)
@@ -292,17 +279,14 @@ def _jackknife_crossing(x: FloatArray, left_out: FloatArray, value: float, thres
         return make_estimate(value, n=n, reason="without one of the seeds the curve does not pass it")
     pseudo = n * value - (n - 1) * known
     half = float(pseudo.std(ddof=1) / n**0.5 * compute_t_quantile(n - 1))
-    low, high = max(value - half, float(x[0])), min(value + half, float(x[-1]))
-    if (low, high) == (x[0], x[-1]):
-        return make_estimate(reason=ANYWHERE, n=n)
-    return widen_to_levels(x, make_estimate(value, low, high, n=n, method=JACKKNIFE))
+    return bracket_crossing(x, value, value - half, value + half, n=n, method=JACKKNIFE)
 
 
 def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: str | None) -> list[CurveWarning]:
     found: list[CurveWarning] = []
     known = np.isfinite(levels.mean)
-    if n < 2:
-        found.append(_make_warning("one-seed", explain_few_units(n)))
+    if reason := explain_few_units(n):
+        found.append(_make_warning("one-seed", reason))
     if not known.all():
         found.append(_make_warning("missing", f"{int((~known).sum())} of {len(x)} levels were not measured"))
     if change:
@@ -367,7 +351,7 @@ def compute_curve(
     )
     levels, fit, counts = found.levels, found.fit, found.levels.n * has_units
     seeds = int(counts.max(initial=0))
-    reason = None if seeds >= (3 if pairwise else 2) else explain_few_units(seeds, pairwise=pairwise)
+    reason = explain_few_units(seeds, pairwise=pairwise)
     if reason is None and group and is_sparse:
         is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
         reason = FEW_THERE if is_few else None

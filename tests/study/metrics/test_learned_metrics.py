@@ -14,6 +14,7 @@ import pytest
 import skimage
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, ImageFilter
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from sweep.errors import UsageError
 from sweep.study.measuring.measurements import measure_now
@@ -82,9 +83,12 @@ def clip_folder(tmp_path: Path) -> Path:
         "ue</w>",
         "u",
     ]
+    merges = [("r", "e"), ("re", "d</w>"), ("b", "l"), ("u", "e</w>"), ("bl", "ue</w>")]
     vocabulary = {word: number for number, word in enumerate(words)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), "utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\nb l\nu e</w>\nbl ue</w>\n", "utf-8")
+    made = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix="</w>"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{L}]+"), behavior="removed", invert=True)
+    made.save(str(folder / "tokenizer.json"))
     config = {"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "crop_size": {"height": 8, "width": 8}}
     (folder / "preprocessor_config.json").write_text(json.dumps(config), "utf-8")
     return folder
@@ -153,7 +157,7 @@ def test_without_a_model_there_is_no_column(measured_results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gone", "named"), [("merges.txt", "tokenizer.json"), ("onnx/text_model.onnx", "text_model.onnx")]
+    ("gone", "named"), [("tokenizer.json", "tokenizer.json"), ("onnx/text_model.onnx", "text_model.onnx")]
 )
 def test_an_incomplete_model_says_what_it_lacks(clip_folder: Path, gone: str, named: str) -> None:
     (clip_folder / gone).unlink()
@@ -171,8 +175,8 @@ def test_another_model_is_another_version(clip_folder: Path) -> None:
     assert pickle.loads(pickle.dumps(before)) == before
 
 
-def test_tokenizer_merges_by_rank_and_keeps_both_ends(clip_folder: Path) -> None:
-    encode = load_tokenizer([clip_folder / "vocab.json", clip_folder / "merges.txt"])
+def test_tokenizer_keeps_both_ends_and_at_most_77_tokens(clip_folder: Path) -> None:
+    encode = load_tokenizer(clip_folder / "tokenizer.json")
 
     assert encode("  a RED,\n blue ") == [0, 4, 2, 3, 1]
     assert encode("") == [0, 1]
@@ -180,17 +184,10 @@ def test_tokenizer_merges_by_rank_and_keeps_both_ends(clip_folder: Path) -> None
     assert encode("日本語 🎨") == [0, 1]
 
 
-def test_tokenizer_reads_tokenizer_json(clip_folder: Path) -> None:
-    from sweep.study.metrics.learned_metrics import _build_tokenizer, find_text_files
+def test_tokenizer_refuses_a_file_that_is_not_clips(clip_folder: Path) -> None:
+    other = Tokenizer(models.BPE({"a": 0}, [])).to_str()
+    for content in ("[1]", "{}", "no json", other):
+        (clip_folder / "tokenizer.json").write_text(content, "utf-8")
 
-    _build_tokenizer(*find_text_files(clip_folder)).save(str(clip_folder / "tokenizer.json"))
-
-    assert load_tokenizer(find_text_files(clip_folder))("a red") == [0, 4, 2, 1]
-
-
-def test_tokenizer_refuses_a_vocabulary_that_is_not_clips(clip_folder: Path) -> None:
-    for content in ("[1]", "{}", "no json", '{"a": "b"}'):
-        (clip_folder / "vocab.json").write_text(content, "utf-8")
-
-        with pytest.raises(UsageError, match=r"vocab\.json"):
-            load_tokenizer([clip_folder / "vocab.json", clip_folder / "merges.txt"])
+        with pytest.raises(UsageError, match=r"tokenizer\.json"):
+            load_tokenizer(clip_folder / "tokenizer.json")
