@@ -139,7 +139,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for old, new in FEWER.items():
             text = text.replace(old, new)
         (tmp_path / "experiments" / file.name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr("sweep.study.measuring.measurements._count_workers", lambda *_: 0)
+    monkeypatch.setattr("sweep.study.measuring.workers._count_workers", lambda *_: 0)
     portable = ROOT / "tests" / "fixtures" / "portable"
     for form in ("text_to_image", "image_to_image"):
         shutil.copy(portable / f"{form}.json", tmp_path / f"{form}_workflow.json")

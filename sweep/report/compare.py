@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -97,7 +96,7 @@ def measure_pairs(a: ReportData, b: ReportData, pairs: Pairs) -> pd.DataFrame:
         if is_same:
             return (True, *_IDENTICAL.values())
         task = Task(rows=(at[1],), images=(second,), metrics=tuple(range(len(metrics))), reference=first)
-        (measured,) = measure_task(task, metrics, OrderedDict())
+        (measured,) = measure_task(task, metrics)
         return (False, *measured.values)
 
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="compare") as pool:

@@ -9,8 +9,7 @@ from .adaptive_search import (
 from .advice import write_decision
 from .headlines import select_headline_metrics, select_headlines
 from .measuring.measurements import MeasureProgress, measure_now
-from .measuring.task import Task, measure_task
-from .measuring.workers import measure_all, start_follower
+from .measuring.workers import Task, load_reference, measure_all, measure_task, start_follower
 from .metrics.base import (
     DecodedImage,
     Formula,
@@ -64,6 +63,7 @@ __all__ = [
     "estimate_crossing",
     "estimate_seconds",
     "list_standard",
+    "load_reference",
     "luma",
     "make_study",
     "measure_all",

@@ -339,7 +339,7 @@ def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
         within=float(asked["within"]),
         most=int(asked["most"]),
     )
-    design, _, _ = measure_design(results, metrics=[metric], workers=0)
+    design, _ = measure_design(results, metrics=[metric], workers=0)
     measured = design.response(metric.name).tolist() if metric.name in design.frame else []
     columns = {axis.name.removeprefix("axis_"): [axis.levels[c] for c in axis.codes] for axis in design.axes}
     groups = {tuple(group.values()): at for at, group in enumerate(task.groups)}

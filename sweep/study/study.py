@@ -314,14 +314,12 @@ def make_study(
     from sweep.study.ratings import describe_ratings, rank_choices
 
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
-    design, facts, name = measure_design(
-        results, metrics=metrics, baseline=baseline, progress=progress, workers=workers
-    )
+    design, facts = measure_design(results, metrics=metrics, baseline=baseline, progress=progress, workers=workers)
     return analyse(
         design,
         [*facts, *describe_ratings(design)],
         thresholds=thresholds,
-        name=name,
+        name=results.facts.name,
         distances=measure_axis_distances(design, results.folder),
         choices=rank_choices(design, read_ratings(results.folder)["choices"], facts),
         adaptive=conclude_search(results),

@@ -25,8 +25,7 @@ import pandas as pd
 
 from sweep.errors import SweepError, UsageError, did_you_mean
 from sweep.record import MetricCache, MetricKey, RecordedResults
-from sweep.study.measuring.task import MeasuredImage, Task, read_image
-from sweep.study.measuring.workers import OnRay, measure_all, step_back
+from sweep.study.measuring.workers import MeasuredImage, OnRay, Task, measure_all, read_image
 from sweep.study.metrics.base import ImagePair, Metric, UnreadableImageError, hash_image_file
 from sweep.study.metrics.metric_lookup import describe_metric, resolve_metrics
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
@@ -160,23 +159,26 @@ class MeasurementPlan:
     metrics: tuple[Metric, ...]
     images: list[ReferenceImage]  # by row, to be measured and to compare with
     prompts: list[str | None]
+    compared: Sequence[ReferenceImage]  # by row: its source, or its image of the baseline
+    references: list[Sequence[ReferenceImage]]  # by metric and row
     values: FloatArray
-    references: dict[str, Sequence[ReferenceImage]]  # by what a metric asks for
     reasons: dict[int, str] = field(default_factory=dict)
-
-    def reference(self, metric: Metric, row: int) -> ReferenceImage:
-        kind = metric.name if metric.name in self.references else metric.reference
-        return self.references[kind][row] if kind in self.references else _NOTHING
 
     def key(self, metric: int, row: int) -> MetricKey:
         chosen = self.metrics[metric]
         return MetricKey(
             image=self.images[row].sha256,
-            reference=self.reference(chosen, row).sha256,
+            reference=self.references[metric][row].sha256,
             metric=chosen.name,
             version=chosen.version,
             working_size=chosen.working_size,
         )
+
+    def list_rows(self, metric: int) -> list[int]:
+        """List the rows that should have a value; a repeat says nothing about how the seeds of a cell differ."""
+        kind, design = self.metrics[metric].reference, self.design
+        rows = np.flatnonzero(design.images & ((design.repeats == 0) | (kind != "cell"))).tolist()
+        return [row for row in rows if kind != "image" or self.references[metric][row] is not _NOTHING]
 
 
 def _plan_measurement(
@@ -206,30 +208,24 @@ def _plan_measurement(
     prompts = [text if isinstance(text, str) else None for text in texts]
     cells = design.group_originals(design.cells)
     joint = {cell: _hash_together([images[row].sha256 for row in rows]) for cell, rows in cells.items()}
+    by_kind: dict[str, Sequence[ReferenceImage]] = {
+        "none": [_NOTHING] * len(frame),
+        "image": compared,
+        "text": [_hash_together([prompt or ""]) for prompt in prompts],
+        "cell": [joint.get(cell, _NOTHING) for cell in design.cells.tolist()],
+    }
+    references = [by_kind[metric.reference] for metric in chosen]
+    if chosen[-1] is SAME_POINT_METRIC:
+        references[-1] = _find_first_repeats(design, images)
     return MeasurementPlan(
         design=replace(design, reference=kind),
         metrics=chosen,
         images=images,
         prompts=prompts,
+        compared=compared,
+        references=references,
         values=np.full((len(chosen), len(frame)), np.nan),
-        references={
-            "image": compared,
-            "text": [_hash_together([prompt or ""]) for prompt in prompts],
-            "cell": [joint.get(cell, _NOTHING) for cell in design.cells.tolist()],
-            SAME_POINT_METRIC.name: _find_first_repeats(design, images),
-        },
     )
-
-
-def _is_wanted(plan: MeasurementPlan, metric: int, row: int) -> bool:
-    """Tell whether there is something to measure; where a reference is missing, note that as the row's reason."""
-    of_cell = plan.metrics[metric].reference == "cell"
-    if not plan.design.images[row] or (of_cell and plan.design.repeats[row]):
-        return False  # a repeat says nothing about how seeds differ
-    reference = plan.reference(plan.metrics[metric], row)
-    if reference.missing:
-        plan.reasons.setdefault(row, reference.missing)
-    return plan.metrics[metric].reference != "image" or reference.path is not None
 
 
 def _make_tasks(plan: MeasurementPlan, cache: MetricCache) -> list[Task]:
@@ -237,10 +233,15 @@ def _make_tasks(plan: MeasurementPlan, cache: MetricCache) -> list[Task]:
     cells = {row: tuple(rows) for rows in plan.design.group_originals(plan.design.cells).values() for row in rows}
     unmeasured: dict[tuple[tuple[int, ...], Path | None], dict[int, None]] = {}  # metrics by rows and reference
     for i, metric in enumerate(plan.metrics):
-        wanted = {row: plan.key(i, row) for row in range(len(plan.images)) if _is_wanted(plan, i, row)}
+        references, wanted = plan.references[i], {}
+        for row in plan.list_rows(i):
+            if missing := references[row].missing:
+                plan.reasons.setdefault(row, missing)
+            else:
+                wanted[row] = plan.key(i, row)
         known = cache.get_many([key for key in wanted.values() if key.image])
         # metrics that need no reference go with those that compare with the source
-        compared = plan.references[metric.name if metric is SAME_POINT_METRIC else "image"]
+        compared = references if metric.reference == "image" else plan.compared
         for row, key in wanted.items():
             value = known.get(key)
             if value is not None:
@@ -265,43 +266,34 @@ def _make_tasks(plan: MeasurementPlan, cache: MetricCache) -> list[Task]:
 MeasureProgress: TypeAlias = Callable[[int, int], None]
 KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since
 KEEP_AT = 500  # values, whichever comes first
-_FEW = 12  # images a worker process must have to be worth its start
 
 
 def measure_design(
-    data: RecordedResults | Path | str,
+    results: RecordedResults,
     *,
     metrics: Sequence[str | Metric] = (),
     baseline: Group | None = None,
     progress: MeasureProgress | None = None,
     workers: int | OnRay | None = None,
-) -> tuple[StudyDesign, list[MetricFacts], str | None]:
-    """Measure a results folder and give its design with metrics, the facts of the metrics and the experiment's name.
+) -> tuple[StudyDesign, list[MetricFacts]]:
+    """Measure a results folder and give its design with metrics, and the facts of the metrics.
 
     Metrics and baseline that are not given are those of the experiment's `study:` section, whose level of the
     baseline need not be rendered yet.
 
     Raises UsageError for an unknown metric, or a baseline whose axis or level is not in the table.
     """
-    results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
-    facts = results.facts
-    chosen = resolve_metrics(list(metrics) or facts.metrics)
-    plan = _plan_measurement(results, chosen, baseline)
+    plan = _plan_measurement(results, resolve_metrics(list(metrics) or results.facts.metrics), baseline)
     with MetricCache.open(results.folder) as cache:
-        tasks = _make_tasks(plan, cache)
-        _measure(plan, tasks, cache, progress, _count_workers(workers, len(tasks)))
+        _measure(plan, _make_tasks(plan, cache), cache, progress, workers)
     columns = {metric.name: values for metric, values in zip(plan.metrics, plan.values, strict=True)}
     reasons = [plan.reasons.get(row) for row in range(len(plan.images))]
     frame = plan.design.frame.assign(**columns, reason=pd.Series(reasons, dtype=object))
-    design = replace(plan.design, frame=frame)
-    return design, [_describe_measured(plan, i) for i in range(len(plan.metrics))], facts.name
-
-
-def _describe_measured(plan: MeasurementPlan, i: int) -> MetricFacts:
-    rows = np.flatnonzero(plan.design.images).tolist()
-    wanted = sum(_is_wanted(plan, i, row) or plan.reference(plan.metrics[i], row).missing is not None for row in rows)
-    measured = int(np.isfinite(plan.values[i]).sum())
-    return describe_metric(plan.metrics[i], measured=measured, failed=wanted - measured)
+    facts = []
+    for i, metric in enumerate(plan.metrics):
+        measured = int(np.isfinite(plan.values[i]).sum())
+        facts.append(describe_metric(metric, measured=measured, failed=len(plan.list_rows(i)) - measured))
+    return replace(plan.design, frame=frame), facts
 
 
 def _measure(
@@ -309,7 +301,7 @@ def _measure(
     tasks: Sequence[Task],
     cache: MetricCache,
     progress: MeasureProgress | None,
-    workers: int | OnRay,
+    workers: int | OnRay | None,
 ) -> None:
     """Measure the tasks and put values into the cache, in transactions of a second's worth, whatever ends it."""
     left = Counter(row for task in tasks for row in task.rows)
@@ -332,17 +324,6 @@ def _measure(
                 report(done, total)
     finally:
         cache.put_many(waiting)
-
-
-def _count_workers(asked: int | OnRay | None, tasks: int) -> int | OnRay:
-    if asked == "ray":
-        return asked
-    if asked is not None:
-        if asked < 0:
-            raise UsageError(f"Workers are at least 0, not {asked}.")
-        return min(asked, tasks)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, -(-tasks // _FEW))
 
 
 def _store_values(
@@ -377,14 +358,15 @@ def measure_now(
 
     Raises UsageError for an unknown metric or axis; RecordError where the folder cannot be read or written.
     """
-    return measure_design(data, metrics=metrics, baseline=baseline, progress=progress, workers=workers)[0].frame
+    results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
+    return measure_design(results, metrics=metrics, baseline=baseline, progress=progress, workers=workers)[0].frame
 
 
 PAUSE = 3.0  # seconds between two looks at the journal; longer where a look takes long
 
 
 def follow(folder: Path) -> None:
-    """Measure what is finished, again and again, until standard input ends: see `start_follower`.
+    """Measure what is finished in a folder, again and again, until standard input ends.
 
     Metrics of several images together (diversity of seeds) are left for the end, when all of them are there. What
     cannot be measured is reported at the end of the run, too.
@@ -395,16 +377,14 @@ def follow(folder: Path) -> None:
         os._exit(0)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    is_first = True
     while True:
         began = time.monotonic()
         with suppress(SweepError):
-            names = RecordedResults.open(folder).facts.metrics
-            single = [metric for metric in resolve_metrics(names) if metric.reference != "cell"]
-            measure_now(folder, metrics=single, workers=0)
-        print(flush=True)
+            results = RecordedResults.open(folder)
+            single = [metric for metric in resolve_metrics(results.facts.metrics) if metric.reference != "cell"]
+            measure_now(results, metrics=single, workers=0)
+        if is_first:  # whoever started this may not read: more lines than a pipe holds would stop it
+            print(flush=True)
+            is_first = False
         time.sleep(max(PAUSE, time.monotonic() - began))
-
-
-if __name__ == "__main__":
-    step_back()
-    follow(Path(sys.argv[1]))

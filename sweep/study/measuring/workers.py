@@ -1,64 +1,176 @@
-"""Worker processes that measure on all cores at low priority, with bounded memory, and outlive their crashes.
+"""Workers measure tasks on all cores with bounded memory, and outlive the crashes of their processes.
 
-Run as a program, this module is a worker: it reads tasks from standard input and answers them. Processes of our own
-rather than `multiprocessing`, because that imports the caller's main module again: a notebook, or a script without a
-main guard, would break. They end when their input ends, so they never outlive their parent. Modules that take long to
-import are imported in functions, so that a run that starts a follower pays nothing.
-
-On a Ray cluster its tasks hold such a process each, so that numbers are those of one machine, bit for bit.
+A task has images to decode and measure; one that cannot be read gives a reason. A worker is a process that reads tasks
+from standard input and answers them. Processes of our own rather than `multiprocessing`, because that imports the
+caller's main module again: a notebook, or a script without a main guard, would break. They end when their input ends,
+so they never outlive their parent. On a Ray cluster its tasks hold such a process each, so that numbers are those of
+one machine, bit for bit.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import queue
-import signal
 import socket
 import subprocess
 import sys
-from collections import OrderedDict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, cast
 
 from sweep.errors import SweepError, UsageError
+from sweep.study.metrics.base import (
+    DecodedImage,
+    ImagePair,
+    Metric,
+    SentImage,
+    UnreadableImageError,
+    compute_working_shape,
+    decode,
+    resize_image,
+)
 from sweep.version import VERSION
 
-if TYPE_CHECKING:
-    from sweep.study.measuring.task import MeasuredImage, References, Task
-    from sweep.study.metrics.base import Metric
-
-
-TaskAnswer: TypeAlias = "tuple[Task, list[MeasuredImage]]"
-OnRay: TypeAlias = Literal["ray"]
+KEPT_REFERENCES = 8  # decoded and reduced; most images of a table share theirs
 TASK_TRIES = 2  # a task whose worker dies twice is given up: it is the image, not the worker
 WAITING = 4  # tasks per worker that are drawn ahead: memory stays bounded
 LOST: Final = "the process that measured it died, twice"
+SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a process
+_FEW = 12  # images a worker process must have to be worth its start
 _LOOK_SECONDS = 1.0  # between looks at how many CPUs the cluster has
 
 
-def measure_all(tasks: Iterable[Task], metrics: Sequence[Metric], *, workers: int | OnRay) -> Generator[TaskAnswer]:
-    """Yield answers as they come, in any order. `workers` processes; 0: in this one; "ray": on all CPUs of the cluster
-    that this process has joined. Tasks are drawn only a few ahead. Closing the generator ends the workers.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Images to measure together: one, or the images of a cell. `rows` are theirs in the table; `metrics` counts
+    into the pool's metrics.
+    """
 
-    Raises UsageError where a metric cannot be sent to another process.
+    rows: tuple[int, ...]
+    images: tuple[Path | SentImage, ...]
+    metrics: tuple[int, ...]
+    reference: Path | SentImage | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredImage:
+    """The values of one image in the order of the task's metrics, NaN where there is none; `reason` says why."""
+
+    values: tuple[float, ...]
+    reason: str | None = None
+
+
+TaskAnswer: TypeAlias = tuple[Task, list[MeasuredImage]]
+OnRay: TypeAlias = Literal["ray"]
+LoadReference: TypeAlias = Callable[["Path | SentImage", tuple[int, int]], DecodedImage]
+
+
+def load_reference(path: Path | SentImage, shape: tuple[int, int]) -> DecodedImage:
+    """Load an image to compare with, at this width and height. Raises UnreadableImageError."""
+    return resize_image(decode(path), shape)
+
+
+def measure_task(task: Task, metrics: Sequence[Metric], load: LoadReference = load_reference) -> list[MeasuredImage]:
+    """Measure a task: one entry an image. Never raises for an image that cannot be read.
+
+    `load`: `load_reference`, or what keeps the images that it loaded.
+    """
+    chosen = [metrics[i] for i in task.metrics]
+    images = [read_image(path, {metric.working_size for metric in chosen}) for path in task.images]
+    return [_measure_image(image, images, task, chosen, load) for image in images]
+
+
+def read_image(path: Path | SentImage, sizes: Collection[int]) -> dict[int, DecodedImage] | str:
+    """Read an image, at each of these working sizes; or say why it cannot be read."""
+    try:
+        whole = decode(path)
+    except UnreadableImageError as error:
+        return error.message
+    return {size: resize_image(whole, compute_working_shape(*whole.size, size)) for size in sizes}
+
+
+def _measure_image(
+    image: dict[int, DecodedImage] | str,
+    images: Sequence[dict[int, DecodedImage] | str],
+    task: Task,
+    metrics: Sequence[Metric],
+    load: LoadReference,
+) -> MeasuredImage:
+    """Measure one image alone, against its reference and against the other readable images of its size."""
+    if isinstance(image, str):
+        return MeasuredImage((math.nan,) * len(metrics), image)
+    others = [other for other in images if other is not image and isinstance(other, dict)]
+    views = {size: _make_view(image[size], [other[size] for other in others], task, load) for size in image}
+    found = [_measure_view(metric, *views[metric.working_size]) for metric in metrics]
+    reasons = (reason for _, reason in found if reason)
+    return MeasuredImage(tuple(value for value, _ in found), next(reasons, None))
+
+
+def _make_view(
+    image: DecodedImage, others: Sequence[DecodedImage], task: Task, load: LoadReference
+) -> tuple[ImagePair, str | None]:
+    """Build the view, and say why it has no reference where it should have one."""
+    height, width = image.rgb.shape[:2]
+    reference, unread = None, None
+    try:
+        reference = load(task.reference, (width, height)) if task.reference else None
+    except UnreadableImageError as error:
+        unread = f"reference: {error.message}"
+    alike = tuple(other for other in others if other.rgb.shape == image.rgb.shape)
+    return ImagePair(image=image, reference=reference, prompt=task.prompt, others=alike), unread
+
+
+def _measure_view(metric: Metric, view: ImagePair, unread: str | None) -> tuple[float, str | None]:
+    """Compute a metric's value, or NaN and the reason; an image that is alone in its cell needs none."""
+    if metric.reference == "image" and unread:
+        return math.nan, unread
+    if metric.reference == "cell" and not view.others:
+        return math.nan, None
+    try:
+        value = float(metric.measure(view))
+    except Exception as error:  # noqa: BLE001  a metric of another package may raise anything: that is its reason
+        return math.nan, f"{metric.name}: {type(error).__name__}: {error}"
+    if math.isfinite(value):
+        return value, None
+    return math.nan, f"{metric.name} has no value for this image"
+
+
+def measure_all(
+    tasks: Sequence[Task], metrics: Sequence[Metric], *, workers: int | OnRay | None
+) -> Generator[TaskAnswer]:
+    """Yield answers as they come, in any order. `workers` processes; None: at most one a core; 0: in this one; "ray":
+    on all CPUs of the cluster that this process has joined. Closing the generator ends the workers.
+
+    Raises UsageError for fewer than no workers, or where a metric cannot be sent to another process.
     """
     if workers == "ray":
         return _measure_on_ray(tasks, metrics)
-    return _measure_in_workers(tasks, metrics, workers) if workers else _measure_here(tasks, metrics)
+    count = _count_workers(workers, len(tasks))
+    return _measure_in_workers(tasks, metrics, count) if count else _measure_here(tasks, metrics)
+
+
+def _count_workers(asked: int | None, tasks: int) -> int:
+    if asked is not None:
+        if asked < 0:
+            raise UsageError(f"Workers are at least 0, not {asked}.")
+        return min(asked, tasks)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, -(-tasks // _FEW))
 
 
 def _measure_here(tasks: Iterable[Task], metrics: Sequence[Metric]) -> Generator[TaskAnswer]:
-    from sweep.study.measuring.task import measure_task
-
-    references: References = OrderedDict()
+    load = lru_cache(KEPT_REFERENCES)(load_reference)
     for task in tasks:
-        yield task, measure_task(task, metrics, references)
+        yield task, measure_task(task, metrics, load)
 
 
 def _measure_in_workers(tasks: Iterable[Task], metrics: Sequence[Metric], workers: int) -> Generator[TaskAnswer]:
@@ -101,9 +213,7 @@ def _pickle_metrics(metrics: Sequence[Metric]) -> bytes:
 
 
 def _give_up(task: Task) -> list[MeasuredImage]:
-    from sweep.study.measuring.task import MeasuredImage
-
-    return [MeasuredImage((float("nan"),) * len(task.metrics), LOST)] * len(task.images)
+    return [MeasuredImage((math.nan,) * len(task.metrics), LOST)] * len(task.images)
 
 
 class _Worker:
@@ -117,7 +227,7 @@ class _Worker:
         for _ in range(TASK_TRIES):
             try:
                 if self._process is None:
-                    self._process = start_process("workers")
+                    self._process = start_process()
                     if (refusal := self._ask(self._metrics)) is not None:
                         raise UsageError(f"{refusal[:1].upper()}{refusal[1:]}.")
                 answer: list[MeasuredImage] = self._ask(task)
@@ -187,7 +297,6 @@ def _take_answer(task: Task, done: Any) -> list[MeasuredImage]:
 
 def _send_images(task: Task) -> Task:
     """Put the files into the task; one that cannot be read stays a path, which the other host cannot read either."""
-    from sweep.study.metrics.base import SentImage
 
     def send_image(path: Path | SentImage) -> Path | SentImage:
         try:
@@ -215,22 +324,19 @@ def measure_sent(task: Task, metrics: bytes, versions: Mapping[str, str]) -> lis
 
 def find_versions() -> dict[str, str]:
     """Return the versions of what decides a metric's last digit."""
-    from importlib.metadata import version
-
     return {"sweep": VERSION, **{name: version(name) for name in ("numpy", "Pillow")}}
 
 
 _workers: dict[bytes, _Worker] = {}  # in a process of Ray: it ends with that process
 
-NICENESS = 10
-SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # one core a process
 
-
-def start_process(module: str, *arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
-    """Start a module of ours with our environment and import path (a notebook may have added to it) and one thread."""
+def start_process(*arguments: str, stderr: int | None = None) -> subprocess.Popen[bytes]:
+    """Start `__main__` of this package with one thread, our environment and our import path, to which a notebook may
+    have added.
+    """
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     return subprocess.Popen(  # noqa: S603  ourselves
-        [sys.executable, "-P", "-m", f"sweep.study.measuring.{module}", *arguments],
+        [sys.executable, "-P", "-m", "sweep.study.measuring", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
@@ -240,18 +346,10 @@ def start_process(module: str, *arguments: str, stderr: int | None = None) -> su
 
 
 def start_follower(folder: Path) -> subprocess.Popen[bytes]:
-    """Start to measure the images of a run as they finish. Kill the process when the run has ended.
-
-    It writes a line whenever it has measured all that there is.
+    """Start to measure the images of a run as they finish (`measurements.follow`). Kill the process when the run has
+    ended. It writes a line when it has measured for the first time all that there is.
     """
-    return start_process("measurements", str(folder), stderr=subprocess.DEVNULL)
-
-
-def step_back() -> None:
-    """Take low priority, and let the parent decide when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    return start_process(str(folder), stderr=subprocess.DEVNULL)
 
 
 def send(stream: BinaryIO, message: object) -> None:
@@ -262,18 +360,16 @@ def send(stream: BinaryIO, message: object) -> None:
 
 def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
     """Read the metrics, then answer one task after the other, until EOFError at the stream's end."""
-    from sweep.study.measuring.task import measure_task
-
     try:
         metrics: tuple[Metric, ...] = pickle.loads(pickle.load(tasks))  # noqa: S301  from our parent
     except (AttributeError, ImportError, pickle.UnpicklingError) as error:
         send(answers, f"a metric cannot be imported by worker processes ({error}); define it in a module")
         return
     send(answers, None)
-    references: References = OrderedDict()
+    load = lru_cache(KEPT_REFERENCES)(load_reference)
     while True:
         task: Task = pickle.load(tasks)  # noqa: S301
-        send(answers, measure_task(task, metrics, references))
+        send(answers, measure_task(task, metrics, load))
 
 
 def run_worker() -> None:
@@ -285,8 +381,3 @@ def run_worker() -> None:
             serve_tasks(sys.stdin.buffer, answers)
     except BrokenPipeError:
         os._exit(0)  # the parent is gone, nobody to tell
-
-
-if __name__ == "__main__":
-    step_back()
-    run_worker()

@@ -18,8 +18,7 @@ from PIL import Image
 from sweep.errors import RecordError, UsageError
 from sweep.record import RecordedResults
 from sweep.study.measuring.measurements import measure_now
-from sweep.study.measuring.task import Task
-from sweep.study.measuring.workers import find_versions, measure_sent
+from sweep.study.measuring.workers import Task, find_versions, measure_sent
 from sweep.study.metrics.base import Formula, ImagePair
 from sweep.study.metrics.metric_lookup import list_standard
 from sweep.study.study import make_study
