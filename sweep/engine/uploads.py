@@ -21,7 +21,7 @@ from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, ServerError
 from sweep.experiment import Experiment
 from sweep.record import Journal, SubmittedWork, replace_atomically
-from sweep.servers import Server, deletes_images, remembers_uploads
+from sweep.servers import Server, keeps_images
 
 MOST_UPLOADS = 2000  # uploads of one server in the user's file
 
@@ -45,7 +45,7 @@ class UploadMemory:
 
     async def recall(self, server: PooledServer) -> None:
         """Tell the server's client what earlier runs uploaded there, and what is in its gallery."""
-        if remembers_uploads(server.server):
+        if keeps_images(server.server):
             known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
@@ -57,7 +57,7 @@ class UploadMemory:
 
     async def keep(self, server: PooledServer) -> None:
         """Note what is new. Raises RecordError where the journal cannot be written."""
-        if not remembers_uploads(server.server):
+        if not keeps_images(server.server):
             return
         kept = self._kept.setdefault(server.url, {})
         new = {sha: name for sha, name in server.server.uploads.items() if kept.get(sha) != name}
@@ -116,7 +116,7 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
         reason = _CANNOT_DELETE
         try:
             await server.open()
-            if deletes_images(server):
+            if keeps_images(server):
                 images, reason = await server.find_leftovers(sent.items, sent.uploads), ""
         except ServerError as error:
             reason = error.message.rstrip(".")
@@ -130,7 +130,7 @@ async def delete_leftovers(leftovers: Leftovers, server: Server) -> int:
     """Delete these images on a server, which is opened and closed; return how many the server deleted."""
     try:
         await server.open()
-        return await server.delete_images(leftovers.images) if deletes_images(server) else 0
+        return await server.delete_images(leftovers.images) if keeps_images(server) else 0
     finally:
         await server.aclose()
 

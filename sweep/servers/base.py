@@ -131,39 +131,12 @@ class ItemEnded:
 ItemEvent: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemEnded
 
 
-class RemembersUploads(Protocol):
-    """A server whose input images are uploaded once and named by it: a run hands on what earlier ones uploaded."""
+class KeepsImages(Protocol):
+    """A server that keeps images by name: uploads of earlier runs can be used again, and images be deleted."""
 
     @property
     def uploads(self) -> MutableMapping[str, str]:
-        """SHA-256 → name on the server. What stands in it is checked against the server before it is used."""
-
-
-def remembers_uploads(server: object) -> TypeGuard[RemembersUploads]:
-    """Tell whether a server remembers uploads: see `RemembersUploads`.
-
-    From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on.
-    """
-    return hasattr(server, "uploads")
-
-
-class SavesImages(Protocol):
-    """A server whose host has the results folder on a file system that it shares with this one."""
-
-    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
-        """Fetch the image there, as `Server.fetch` does, and return what `write` made of it there.
-
-        `write` can be pickled. What it raises comes back as it is.
-        """
-
-
-def saves_images(server: object) -> TypeGuard[SavesImages]:
-    """Tell whether a server writes its images into the results itself: see `SavesImages`."""
-    return hasattr(server, "save")
-
-
-class DeletesImages(Protocol):
-    """A server whose images can be deleted by name, and that tells which item made them."""
+        """Names of input images by SHA-256, each uploaded once. What a run hands on is checked before it is used."""
 
     async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
         """Return the names of images that these items (item id → batch id) made on the way to their outputs, and of
@@ -174,9 +147,28 @@ class DeletesImages(Protocol):
         """Delete these images; return how many the server deleted."""
 
 
-def deletes_images(server: object) -> TypeGuard[DeletesImages]:
-    """Tell whether a server can delete images: see `DeletesImages`."""
-    return hasattr(server, "delete_images")
+def keeps_images(server: object) -> TypeGuard[KeepsImages]:
+    """Tell whether a server is one. From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
+    return hasattr(server, "uploads")
+
+
+class SavesImages(Protocol):
+    """A server whose host can write images into the results folder."""
+
+    @property
+    def results(self) -> Path | None:
+        """Return the folder that both hosts see; None where images have to be fetched."""
+
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        """Fetch the image there, as `Server.fetch` does, and return what `write` made of it there.
+
+        `write` can be pickled. What it raises comes back as it is.
+        """
+
+
+def saves_images(server: object) -> TypeGuard[SavesImages]:
+    """Tell whether a server writes its images into the results itself."""
+    return getattr(server, "results", None) is not None
 
 
 class Gallery(Protocol):
@@ -210,7 +202,7 @@ class HasGallery(Protocol):
 
 
 def has_gallery(server: object) -> TypeGuard[HasGallery]:
-    """Tell whether a server can be asked for a gallery: see `HasGallery`."""
+    """Tell whether a server can be asked for a gallery."""
     return hasattr(server, "gallery")
 
 

@@ -118,7 +118,6 @@ class ItemTracker:
         self._items: OrderedDict[str, TrackedItem] = OrderedDict()
         self._wake = asyncio.Event()
         self._is_due = False  # the server is to be asked now, not at the next beat
-        self._is_idle = False  # nobody listens, so `run` sleeps until somebody does
         self._silent_since: float | None = None
         self._is_hearing_events = False
         self.channel: str | None = None  # the present connection, where events arrive on one alone
@@ -186,8 +185,7 @@ class ItemTracker:
             queue.put_nowait(signal)
         item.listeners.append(queue)
         self._is_due = self._is_due or not item.is_covered
-        if self._is_due or self._is_idle:
-            self._wake.set()
+        self._wake.set()
         try:
             yield item, queue
         finally:
@@ -238,7 +236,6 @@ class ItemTracker:
         """Ask the server for states as long as this runs: at once where something was missed, else after silence."""
         while True:
             wait = self._seconds_to_question()
-            self._is_idle = wait is None
             if wait is None or wait > 0:
                 try:
                     async with asyncio.timeout(wait):

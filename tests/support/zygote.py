@@ -54,6 +54,8 @@ def deadly(point: str, nth: int) -> Checkpoint:
 class SharingInvokeAI(InvokeAI):
     """Writes images as an agent on another host of the same file system does."""
 
+    results = Path("shared")
+
     async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
         sent: Callable[[bytes], Saved] = pickle.loads(pickle.dumps(write))
         return await anyio.to_thread.run_sync(sent, await self.fetch(image, limit))

@@ -7,7 +7,6 @@ journal's intents and the server's own items are the only truth. Errors cross as
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shlex
@@ -82,15 +81,15 @@ class Agent:
         self._command = settings.command.replace(_PLACEHOLDER, str(port)) if settings.command else None
         self._life = uuid.uuid4().hex
         self._since = datetime.now(UTC)
-        self._made: Path | None = None
         self._images: dict[str, Path] = {}  # input images by hash, as long as this life of the agent
+        self._log: Path | None = None  # of the server that the agent started
         self._opening = asyncio.Lock()
         self._opened: tuple[Server, ServerInfo] | None = None
         self._items: OrderedDict[tuple[str, str], _ItemLog] = OrderedDict()
         self._submitting: dict[str, asyncio.Event] = {}  # by batch id: set when the submission has ended
         self._server: subprocess.Popen[bytes] | None = None
         self._last_call = time.monotonic()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lease: asyncio.Task[None] | None = None
         for name in ("sweep", "aiohttp"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -115,8 +114,8 @@ class Agent:
             raise without_token()
         if self._command and self._server is None:
             self._server = self._start_server()
-        if self._settings.lease is not None and not self._tasks:
-            self._tasks.add(asyncio.create_task(self._watch_lease(self._settings.lease)))
+        if self._settings.lease is not None and self._lease is None:
+            self._lease = asyncio.create_task(self._watch_lease(self._settings.lease))
 
     async def do_describe(self) -> AgentDescription:
         """Describe the agent and its server, asked now."""
@@ -134,7 +133,7 @@ class Agent:
             family=(info.family or info.api) if info else "",
             version=info.version if info else "",
             since=self._since,
-            log=str(self._log) if self._command else "",
+            log=str(self._log or ""),
             has_token=has_token_authentication(),
         )
 
@@ -156,9 +155,13 @@ class Agent:
 
     async def do_keep(self, sha256: str, suffix: str, data: bytes) -> None:
         """Keep an input image for submissions to come."""
-        path = self._folder / f"{sha256}{suffix}"
-        await asyncio.to_thread(path.write_bytes, data)
-        self._images[sha256] = path
+
+        def write() -> Path:
+            with tempfile.NamedTemporaryFile(prefix=f"{sha256}-", suffix=suffix, delete=False) as file:
+                file.write(data)
+            return Path(file.name)
+
+        self._images[sha256] = await asyncio.to_thread(write)
 
     async def do_submit(self, submission: Submission) -> Ticket:
         ended = self._submitting[submission.batch_id] = asyncio.Event()
@@ -211,32 +214,13 @@ class Agent:
         return self._life, *(await log.wait(start))
 
     async def do_stop(self) -> None:
-        """End the server that the agent started, and let go of the client."""
+        """End the server that the agent started, and let go of the client and of the input images."""
         if self._opened is not None:
             await self._opened[0].aclose()
         if self._server is not None:
             await asyncio.to_thread(self._end_server, self._server)
-        await asyncio.to_thread(self._remove_images)
-
-    @property
-    def _folder(self) -> Path:
-        """Return the folder of input images and of the server's log; make it when it is needed."""
-        self._made = self._made or Path(tempfile.mkdtemp(prefix="sweep-agent-"))
-        return self._made
-
-    def _remove_images(self) -> None:
-        """Remove the input images that the agent has kept; a server's log stays."""
-        for path in self._images.values():
-            path.unlink(missing_ok=True)
-        self._images.clear()
-        if self._made is not None:
-            with contextlib.suppress(OSError):  # the log is there
-                self._made.rmdir()
-                self._made = None
-
-    @property
-    def _log(self) -> Path:
-        return self._folder / "server.log"
+        while self._images:
+            await asyncio.to_thread(self._images.popitem()[1].unlink, missing_ok=True)
 
     async def _open(self) -> tuple[Server, ServerInfo]:
         async with self._opening:
@@ -267,14 +251,16 @@ class Agent:
             return None
 
     def _start_server(self) -> subprocess.Popen[bytes]:
+        """Start the server in a folder of its own, with its log; both stay."""
         assert self._command is not None
-        with self._log.open("ab") as log:
+        self._log = Path(tempfile.mkdtemp(prefix="sweep-server-"), "server.log")
+        with self._log.open("wb") as log:
             return subprocess.Popen(  # noqa: S603  the command is the person's own
                 [sys.executable, "-m", "sweep.servers.ray.supervise", *shlex.split(self._command)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                cwd=self._folder,
+                cwd=self._log.parent,
             )
 
     def _end_server(self, server: subprocess.Popen[bytes]) -> None:
@@ -290,10 +276,12 @@ class Agent:
         """End the agent when its coordinator has not called for the length of the lease."""
         while (left := lease - (time.monotonic() - self._last_call)) > 0:  # noqa: ASYNC110  no event tells of silence
             await asyncio.sleep(left)
-        await self.do_stop()
         import ray
 
-        ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
+        try:
+            await self.do_stop()
+        finally:
+            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _paths(self, hashes: Iterable[str]) -> dict[str, Path]:
         """Return the files of input images that were sent. Raises ServerUnreachableError where a restart lost some."""

@@ -23,7 +23,7 @@ from sweep.servers.ray.agent import (
     has_token_authentication,
     without_token,
 )
-from sweep.servers.ray.ray_server import LEASE_SECONDS, NAMESPACE, RayServer, SharingRayServer
+from sweep.servers.ray.ray_server import LEASE_SECONDS, NAMESPACE, RayServer
 from sweep.servers.untrusted_json import shorten
 
 _CALLS_AT_ONCE = 1000
@@ -91,13 +91,13 @@ def _require_listener(address: str) -> None:
         raise explain_join_failure(address, error) from error
 
 
-def start_agent(settings: AgentSettings, node: str | None = None) -> str:
-    """Start an agent that outlives this process, pinned to a node (this host's by default); return its name.
+def start_agent(settings: AgentSettings) -> str:
+    """Start an agent that outlives this process, on this host; return its name.
 
     Raises UsageError where the cluster demands no token, unless the settings say `insecure`; ServerUnreachableError
     where the agent does not start.
     """
-    _await_agents({settings.name: _create_agent(settings, node)})
+    _await_agents({settings.name: _create_agent(settings)})
     return settings.name
 
 
@@ -185,7 +185,7 @@ def start_servers(command: str, settings: AgentSettings, shared: Path | None = N
         for agent in agents.values():
             ray.kill(agent, no_restart=True)
         raise
-    return [_make_server(name, shared, is_owned=True) for name in agents]
+    return [RayServer(name, results=shared, is_owned=True) for name in agents]
 
 
 def list_agents() -> list[AgentDescription]:
@@ -197,12 +197,14 @@ def list_agents() -> list[AgentDescription]:
         asked[name] = None
         with contextlib.suppress(ValueError):  # it has ended meanwhile
             asked[name] = ray.get_actor(name, NAMESPACE).call.remote("describe")
+    until = time.monotonic() + _ANSWER_SECONDS  # for all of them together
     found: list[AgentDescription] = []
     for name, reference in asked.items():
         try:
-            found.append(ray.get(reference, timeout=_ANSWER_SECONDS)[0])
+            description, error = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except (ray.exceptions.RayError, ValueError, TypeError):
-            found.append(AgentDescription(name=name, host="", url="", state="no answer"))
+            description, error = None, "no answer"
+        found.append(description or AgentDescription(name=name, host="", url="", state=str(error)))
     return found
 
 
@@ -211,14 +213,9 @@ def find_servers(agents: Sequence[AgentDescription], *, insecure: bool, shared: 
 
     Raises UsageError where a cluster demands no token, unless `insecure`.
     """
-    require_token(agents, insecure=insecure)
-    return [_make_server(agent.name, shared) for agent in agents]
-
-
-def _make_server(name: str, shared: Path | None, *, is_owned: bool = False) -> RayServer:
-    if shared is None:
-        return RayServer(name, is_owned=is_owned)
-    return SharingRayServer(name, results=shared, is_owned=is_owned)
+    if not insecure and any(not agent.has_token for agent in agents if agent.state != "no answer"):
+        raise without_token()
+    return [RayServer(agent.name, results=shared) for agent in agents]
 
 
 def check_token(*, insecure: bool) -> None:
@@ -226,12 +223,6 @@ def check_token(*, insecure: bool) -> None:
     import ray
 
     if not insecure and not ray.get(ray.remote(num_cpus=0)(has_token_authentication).remote(), timeout=_ANSWER_SECONDS):
-        raise without_token()
-
-
-def require_token(agents: Sequence[AgentDescription], *, insecure: bool) -> None:
-    """Raise UsageError where an agent's cluster lets in everybody who reaches it."""
-    if not insecure and any(not agent.has_token for agent in agents if agent.state != "no answer"):
         raise without_token()
 
 

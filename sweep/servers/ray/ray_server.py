@@ -27,9 +27,14 @@ _LONGEST_CALL = 900.0  # seconds: an agent may wait 600 for a server that it sta
 
 
 class RayServer:
-    """A `Server` that asks the agent `name` of the joined cluster. `is_owned`: the run started it and ends it."""
+    """A `Server` that asks the agent `name` of the joined cluster.
 
-    def __init__(self, name: str, *, is_owned: bool = False) -> None:
+    `is_owned`: the run started the agent and ends it. `results`: a folder into which the agent writes images, on a file
+    system that all hosts share.
+    """
+
+    def __init__(self, name: str, *, results: Path | None = None, is_owned: bool = False) -> None:
+        self.results = results.absolute() if results else None
         self._name = name
         self._is_owned = is_owned
         self._actor: Any = None
@@ -46,7 +51,24 @@ class RayServer:
         if self._is_owned and self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
         info: ServerInfo = await self._ask("open")
+        if self.results is not None:
+            await self._check_results(self.results)
         return replace(info, name=self._name, url=self.url)
+
+    async def _check_results(self, results: Path) -> None:
+        """Find out whether the agent's host sees what is written here. Raises ServerUnreachableError if not."""
+        word = uuid.uuid4().hex
+        probe = results / f".sweep-{word}"
+        await asyncio.to_thread(_write_probe, probe, word)
+        try:
+            seen = await self._ask("read", probe)
+        finally:
+            await asyncio.to_thread(probe.unlink, missing_ok=True)
+        if seen != word.encode():
+            raise ServerUnreachableError(
+                f"The host of {self._name} does not see {results}.",
+                hint="--images shared needs a file system that is mounted at the same path on all hosts.",
+            )
 
     async def aclose(self) -> None:
         if self._renewing is not None:
@@ -109,6 +131,10 @@ class RayServer:
         data: bytes = await self._ask("client", "fetch", image, limit)
         return data
 
+    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
+        saved: Saved = await self._ask("save", image, limit, write)
+        return saved
+
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         self._cancelled.update(batch_ids)
         await self._ask("client", "cancel", tuple(batch_ids))
@@ -161,35 +187,6 @@ class RayServer:
         if error is not None:
             raise error
         return value
-
-
-class SharingRayServer(RayServer):
-    """A `RayServer` whose agent writes images into `results`, on a file system that all hosts share."""
-
-    def __init__(self, name: str, *, results: Path, is_owned: bool = False) -> None:
-        super().__init__(name, is_owned=is_owned)
-        self._results = results.absolute()
-
-    async def open(self) -> ServerInfo:
-        """Open it, and find out whether its host sees what is written here. Raises ServerUnreachableError if not."""
-        info = await super().open()
-        word = uuid.uuid4().hex
-        probe = self._results / f".sweep-{word}"
-        await asyncio.to_thread(_write_probe, probe, word)
-        try:
-            seen = await self._ask("read", probe)
-        finally:
-            await asyncio.to_thread(probe.unlink, missing_ok=True)
-        if seen != word.encode():
-            raise ServerUnreachableError(
-                f"The host of {self._name} does not see {self._results}.",
-                hint="--images shared needs a file system that is mounted at the same path on all hosts.",
-            )
-        return info
-
-    async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
-        saved: Saved = await self._ask("save", image, limit, write)
-        return saved
 
 
 def _write_probe(path: Path, word: str) -> None:

@@ -17,9 +17,9 @@ from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
 from sweep.servers.ray.cluster import (
     explain_join_failure,
+    find_servers,
     join_cluster,
     parse_cluster_address,
-    require_token,
     start_servers,
 )
 from tests.support.ports import free_port
@@ -44,10 +44,10 @@ def run_sandbox() -> Iterator[str]:
 
 
 def test_cluster_without_a_token_is_refused_unless_insecure() -> None:
-    require_token([SAFE], insecure=False)
-    require_token([OPEN], insecure=True)
+    assert [server.url for server in find_servers([SAFE], insecure=False)] == ["ray:gpu2"]
+    assert [server.url for server in find_servers([OPEN], insecure=True)] == ["ray:gpu1"]
     with pytest.raises(UsageError, match="demands no token") as refused:
-        require_token([SAFE, OPEN], insecure=False)
+        find_servers([SAFE, OPEN], insecure=False)
     assert "--insecure-ray" in (refused.value.hint or "")
 
 

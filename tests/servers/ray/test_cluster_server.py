@@ -23,7 +23,7 @@ from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray import ray_server
 from sweep.servers.ray.agent import AgentSettings
 from sweep.servers.ray.cluster import start_agent, stop_agent
-from sweep.servers.ray.ray_server import RayServer, SharingRayServer
+from sweep.servers.ray.ray_server import RayServer
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
 from sweep.workflow import Graph, ModelRef
@@ -99,7 +99,7 @@ async def test_agent_that_does_not_answer_in_time_is_unreachable(monkeypatch: py
 
 
 async def test_host_that_does_not_see_the_results_leaves_at_the_start(tmp_path: Path) -> None:
-    class Blind(SharingRayServer):
+    class Blind(RayServer):
         async def _ask(self, method: str, *_: Any) -> Any:
             return ServerInfo(name="", url="", version="", api="queue") if method == "open" else b""
 
