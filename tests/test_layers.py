@@ -85,7 +85,7 @@ FAMILIES = {"workflow": {"invokeai", "comfyui"}, "servers": {"invokeai", "comfyu
 ROOMS_OF_WORDS = {
     r"comfy|class_type|object_info": ("workflow/comfyui", "servers/comfyui", "servers/discovery.py"),
     r"invoke\W?ai|core_metadata|use_cache|is_intermediate|denoise_latents|latentsfield|model_loader": (
-        *("workflow/invokeai", "servers/invokeai", "servers/discovery.py", "sandbox", "cli/sandbox.py"),
+        *("workflow/invokeai", "servers/invokeai", "servers/discovery.py", "sandbox", "cli/servers.py"),
         *("workflow/comfyui", "servers/comfyui"),  # which say where the two differ
     ),
 }

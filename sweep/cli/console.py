@@ -116,19 +116,14 @@ def print_line(text: str = "") -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a value as one line of JSON on stdout."""
-    print_line(json_text(value))
+    """Print a value as one line of JSON on stdout; control characters in it are escaped as JSON has it."""
+    text = json.dumps(value, ensure_ascii=False)
+    print_line(text if text.isprintable() else json.dumps(value))
 
 
 def print_table(table: Table) -> None:
     """Print a table on stdout."""
     console(width=text_width()).print(table)
-
-
-def json_text(value: object) -> str:
-    """Write a value as JSON in which control characters are escaped."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else json.dumps(value)
 
 
 class SafeText(io.TextIOBase):

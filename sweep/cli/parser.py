@@ -17,16 +17,14 @@ from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
 from sweep.cli.console import print_line
-from sweep.cli.housekeeping import clean, merge, redo, rename, rm, verify
+from sweep.cli.housekeeping import cancel, clean, merge, redo, rename, rm, status_command, stop, verify
 from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
-from sweep.cli.sandbox import sandbox
-from sweep.cli.status import cancel, status_command, stop
+from sweep.cli.servers import sandbox, worker, workers
 from sweep.cli.study import rate, study_command
 from sweep.cli.table import check, table
-from sweep.cli.workers import worker, workers
 from sweep.errors import UsageError, did_you_mean
 from sweep.text import escape_controls
 from sweep.version import VERSION

@@ -14,8 +14,8 @@ from sweep.cli.console import (
     clock_text,
     console,
     fill_lines,
-    json_text,
     print_error,
+    print_json,
     print_line,
     print_notice,
 )
@@ -69,9 +69,9 @@ def test_nothing_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str])
     print_notice(hostile)
     print_error(SweepError(hostile, hint=hostile))
     console().print(hostile)
-    print_line(json_text({"name": hostile}))
+    print_json({"name": hostile})
     shown = capsys.readouterr()
     for sign in "\x1b\x07\x9b\u202e\r":
         assert sign not in shown.out + shown.err
     assert "title \\x1b]0;x\\x07" in shown.out
-    assert json.loads(json_text({"name": hostile})) == {"name": hostile}
+    assert json.loads(shown.out.splitlines()[-1]) == {"name": hostile}

@@ -92,8 +92,9 @@ def paint(painting: Painting, source: PaintedImage | None, controls: Sequence[Pa
         amount = float(smooth_paint(painting.strength * 1.75))
     for control, pixels in zip(painting.controls, controls, strict=False):
         out = _apply_control(out, to_floats(pixels), control)
-    out = _apply_medium(out, look, rng, amount)
-    out = _apply_grade(out, look, wanted.palette.light, rng, amount)
+    look = look.times(amount)
+    out = _apply_medium(out, look, rng)
+    out = _apply_grade(out, look, wanted.palette.light, rng)
     return to_pixels(_add_traces(out, painting, amount))
 
 
@@ -148,9 +149,8 @@ def _add_traces(values: PaintPlane, painting: Painting, amount: float) -> PaintP
     return np.asarray(values + np.float32(left * amount) * noise, np.float32)
 
 
-def _apply_grade(values: PaintPlane, look: Look, light: PaintPlane, rng: Rng, amount: float = 1.0) -> PaintPlane:
-    """Grade the image in this look: tone, colour, light; `amount` scales it."""
-    look = look.times(amount)
+def _apply_grade(values: PaintPlane, look: Look, light: PaintPlane, rng: Rng) -> PaintPlane:
+    """Grade the image in this look: tone, colour, light."""
     height, width = values.shape[1:]
     y, x = grid(height, width)
     fall = mix(np.float32(0.62), np.float32(1.22), smooth_paint(1.15 - x - 0.25 * y))
@@ -195,10 +195,8 @@ def _apply_colour(out: PaintPlane, look: Look) -> None:
         out += colour((0.10, 0.085, 0.07)) * black
 
 
-def _apply_medium(values: PaintPlane, look: Look, rng: Rng, amount: float = 1.0) -> PaintPlane:
+def _apply_medium(out: PaintPlane, look: Look, rng: Rng) -> PaintPlane:
     """Render the image in the medium of this look."""
-    look = look.times(amount)
-    out = values
     if look.strokes > 0.05:
         out = mix(out, _paint_strokes(out, rng), np.float32(min(1.0, look.strokes)))
     if look.wash > 0.05:
