@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 
 from sweep.errors import WorkflowError
-from sweep.workflow.graph import Address, Graph, Node, Value, Workflow
+from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema
 from sweep.workflow.templates import build_template
 
@@ -205,9 +205,15 @@ class Dialect(Protocol):
 
         Unchanged where the graph's encoders take none.
         """
-        kinds, skip, way = self.clip_skip
+        kinds, skip, (taken, given) = self.clip_skip
         encoders = {Address(node.id, "clip") for node in graph.nodes.values() if node.type in kinds}
-        return graph.inserting(skip, way, encoders)
+        for source in dict.fromkeys(edge.source for edge in graph.edges if edge.destination in encoders):
+            names = (skip.id, *(f"{skip.id}_{number}" for number in range(2, len(graph.nodes) + 2)))
+            name = next(name for name in names if name not in graph.nodes)
+            moved = [edge for edge in graph.edges if edge.source == source and edge.destination in encoders]
+            edges = [Edge(source, Address(name, taken)), *(Edge(Address(name, given), e.destination) for e in moved)]
+            graph = graph.without_edges(moved).adding([replace(skip, id=name)], edges)
+        return graph
 
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """Return the graph with a VAE loader `name` in place of the main model's VAE."""

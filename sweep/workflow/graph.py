@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
@@ -160,8 +159,6 @@ class Graph:
     def without_edges(self, edges: Iterable[Edge]) -> Graph:
         """Return the same graph less these edges."""
         gone = set(edges)
-        if not gone:
-            return self
         return replace(self, edges=tuple(edge for edge in self.edges if edge not in gone))
 
     def without_nodes(self, nodes: Container[str]) -> Graph:
@@ -178,28 +175,6 @@ class Graph:
         """Return the same graph with more nodes and edges; a node of the same id is replaced."""
         more = Graph.of(nodes, edges)
         return Graph({**self.nodes, **more.nodes}, self.edges + more.edges)
-
-    def inserting(self, node: Node, way: tuple[str, str], inputs: Container[Address]) -> Graph:
-        """Return the same graph with a copy of `node` before `inputs`: one for each output that feeds any of them.
-
-        Args:
-            node: Where its id is taken, the copy gets a longer one.
-            way: The input and the output field of the node through which the values go.
-            inputs: The input fields.
-        """
-        nodes, edges, copies = dict(self.nodes), [], dict[Address, str]()
-        for edge in self.edges:
-            if edge.destination not in inputs:
-                edges.append(edge)
-                continue
-            if edge.source not in copies:
-                names = (node.id if number == 1 else f"{node.id}_{number}" for number in count(1))
-                name = next(name for name in names if name not in nodes)
-                nodes[name] = replace(node, id=name)
-                copies[edge.source] = name
-                edges.append(Edge(edge.source, Address(name, way[0])))
-            edges.append(Edge(Address(copies[edge.source], way[1]), edge.destination))
-        return Graph(nodes, tuple(edges))
 
 
 def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:
@@ -245,54 +220,53 @@ class Names:
 
     def __init__(self, graph: Graph) -> None:
         self._nodes = graph.nodes
-        self._by_label: dict[str, list[str]] = {}
-        self._by_word: dict[str, list[str]] = {}
-        self._by_type: dict[str, list[str]] = {}
+        self._indexes: tuple[dict[str, list[str]], ...] = ({}, {}, {})  # the nodes by label, by word and by type
         for node in graph.nodes.values():
-            said, word, kind = _words(node)
-            for index, key in ((self._by_label, said.casefold()), (self._by_word, word), (self._by_type, kind)):
-                if key:
-                    index.setdefault(key, []).append(node.id)
+            for index, word in zip(self._indexes, _words(node), strict=True):
+                if word:
+                    index.setdefault(word.casefold(), []).append(node.id)
 
     def called(self, node: str) -> str:
         """Return a name of a node by which `node` finds it: its id, unless an editor made that up."""
         if not made_up(node) or node not in self._nodes:
             return node
         for word in filter(None, _words(self._nodes[node])):
-            if self._found(word) == [node]:
+            if self._find(word) == [node]:
                 return word
-            alike = self._alike(word)
-            if node in alike and self._found(name := f"{word}_{alike.index(node) + 1}") == [node]:
+            alike = self._find_alike(word)
+            if node in alike and self._find(name := f"{word}_{alike.index(node) + 1}") == [node]:
                 return name
         return node
 
     def node(self, name: str) -> str:
         """Return the id of the node a person calls `name`. Raises WorkflowError where there is none, or several."""
-        found = self._found(name)
+        found = self._find(name)
         if len(found) == 1:
             return found[0]
         if not found:
-            near = did_you_mean(name, [*map(self.called, self._nodes), *self._by_label, *self._by_type])
-            raise WorkflowError(f"the workflow has no node {name!r}.{near}")
+            words = (word for node in self._nodes.values() for word in _words(node) if word)
+            raise WorkflowError(
+                f"the workflow has no node {name!r}.{did_you_mean(name, [*map(self.called, self._nodes), *words])}"
+            )
         listed = ", ".join(f"{name}_{number}" for number in range(1, min(len(found), _MOST) + 1))
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
         raise WorkflowError(
             f"{len(found)} nodes are called {name}: {listed}{more}.", hint="sweep inspect shows which is which."
         )
 
-    def _found(self, name: str) -> list[str]:
+    def _find(self, name: str) -> list[str]:
         if name in self._nodes:
             return [name]
-        alike, numbered = self._alike(name), _NUMBERED.fullmatch(name)
+        alike, numbered = self._find_alike(name), _NUMBERED.fullmatch(name)
         if alike or not numbered:
             return alike
         number = int(numbered[2])
-        return self._alike(numbered[1])[number - 1 : number]
+        return self._find_alike(numbered[1])[number - 1 : number]
 
-    def _alike(self, word: str) -> list[str]:
-        """Return the nodes of that label; where none has it, of that word before a made-up part; else of that type."""
+    def _find_alike(self, word: str) -> list[str]:
+        """Find the nodes of that label; where none has it, of that word before a made-up part; else of that type."""
         said = " ".join(word.casefold().split())
-        return self._by_label.get(said) or self._by_word.get(word) or self._by_type.get(word) or []
+        return next((index[said] for index in self._indexes if said in index), [])
 
 
 def label(node: Node) -> str:
@@ -374,7 +348,9 @@ class Workflow:
 
         Raises WorkflowError where the portable form has no translation for that base.
         """
-        return self.translate(base) if self.translate is not None and base else self
+        if self.translate is None or not base:
+            return self
+        return replace(self.translate(base), name=self.name)
 
 
 def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
 from typing import Any, Literal
 
 from sweep.workflow.graph import Json
@@ -82,29 +80,10 @@ def read_table(package: str, name: str) -> Mapping[str, Any]:
     return found
 
 
-def write_packaged(schemas: Mapping[str, NodeSchema], path: Path) -> None:
-    """Write node types as they are packaged with sweep: facts, no texts, one type a line so that releases compare."""
-    lines = []
-    for kind, node in sorted(schemas.items()):
-        facts = {**_unusual(node), "fields": {name: _unusual(schema) for name, schema in node.fields.items()}}
-        lines.append(f"{json.dumps(kind)}:{json.dumps(facts, separators=(',', ':'))}")
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8", newline="\n")
-
-
-def _unusual(schema: NodeSchema | FieldSchema) -> dict[str, Any]:
-    """Return the attributes that differ from their defaults, except the name, which is the key already."""
+def read_packaged(table: Mapping[str, Any], common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
+    """Read packaged node types; `common` are the fields that every node of the family has."""
     found = {}
-    for slot in fields(schema)[1:]:
-        value = getattr(schema, slot.name)
-        if slot.repr and (value != slot.default or type(value) is not type(slot.default)):
-            found[slot.name] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
-def read_packaged(file: Traversable, common: Mapping[str, FieldSchema]) -> dict[str, NodeSchema]:
-    """Read node types from a file of `write_packaged`; `common` are the fields that every node of the family has."""
-    found = {}
-    for kind, facts in json.loads(file.read_text("utf-8")).items():
+    for kind, facts in table.items():
         schemas = {name: _read_field(name, given) for name, given in facts["fields"].items()}
         found[kind] = NodeSchema(type=kind, common=common, **{**facts, "fields": schemas})
     return found

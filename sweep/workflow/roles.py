@@ -136,7 +136,7 @@ def _settle_candidates(
     Where one field holds a value for several roles (a square's side), each role sets its own field instead.
     """
     fields = {role: {address for candidate in found for address in candidate} for role, found in candidates.items()}
-    settled = wiring.settle_all(frozenset[Address]().union(*fields.values()))
+    settled = {address: wiring.settle(address) for addresses in fields.values() for address in addresses}
     holders: dict[Address, set[str]] = {}
     for role, addresses in fields.items():
         for address in addresses:

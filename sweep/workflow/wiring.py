@@ -27,12 +27,6 @@ class Wiring:
             fields[edge.destination.field] = (*fields.get(edge.destination.field, ()), edge)
         return index
 
-    @cached_property
-    def input_types(self) -> frozenset[str]:
-        """Return the types of all inputs of the graph's nodes."""
-        schemas = [self.schemas.get(node.type) for node in self.graph.nodes.values()]
-        return frozenset(field.type for schema in schemas if schema for field in schema.fields.values())
-
     def feeding(self, address: Address) -> tuple[Edge, ...]:
         return self._into.get(address.node, {}).get(address.field, ())
 
@@ -97,10 +91,6 @@ class Wiring:
                 return address, self.feeding(address)
             seen.add(here)
         return here, ()
-
-    def settle_all(self, addresses: Iterable[Address]) -> dict[Address, tuple[Address, tuple[Edge, ...]]]:
-        """Return `settle` of each of these addresses."""
-        return {address: self.settle(address) for address in addresses}
 
     def upstream(
         self,

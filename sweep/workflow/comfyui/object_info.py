@@ -7,18 +7,13 @@ and `["COMBO", {"options": […]}]`; a choice of files that a loader loads is a 
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table, write_packaged
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table
 
-CORE_NODES_FILE: Final = "nodes-core.json"
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
 _SCALARS: Final = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 _COARSE_STEP: Final = 8  # a width or height of another multiple is changed silently by the server
@@ -28,7 +23,7 @@ _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError
 @functools.cache
 def core_nodes() -> Mapping[str, NodeSchema]:
     """Return the core node types of ComfyUI 0.3.75, as packaged with sweep."""
-    return read_packaged(resources.files(__package__) / CORE_NODES_FILE, {})
+    return read_packaged(read_table(str(__package__), "nodes-core.json"), {})
 
 
 def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
@@ -146,14 +141,3 @@ def _type(name: Any) -> str:
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def write_core(answer: Path, target: Path) -> None:
-    """Write the core nodes of an `/object_info` answer as they are packaged with sweep."""
-    nodes = json.loads(answer.read_text("utf-8"))
-    core = {k: v for k, v in nodes.items() if str(v.get("python_module", "")).startswith(("nodes", "comfy_extras"))}
-    write_packaged(parse_object_info(core), target)
-
-
-if __name__ == "__main__":
-    write_core(*map(Path, sys.argv[1:]))

@@ -133,8 +133,9 @@ def _find_texts(wiring: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candi
 
 def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
     start = wiring.first(node, *side)
-    if start is not None:
-        kinds = {kind for kind in wiring.input_types if "Conditioning" in kind}
+    field = wiring.field(start) if start else None
+    if start and field:
+        kinds = (field.type, field.items)
         found = wiring.upstream(start, kinds, until=lambda node: wiring.first(node, "prompt", "style") is not None)
         yield from (node for node in found if wiring.first(node, "prompt", "style"))
 

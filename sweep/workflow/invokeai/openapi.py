@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import resources
-from pathlib import Path
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
-from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table, write_packaged
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, read_table
 
-PACKAGED: Final = "nodes-6.14.2.json"
 COMMON: Final[Mapping[str, FieldSchema]] = {  # every node has these
     "is_intermediate": FieldSchema(name="is_intermediate", type="boolean", input="direct", default=False),
     "use_cache": FieldSchema(name="use_cache", type="boolean", input="direct", default=True),
@@ -40,7 +35,7 @@ _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, Recur
 @functools.cache
 def packaged_nodes() -> Mapping[str, NodeSchema]:
     """Return the node types of InvokeAI 6.14.2, as packaged with sweep."""
-    return read_packaged(resources.files(__package__) / PACKAGED, COMMON)
+    return read_packaged(read_table(str(__package__), "nodes-6.14.2.json"), COMMON)
 
 
 def parse_openapi(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
@@ -176,7 +171,3 @@ def _refer(kind: str) -> dict[str, Any]:
     if kind == "any":
         return {}
     return {"type": kind} if kind in _PRIMITIVES else {"$ref": f"#/components/schemas/{kind}"}
-
-
-if __name__ == "__main__":  # with an OpenAPI document: writes the packaged copy of its nodes
-    write_packaged(parse_openapi(json.loads(Path(sys.argv[1]).read_text("utf-8"))), Path(sys.argv[2]))

@@ -9,8 +9,8 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow import FieldSchema, core_schemas, model_files, range_of, read_object_info
-from sweep.workflow.comfyui import object_info
 from sweep.workflow.node_schemas import read_packaged
+from tools.package_nodes import package
 
 
 def describe_node(**inputs: Any) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
     source.write_text(
         json.dumps({"Thing": {**node, "python_module": "nodes"}, "Other": {**node, "python_module": "custom"}})
     )
-    object_info.write_core(source, target)
-    assert set(read_packaged(target, {})) == {"Thing"}
+    package(source, target)
+    assert set(read_packaged(json.loads(target.read_text("utf-8")), {})) == {"Thing"}
     assert "A text" not in target.read_text()
 
 
 def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
-    text = (resources.files("sweep.workflow.comfyui") / object_info.CORE_NODES_FILE).read_text("utf-8")
+    text = (resources.files("sweep.workflow.comfyui") / "nodes-core.json").read_text("utf-8")
     assert len(core_schemas()) > 380
     assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.workflow.invokeai import openapi
 from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas, read_openapi
-from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, write_packaged
+from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged
+from tools.package_nodes import write_packaged
 
 
 def document(fields: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def test_what_is_written_for_the_package_is_read_again_without_texts(tmp_path: P
 
     write_packaged(given, target)
 
-    assert read_packaged(target, openapi.COMMON) == given
+    assert read_packaged(json.loads(target.read_text("utf-8")), openapi.COMMON) == given
     assert "a text" not in target.read_text("utf-8")
 
 
