@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import truncate
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
@@ -353,7 +353,7 @@ class Workflow:
         return replace(self.translate(base), name=self.name)
 
 
-def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
+def read_edge(entry: Any, problems: list[str]) -> Edge | None:
     """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
     match entry:
         case {
@@ -361,6 +361,5 @@ def read_edge(entry: Any, problems: list[Problem]) -> Edge | None:
             "destination": {"node_id": str(target), "field": str(name)},
         } if source and output and target and name:
             return Edge(Address(source, output), Address(target, name))
-    said = f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}"
-    problems.append(Problem(message=said))
+    problems.append(f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
     return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.graph import Address, Graph, Json, ModelRef, Node, Value, Workflow, map_refs, named
+from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import FieldSchema
 from sweep.workflow.roles import Roles, Target, find_roles
 from sweep.workflow.validation import check_graph, open_fields, range_of
@@ -86,27 +86,22 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
     graph = workflow.graph
     roles = find_roles(graph, schemas)
     setting = _find_setting_roles(roles)
-    needs = open_fields(graph, schemas)
+    problems = [problem.message for problem in check_graph(graph, schemas, may_lack_values=True)]
+    outputs = schemas.dialect.find_outputs(graph, schemas)
+    if not outputs:
+        problems.append(f"It {schemas.dialect.explain_no_output(graph, schemas)}")
     rows = [row for node in graph.nodes.values() for row in _rows(workflow, node, schemas, setting)]
     return Description(
         name=workflow.name,
         kind=workflow.kind,
         rows=tuple(rows),
         roles=roles,
-        outputs=schemas.dialect.find_outputs(graph, schemas),
-        needs=tuple(needs),
-        problems=tuple(_problems(graph, schemas, needs)),
+        outputs=outputs,
+        needs=tuple(open_fields(graph, schemas)),
+        problems=tuple(problems),
         notes=(*workflow.notes, *(axis.note for axis in workflow.batch_axes if axis.note)),
         batches=tuple((axis.name, len(axis.values)) for axis in workflow.batch_axes),
     )
-
-
-def _problems(graph: Graph, schemas: NodeSchemas, needs: Sequence[Address]) -> Iterator[str]:
-    """Yield the problems of the graph that remain once its needs are met."""
-    expected = {f"{named(graph.nodes[need.node])} needs a value for {need.field}" for need in needs}
-    yield from (problem.message for problem in check_graph(graph, schemas) if problem.message not in expected)
-    if not schemas.dialect.find_outputs(graph, schemas):
-        yield f"It {schemas.dialect.explain_no_output(graph, schemas)}"
 
 
 def _find_setting_roles(roles: Roles) -> Mapping[Address, tuple[str, ...]]:

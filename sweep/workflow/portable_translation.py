@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after, read_edge
 from sweep.workflow.node_schemas import NodeSchema, read_table
 from sweep.workflow.validation import clean_graph, raise_for
@@ -51,7 +51,7 @@ class PortableTranslation(ABC):
 
     def workflow(self) -> Workflow:
         """Return the translated graph, with what was completed and left out in the notes. Raises WorkflowError."""
-        problems: list[Problem] = []
+        problems: list[str] = []
         nodes = [node for entry in self.document["nodes"] for node in self._read_node(entry, problems)]
         edges = [edge for entry in self.document.get("edges") or () if (edge := read_edge(entry, problems))]
         raise_for(problems, self.source)
@@ -79,21 +79,21 @@ class PortableTranslation(ABC):
         """Return the completed graph with what a family sets last."""
         return graph
 
-    def _read_node(self, entry: Any, problems: list[Problem]) -> Iterator[Node]:
+    def _read_node(self, entry: Any, problems: list[str]) -> Iterator[Node]:
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("id", "type")):
-            problems.append(Problem(message="A node has no id or no type"))
+            problems.append("A node has no id or no type")
             return
         name, kind, data = entry["id"], entry["type"], entry.get("data")
         rule = self.rules.get(kind)
         if rule is None:
             near = did_you_mean(kind, self.rules)
-            problems.append(Problem(message=f"Node {name} is of type {kind}, which has no translation.{near}"))
+            problems.append(f"Node {name} is of type {kind}, which has no translation.{near}")
             return
         self.kinds[name] = kind
         try:
             yield from self.make_nodes(name, rule, dict(data) if isinstance(data, Mapping) else {})
         except (WorkflowError, ValueError) as error:
-            problems.append(Problem(message=f"Node {name}: {error}"))
+            problems.append(f"Node {name}: {error}")
 
     def rename_fields(self, name: str, rule: PortableRule, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a node's values under their real names."""

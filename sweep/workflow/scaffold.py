@@ -15,51 +15,12 @@ from sweep.workflow.roles import STACKED, Roles, Target
 from sweep.workflow.validation import check_value, open_fields
 from sweep.workflow.wiring import Wiring
 
-_FEW = 3
-
-
-def offer_values(role: str, field: FieldSchema | None, value: Value, schedulers: Sequence[str] = ()) -> str:
-    """Return a YAML list of two or three values that are known to fit; empty where nothing is known of the field."""
-    if field is None or field.type == "ImageField":
-        return '{images: "*.png"}' if field else ""
-    if value is None:
-        value = field.default
-    fitting = [v for v in _values(role, field, value, schedulers) if check_value(field, v) is None]
-    distinct = {json.dumps(v, ensure_ascii=False): None for v in fitting}
-    return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""
-
-
-def _values(role: str, field: FieldSchema, value: Value, schedulers: Sequence[str]) -> Iterator[Value]:
-    if field.choices:
-        yield from (value, *(name for name in schedulers if role == "scheduler"), *field.choices)
-    elif field.type == "boolean":
-        yield from (False, True)
-    elif role.endswith("weight"):
-        yield from (0, 0.5, 1)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield from _around(value, field)
-    elif isinstance(value, str):
-        yield value
-
-
-def _around(value: float, field: FieldSchema) -> Iterator[float]:
-    """Yield a third less, the value, a third more; whole, and in the field's steps, where it wants that."""
-    unit = field.multiple_of or (1 if field.type == "integer" else 0)
-    if value == 0:
-        yield from (-1, 0, 1)
-        return
-    for factor in (2 / 3, 1, 4 / 3):
-        near = float(f"{value * factor:.2g}") if factor != 1 else value
-        yield round(value * factor / unit) * int(unit) if unit and factor != 1 else near
-
-
 PLACEHOLDER = "image.png"  # stands for an image that only the user has
+_FEW = 3
 _WEIGHTS = ("lora_weight", "control_weight")
 _FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "scheduler", "width", "height", *_WEIGHTS)
 _IMAGES = ("image", "control_image")
-_MODELS = ("model", "lora", "control_model")
-_TYPES = {"lora": "lora", "control_model": "controlnet"}  # of models that a role names
-_INDENT = "  "
+_MODELS = {"model": "main", "lora": "lora", "control_model": "controlnet"}  # role → type of its models
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
 _SWEPT = {
     "denoise_strength": "denoise_strength: {start: 0.2, stop: 0.8, step: 0.2}",
@@ -81,25 +42,22 @@ class ScaffoldContext:
     models: Sequence[Model] = ()
 
 
+def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
+    """Return the names of the main models that the workflow's loaders take, in alphabetical order."""
+    kinds = [schemas[node.type] for node in workflow.graph.nodes.values() if node.type in schemas]
+    fields = [field for schema in kinds for field in schema.fields.values()]
+    loaders = [field for field in fields if "main" in field.model_types and field.required]
+    bases = set(workflow.bases) or {base for field in loaders for base in field.model_bases}
+    return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
+
+
 def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
     """Write the YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
     begins with an image. Of several main models that fit the first is taken. All else that the workflow has set
     already stands there in comments, to be changed.
     """
-    return _Starter(workflow, roles, schemas, around).text()
-
-
-def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
-    """Return the names of the main models that the workflow's loaders take, in alphabetical order."""
-    fields = [
-        field
-        for node in workflow.graph.nodes.values()
-        if node.type in schemas
-        for field in schemas[node.type].fields.values()
-        if "main" in field.model_types and field.required
-    ]
-    bases = set(workflow.bases) or {base for field in fields for base in field.model_bases}
-    return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
+    lines = _Starter(workflow, roles, schemas, around).lines()
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
 
 class _Starter:
@@ -107,48 +65,39 @@ class _Starter:
         self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
         self.around = around
         self.wiring = Wiring(self.graph, schemas)
-        self.mains = main_models(workflow, schemas, around.models)
+        self.mains = list(main_models(workflow, schemas, around.models))
         self.names = Names(self.graph)
-        self.spoken: set[Address] = set()  # fields that a line of the file is about
+        told = [group for role in (*_IMAGES, *_MODELS, *_FIXED, *_SWEPT) for group in roles.groups(role)]
+        self.told = {target.address for group in told for target in group}  # fields that a line on a role sets
+        self.open = [address for address in open_fields(self.graph, schemas) if address not in self.told]
 
-    def text(self) -> str:
-        called = self.workflow.name or "this workflow"
+    def lines(self) -> Iterator[str]:
         swept = {"denoise_strength": "denoise strength", "seed": "the seed"}
         moves = next((words for role, words in swept.items() if role in self.roles), "each setting")
-        question = f"How does {moves} change {called}?"
-        lines = [
-            f"name: {_plain(self.workflow.name) or 'experiment'}",
-            f"description: {_quoted(question)}",
-            f"workflow: {_quoted(self.around.path)}",
-            "",
-            *self._inputs(),
-            *self._unsettled(),
-            *self._axes(),
-        ]
-        return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
-
-    def _inputs(self) -> Iterator[str]:
-        images = list(self._images())
-        chosen, own = self._models()
-        for role in _FIXED:
-            held = ((name, self._held(targets)) for name, targets in self._each(role))
-            own.extend(f"{name}: {_quoted(value)}" for name, value in held if value is not None)
-        wanted, lacking = self._open()
-        needed = [*images, *chosen, *wanted]
-        head = "inputs:" if needed else "# inputs:"
-        yield f"{head:<30}# fixed for the whole experiment"
-        yield from (f"{_INDENT}{line}" for line in needed)
-        yield from (f"# {_INDENT}{line}" for line in [*lacking, *own])
+        question = f"How does {moves} change {self.workflow.name or 'this workflow'}?"
+        yield f"name: {_quote(_simplify(self.workflow.name) or 'experiment')}"
+        yield f"description: {_quote(question)}"
+        yield f"workflow: {_quote(self.around.path)}"
         yield ""
+        inputs = [*self._images(), *self._models(), *self._fixed(), *self._open_fields()]
+        needed = [line for is_needed, line in inputs if is_needed]
+        yield f"{'inputs:' if needed else '# inputs:':<30}# fixed for the whole experiment"
+        yield from (f"  {line}" for line in needed)
+        yield from (f"#   {line}" for is_needed, line in inputs if not is_needed)
+        yield ""
+        yield from self._unsettled()
+        axes = [line for role, line in _SWEPT.items() if role in self.roles]
+        yield f"{'axes:' if axes else 'axes: {}':<30}# the first axis varies slowest"
+        yield from (f"  {line}" for line in axes)
+        yield from (f"#   {line}" for line in (*self._other_axes(), *self._exposed()))
 
     def _each(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
         """Yield the role, or each of several by its number, with its fields."""
         groups = self.roles.groups(role)
         for number, group in enumerate(groups, start=1):
-            self.spoken.update(target.address for target in group)
             yield (role if len(groups) == 1 else f"{role}_{number}"), group
 
-    def _images(self) -> Iterator[str]:
+    def _images(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
         image, folder = self.around.image, self.around.folder
         for name, targets in (each for role in _IMAGES for each in self._each(role)):
@@ -156,61 +105,54 @@ class _Starter:
             is_there = any(folder is None or (folder / file).is_file() for file in files)  # as far as that is known
             if image or not (is_there or self._held(targets)):
                 what = "" if image else "the path of an image"
-                yield f"{name}: {_quoted(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
+                yield True, f"{name}: {_quote(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
 
-    def _models(self) -> tuple[list[str], list[str]]:
-        """Write the lines on models that have to be chosen, of several on the server, and on all others."""
-        chosen, own = [], []
-        for role in _MODELS:
+    def _models(self) -> Iterator[tuple[bool, str]]:
+        """Yield lines for models: those that have to be chosen, of several on the server, are needed."""
+        for role, kind in _MODELS.items():
             for name, targets in self._each(role):
                 held = self._held(targets)
-                schema = self.wiring.field(targets[0].address)
-                fitting = list(self.mains) if role == "model" else self._fitting(schema, role) if schema else []
-                known = isinstance(held, ModelRef) and (held.name in fitting or role != "model")
-                if len(fitting) > 1 and not known:
-                    chosen.append(f"{name}: {_quoted(fitting[0])}  # or {', '.join(fitting[1:])}")
+                fitting = self.mains if role == "model" else self._fitting(targets[0].address, kind)
+                if isinstance(held, ModelRef) and (held.name in fitting or role != "model" or len(fitting) < 2):
+                    yield False, f"{name}: {_quote(held.name)}  # a name the server knows; left out: the workflow's"
+                elif len(fitting) > 1:
+                    yield True, f"{name}: {_quote(fitting[0])}  # or {', '.join(fitting[1:])}"
                 else:
-                    told, else_used = "name", "its only one"
-                    if isinstance(held, ModelRef):
-                        told, else_used = _quoted(held.name), "the workflow's"
-                    own.append(f"{name}: {told}  # a name the server knows; left out: {else_used}")
-        return chosen, own
+                    yield False, f"{name}: name  # a name the server knows; left out: its only one"
 
-    def _open(self) -> tuple[list[str], list[str]]:
-        """Write the lines for what else needs a value: where one can be given, and where nothing is known to fit."""
-        wanted, lacking = [], []
-        for address in open_fields(self.graph, self.schemas):
-            if address in self.spoken:
-                continue
-            self.spoken.add(address)
-            schema = self.wiring.field(address)
-            assert schema is not None  # its node type tells that it needs a value
-            name = _quoted(self._called(address))
+    def _fixed(self) -> Iterator[tuple[bool, str]]:
+        for name, targets in (each for role in _FIXED for each in self._each(role)):
+            if (held := self._held(targets)) is not None:
+                yield False, f"{name}: {_quote(held)}"
+
+    def _open_fields(self) -> Iterator[tuple[bool, str]]:
+        """Yield lines for what else needs a value; a model is left out where the server has only one that fits."""
+        for address in self.open:
+            schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
+            name = _quote(self._call(address))
+            fitting = self._fitting(address)
             if schema.type == "ImageField":
-                wanted.append(f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of an image')}")
+                yield True, f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of an image')}"
             elif schema.type != "ModelIdentifierField":
-                wanted.append(f"{name}: null{self._comment(address, schema.type)}")
-            elif (fitting := self._fitting(schema))[1:]:
+                yield True, f"{name}: null{self._comment(address, schema.type)}"
+            elif len(fitting) > 1:
                 others = f"or {', '.join(fitting[1:])}"
-                wanted.append(f"{name}: {_quoted(fitting[0])}{self._comment(address, others)}")
+                yield True, f"{name}: {_quote(fitting[0])}{self._comment(address, others)}"
             elif not fitting:
                 kind = f"of type {' or '.join(schema.model_types) or 'any'}"
                 none = ", of which the server has none" if self.around.models else ""
-                lacking.append(f"{name}: name{self._comment(address, kind + none)}")
-        return wanted, lacking
+                yield False, f"{name}: name{self._comment(address, kind + none)}"
 
-    def _fitting(self, field: FieldSchema, role: str = "") -> list[str]:
-        """Return the names of the models that a field takes beside the main model, as far as they are known."""
+    def _fitting(self, address: Address, kind: str = "") -> list[str]:
+        """Return the names of the models (of a type) that a field takes beside the main model, as far as known."""
+        field = self.wiring.field(address)
         known = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
         bases = {ref.base for ref in known if ref.type == "main" and ref.name in self.mains[:1]} | {"any"}
-        is_beside = "main" not in field.model_types and len(bases) > 1
-        return [
-            ref.name
-            for ref in known
-            if check_value(field, ref) is None
-            and ref.type == _TYPES.get(role, ref.type)
-            and (ref.base in bases or not is_beside)
-        ]
+        if field is None or field.type != "ModelIdentifierField":
+            return []
+        any_base = "main" in field.model_types or len(bases) == 1
+        fitting = [ref for ref in known if check_value(field, ref) is None and (any_base or ref.base in bases)]
+        return [ref.name for ref in fitting if not kind or ref.type == kind]
 
     def _held(self, targets: Sequence[Target]) -> Value:
         """Return the workflow's own value of a role; None without one, or where an edge feeds it."""
@@ -225,37 +167,40 @@ class _Starter:
         yield "# roles:                      # several could be meant: keep one line of each, or set them by number"
         for role, groups in unsettled.items():
             for number, group in enumerate(groups, start=1):
-                listed = ", ".join(_quoted(self._called(target.address)) for target in group)
-                yield f"# {_INDENT}{role}: [{listed}]{self._comment(group[0].address, f'{role}_{number}')}"
+                listed = ", ".join(_quote(self._call(target.address)) for target in group)
+                yield f"#   {role}: [{listed}]{self._comment(group[0].address, f'{role}_{number}')}"
         yield ""
 
-    def _axes(self) -> Iterator[str]:
-        swept = [line for role, line in _SWEPT.items() if role in self.roles]
-        yield f"axes:{'' if swept else ' {}'}".ljust(30) + "# the first axis varies slowest"
-        yield from (f"{_INDENT}{line}" for line in swept)
+    def _other_axes(self) -> Iterator[str]:
         if "prompt" in self.roles:
-            yield f"# {_INDENT}{_VARIATION}"
+            yield _VARIATION
         for role in _OFFERED:
             for name, targets in self._each(role):
-                field, held = self.wiring.field(targets[0].address), self._held(targets)
-                if text := offer_values(role, field, held, self.schemas.dialect.common_schedulers):
-                    yield f"# {_INDENT}{name}: {text}{self._comment(targets[0].address)}"
-        for role in _SWEPT:
-            list(self._each(role))
-        yield from self._exposed()
+                if offered := self._offer(role, targets[0].address, self._held(targets)):
+                    yield f"{name}: {offered}{self._comment(targets[0].address)}"
 
     def _exposed(self) -> Iterator[str]:
         """Yield the fields its author put on the form, but for those that stand in the file already."""
         for address in self.workflow.exposed:
             schema = self.wiring.field(address)
-            if address in self.spoken or (schema is not None and schema.type == "BoardField"):
+            if address in self.told or address in self.open or (schema and schema.type == "BoardField"):
                 continue
             value = self.graph.nodes[address.node].fields.get(address.field)
-            names = self._fitting(schema)[:3] if schema and schema.type == "ModelIdentifierField" else []
-            text = f"[{', '.join(map(_quoted, names))}]" if names else offer_values("", schema, value) or "[]"
-            yield f"# {_INDENT}{_quoted(self._called(address))}: {text}{self._comment(address)}"
+            models = [_quote(name) for name in self._fitting(address)[:_FEW]]
+            offered = f"[{', '.join(models)}]" if models else self._offer("", address, value) or "[]"
+            yield f"{_quote(self._call(address))}: {offered}{self._comment(address)}"
 
-    def _called(self, address: Address) -> str:
+    def _offer(self, role: str, address: Address, value: Value) -> str:
+        """Return a YAML list of two or three values that fit the field; empty where nothing is known of it."""
+        field = self.wiring.field(address)
+        if field is None or field.type == "ImageField":
+            return '{images: "*.png"}' if field else ""
+        schedulers = self.schemas.dialect.common_schedulers if role == "scheduler" else ()
+        values = _list_values(role, field, field.default if value is None else value, schedulers)
+        distinct = dict.fromkeys(_quote(each) for each in values if check_value(field, each) is None)
+        return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""
+
+    def _call(self, address: Address) -> str:
         return f"{self.names.called(address.node)}.{address.field}"
 
     def _comment(self, address: Address, *about: str) -> str:
@@ -265,11 +210,28 @@ class _Starter:
         return f"  # {said}" if said else ""
 
 
-def _quoted(value: Value) -> str:
+def _list_values(role: str, field: FieldSchema, value: Value, schedulers: Sequence[str]) -> Sequence[Value]:
+    """List values of a field that are worth a try, around the workflow's own: a third less, and a third more."""
+    if field.choices:
+        return value, *schedulers, *field.choices
+    if field.type == "boolean":
+        return False, True
+    if role.endswith("weight"):
+        return 0, 0.5, 1
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return (value,) if isinstance(value, str) else ()
+    if value == 0:
+        return -1, 0, 1
+    if unit := int(field.multiple_of or field.type == "integer"):
+        return round(value * 2 / 3 / unit) * unit, value, round(value * 4 / 3 / unit) * unit
+    return float(f"{value * 2 / 3:.2g}"), value, float(f"{value * 4 / 3:.2g}")
+
+
+def _quote(value: Value) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _plain(name: str) -> str:
+def _simplify(name: str) -> str:
     """Return a name that is a folder's name on every system: letters, digits and dashes."""
     name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60].strip("-")
     return f"{name}-sweep" if _RESERVED.fullmatch(name) else name

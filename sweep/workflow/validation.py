@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
@@ -41,7 +42,7 @@ def check_value(schema: FieldSchema, value: Value) -> str | None:
         return None if schema.nullable or schema.type == "any" else "needs a value"
     if isinstance(value, list | tuple) and schema.items:
         single = replace(schema, type=schema.items, items="", nullable=False)
-        return next((problem for item in value if (problem := check_value(single, item))), None)
+        return next(filter(None, (check_value(single, item) for item in value)), None)
     return _check_single(schema, value)
 
 
@@ -64,41 +65,36 @@ _WANTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {  # type of a field 
     "string": ("text", lambda _: False),
     "array": ("a list", lambda _: False),
     "boolean": ("true or false", lambda value: isinstance(value, bool)),
-    "ImageField": ("an image", lambda value: isinstance(value, ImageRef) or _is_object_with("image_name", value)),
-    "ModelIdentifierField": ("a model", lambda value: _is_object_with("key", value)),
+    "ImageField": (
+        "an image",
+        lambda value: isinstance(value, ImageRef) or (isinstance(value, Mapping) and "image_name" in value),
+    ),
+    "ModelIdentifierField": ("a model", lambda value: isinstance(value, Mapping) and "key" in value),
     "BoardField": ("a board", lambda value: isinstance(value, BoardRef | Mapping) or value in ("auto", "none")),
 }
 
 
-def _is_object_with(key: str, value: Value) -> bool:
-    return isinstance(value, Mapping) and key in value
+_BOUNDS: Final = (  # attribute of a schema → whether a value is within, and words for it
+    ("minimum", operator.ge, "at least"),
+    ("maximum", operator.le, "at most"),
+    ("exclusive_minimum", operator.gt, "more than"),
+    ("exclusive_maximum", operator.lt, "less than"),
+)
 
 
 def _check_number(schema: FieldSchema, value: Value) -> str | None:
-    kind = "whole numbers" if schema.type == "integer" else "numbers"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"takes {kind}, not {_shown(value)}"
-    if isinstance(value, float) and not (value.is_integer() if schema.type == "integer" else math.isfinite(value)):
+    kind, fits = ("whole numbers", float.is_integer) if schema.type == "integer" else ("numbers", math.isfinite)
+    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not fits(value)):
         return f"takes {kind}, not {_shown(value)}"
     if schema.choices:
-        return _check_choice(schema, f"{value:g}")
-    is_within = (
-        (schema.minimum is None or value >= schema.minimum)
-        and (schema.maximum is None or value <= schema.maximum)
-        and (schema.exclusive_minimum is None or value > schema.exclusive_minimum)
-        and (schema.exclusive_maximum is None or value < schema.exclusive_maximum)
-    )
-    if not is_within:
+        return _check_choice(schema, f"{value:.15g}")
+    bounds = ((is_within, getattr(schema, name)) for name, is_within, _ in _BOUNDS)
+    if not all(bound is None or is_within(value, bound) for is_within, bound in bounds):
         return f"takes {range_of(schema)}, not {_shown(value)}"
     if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
         near = value - remainder
         return f"takes multiples of {schema.multiple_of:g}, not {_shown(value)} (nearest: {near:g})"
     return None
-
-
-def _write_bound(bound: float) -> str:
-    """Write a limit: whole numbers with all their digits."""
-    return str(bound) if isinstance(bound, int) else f"{bound:.12g}"
 
 
 def range_of(schema: FieldSchema) -> str:
@@ -107,15 +103,15 @@ def range_of(schema: FieldSchema) -> str:
     if low is not None and high is not None:
         text = f"{_write_bound(low)} to {_write_bound(high)}"
     else:
-        bounds = {
-            "at least": low,
-            "at most": high,
-            "more than": schema.exclusive_minimum,
-            "less than": schema.exclusive_maximum,
-        }
-        text = " and ".join(f"{words} {_write_bound(bound)}" for words, bound in bounds.items() if bound is not None)
+        bounds = ((words, getattr(schema, name)) for name, _, words in _BOUNDS)
+        text = " and ".join(f"{words} {_write_bound(bound)}" for words, bound in bounds if bound is not None)
     steps = f"multiples of {schema.multiple_of:g}" if schema.multiple_of else ""
-    return ", ".join(part for part in (text, steps) if part)
+    return ", ".join(filter(None, (text, steps)))
+
+
+def _write_bound(bound: float) -> str:
+    """Write a limit: whole numbers with all their digits."""
+    return str(bound) if isinstance(bound, int) else f"{bound:.12g}"
 
 
 def _check_choice(schema: FieldSchema, value: str) -> str | None:
@@ -142,13 +138,16 @@ _COERCED = frozenset({("integer", "number"), ("integer", "string"), ("number", "
 _COMMON_WORDS = frozenset({"image", "processor", "to", "from", "and", "loader", "model"})
 
 
-def check_graph(graph: Graph, schemas: NodeSchemas) -> list[Problem]:
-    """List every problem that makes the graph unrenderable with these nodes; missing models and images are problems."""
+def check_graph(graph: Graph, schemas: NodeSchemas, *, may_lack_values: bool = False) -> list[Problem]:
+    """List every problem that makes the graph unrenderable with these nodes; missing models and images are problems,
+    unless it `may_lack_values`: see `open_fields`.
+    """
     wiring = check_wiring(graph, schemas.dialect.collecting_nodes)
-    return [Problem(message=said) for said in (*wiring, *_check_nodes(graph, schemas), *_check_edges(graph, schemas))]
+    nodes = _check_nodes(graph, schemas, may_lack_values)
+    return [Problem(message=said) for said in (*wiring, *nodes, *_check_edges(graph, schemas))]
 
 
-def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
+def _check_nodes(graph: Graph, schemas: NodeSchemas, may_lack_values: bool) -> Iterator[str]:
     fed = {edge.destination for edge in graph.edges}
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
@@ -162,8 +161,11 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas) -> Iterator[str]:
                     yield f"{named(node)} has no field {name}.{did_you_mean(name, schema.fields)}"
             elif Address(node.id, name) not in fed and (problem := check_value(field, value)):
                 yield f"{named(node)}: {name} {problem}"
-        for field in _empty(node, schema, fed):
-            yield f"{named(node)} needs {'an edge into' if not field.takes_value else 'a value for'} {field.name}"
+        for field in _list_empty(node, schema, fed):
+            if not field.takes_value:
+                yield f"{named(node)} needs an edge into {field.name}"
+            elif not may_lack_values:
+                yield f"{named(node)} needs a value for {field.name}"
 
 
 def drop_unknown_fields(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, list[str]]:
@@ -173,11 +175,12 @@ def drop_unknown_fields(graph: Graph, schemas: NodeSchemas) -> tuple[Graph, list
         schema = schemas.get(node.type)
         if schema is None or schema.is_open:
             continue
-        known = {name: value for name, value in node.fields.items() if schema.field(name) is not None}
-        for name in (name for name in node.fields if name not in known):
+        unknown = [name for name in node.fields if schema.field(name) is None]
+        for name in unknown:
             near = did_you_mean(name, schema.fields)
             notes.append(f"{named(node)} has no field {name} on this server; it is left out.{near}")
-        if len(known) < len(node.fields):
+        if unknown:
+            known = {name: value for name, value in node.fields.items() if name not in unknown}
             graph = graph.adding([replace(node, fields=known)])
     return graph, notes
 
@@ -189,15 +192,14 @@ def open_fields(graph: Graph, schemas: NodeSchemas) -> list[Address]:
         Address(node.id, field.name)
         for node in graph.nodes.values()
         if (schema := schemas.get(node.type))
-        for field in _empty(node, schema, fed)
+        for field in _list_empty(node, schema, fed)
         if field.takes_value
     ]
 
 
-def _empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> Iterator[FieldSchema]:
-    for field in schema.fields.values():
-        if field.required and field.name not in node.fields and Address(node.id, field.name) not in fed:
-            yield field
+def _list_empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> list[FieldSchema]:
+    needed = [field for field in schema.fields.values() if field.required and field.name not in node.fields]
+    return [field for field in needed if Address(node.id, field.name) not in fed]
 
 
 def unknown_type(node: Node, schemas: NodeSchemas) -> str:
@@ -218,18 +220,16 @@ def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str
     one input, nodes that feed each other in a circle.
     """
     fed: dict[Address, Edge] = {}
+    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
     for edge in dict.fromkeys(graph.edges):
         missing = [end.node for end in (edge.source, edge.destination) if end.node not in graph.nodes]
         if missing:
             yield f"Edge {edge}: there is no node {missing[0]!r}.{did_you_mean(missing[0], graph.nodes)}"
             continue
+        sources[edge.destination.node].append(edge.source.node)
         other = fed.setdefault(edge.destination, edge)
         if other is not edge and graph.nodes[edge.destination.node].type not in collecting:
             yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
-    sources: dict[str, list[str]] = {node: [] for node in graph.nodes}
-    for edge in graph.edges:
-        if edge.source.node in sources and edge.destination.node in sources:
-            sources[edge.destination.node].append(edge.source.node)
     try:
         computation_order(sources)
     except WorkflowError as circle:
@@ -269,9 +269,9 @@ def _fits(output: str, field: FieldSchema) -> bool:
     return (output, field.type) in _COERCED or (output not in _SCALARS and output == field.items)
 
 
-def raise_for(problems: Iterable[Problem], source: str) -> None:
+def raise_for(problems: Iterable[str], source: str) -> None:
     """Raise a WorkflowError with all problems of `source`, where there are any."""
-    found = list(problems)
+    found = [Problem(message=said) for said in problems]
     if len(found) == 1:
         raise WorkflowError(f"{source}: {found[0].message}", problems=found, source=source)
     if found:
@@ -282,8 +282,12 @@ def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> 
     """Return the graph without values that an edge overrides. Raises WorkflowError for an empty or badly wired one."""
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
-    raise_for([Problem(message=readable(graph, said)) for said in check_wiring(graph, collecting)], source)
+    raise_for((readable(graph, said) for said in check_wiring(graph, collecting)), source)
     fed = {edge.destination for edge in graph.edges}
-    left = ({k: v for k, v in node.fields.items() if Address(node.id, k) not in fed} for node in graph.nodes.values())
-    nodes = (replace(node, fields=fields) for node, fields in zip(graph.nodes.values(), left, strict=True))
-    return Graph.of(nodes, graph.edges)
+    return Graph.of(
+        (
+            replace(node, fields={k: v for k, v in node.fields.items() if Address(node.id, k) not in fed})
+            for node in graph.nodes.values()
+        ),
+        graph.edges,
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pkgutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,7 +25,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (b"\xff\xd8\xff", b"RIFF", b"GIF8")
 
 
-@functools.cache
+@cache
 def load_dialects() -> tuple[Dialect, ...]:
     """Return the dialects of all families, in the order in which they are asked whose a document is.
 
@@ -42,44 +44,57 @@ def read_document(path: Path) -> dict[str, Any]:
     shown = path.name
     try:
         if path.stat().st_size > MAX_WORKFLOW_BYTES:
-            most = f"{MAX_WORKFLOW_BYTES // 1024 // 1024} MB"
-            raise WorkflowError(f"{shown} is larger than {most}: workflows are smaller.")
+            raise WorkflowError(f"{shown} is larger than {MAX_WORKFLOW_BYTES // 1024**2} MB: workflows are smaller.")
         content = path.read_bytes()
     except OSError as error:
         raise WorkflowError(f"{path} cannot be read: {error.strerror or error}.") from error
     if content.startswith(_PNG):
-        return _from_png(path, shown)
+        return _read_png(path)
     if content.startswith(_IMAGES):
         raise WorkflowError(f"{shown} is an image; only PNG files contain a workflow.")
     return parse_object(content, shown)
 
 
-def _from_png(path: Path, shown: str) -> dict[str, Any]:
-    from PIL import Image, UnidentifiedImageError  # costs 40 ms, and few workflows are images
+def _read_png(path: Path) -> dict[str, Any]:
+    from PIL import Image  # costs 40 ms, and few workflows are images
 
     try:
-        with Image.open(path) as image:
-            texts = getattr(image, "text", {})
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise WorkflowError(f"{shown} is a damaged PNG.") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                texts = getattr(image, "text", {})
+    except Image.DecompressionBombError as error:
+        raise WorkflowError(f"{path.name} has too many pixels to be read.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise WorkflowError(f"{path.name} is a damaged PNG.") from error
     for dialect in load_dialects():
         found = {name: texts[key] for name, key in dialect.image_texts.items() if isinstance(texts.get(key), str)}
         if found.keys() - {"metadata"}:
-            return {name: parse_object(text, f"the {name} in {shown}") for name, text in found.items()}
+            # ComfyUI writes NaN beside nodes that it never takes from its cache
+            return {
+                name: parse_object(text, f"the {name} in {path.name}", lambda _: None) for name, text in found.items()
+            }
     families = " or ".join(dialect.name for dialect in load_dialects())
     raise WorkflowError(
-        f"{shown} contains no workflow. Either it was not made by {families}, or another program has removed "
+        f"{path.name} contains no workflow. Either it was not made by {families}, or another program has removed "
         "its workflow.",
         hint="To use it as the source image, give a template: "
         f"sweep run img2img --image {quote_argument(os.path.relpath(path))}.",
     )
 
 
-def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
-    """Return the JSON object in a text, which errors call `shown`. Raises WorkflowError for anything else."""
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def parse_object(content: bytes | str, shown: str, constant: Callable[[str], Any] = _refuse_constant) -> dict[str, Any]:
+    """Return the JSON object in a text, which errors call `shown`. Raises WorkflowError for anything else.
+
+    NaN and Infinity are no JSON, but some programs write them: `constant` returns the value of one.
+    """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=constant)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         why = f"is not JSON: {error.msg} in {where}." if content.strip() else "is empty."
@@ -96,19 +111,11 @@ def parse_object(content: bytes | str, shown: str) -> dict[str, Any]:
         raise WorkflowError(f"{shown} holds no workflow: it is {kind}, not an object with nodes and edges.")
     layer: list[Any] = [document]
     for _ in range(MAX_WORKFLOW_DEPTH):
-        layer = [
-            child
-            for parent in layer
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
+        inner = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
+        layer = list(chain.from_iterable(inner))
     if layer:
         raise WorkflowError(f"{shown} is nested too deep to be a workflow.")
     return document
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
 
 
 def packaged_schemas(family: str) -> NodeSchemas:

@@ -165,6 +165,12 @@ def test_any_name_of_a_workflow_makes_a_usable_experiment(name: str) -> None:
     assert found["name"] != "con"
 
 
+@pytest.mark.parametrize("name", ["123", "1e3", "null", "2024-11-28", "on"])
+def test_a_name_that_looks_like_something_else_stays_text(name: str) -> None:
+    workflow = Workflow(graph=template("txt2img", "sd-1"), kind="editor", name=name)
+    assert parsed(started(workflow, "x.json"))["name"] == name
+
+
 def test_a_starter_names_one_of_several_models_and_leaves_a_documents_image_alone() -> None:
     portable = load_workflow(Path(__file__).parents[1] / "fixtures" / "portable" / "image_to_image.json")
     installed = [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_a_base_can_be_chosen_again_and_others_have_no_nodes() -> None:
     workflow = load_workflow(HERE / "text_to_image.json")
     assert workflow.for_base("sdxl").for_base("sd-1").graph == workflow.graph
     assert workflow.for_base("") is workflow
+    assert replace(workflow, name="mine").for_base("sdxl").name == "mine"
     with pytest.raises(WorkflowError, match="no nodes for flux models, only for sd-1, sd-2, sdxl"):
         workflow.for_base("flux")
 

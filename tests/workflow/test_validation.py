@@ -194,7 +194,8 @@ def test_metadata_takes_extra_fields_and_a_fed_field_needs_no_value() -> None:
 
 
 def test_problems_become_one_error() -> None:
-    problems = check_graph(Graph.of([Node("a", "noize"), Node("b", "noize")]), SCHEMAS)
+    graph = Graph.of([Node("a", "noize"), Node("b", "noize")])
+    problems = [problem.message for problem in check_graph(graph, SCHEMAS)]
     with pytest.raises(WorkflowError, match=r"mine\.json: 2 problems") as raised:
         raise_for(problems, "mine.json")
     assert len(raised.value.problems) == 2

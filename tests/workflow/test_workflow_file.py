@@ -177,6 +177,20 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path)
 
 
+def test_an_image_may_hold_constants_that_are_no_json(tmp_path: Path) -> None:
+    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64}, "is_changed": [float("nan")]}}
+    workflow = load_workflow(png(tmp_path / "a.png", prompt=json.dumps(prompt)))
+    assert workflow.graph.nodes["1"].fields == {"width": 64}
+
+
+def test_an_image_of_too_many_pixels_gets_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = png(tmp_path / "a.png", invokeai_graph=json.dumps(GRAPH))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # a warning for these 64
+    check_graph_read(load_workflow(path))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert "has too many pixels to be read" in refusal(path)
+
+
 def test_an_image_without_a_workflow(tmp_path: Path) -> None:
     assert "contains no workflow" in refusal(png(tmp_path / "a.png", invokeai_metadata="{}"))
     assert "the graph in a.png is not JSON" in refusal(png(tmp_path / "a.png", invokeai_graph="{"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import Problem, WorkflowError
+from sweep.errors import WorkflowError
 from sweep.workflow.comfyui.comfyui_roles import SAMPLER_NAMES
 from sweep.workflow.comfyui.object_info import find_model_type
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
@@ -29,14 +29,14 @@ def is_prompt(document: Mapping[str, Any]) -> bool:
 
 def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema]) -> Workflow:
     """Read a graph in the API form, where node types tell models and images from other texts. Raises WorkflowError."""
-    problems: list[Problem] = []
+    problems: list[str] = []
     nodes: list[Node] = []
     edges: list[Edge] = []
     files: dict[Address, str] = {}
     for name, entry in document.items():
         kind, inputs = entry.get("class_type"), entry.get("inputs")
         if not isinstance(kind, str) or not kind:
-            problems.append(Problem(message=f"Node {name} has no class_type"))
+            problems.append(f"Node {name} has no class_type")
             continue
         schema, values = schemas.get(kind), dict[str, Any]()
         for key, value in inputs.items() if isinstance(inputs, Mapping) else ():

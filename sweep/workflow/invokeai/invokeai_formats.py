@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from random import Random
 from typing import Any, ClassVar, Final
 
-from sweep.errors import Problem, WorkflowError, did_you_mean
+from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import (
     Address,
     BatchAxis,
@@ -142,14 +142,14 @@ def write_graph(graph: Graph, resolve: Callable[[Ref], Json]) -> dict[str, Json]
 
 def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str) -> Workflow:
     """Read a posted graph, with the data of the batch around it as axes. Raises WorkflowError."""
-    problems: list[Problem] = []
+    problems: list[str] = []
     nodes: list[Node] = []
     for key, node in document["nodes"].items():
         if not isinstance(node, Mapping) or not isinstance(node.get("type"), str):
-            problems.append(Problem(message=f"Node {key} has no type"))
+            problems.append(f"Node {key} has no type")
             continue
         if node.get("id", key) != key:
-            problems.append(Problem(message=f"Node {key} calls itself {node['id']!r}"))
+            problems.append(f"Node {key} calls itself {node['id']!r}")
         nodes.append(Node(key, node["type"], node_fields(node["type"], node)))
     listed = document.get("edges")
     edges = [edge for entry in listed if (edge := read_edge(entry, problems))] if isinstance(listed, list) else []
@@ -267,7 +267,7 @@ class _Drawing:
         self.data = {str(node["id"]): _data(node) for node in listed}
         invocations = [str(node["id"]) for node in listed if node.get("type", "invocation") == "invocation"]
         untyped = [name for name in invocations if not isinstance(self.data[name].get("type"), str)]
-        raise_for([Problem(message=f"Node {name} has no type") for name in untyped], source)
+        raise_for([f"Node {name} has no type" for name in untyped], source)
         self.types = {name: str(self.data[name]["type"]) for name in invocations}
         self.sent = {n: kind for n, kind in self.types.items() if kind not in BATCH_NODES and kind not in GENERATORS}
         self.edges = tuple(self._edges(document))
