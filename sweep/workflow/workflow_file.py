@@ -8,7 +8,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -70,10 +70,8 @@ def _read_png(path: Path) -> dict[str, Any]:
     for dialect in load_dialects():
         found = {name: texts[key] for name, key in dialect.image_texts.items() if isinstance(texts.get(key), str)}
         if found.keys() - {"metadata"}:
-            # ComfyUI writes NaN beside nodes that it never takes from its cache
-            return {
-                name: parse_object(text, f"the {name} in {path.name}", lambda _: None) for name, text in found.items()
-            }
+            read = partial(parse_object, constant=lambda _: None)  # servers write NaN beside nodes they never cache
+            return {name: read(text, f"the {name} in {path.name}") for name, text in found.items()}
     families = " or ".join(dialect.name for dialect in load_dialects())
     raise WorkflowError(
         f"{path.name} contains no workflow. Either it was not made by {families}, or another program has removed "

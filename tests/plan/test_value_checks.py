@@ -6,8 +6,7 @@ import pytest
 
 from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
-from sweep.workflow import Model, builtin_schemas
-from sweep.workflow.invokeai.invokeai_roles import steps_run
+from sweep.workflow import Address, Model, builtin_schemas
 from tests.plan.conftest import Plans
 
 IMAGE = {"image": "wide.png"}
@@ -18,7 +17,9 @@ IMAGE = {"image": "wide.png"}
 )
 def test_steps_that_are_run(strength: float, steps: int, run: int) -> None:
     """Counted on InvokeAI 6.14.2 for the first two; at 4 steps 0.6, 0.7 and 0.75 were the same image there."""
-    assert steps_run(strength, steps) == run
+    dialect = builtin_schemas().dialect
+    start = Address("denoise", "denoising_start")
+    assert dialect.count_steps(dialect.template("img2img", "sd-1"), [start], strength, steps) == run
 
 
 def test_strengths_that_come_to_the_same_are_told_with_a_cure(plans: Plans) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
@@ -177,8 +176,7 @@ def _schedulers(wiring: SamplingNodes) -> Iterator[Candidate]:
         for address in samplers:
             own, known = wiring.value(address), wiring.choices(address)
             encodings[address] = SamplerEncoding(own if isinstance(own, str) else "euler", words, known)
-        encodings |= dict.fromkeys(schedules, ScheduleEncoding(words))
-        if encodings:
+        if encodings := encodings | dict.fromkeys(schedules, ScheduleEncoding(words)):
             yield encodings
 
 
@@ -234,14 +232,15 @@ def control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
     models = [address for loader in loaders for address in _model_fields(wiring, loader, "controlnet")]
     found = wiring.upstream(image, ("IMAGE",))
     sources = [address for each in found for address in wiring.inputs(each, "ImageField")]
-    parts = {
+    source = {"source": sources[0]} if len(sources) == 1 else {}
+    return {
         "model": models[0] if models else model,
         "image": image,
         "weight": Address(node, "strength"),
         "begin": Address(node, "start_percent"),
         "end": Address(node, "end_percent"),
+        **source,
     }
-    return {**parts, "source": sources[0]} if len(sources) == 1 else parts
 
 
 def control_appliers(wiring: Wiring) -> list[str]:
@@ -260,16 +259,13 @@ def _controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
 
 def _images(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the images that latents are made of, else those that prompts refer to; without sampling, all there are."""
-    sources: list[Iterable[str]] = [_begun_with(wiring), _referred_to(wiring)] if wiring.nodes else [wiring.graph.nodes]
+    begun_with = (found for node in wiring.nodes for found in wiring.latents(node))
+    sources: list[Iterable[str]] = [begun_with, _referred_to(wiring)] if wiring.nodes else [wiring.graph.nodes]
     for nodes in sources:
         images = [address for node in nodes for address in wiring.inputs(node, "ImageField")]
         if images:
             yield from images
             return
-
-
-def _begun_with(wiring: SamplingNodes) -> Iterator[str]:
-    return (node for each in wiring.nodes for node in wiring.latents(each))
 
 
 def _referred_to(wiring: SamplingNodes) -> Iterator[str]:
@@ -281,10 +277,9 @@ def _referred_to(wiring: SamplingNodes) -> Iterator[str]:
 
 def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
     """Yield the field of the nearest node that decides the size of each sampling node's latents."""
-    has = wiring.has
     for node in wiring.nodes:
-        sized = (each for each in wiring.latents(node) if has(each, "width") and has(each, "height"))
-        yield from (Address(each, side) for each in islice(sized, 1))
+        sized = [each for each in wiring.latents(node) if wiring.has(each, "width") and wiring.has(each, "height")]
+        yield from (Address(each, side) for each in sized[:1])
 
 
 ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
@@ -18,7 +20,6 @@ from sweep.workflow.invokeai.invokeai_roles import (
     DenoisingNodes,
     StartEncoding,
     control_fields,
-    steps_run,
     strength_encoding,
 )
 from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
@@ -148,9 +149,15 @@ class InvokeAIDialect(Dialect):
                 yield f"{written}, as InvokeAI's own page has it for these models (optimized denoising)."
 
     def count_steps(self, graph: Graph, targets: Sequence[Address], strength: float, steps: int) -> int | None:
-        if not any(graph.nodes[target.node].type in _WHOLE_STEPS for target in targets):
-            return None
-        return steps_run(strength, steps)
+        """Count the steps that are run: those whose time lies below the strength, rounded up.
+
+        InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
+        strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps
+        spaced as Stable Diffusion's own schedulers space them (`leading`); `linspace` moves the bounds by less than a
+        step.
+        """
+        is_whole = any(graph.nodes[target.node].type in _WHOLE_STEPS for target in targets)
+        return math.ceil(Decimal(repr(strength)) * steps) if is_whole else None
 
 
 INVOKEAI: Final[Dialect] = InvokeAIDialect()

@@ -49,10 +49,8 @@ class StartEncoding(Encoding):
 
     def __call__(self, value: Value) -> Value:
         """Return the start for a strength. Raises ValueError with a sentence where it is none from 0 to 1."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"a strength is a number from 0 to 1, not {value!r}")  # noqa: TRY004 (a user's value)
-        if not 0 <= value <= 1:
-            raise ValueError(f"a strength is a number from 0 to 1, not {value}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"a strength is a number from 0 to 1, not {value!r}")
         root = round(1.0 - math.pow(value, _EXPONENT), 9)
         return min(float(1 - Decimal(repr(value))) if self.name == "one_minus" else root, self.limit)
 
@@ -63,16 +61,6 @@ class StartEncoding(Encoding):
 
 ONE_MINUS = StartEncoding("one_minus")
 ONE_MINUS_FIFTH_ROOT = StartEncoding("one_minus_fifth_root")
-
-
-def steps_run(strength: float, steps: int) -> int:
-    """Count the steps that are run at a strength from 0 to 1: those whose time lies below it, rounded up.
-
-    InvokeAI 6.14.2 slices the scheduler's list of timesteps there (`init_scheduler` of `denoise_latents`), so two
-    strengths that run equally many begin with the same noise, and give the same image. Counted for timesteps spaced
-    as Stable Diffusion's own schedulers space them (`leading`); `linspace` moves the bounds by less than a step.
-    """
-    return math.ceil(Decimal(repr(strength)) * steps)
 
 
 class DenoisingNodes(Wiring):
@@ -86,7 +74,7 @@ class DenoisingNodes(Wiring):
         wanted = nodes_before(graph, outputs or graph.nodes, UNDECIDING)
         self.wanted = [node for node in graph.nodes if node in wanted]
         denoising = [node for node in self.wanted if _denoises(self, node)]
-        self.refining = [n for n in denoising if any("refiner" in kind for kind in _path_types(self, n))]
+        self.refining = [node for node in denoising if self.loads(node, "refiner")]
         self.denoising = [node for node in denoising if node not in self.refining]
         asked = ("prompt", "reference_images", "model")  # of nodes that do everything in one, by another service
         self.drawing = [node for node in self.wanted if all(self.has(node, field) for field in asked)]
@@ -94,6 +82,10 @@ class DenoisingNodes(Wiring):
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each node that denoises or draws."""
         return self.first_fields(self.denoising + self.drawing, *names)
+
+    def loads(self, node: str, word: str) -> bool:
+        """Tell whether a node type with this word in it stands between the model and a denoising node."""
+        return any(word in self.kind(found) for found in _model_path(self, node))
 
     def drawn(self, name: str) -> Iterator[Address]:
         """Yield this field of each node that draws."""
@@ -111,10 +103,6 @@ def _model_path(wiring: Wiring, node: str) -> list[str]:
     start = wiring.first(node, *_WEIGHTS)
     weights = wiring.field(start) if start else None
     return wiring.upstream(start, {weights.type}) if start and weights else []
-
-
-def _path_types(wiring: Wiring, node: str) -> list[str]:
-    return [wiring.kind(found) for found in _model_path(wiring, node)]
 
 
 def _find_texts(wiring: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candidate]:
@@ -176,9 +164,8 @@ def _noise(wiring: Wiring, node: str) -> list[str]:
 def _find_guidance(wiring: DenoisingNodes) -> Iterator[Address]:
     """Yield the fields of guidance: `guidance` for FLUX, but FLUX.2 Klein, which has it, heeds `cfg_scale` only."""
     for node in wiring.denoising:
-        is_klein = any("klein" in kind for kind in _path_types(wiring, node))
-        names = ("cfg_scale", "guidance_scale") if is_klein else ("guidance", "cfg_scale", "guidance_scale")
-        yield from wiring.first_fields([node], *names)
+        own = () if wiring.loads(node, "klein") else ("guidance",)
+        yield from wiring.first_fields([node], *own, "cfg_scale", "guidance_scale")
 
 
 def _find_strengths(wiring: DenoisingNodes) -> Iterator[Candidate]:
@@ -219,10 +206,6 @@ def _find_controls(wiring: DenoisingNodes) -> Iterator[str]:
     return (node for node in wiring.graph.nodes if node in found)
 
 
-def _find_control_fields(wiring: DenoisingNodes, *names: str) -> Iterator[Address]:
-    return wiring.first_fields(_find_controls(wiring), *names)
-
-
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
     """Find the fields that take in a ControlNet's image: its own, or those upstream of nodes that work on it."""
     image = Address(node, "image")
@@ -231,9 +214,9 @@ def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
 
 def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
     """Return the field of each part of a ControlNet, and the only field through which its image comes in, if any."""
-    fields = {part: Address(node, field) for part, field in _CONTROL_FIELDS.items()}
     sources = _trace_control_images(wiring, node)
-    return {**fields, "source": sources[0]} if len(sources) == 1 else fields
+    source = {"source": sources[0]} if len(sources) == 1 else {}
+    return {part: Address(node, field) for part, field in _CONTROL_FIELDS.items()} | source
 
 
 def _find_images(wiring: DenoisingNodes) -> Iterator[Address]:
@@ -241,14 +224,12 @@ def _find_images(wiring: DenoisingNodes) -> Iterator[Address]:
     starts = [Address(node, "latents") for node in wiring.denoising]
     references = [Address(node, field) for node in wiring.denoising for field in _REFERENCES]
     for found in (starts, references):
-        sources = [source for start in found for source in _image_sources(wiring, start)]
-        if sources:
+        if sources := [source for start in found for source in _image_sources(wiring, start)]:
             yield from sources
             return
     yield from wiring.drawn("init_image")
-    if not wiring.denoising and not wiring.drawing:
-        for node in wiring.wanted:
-            yield from _open_images(wiring, node)
+    for node in () if wiring.denoising or wiring.drawing else wiring.wanted:
+        yield from _open_images(wiring, node)
 
 
 def _image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
@@ -337,8 +318,8 @@ FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = 
     "control_image": lambda wiring: (
         image for node in _find_controls(wiring) for image in _trace_control_images(wiring, node)
     ),
-    "control_weight": lambda wiring: _find_control_fields(wiring, *_STEERING),
-    "control_model": lambda wiring: _find_control_fields(wiring, "control_model"),
-    "control_begin": lambda wiring: _find_control_fields(wiring, "begin_step_percent"),
-    "control_end": lambda wiring: _find_control_fields(wiring, "end_step_percent"),
+    "control_weight": lambda wiring: wiring.first_fields(_find_controls(wiring), *_STEERING),
+    "control_model": lambda wiring: wiring.first_fields(_find_controls(wiring), "control_model"),
+    "control_begin": lambda wiring: wiring.first_fields(_find_controls(wiring), "begin_step_percent"),
+    "control_end": lambda wiring: wiring.first_fields(_find_controls(wiring), "end_step_percent"),
 }
