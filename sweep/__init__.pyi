@@ -1,6 +1,6 @@
 from .engine.limits import RunOptions
+from .engine.reference_fetcher import load_from_servers
 from .engine.runner import RunSummary, render, run
-from .engine.server_references import load_from_servers
 from .errors import SweepError
 from .experiment.experiment import Experiment
 from .notebook_results import Results

@@ -74,17 +74,16 @@ class ItemDownloads:
     def __init__(self, context: RunContext, item: InFlightItem) -> None:
         self._context = context
         self._server, self._points, self._graph = item.server, item.points, item.graph
-        self._results: dict[tuple[str, int], Rendering | AttemptError] = {}
-        self._requested: set[tuple[str, int]] = set()
+        self._results: dict[tuple[str, int], Rendering | AttemptError | None] = {}  # None: it is under way
 
     def start(self, image: ServerImage, group: TaskGroup) -> None:
         """Start to fetch the image, unless that was begun before or it is none of the item's outputs."""
         place = (image.node, image.iteration)
         owner = self._graph.owners.get(image.node)
-        if owner is None or owner not in self._points or place in self._requested:
+        if owner is None or owner not in self._points or place in self._results:
             return
-        ordinal = sum(1 for node, _ in self._requested if self._graph.owners[node] == owner)
-        self._requested.add(place)
+        ordinal = len(self._of(owner))
+        self._results[place] = None
 
         async def download() -> None:
             self._results[place] = await self._download(self._points[owner], image, ordinal)
@@ -123,7 +122,7 @@ class ItemDownloads:
             )
         )
 
-    def _of(self, key: str) -> list[Rendering | AttemptError]:
+    def _of(self, key: str) -> list[Rendering | AttemptError | None]:
         """List the results of a variation: its outputs in the order of the graph, each with its images in order."""
         outputs = self._graph.fused.outputs[key]
         own = [place for place in self._results if self._graph.owners[place[0]] == key]
@@ -238,8 +237,6 @@ class Attempt:
             return await self._leave_open(instances, error)
         except OverloadedError as error:
             return await self._put_back(error)
-        except _UnknownError as error:
-            return await self._leave_open(instances, ServerUnreachableError(error.message))
         except VariationError as error:
             if len(instances) > 1:
                 return await self._resubmit_alone(instances)
@@ -340,7 +337,7 @@ class Attempt:
             raise
         except TransientError as error:
             if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
-                raise _UnknownError(error.message) from error  # it would not answer the next question, either
+                raise ServerUnreachableError(error.message) from error  # it would not answer the next question, either
             found = await self._find_item() or await self._find_late(error)
             if found is None:
                 raise
@@ -360,7 +357,7 @@ class Attempt:
         try:
             return await self._server.server.find(self._intents[0].batch_id, self._graph.nodes)
         except AttemptError as error:
-            raise _UnknownError(error.message) from error
+            raise ServerUnreachableError(error.message) from error
 
     async def _find_late(self, error: TransientError) -> Ticket | None:
         """Look a second time where the request may be on its way still, as behind a proxy that gave up too early."""
@@ -406,7 +403,7 @@ class Attempt:
         except ItemLostError as error:
             return error
         except TransientError as error:
-            return _UnknownError(error.message)
+            return ServerUnreachableError(error.message)
         except (AttemptError, ServerError) as error:
             return error
         return ItemLostError("the server stopped telling about the item")
@@ -437,17 +434,15 @@ class Attempt:
 
     async def _settle(self, ended: ItemEnded) -> list[Job]:
         """Give each variation of the item its images, its error, or another attempt."""
-        if ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents):
-            # By an earlier run: what had been rendered is kept, the rest submitted anew.
-            done = [key for key in self._points if self._downloads.is_complete(key)]
-            await self._downloads.complete(done, ended)
-            return await self._resubmit_alone([each for each in self._job.instances if each.key not in done])
+        # By an earlier run: what had been rendered is kept, the rest submitted anew.
+        is_cancelled = ended.status == "canceled" and any(intent.is_cancel_requested for intent in self._intents)
+        is_fused = len(self._job.instances) > 1
         left: list[Job] = []
         error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
         culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
         innocent: list[Instance] = []
-        done = []
+        done: list[str] = []
         waiting: list[Instance] = []
         silence: AttemptError | None = None
         for instance in self._job.instances:
@@ -460,7 +455,7 @@ class Attempt:
                 left += await self._retry_or_fail([instance], problem)
             elif self._downloads.is_complete(instance.key):
                 done.append(instance.key)
-            elif ended.error and len(self._job.instances) > 1 and (instance.key not in culprits or blames_all):
+            elif is_cancelled or (ended.error and is_fused and (instance.key not in culprits or blames_all)):
                 innocent.append(instance)
             else:
                 left += await self._retry_or_fail([instance], error)
@@ -548,7 +543,3 @@ class Attempt:
             self._context.pool.suspend(self._server, reason)
         await run_all(*(self._journal.withdraw(key) for key in self._points))
         return [self._job.retry(avoid=self._server.url)]
-
-
-class _UnknownError(AttemptError):
-    """The server does not answer, so what became of the item is not known."""

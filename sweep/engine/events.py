@@ -132,6 +132,7 @@ Listener: TypeAlias = Callable[[Event], None]
 
 WINDOW: Final = 60.0  # seconds over which a rate is taken
 _FEW: Final = 10  # images that a rate is taken from at least
+MOST_RECENT: Final = 10_000  # images of a server whose time is kept: more than it renders in the window
 
 
 @dataclass(slots=True)
@@ -139,7 +140,7 @@ class ServerTally:
     """Numbers of one server: what runs there now, and when its last images came, in monotonic seconds."""
 
     running: set[str] = field(default_factory=set)
-    finished: deque[float] = field(default_factory=lambda: deque(maxlen=4096))
+    finished: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
     done: int = 0
     left: str = ""
 
@@ -147,12 +148,7 @@ class ServerTally:
         """Return images a second over the last minute; where few came in it, over the last few."""
         recent = sum(at >= now - WINDOW for at in self.finished)
         count = min(max(recent, _FEW), len(self.finished))
-        if count < len(self.finished):
-            start = self.finished[-count - 1]
-        elif self.done == len(self.finished):
-            start = began
-        else:  # older ones are forgotten
-            start, count = self.finished[0], count - 1
+        start = self.finished[-count - 1] if count < len(self.finished) else began
         return count / (now - start) if now > start else 0.0
 
 
@@ -174,17 +170,11 @@ class RunProgress:
             self.points, self.before, self.done, self.began = event.points, event.done, event.done, now
             self.failed = event.failed
             for name in event.servers:
-                self.servers.setdefault(name, ServerTally())
-        elif isinstance(event, Submitted):
-            self._server(event.server).running.add(event.key)
-        elif isinstance(event, Completed):
-            self.done += 1
-            self._end_item(event.server, event.key, now)
-        elif isinstance(event, Failed):
-            self.failed += 1
-            self._end_item(event.server, event.key, None)
-        elif isinstance(event, Retrying):
-            self._server(event.server).running.discard(event.key)
+                self._server(name)
+        elif isinstance(event, Submitted | Completed | Failed | Retrying):
+            for server in self.servers.values():  # it may have been at another one
+                server.running.discard(event.key)
+            self._take_step(event, now)
         elif isinstance(event, ServerChanged):
             self._server(event.server).left = event.reason or "left" if event.state == "left" else ""
         elif isinstance(event, Stopping):
@@ -199,9 +189,13 @@ class RunProgress:
     def _server(self, name: str) -> ServerTally:
         return self.servers.setdefault(name, ServerTally())
 
-    def _end_item(self, name: str | None, key: str, finished: float | None) -> None:
-        for server in self.servers.values():
-            server.running.discard(key)
-        if name is not None and finished is not None:
-            self._server(name).done += 1
-            self._server(name).finished.append(finished)
+    def _take_step(self, event: Submitted | Completed | Failed | Retrying, now: float) -> None:
+        if isinstance(event, Submitted):
+            self._server(event.server).running.add(event.key)
+        elif isinstance(event, Failed):
+            self.failed += 1
+        elif isinstance(event, Completed):
+            self.done += 1
+            if event.server is not None:
+                self._server(event.server).done += 1
+                self._server(event.server).finished.append(now)

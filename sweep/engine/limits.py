@@ -11,9 +11,10 @@ Task groups re-raise the first exception instead of an ExceptionGroup.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from sweep.engine.events import Listener, Notice
 from sweep.errors import UsageError
 from sweep.text import format_count
 
+FEWEST_FINISHED: Final = 10  # variations before a share of failures says anything
 REPORT_WAIT_AFTER: Final = 4.0  # seconds without a word after which a person is told what is waited for
 
 
@@ -96,27 +98,29 @@ class ChangeSignal:
         self.event = anyio.Event()
 
 
-@dataclass(frozen=True, slots=True)
 class Limit:
-    """AIMD limit of items in flight at a server: `value` moves between 1 and `most`."""
+    """AIMD limit of the items in flight at a server, between 1 and `most`. Each takes one of its `slots`."""
 
-    most: int
-    value: float
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._value = float(most)
+        self.slots = anyio.CapacityLimiter(most)
 
-    @classmethod
-    def start(cls, most: int) -> Limit:
-        return cls(most, float(most))
+    def reset(self, most: int) -> None:
+        self.most = most
+        self._set(most)
 
-    @property
-    def allowed(self) -> int:
-        return max(1, int(self.value))
+    def increase(self) -> None:
+        """Allow more after a success: one more per `value` successes, so about one more a round trip."""
+        self._set(self._value + 1 / self._value)
 
-    def increase(self) -> Limit:
-        """Return the limit after a success: one more per `value` successes, so about one more a round trip."""
-        return replace(self, value=min(float(self.most), self.value + 1 / self.value))
+    def halve(self) -> None:
+        self._set(self._value / 2)
 
-    def halve(self) -> Limit:
-        return replace(self, value=max(1.0, self.value / 2))
+    def _set(self, value: float) -> None:
+        self._value = min(max(1.0, value), self.most)
+        if self.slots.total_tokens != int(self._value):
+            self.slots.total_tokens = int(self._value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,20 +205,16 @@ class FailureLimit:
 
     count: int | None = None
     share: float | None = None
-    least: int = 10  # finished variations before a share says anything
 
     @classmethod
     def parse(cls, text: str) -> FailureLimit:
         """Parse `20` (a count) or `20%` (a share). Raises UsageError."""
-        number = text.strip().removesuffix("%")
-        try:
-            value = float(number)
-        except ValueError:
-            value = -1.0
-        if text.strip().endswith("%") and 0 <= value <= 100:
-            return cls(share=value / 100)
-        if value >= 1 and value == int(value) and not text.strip().endswith("%"):
-            return cls(count=int(value))
+        number, percent, rest = text.strip().partition("%")
+        with suppress(ValueError):
+            if percent and not rest and 0 <= float(number) <= 100:
+                return cls(share=float(number) / 100)
+            if not percent and int(number) >= 1:
+                return cls(count=int(number))
         raise UsageError(
             f"--max-failures {text} is not a limit of failures.",
             hint="Write a number such as 20 or a share such as 10%.",
@@ -224,7 +224,7 @@ class FailureLimit:
         """Tell whether the run should end, `failed` of `finished` variations having failed in it."""
         if self.count is not None and failed >= self.count:
             return True
-        return self.share is not None and finished >= self.least and failed > self.share * finished
+        return self.share is not None and finished >= FEWEST_FINISHED and failed > self.share * finished
 
 
 class FailurePolicy:
@@ -233,10 +233,8 @@ class FailurePolicy:
     def __init__(self, limit: FailureLimit, most_alike: int) -> None:
         self._limit = limit
         self._most_alike = most_alike
-        self._last = ""
-        self._alike = 0
-        self._last_waste = ""
-        self._wasted = 0
+        self._failures: Counter[str] = Counter()  # the last ones, all alike
+        self._wastes: Counter[str] = Counter()
         self.succeeded = 0
         self.failed = 0
         self.reason = ""
@@ -250,50 +248,58 @@ class FailurePolicy:
         """Count one outcome (None: it succeeded); return `reason` at the moment it becomes true, else nothing."""
         if failure is None:
             self.succeeded += 1
-            self._alike, self._last = 0, ""
-            self._wasted = 0
+            self._failures.clear()
+            self._wastes.clear()
+            alike = 0
         else:
             self.failed += 1
-            self._alike = self._alike + 1 if failure == self._last else 1
-            self._last = failure
-        if self.reason:
-            return ""
-        self.reason = self._judge()
-        return self.reason
+            alike = _count_alike(self._failures, failure)
+        if self._limit.is_reached(self.failed, self.outcomes):
+            return self._end_for(f"{format_count(self.failed, 'variation')} failed, which is the limit given")
+        return (
+            self._end_for(f"The last {alike} variations failed alike ({failure})") if alike >= self._most_alike else ""
+        )
 
     def count_waste(self, failure: str) -> str:
         """Count an attempt that rendered and brought nothing; return `reason` at the moment it becomes true."""
-        self._wasted = self._wasted + 1 if failure == self._last_waste else 1
-        self._last_waste = failure
-        if self.reason or self._wasted < self._most_alike:
+        alike = _count_alike(self._wastes, failure)
+        return (
+            self._end_for(f"The last {alike} images could not be fetched ({failure})")
+            if alike >= self._most_alike
+            else ""
+        )
+
+    def _end_for(self, reason: str) -> str:
+        if self.reason:
             return ""
-        self.reason = f"The last {self._wasted} images could not be fetched ({failure}); no more are begun."
+        self.reason = f"{reason}; no more are begun."
         return self.reason
 
-    def _judge(self) -> str:
-        if self._limit.is_reached(self.failed, self.failed + self.succeeded):
-            return f"{format_count(self.failed, 'variation')} failed, which is the limit given; no more are begun."
-        if self._alike >= self._most_alike:
-            return f"The last {self._alike} variations failed alike ({self._last}); no more are begun."
-        return ""
+
+def _count_alike(counter: Counter[str], failure: str) -> int:
+    """Count the failure; one with other words begins anew."""
+    if failure not in counter:
+        counter.clear()
+    counter[failure] += 1
+    return counter[failure]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
     """Parse `2/5`, the second of five parts, into `(2, 5)`. Raises UsageError."""
-    part, slash, parts = text.partition("/")
-    if slash and part.strip().isdigit() and parts.strip().isdigit() and 1 <= int(part) <= int(parts):
-        return int(part), int(parts)
+    part, _, parts = text.partition("/")
+    with suppress(ValueError):
+        if 1 <= int(part) <= int(parts):
+            return int(part), int(parts)
     raise UsageError(f"--shard {text} is not a part of a grid.", hint="Write K/N with K from 1 to N, such as 2/5.")
 
 
 def parse_fusion(text: str) -> int | None:
     """Parse the variations of an item: None for `auto`, 1 for `off`, else the number. Raises UsageError."""
-    if text == "auto":
-        return None
-    if text == "off":
-        return 1
-    if text.isdigit() and int(text) >= 1:
-        return int(text)
+    if text in ("auto", "off"):
+        return None if text == "auto" else 1
+    with suppress(ValueError):
+        if int(text) >= 1:
+            return int(text)
     raise UsageError(
         f"--fuse {text} is not a number of points per item.", hint="Write off, auto or a number such as 8."
     )

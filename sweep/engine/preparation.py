@@ -12,8 +12,9 @@ import random
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from itertools import count, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,23 +22,26 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine import shutdown as stopping
+from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
 from sweep.engine.limits import RunOptions, report_wait, run_all
+from sweep.engine.reference_fetcher import keep_fetched
 from sweep.engine.run_context import RunContext
 from sweep.engine.server_pool import (
     PooledServer,
     ServerPool,
     ask_or_drop,
+    cancel_abandoned,
     collect_refs,
     describe_server_shares,
     note_boards,
     open_servers,
     plan_jointly,
 )
-from sweep.engine.server_references import keep_fetched
 from sweep.engine.uploads import UploadMemory
-from sweep.errors import DiskFullError, PlanError, Problem, UsageError
+from sweep.engine.work_queue import Job
+from sweep.errors import DiskFullError, PlanError, Problem, SweepError, UsageError
 from sweep.experiment import Axis, Experiment, Setting
 from sweep.input_images import InputImage
 from sweep.plan import Plan
@@ -52,8 +56,10 @@ from sweep.record import (
     Counts,
     ExperimentAxis,
     ExperimentFacts,
+    Failure,
     FolderLock,
     ImageStore,
+    Intent,
     JournalPoint,
     JournalState,
     RunFacts,
@@ -150,7 +156,7 @@ async def prepare(
             plan=plan,
             journal=journal,
             store=store,
-            pool=ServerPool(pooled, listener, options.backoff, options.takeover_after),
+            pool=ServerPool(pooled, listener, options),
             models=models,
             skip=await _mark_settled(journal, len(plan)),
             run=run,
@@ -440,3 +446,62 @@ async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, fo
 def _write(path: Path, text: str) -> None:
     with replace_atomically(path) as file:
         file.write(text.encode("utf-8"))
+
+
+async def recover_jobs(context: RunContext) -> list[Job]:
+    """Return a job for each item whose end is not on record, its points marked in `skip` so that nothing begins them.
+
+    An item the definition no longer has a use for is cancelled where it is, if its server is here, and closed; so is
+    one that was given to another server by an earlier run, before this one could tell the first.
+    """
+    journal, listener = context.journal, context.listener
+    servers = {server.url: server for server in context.pool.servers}
+    for url, server in servers.items():
+        server.abandoned.update(await journal.ended_with(ABANDONED, url))
+    intents = await journal.open_intents()
+    jobs: list[Job] = []
+    for batch, group in groupby(sorted(intents, key=lambda intent: intent.batch_id), lambda intent: intent.batch_id):
+        several = list(group)
+        wanted = tuple(intent for intent in several if intent.index is not None)
+        if not wanted and several[0].url in servers:
+            servers[several[0].url].abandoned.add(batch)
+        if wanted:
+            jobs.append(await _recover_job(context, wanted))
+
+    async def cancel_unwanted(server: PooledServer) -> None:
+        try:
+            await cancel_abandoned(server)
+        except SweepError as error:
+            message = f"{server.name}: {error.message} Items that are no longer wanted may continue there."
+            listener(Notice(message=message))
+
+    await run_all(*(cancel_unwanted(server) for server in servers.values() if server.left is None))
+    former = Failure(kind="Former", message="the experiment no longer has this point")
+    await run_all(*(journal.attempt_failed(i.key, former) for i in intents if i.index is None))
+    return jobs
+
+
+async def _recover_job(context: RunContext, intents: Sequence[Intent]) -> Job:
+    places = [intent.index for intent in intents if intent.index is not None]
+    for index in places:
+        context.skip[index] = 1
+    home = await _find_home(context.pool.servers, intents[0])
+    return Job(
+        instances=tuple(context.instance(index) for index in places),
+        intents=tuple(replace(intent, url=home) for intent in intents),
+        admitted=True,
+    )
+
+
+async def _find_home(servers: Sequence[PooledServer], intent: Intent) -> str:
+    """Return the url of the server that has the item: a server may be given under another address this time."""
+    if any(server.url == intent.url for server in servers):
+        return intent.url
+    for server in servers:
+        if server.left is None:
+            try:
+                if await server.server.find(intent.batch_id, intent.outputs):
+                    return server.url
+            except SweepError:  # one that does not answer cannot be asked to take it up, either
+                continue
+    return intent.url

@@ -24,8 +24,7 @@ from sweep.engine import events
 from sweep.engine.attempt import Attempt
 from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
 from sweep.engine.limits import ItemSlot, RunOptions, open_task_group
-from sweep.engine.preparation import LOOK_EVERY, prepare, wait_for_shortage
-from sweep.engine.recovery import recover_jobs
+from sweep.engine.preparation import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.run_context import RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
@@ -172,6 +171,7 @@ class Runner:
         at_servers = sum(server.limit.most for server in self._pool.servers)
         self._slots = anyio.CapacityLimiter(2 * at_servers + 4 * options.downloads)
         self._rendering = anyio.CancelScope()
+        self._fresh = 0  # points that the queue has to hand out for the first time
         self._error: SweepError | None = None
 
     async def run(self) -> RunSummary:
@@ -184,7 +184,7 @@ class Runner:
                 for watch in (self._watch_stop, self._watch_pool, self._watch_disk, self._watch_record):
                     watchers.start_soon(watch)
                 watchers.start_soon(watch_requests, self._stop, context.folder)
-                watchers.start_soon(self._pool.maintain, context.plan, context.models, self._options)
+                watchers.start_soon(self._pool.maintain, context.plan, context.models)
                 with self._rendering:
                     await self._render_all()
                 watchers.cancel_scope.cancel()
@@ -272,6 +272,8 @@ class Runner:
                 for job in await recover_jobs(self._context):
                     self._duplicates.register(job.keys)
                     self._work.put(job)
+            parts = self._options.shard[1] if self._options.shard else 1
+            self._fresh = self._context.skip.count(0) // parts
             await self._queue_chosen()
             for server in self._pool.servers:
                 group.start_soon(self._serve, server, group)
@@ -298,7 +300,7 @@ class Runner:
         """Pull work for one server for as long as there is any: the slot first, then the job, then its task."""
         try:
             while True:
-                slot = await ItemSlot.acquire(self._slots, server.slots)
+                slot = await ItemSlot.acquire(self._slots, server.limit.slots)
                 job = await self._next_job(server)
                 if job is None:
                     slot.release()
@@ -313,10 +315,7 @@ class Runner:
             if aside := await self._seconds_aside(server):
                 await self._work.wait_for_change(aside)
                 continue
-            await self._bound_by_others(server)
-            before = self._context.before
-            remaining = before.points - before.completed - before.failed - self._work.handed  # never handed out yet
-            size = self._pool.choose_size(server, remaining, anyio.current_time())
+            size = self._pool.choose_size(server, self._fresh - self._work.handed, anyio.current_time())
             if not size:
                 await self._work.wait_for_change(min(ASIDE, server.seconds_each))
                 continue
@@ -329,37 +328,26 @@ class Runner:
     async def _seconds_aside(self, server: PooledServer) -> float:
         """Return the seconds for which the server should get no new item.
 
-        It asked for a pause, other people's items wait there, or the item that it renders will tell how many variations
-        the next one should have.
+        It asked for a pause, the item that it renders will tell how many variations the next one should have, or, with
+        `idle_only`, other people's items wait there. Without, the next item is short while they wait.
         """
-        if server.slots.borrowed_tokens > 1 and (learning := server.fusion.seconds_to_learn(anyio.current_time())):
+        is_idle_only = self._options.idle_only
+        has_more = server.limit.slots.borrowed_tokens > 1  # beside the slot that waits for this
+        if has_more and (learning := server.fusion.seconds_to_learn(anyio.current_time())):
             return learning
-        if server.hold_seconds or not self._options.idle_only or server.left is not None:
+        if server.hold_seconds or server.left is not None:
             return min(server.hold_seconds, ASIDE)
+        if not is_idle_only and (self._options.fuse is not None or server.fusion.size == 1):
+            return 0.0
         try:
-            busy = await server.server.others_waiting(self._context.destination)
+            busy = bool(await server.server.others_waiting(self._context.destination))
         except ServerError as error:
             self._pool.suspend(server, error)
             return 0.0
         except SweepError:
-            return ASIDE
-        return ASIDE if busy else 0.0
-
-    async def _bound_by_others(self, server: PooledServer) -> None:
-        """Shorten the next item of several variations while items of other people wait at the server.
-
-        With `idle_only` nothing is sent while they wait, and `_seconds_aside` has just asked.
-        """
-        if (
-            self._options.idle_only
-            or self._options.fuse is not None
-            or server.fusion.size == 1
-            or server.left is not None
-        ):
-            return
-        with suppress(SweepError):  # what is wrong there shows when the item is submitted
-            others = await server.server.others_waiting(self._context.destination)
-            server.fusion.longest = SHORT_ITEM if others else LONGEST_ITEM
+            busy = is_idle_only
+        server.fusion.longest = SHORT_ITEM if busy else LONGEST_ITEM
+        return ASIDE if busy and is_idle_only else 0.0
 
     async def _attempt(self, server: PooledServer, job: Job, slot: ItemSlot) -> None:
         server.count_variations(len(job.instances), anyio.current_time())

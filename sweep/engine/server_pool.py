@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from itertools import count
+from functools import partial
 from math import inf
 from typing import Final, TypeVar
 
@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
-from sweep.engine.limits import Backoff, ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
+from sweep.engine.limits import ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
 from sweep.errors import (
     AttemptError,
     OverloadedError,
@@ -64,10 +64,6 @@ class PooledServer:
     fusion: FusionSize = field(default_factory=FusionSize)
     variations: int = 0  # that it has and has not rendered
     rendered_at: float = 0.0  # monotonic seconds: when it last was given work while it had none, or ended an item
-    slots: anyio.CapacityLimiter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.slots = anyio.CapacityLimiter(self.limit.allowed)
 
     @property
     def url(self) -> str:
@@ -98,7 +94,7 @@ class PooledServer:
     def record_success(self) -> None:
         """Count an item that went through: the server is well, and may be given a little more."""
         self.departures = 0
-        self._set_limit(self.limit.increase())
+        self.limit.increase()
 
     def record_refusal(self, error: OverloadedError, delay: float) -> ServerError | None:
         """Leave the server alone for `delay` seconds, since it did not take a submission.
@@ -107,31 +103,17 @@ class PooledServer:
         pool where it refuses everything.
         """
         self.refusals += not self.hold_seconds
-        self.reduce_limit(delay)
+        self.limit.halve()
+        self.held_until = max(self.held_until, anyio.current_time() + delay)
         if self.refusals < MOST_REFUSALS:
             return None
         reason = error.message.rstrip(".")
         return ServerError(f"{self.name} has refused {self.refusals} submissions in a row: {reason}.")
 
-    def reduce_limit(self, retry_after: float | None) -> None:
-        """Halve the limit of a server that asked for less or was too slow to answer; `retry_after` in seconds."""
-        self._set_limit(self.limit.halve())
-        if retry_after is not None:
-            self.held_until = max(self.held_until, anyio.current_time() + retry_after)
-
-    def admit(self, info: ServerInfo, limit: Limit) -> None:
-        self.info, self.is_open = info, True
-        self._set_limit(limit)
-
     @property
     def hold_seconds(self) -> float:
         """Seconds until it may be sent something again."""
         return max(0.0, self.held_until - anyio.current_time())
-
-    def _set_limit(self, limit: Limit) -> None:
-        self.limit = limit
-        if self.slots.total_tokens != limit.allowed:
-            self.slots.total_tokens = limit.allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +127,13 @@ class _Survey:
 class ServerPool:
     """The servers of a run, and which of them take work at the moment. `changes` wakes whoever waits for either."""
 
-    def __init__(
-        self,
-        servers: Iterable[PooledServer],
-        listener: Listener,
-        backoff: Backoff,
-        takeover_after: float = 0.0,
-    ) -> None:
+    def __init__(self, servers: Iterable[PooledServer], listener: Listener, options: RunOptions) -> None:
         self.servers = tuple(servers)
         self._by_url = {server.url: server for server in self.servers}
-        self._takeover_after = takeover_after
+        self._options = options
         self.changes = ChangeSignal()
         self.last_reason: ServerError | None = None  # why a server left last
         self._listener = listener
-        self._backoff = backoff
         self._chance = random.Random(0)
         self.alive_urls: frozenset[str] = frozenset()  # of the servers that take work; kept, as it is asked for always
         self._note_alive()
@@ -226,7 +201,7 @@ class ServerPool:
         if server.left is None:
             return inf
         away = anyio.current_time() - server.away_since
-        return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._takeover_after - away)
+        return 0.0 if isinstance(server.left, _LASTING) else max(0.0, self._options.takeover_after - away)
 
     def record_acceptance(self, server: PooledServer) -> None:
         if server.refusals:
@@ -240,7 +215,7 @@ class ServerPool:
             server.away_since = anyio.current_time()
             server.departures += 1
             if isinstance(reason, ServerUnreachableError):
-                server.reduce_limit(None)
+                server.limit.halve()
             self._note_alive()
             self._listener(ServerChanged(server=server.name, state="left", reason=reason.message))
             self.changes.notify()
@@ -257,7 +232,7 @@ class ServerPool:
             server.abandoned.add(intent.batch_id)
             self.changes.notify()
 
-    async def maintain(self, plan: Plan, models: Mapping[ModelRef, Model], options: RunOptions) -> None:
+    async def maintain(self, plan: Plan, models: Mapping[ModelRef, Model]) -> None:
         """Bring back servers that left, and cancel what was abandoned at those that are here, until cancelled.
 
         `models` are those of all servers, one of each name.
@@ -266,7 +241,7 @@ class ServerPool:
 
         async def mend(server: PooledServer) -> None:
             try:
-                await (self._revive(server, plan, models, options) if server.left else self._revoke(server))
+                await (self._revive(server, plan, models) if server.left else self._revoke(server))
             finally:
                 busy.discard(server)
                 self.changes.notify()
@@ -280,9 +255,7 @@ class ServerPool:
                         group.start_soon(mend, server)
                 await event.wait()
 
-    async def _revive(
-        self, server: PooledServer, plan: Plan, models: Mapping[ModelRef, Model], options: RunOptions
-    ) -> None:
+    async def _revive(self, server: PooledServer, plan: Plan, models: Mapping[ModelRef, Model]) -> None:
         """Ask a server that left again and again, with back-off, until it can serve.
 
         Items that others took over meanwhile are cancelled there first, so that none is rendered twice.
@@ -294,7 +267,7 @@ class ServerPool:
             try:
                 if server.is_open:
                     await cancel_abandoned(server)
-                await open_server(server, options)
+                await open_server(server, self._options)
                 await check_models(plan, server, models)
                 await cancel_abandoned(server)
             except ServerError as error:
@@ -310,7 +283,7 @@ class ServerPool:
 
         Never less than the server itself asked for.
         """
-        return max(SHORTEST_PAUSE, server.hold_seconds, self._backoff.draw_delay(tries, self._chance))
+        return max(SHORTEST_PAUSE, server.hold_seconds, self._options.backoff.draw_delay(tries, self._chance))
 
     async def _revoke(self, server: PooledServer) -> None:
         try:
@@ -339,10 +312,16 @@ async def open_servers(
     pooled = []
     for server in servers:
         unknown = ServerInfo(name=server.url.partition("://")[2] or server.url, url=server.url, version="", api="")
-        pooled.append(PooledServer(server, unknown, Limit.start(options.concurrency or 2), is_open=False))
-    await run_all(*(_try_to_open(each, options, listener) for each in pooled))
-    if all(each.left for each in pooled):
-        raise next(each.left for each in pooled if each.left is not None)
+        pooled.append(PooledServer(server, unknown, Limit(options.concurrency or 2), is_open=False))
+
+    async def try_to_open(server: PooledServer) -> None:
+        async with report_wait(listener, f"Waiting for {server.name} to say who it is."):
+            await ask_or_drop(server, partial(open_server, server, options), options)
+
+    await run_all(*map(try_to_open, pooled))
+    reasons = [each.left for each in pooled if each.left is not None]
+    if len(reasons) == len(pooled):
+        raise reasons[0]
     for each in pooled:
         if each.left is None:
             listener(ServerChanged(server=each.name, state="joined"))
@@ -351,21 +330,14 @@ async def open_servers(
     return pooled
 
 
-async def _try_to_open(server: PooledServer, options: RunOptions, listener: Listener) -> None:
-    try:
-        async with report_wait(listener, f"Waiting for {server.name} to say who it is."):
-            await open_server(server, options)
-    except ServerError as error:
-        server.left = error
-
-
 async def open_server(server: PooledServer, options: RunOptions) -> None:
     """Open a server and note its facts and its limit, unless that was done before. Raises ServerError."""
     if not server.is_open:
         info = await server.server.open()
         if info.sandbox and not info.name.startswith("sandbox"):  # every row of the table says that it is one
             info = replace(info, name=f"sandbox {info.name}")
-        server.admit(info, Limit.start(options.concurrency or 2 * info.capacity))
+        server.info, server.is_open = info, True
+        server.limit.reset(options.concurrency or 2 * info.capacity)
 
 
 async def _close_all(servers: Sequence[Server]) -> None:
@@ -374,30 +346,26 @@ async def _close_all(servers: Sequence[Server]) -> None:
         await run_all(*(server.aclose() for server in servers))
 
 
-async def ask_patiently(ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T:
+async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T | None:
     """Ask a server for something that may be asked again, as often as a variation would be tried.
 
-    Raises ServerUnreachableError where it never answers.
+    One that does not answer leaves the run: then, and where it left before, return None.
     """
-    for attempt in count(1):
+    attempt = 0
+    while server.left is None:
+        attempt += 1
         try:
             return await ask()
         except TransientError as error:
             if attempt >= options.attempts:
-                raise ServerUnreachableError(error.message) from error
+                server.left = ServerUnreachableError(error.message)
+                break
             asked = error.retry_after if isinstance(error, OverloadedError) else None
             await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
-    raise AssertionError("unreachable")
-
-
-async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T | None:
-    """Ask a server as `ask_patiently` does. One that cannot answer leaves the run: then return None."""
-    try:
-        return await ask_patiently(ask, options)
-    except ServerError as error:
-        server.left = error
-    except AttemptError as error:  # it refuses a question that every server of its kind answers
-        server.left = ServerUnsupportedError(error.message)
+        except ServerError as error:
+            server.left = error
+        except AttemptError as error:  # it refuses a question that every server of its kind answers
+            server.left = ServerUnsupportedError(error.message)
     return None
 
 
@@ -417,7 +385,7 @@ async def plan_jointly(
         schemas: NodeSchemas | None = None
         for each in members:
             schemas = schemas or await ask_or_drop(each, each.server.schemas, options)
-        answers = [await ask_or_drop(each, each.server.models, options) for each in members if each.left is None]
+        answers = [await ask_or_drop(each, each.server.models, options) for each in members]
         catalogues = [answer for answer in answers if answer is not None]
         if schemas is None or not catalogues:
             problem = problem or members[0].left
@@ -430,7 +398,8 @@ async def plan_jointly(
             error.hint = error.hint or next((each.left.message for each in members if each.left is not None), None)
             problem = problem or error
         else:
-            await run_all(*(_drop_unfit(plan, server, models) for server in servers if server.left is None))
+            checks = ((server, partial(check_models, plan, server, models)) for server in servers)
+            await run_all(*(ask_or_drop(server, check, options) for server, check in checks))
             return plan, models
     raise problem or AssertionError("no server is open")
 
@@ -444,13 +413,6 @@ def _group_by_family(servers: Sequence[PooledServer]) -> list[list[PooledServer]
     return sorted(groups, key=len, reverse=True)
 
 
-async def _drop_unfit(plan: Plan, server: PooledServer, models: Mapping[ModelRef, Model]) -> None:
-    try:
-        await check_models(plan, server, models)
-    except ServerError as error:
-        server.left = error
-
-
 async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRef, Model]) -> None:
     """Note the plan's models that the server lacks.
 
@@ -459,10 +421,7 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
     family = plan.schemas.dialect.name
     if server.info.family not in ("", family):
         raise ServerUnsupportedError(f"{server.name} is {server.info.family}; the graphs of this run are {family}'s.")
-    try:
-        models = index_models(await server.server.models())
-    except TransientError as error:
-        raise ServerUnreachableError(error.message) from error
+    models = index_models(await server.server.models())
     needs = [collect_refs(graph, plan.schemas.dialect) for _, graph in plan.probes()]
     server.lacking = {}
     for ref in sorted(frozenset().union(*needs), key=str):

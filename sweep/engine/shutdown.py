@@ -180,9 +180,9 @@ async def _collect_cancelled(
 async def _keep_rendered(
     context: RunContext, item: InFlightItem, images: Sequence[ServerImage], ended: ItemEnded
 ) -> list[str]:
-    """Fetch the images that a cancelled item has made, and complete their points; return the keys of the others.
+    """Fetch the images that a cancelled item has made, and complete their points; return the keys without an image.
 
-    Points whose images cannot be fetched in time stay open: the next run finds the images.
+    Points whose images cannot be fetched now stay open: the next run finds the images.
     """
     downloads = ItemDownloads(context, item)
     async with open_task_group() as group:
@@ -190,4 +190,4 @@ async def _keep_rendered(
             downloads.start(image, group)
     done = [key for key in item.points if downloads.is_complete(key)]
     await downloads.complete(done, ended)
-    return [key for key in item.points if key not in done]
+    return [key for key in item.points if key not in done and downloads.find_error(key) is None]

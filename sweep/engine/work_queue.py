@@ -316,7 +316,7 @@ class Deduplicator:
         self._listener = listener
         self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
         self._known: dict[str, KeyStatus] = {}  # of keys that come next, none of them begun since the record was asked
-        self._asked: dict[str, anyio.Event] = {}  # keys that the record is being asked about ahead of their turn
+        self._asking = anyio.Lock(fast_acquire=True)  # one question at a time: it may be the answer to the next, too
 
     def register(self, keys: Iterable[str]) -> None:
         """Take note of keys that are under way from an earlier run."""
@@ -338,7 +338,7 @@ class Deduplicator:
                 self._behind[instance.key] = []
                 first.append(instance)
         standing = await self._look_up([instance.key for instance in first], look_ahead)
-        there = [each for each in first if standing.get(each.key, KeyStatus()).state in ("completed", "failed")]
+        there = [each for each in first if standing[each.key].state in ("completed", "failed")]
         await self._place(there, standing)
         await self.finish([instance.key for instance in there])
         left = tuple(instance for instance in first if instance not in there)
@@ -346,23 +346,12 @@ class Deduplicator:
 
     async def _look_up(self, keys: Sequence[str], look_ahead: Callable[[], Iterable[Instance]]) -> dict[str, KeyStatus]:
         """Return the status on record of keys that begin now."""
-        for key in keys:
-            if key in self._asked:
-                await self._asked[key].wait()
-        found = {key: self._known.pop(key) for key in keys if key in self._known}
-        if len(found) == len(keys):
-            return found
-        ahead = {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys() - self._asked.keys()
-        answered = anyio.Event()
-        self._asked.update(dict.fromkeys(ahead, answered))
-        try:
-            standing = await self._journal.standing([*keys, *ahead])
-            self._known.update((key, standing.pop(key, KeyStatus())) for key in ahead)
-            return found | standing
-        finally:
-            for key in ahead:
-                del self._asked[key]
-            answered.set()
+        async with self._asking:
+            if new := [key for key in keys if key not in self._known]:
+                new += {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys()
+                standing = await self._journal.standing(new)
+                self._known.update((key, standing.get(key, KeyStatus())) for key in new)
+            return {key: self._known.pop(key) for key in keys}
 
     async def finish(self, keys: Sequence[str]) -> None:
         """Mark keys as finished and give their duplicates the same outcome."""

@@ -57,6 +57,8 @@ def test_count_text_and_server_text_follow_events() -> None:
     tally.take(events.Submitted(key="b", index=1, server="gpu1", attempt=1), 1.0)
     tally.take(events.Retrying(key="b", index=1, server="gpu1", attempt=1, delay=1.0, error="lost"), 1.5)
     assert server_text(tally.servers["gpu1"], tally, 2.0).startswith("1 running")
+    tally.take(events.Submitted(key="a", index=0, server="gpu2", attempt=1), 1.8)  # gpu1 had no room for it
+    assert server_text(tally.servers["gpu1"], tally, 2.0).startswith("0 running")
     tally.take(events.ServerChanged(server="gpu2", state="left", reason="does not answer"), 2.0)
     assert server_text(tally.servers["gpu2"], tally, 2.0) == "away: does not answer"
     tally.take(events.Stopping(stage=1, in_flight=1), 3.0)

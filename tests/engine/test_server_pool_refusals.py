@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.limits import Backoff, Limit
+from sweep.engine.limits import Limit
 from sweep.engine.server_pool import MOST_REFUSALS, PooledServer, ServerPool
 from sweep.errors import OverloadedError
 from sweep.sandbox import FaultInjection
@@ -95,7 +95,7 @@ async def test_an_image_is_waited_for_where_the_server_is_overloaded(
 
 def member() -> PooledServer:
     server = connect("http://127.0.0.1:9090")
-    return PooledServer(server, ServerInfo(name="one", url=server.url, version="6.14.2", api="queue"), Limit.start(64))
+    return PooledServer(server, ServerInfo(name="one", url=server.url, version="6.14.2", api="queue"), Limit(64))
 
 
 async def test_refusals_of_one_moment_are_one() -> None:
@@ -108,10 +108,10 @@ async def test_refusals_of_one_moment_are_one() -> None:
 
 async def test_a_member_that_left_is_not_asked_before_it_said() -> None:
     one = member()
-    pool = ServerPool([one], lambda _: None, Backoff(base=0))
-    one.reduce_limit(60.0)
+    pool = ServerPool([one], lambda _: None, AT_ONCE)
+    one.record_refusal(OverloadedError("full"), delay=60.0)
     assert pool.draw_pause(one, 1) > 59.0
-    assert ServerPool([member()], lambda _: None, Backoff(base=0)).draw_pause(member(), 1) < 1.0
+    assert ServerPool([member()], lambda _: None, AT_ONCE).draw_pause(member(), 1) < 1.0
 
 
 async def test_the_last_refusal_is_the_reason() -> None:

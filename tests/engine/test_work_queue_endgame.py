@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.engine.item_size import FusionSize
-from sweep.engine.limits import Backoff, Limit
+from sweep.engine.limits import Limit, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import WorkQueue
 from sweep.plan import Instance
@@ -47,11 +47,11 @@ def make_pool(speeds: Sequence[float], size: int) -> ServerPool:
     servers = []
     for number, seconds in enumerate(speeds):
         info = ServerInfo(name=str(number), url=str(number), version="", api="")
-        server = PooledServer(cast("Any", Address(str(number))), info, Limit.start(DEPTH), rendered_at=0.0)
+        server = PooledServer(cast("Any", Address(str(number))), info, Limit(DEPTH), rendered_at=0.0)
         server.fusion = FusionSize(size)
         server.fusion.observe(1, seconds)
         servers.append(server)
-    return ServerPool(servers, lambda _: None, Backoff())
+    return ServerPool(servers, lambda _: None, RunOptions())
 
 
 async def simulate(speeds: Sequence[float], points: int, size: int, lanes: int = 1) -> tuple[float, float]:
