@@ -26,6 +26,8 @@ from sweep.types import Scalar
 _COUNTS: Final = ("points", "completed", "failed", "cancelled", "pending")
 
 _NAME = re.compile(r"[A-Za-z_][\w:]*")
+_QUOTED = r"\"[^\"]*\"|'[^']*'"
+_PARTS = re.compile(rf"((?:{_QUOTED}|.)+?)(?:\s+where\s+(.*))?", re.DOTALL)  # a quoted "where" divides nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +92,16 @@ def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int,
 
 def _find_names(text: str) -> list[str]:
     """List the words of a requirement that are not quoted."""
-    return _NAME.findall(re.sub(r"\"[^\"]*\"|'[^']*'", "", text))
+    return _NAME.findall(re.sub(_QUOTED, "", text))
 
 
 def _check(results: RecordedResults, text: str) -> CheckResult:
     if text.strip().endswith(" where"):
         raise UsageError(f"--require {text!r} ends before its condition.", hint='Write "… where seed == 1".')
-    condition, *rest = re.split(r"\s+where\s+", text.strip(), maxsplit=1)
+    parts = _PARTS.fullmatch(text.strip())
+    condition, where = parts.groups() if parts else ("", None)
     columns = results.columns()
-    if not rest and set(_find_names(condition)) & set(_COUNTS) - {column.name for column in columns}:
+    if where is None and set(_find_names(condition)) & set(_COUNTS) - {column.name for column in columns}:
         return _check_counts(results, text, condition)
     known = {column.name for column in columns}
     for name in _find_names(condition):
@@ -106,7 +109,7 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
             raise UsageError(f"--require {text!r}: there is no column named {name}.{near}")
     axes = name_axes(columns)
     clause = compile_condition(condition, axes, f"--require {text!r}")
-    chosen = compile_condition(rest[0], axes, f"--require {text!r}, where").holds if rest else None
+    chosen = compile_condition(where, axes, f"--require {text!r}, where").holds if where is not None else None
     fixed = ["index", *(name for name, _ in results.axes)]
     order = [column.name for column in columns]  # metrics stand behind render_seconds
     measured = any(order.index(name) > order.index("render_seconds") for name in clause.names)
@@ -168,4 +171,4 @@ def write_junit(results: Sequence[CheckResult], name: str, axes: Sequence[str]) 
 
 def _printable(text: str) -> str:
     """Leave out what XML 1.0 cannot hold."""
-    return "".join(letter for letter in text if letter in "\t\n" or (letter >= " " and letter not in "\ufffe\uffff"))
+    return re.sub(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)

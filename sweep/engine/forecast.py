@@ -16,7 +16,7 @@ from sweep.engine.limits import RunOptions
 from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
 from sweep.errors import PlanError, Problem, TransientError, VariationError
 from sweep.experiment import Experiment
-from sweep.plan import Instance, Plan, list_own_images, make_plan
+from sweep.plan import Plan, list_own_images, make_plan
 from sweep.record import Past, read_past
 from sweep.servers import Server, ServerImage, ServerInfo
 from sweep.workflow import Dialect, Graph, Model, NodeSchemas, builtin_schemas, readable
@@ -78,9 +78,6 @@ class Forecast:
     def notes(self) -> tuple[str, ...]:
         """Return sentences for the user, to be shown before the run."""
         return (*self.plan.notes, *self.board_notes)
-
-    def instance(self, index: int) -> Instance:
-        return self.plan.instance(self.plan.grid[index])
 
 
 async def make_forecast(
@@ -171,9 +168,8 @@ def image_size(plan: Plan, past: Past) -> tuple[int, int]:
     """Return width and height of the images in pixels: as the graph says it, else as the source has it."""
     if past.pixels:
         return past.pixels, 1
-    sized = [node.fields for node in plan.graph.nodes.values() if {"width", "height"} <= set(node.fields)]
-    for fields in sized:
-        width, height = fields["width"], fields["height"]
+    for node in plan.graph.nodes.values():
+        width, height = node.fields.get("width"), node.fields.get("height")
         if isinstance(width, int) and isinstance(height, int):
             return width, height
     return next(((image.width, image.height) for image in plan.images.values()), (512, 512))

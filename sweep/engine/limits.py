@@ -93,7 +93,6 @@ class ChangeSignal:
         self.event = anyio.Event()
 
     def notify(self) -> None:
-        """Wake all tasks that wait now. A task that reads `event` later waits for the next change."""
         self.event.set()
         self.event = anyio.Event()
 
@@ -146,7 +145,6 @@ class ByteBudget:
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
-        self._is_short = False  # somebody waits
         self._changes = ChangeSignal()
 
     @asynccontextmanager
@@ -154,16 +152,13 @@ class ByteBudget:
         """Wait until `size` bytes are free and hold them; a size above the total takes the total."""
         size = min(size, self._total)
         while self._free < size:
-            self._is_short = True
             await self._changes.event.wait()
         self._free -= size
         try:
             yield
         finally:
             self._free += size
-            if self._is_short:
-                self._is_short = False
-                self._changes.notify()
+            self._changes.notify()
 
 
 class ItemSlot:
@@ -178,10 +173,7 @@ class ItemSlot:
         slot = cls()
         try:
             for limiter in (run_slots, server_slots):
-                try:
-                    limiter.acquire_on_behalf_of_nowait(slot)  # the other method takes a turn of the event loop
-                except anyio.WouldBlock:
-                    await limiter.acquire_on_behalf_of(slot)
+                await limiter.acquire_on_behalf_of(slot)
                 slot._held.append(limiter)
         except BaseException:
             slot.release()
@@ -221,7 +213,6 @@ class FailureLimit:
         )
 
     def is_reached(self, failed: int, finished: int) -> bool:
-        """Tell whether the run should end, `failed` of `finished` variations having failed in it."""
         if self.count is not None and failed >= self.count:
             return True
         return self.share is not None and finished >= FEWEST_FINISHED and failed > self.share * finished
@@ -241,7 +232,6 @@ class FailurePolicy:
 
     @property
     def outcomes(self) -> int:
-        """Variations that this run brought to an end."""
         return self.succeeded + self.failed
 
     def count(self, failure: str | None) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import anyio
 import anyio.to_thread
+from pydantic import TypeAdapter
 
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, ServerError
@@ -72,16 +73,9 @@ class UploadMemory:
 
 def _read(cache: Path | None) -> dict[str, dict[str, str]]:
     """Return what the file holds; nothing where it is missing or damaged."""
-    try:
-        found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-    except (OSError, ValueError):
-        return {}
-    servers = found if isinstance(found, dict) else {}
-    return {
-        str(url): {str(sha): str(name) for sha, name in names.items()}
-        for url, names in servers.items()
-        if isinstance(names, dict)
-    }
+    with suppress(OSError, ValueError):
+        return TypeAdapter(dict[str, dict[str, str]]).validate_json(cache.read_bytes()) if cache else {}
+    return {}
 
 
 def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
@@ -90,11 +84,8 @@ def _add(cache: Path | None, url: str, names: Mapping[str, str]) -> None:
     known = _read(cache)
     whole = {**known.get(url, {}), **names}
     known[url] = dict(list(whole.items())[-MOST_UPLOADS:])
-    try:
-        with replace_atomically(cache, durable=False) as file:
-            file.write(json.dumps(known).encode())
-    except RecordError:  # a hint that is not kept costs an upload
-        return
+    with suppress(RecordError), replace_atomically(cache, durable=False) as file:  # a hint that is lost costs an upload
+        file.write(json.dumps(known).encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +105,22 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
         url, sent = server.url, work[server.url]
         images: Sequence[str] = ()
         reason = _CANNOT_DELETE
-        try:
-            await server.open()
-            if keeps_images(server):
-                images, reason = await server.find_leftovers(sent.items, sent.uploads), ""
-        except ServerError as error:
-            reason = error.message.rstrip(".")
-        finally:
-            await server.aclose()
+        async with aclosing(server):
+            try:
+                await server.open()
+                if keeps_images(server):
+                    images, reason = await server.find_leftovers(sent.items, sent.uploads), ""
+            except ServerError as error:
+                reason = error.message.rstrip(".")
         found.append(Leftovers(url=url, name=sent.name, images=tuple(images), reason=reason))
     return found
 
 
 async def delete_leftovers(leftovers: Leftovers, server: Server) -> int:
     """Delete these images on a server, which is opened and closed; return how many the server deleted."""
-    try:
+    async with aclosing(server):
         await server.open()
         return await server.delete_images(leftovers.images) if keeps_images(server) else 0
-    finally:
-        await server.aclose()
 
 
 _CANNOT_DELETE: Final = (

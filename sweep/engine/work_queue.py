@@ -97,10 +97,9 @@ class Job:
         """Url of the only server that can tell what became of it."""
         return self.intents[0].url if self.intents else None
 
-    def retry(self, *, avoid: str | None = None) -> Job:
+    def retry(self, *, avoid: str) -> Job:
         """Return the next attempt at it, anywhere but at `avoid` if there is a choice."""
-        more = frozenset([avoid]) if avoid else frozenset()
-        return replace(self, attempt=self.attempt + 1, avoid=self.avoid | more, intents=())
+        return replace(self, attempt=self.attempt + 1, avoid=self.avoid | {avoid}, intents=())
 
     def split(self) -> list[Job]:
         """Return a job for each of its variations."""
@@ -175,19 +174,25 @@ class WorkQueue:
         self._own: dict[str, _Lane] = {}  # by url: the lane a server keeps to while it lasts
         self._servers = servers
         self._clock = clock
-        self._waiting: list[Job] = []
+        self._returned: list[Job] = []
         self._changes = servers.changes
         self._stopped = False
         self.handed = 0  # points of the grid handed out
         self.in_flight = 0  # jobs taken and neither finished nor given back
 
     def stop(self) -> None:
-        """Hand out nothing more, except what a server already has: that is finished, not begun."""
+        """Hand out nothing more, except what a living server already has: that is finished, not begun."""
         self._stopped = True
         self._lanes.clear()
         self._own.clear()
-        self._waiting = [job for job in self._waiting if job.home in self._servers.alive_urls]
         self._changes.notify()
+
+    @property
+    def _waiting(self) -> list[Job]:
+        """Jobs to be tried, or tried again; once stopped, those that living servers have: the rest stays on record."""
+        if not self._stopped:
+            return self._returned
+        return [job for job in self._returned if job.home in self._servers.alive_urls]
 
     @property
     def is_over(self) -> bool:
@@ -213,12 +218,8 @@ class WorkQueue:
             await self._changes.event.wait()
 
     def put(self, job: Job) -> None:
-        """Add a job to be tried, or tried again.
-
-        Once stopped, only what a living server already has is accepted; the rest stays open on record.
-        """
-        if not self._stopped or job.home in self._servers.alive_urls:
-            self._waiting.append(replace(job, not_before=max(job.not_before, self._clock())))
+        """Add a job to be tried, or tried again."""
+        self._returned.append(replace(job, not_before=max(job.not_before, self._clock())))
         self._changes.notify()
 
     def finish(self) -> None:
@@ -241,8 +242,6 @@ class WorkQueue:
             if url in self._servers.alive_urls and (job := self._next(url, most)):
                 self.in_flight += 1
                 return job
-            if self._stopped:
-                self._waiting = [job for job in self._waiting if job.home in self._servers.alive_urls]
             if self.is_over:
                 self._changes.notify()
                 return None
@@ -281,21 +280,18 @@ class WorkQueue:
 
         So a server that is away for a while finds its items its own when it is back, and none is rendered twice.
         """
-        return self._returned(url, orphans=False) or self._next_fresh(url, most) or self._returned(url, orphans=True)
+        return self._next_waiting(url) or self._next_fresh(url, most) or self._next_waiting(url, are_orphans=True)
 
-    def _returned(self, url: str, *, orphans: bool) -> Job | None:
-        if not self._waiting:
-            return None
+    def _next_waiting(self, url: str, *, are_orphans: bool = False) -> Job | None:
         now, alive = self._clock(), self._servers.alive_urls
-        due = [
+        due = (
             job
             for job in self._waiting
-            if job.not_before <= now and (job.home not in (None, url)) == orphans and self._fits(job, url, alive)
-        ]
-        if not due:
-            return None
-        first = min(due, key=lambda job: job.not_before)
-        self._waiting.remove(first)
+            if job.not_before <= now and (job.home not in (None, url)) == are_orphans and self._fits(job, url, alive)
+        )
+        first = min(due, key=lambda job: job.not_before, default=None)
+        if first is not None:
+            self._returned.remove(first)
         return first
 
     def _fits(self, job: Job, url: str, alive: frozenset[str]) -> bool:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sweep.requirements import CheckResult, write_junit
 from tests.cli.conftest import Sweep, write_experiment
 
 pytestmark = pytest.mark.usefixtures("done")
@@ -69,6 +70,18 @@ def test_check_tests_failed_rows(sweep: Sweep, hostile: str) -> None:
     lines = answer.out.splitlines()
     assert (answer.code, lines[0]) == (1, "✗ failed == 0: failed is 6")
     assert lines[1].endswith("6 of 6 rows miss it")
+
+
+def test_the_word_where_in_a_value_divides_nothing(sweep: Sweep) -> None:
+    condition = 'variation != "a place where cats live"'
+    for requirement, tested in ((condition, 12), (f"{condition} where seed == 42", 6)):
+        found = json.loads(sweep("check", "small", "--require", requirement, "--json").out)
+        assert [(each["is_met"], each["tested"]) for each in found["requirements"]] == [(True, tested)]
+
+
+def test_a_junit_report_of_a_folder_that_is_no_utf8_can_be_written() -> None:
+    result = CheckResult(requirement="failed == 0", is_met=True, tested=1, summary="")
+    assert b'name="caf"' in write_junit([result], "caf\udce9", []).encode("utf-8")
 
 
 def test_check_of_no_image_fails(sweep: Sweep) -> None:
