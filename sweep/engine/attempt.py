@@ -105,11 +105,9 @@ class ItemDownloads:
 
     async def _complete(self, point: JournalPoint, ended: ItemEnded) -> None:
         context, times = self._context, share_times(self._points, point.key, ended)
+        begun, done = times.started_at, times.finished_at
         renderings = [each for each in self._of(point.key) if isinstance(each, Rendering)]
         await context.journal.complete(point.key, renderings, times)
-        seconds = None
-        if times.started_at and times.finished_at:
-            seconds = (times.finished_at - times.started_at).total_seconds()
         context.stop_for(context.failures.count(None))
         context.listener(
             events.Completed(
@@ -118,7 +116,7 @@ class ItemDownloads:
                 server=self._server.name,
                 values=point.values,
                 paths=tuple(rendering.path for rendering in renderings),
-                seconds=seconds,
+                seconds=(done - begun).total_seconds() if begun and done else None,
             )
         )
 
@@ -502,8 +500,8 @@ class Attempt:
                     error=describe_error(error),
                 )
             )
-        jobs = replace(self._job, instances=tuple(again)).retry(avoid=self._server.url).split()
-        return [replace(job, not_before=anyio.current_time() + delay) for job in jobs]
+        job = replace(self._job.retry(avoid=self._server.url), not_before=anyio.current_time() + delay)
+        return [replace(job, instances=(instance,)) for instance in again]
 
     async def _fail(self, instance: Instance, error: AttemptError) -> None:
         await self._journal.fail(self._points[instance.key], Failure(kind=error.kind, message=error.message))

@@ -66,10 +66,8 @@ class FusionSize:
     def observe(self, count: int, seconds: float, overhead: float | None = None) -> None:
         """Learn from an item of `count` variations that took the server `seconds`, the loading of models included.
 
-        Args:
-            count: Variations of the item.
-            seconds: 0 where the server does not tell, which ends the learning: one variation an item, then.
-            overhead: The seconds of them before the first node, where the server's events told.
+        Of these `overhead` came before the first node, where the server's events told. 0 seconds mean that the server
+        does not tell, which ends the learning: one variation an item, then.
         """
         if seconds > 0:
             self._latest, self.seconds_each = (count, seconds), seconds / count

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, Final
@@ -113,13 +113,7 @@ async def prepare(
     listener: Listener,
     checkpoint: Checkpoint = no_checkpoint,
 ) -> AsyncIterator[RunContext]:
-    """Prepare a run and hold what it needs open.
-
-    Raises:
-        DefinitionError: The experiment does not fit the workflow or the servers' nodes.
-        ServerError: No server can be used.
-        RecordError: The folder cannot be written.
-    """
+    """Prepare a run and hold what it needs open. Raises DefinitionError, ServerError, RecordError: it cannot begin."""
     folder = results / experiment.name
     async with AsyncExitStack() as held:
         place = await held.enter_async_context(AsyncExitStack())  # the folder: its lock and journal
@@ -181,14 +175,8 @@ def share_seeds(name: str) -> Callable[[str], int]:
 
     The parts of a grid that `--shard` renders in several folders, on several machines, need the same seeds.
     """
-    axes: dict[str, random.Random] = {}
-
-    def draw(axis: str) -> int:
-        if axis not in axes:
-            axes[axis] = random.Random(f"{name}\x1f{axis}")
-        return axes[axis].randrange(2**32)
-
-    return draw
+    generator = cache(lambda axis: random.Random(f"{name}\x1f{axis}"))
+    return lambda axis: generator(axis).randrange(2**32)
 
 
 async def _open_folder(
@@ -272,10 +260,9 @@ async def _report_exclusions(
     """Report excluded servers, who renders what, the plan's notes and boards that servers lack to the listener."""
     _report_left(servers, listener)
     alive = [each for each in servers if each.left is None]
-    shares = await anyio.to_thread.run_sync(describe_server_shares, plan, alive)
-    for note in (*(f"{share}." for share in shares), *await anyio.to_thread.run_sync(lambda: plan.notes)):
-        listener(Notice(message=note))
-    for note in await note_boards(plan.experiment, board, servers):
+    shares = [f"{share}." for share in await anyio.to_thread.run_sync(describe_server_shares, plan, alive)]
+    notes = await anyio.to_thread.run_sync(lambda: plan.notes)
+    for note in (*shares, *notes, *await note_boards(plan.experiment, board, servers)):
         listener(Notice(message=note))
 
 
@@ -303,16 +290,13 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
     images = {sha: image.path for sha, image in plan.images.items()}
     left = plan.probes()
     problems: list[Problem] = []
-    dropped: list[PooledServer] = []
-    for server in servers:
-        if server.left is not None:
-            continue
+    alive = [server for server in servers if server.left is None]
+    for server in alive:
         lacking = server.lacking.keys()
         mine = [each for each in left if lacking.isdisjoint(collect_refs(each[1], plan.schemas.dialect))]
         ask = partial(server.server.check, [graph for _, graph in mine], images)
         answers = await ask_or_drop(server, ask, options) if mine else []
         if answers is None:
-            dropped.append(server)
             continue
         left = [each for each in left if each not in mine]
         problems += [
@@ -320,7 +304,8 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
             for (place, graph), refusal in zip(mine, answers, strict=True)
             if refusal
         ]
-    fault = dropped[-1].left if dropped and all(server.left for server in servers) else None
+    dropped = [server for server in alive if server.left is not None]
+    fault = dropped[-1].left if dropped and len(dropped) == len(alive) else None
     _report_left([server for server in dropped if server.left is not fault], listener)
     if fault is not None:  # it says so itself; one that stumbled before may be back in a moment
         raise fault
@@ -462,11 +447,10 @@ async def recover_jobs(context: RunContext) -> list[Job]:
     jobs: list[Job] = []
     for batch, group in groupby(sorted(intents, key=lambda intent: intent.batch_id), lambda intent: intent.batch_id):
         several = list(group)
-        wanted = tuple(intent for intent in several if intent.index is not None)
-        if not wanted and several[0].url in servers:
-            servers[several[0].url].abandoned.add(batch)
-        if wanted:
+        if wanted := [intent for intent in several if intent.index is not None]:
             jobs.append(await _recover_job(context, wanted))
+        elif several[0].url in servers:
+            servers[several[0].url].abandoned.add(batch)
 
     async def cancel_unwanted(server: PooledServer) -> None:
         try:

@@ -188,12 +188,9 @@ async def fetch_workflow(reference: str, server: Server, folder: Path) -> Path:
 
 
 def keep_fetched(experiment: Experiment, copies: Mapping[str, str], inputs: Path) -> None:
-    """Keep what the experiment names on servers beside the copies of its images, for the next run.
+    """Keep what the experiment names on servers for the next run, in the folder of the results that holds `inputs`.
 
-    Args:
-        experiment: As it is run.
-        copies: SHA-256 of each image → its file among `inputs`.
-        inputs: The folder of the results that holds input images.
+    `copies` are files of that folder, by the SHA-256 of their images.
     """
     if not experiment.fetched:
         return

@@ -169,11 +169,7 @@ class ServerPool:
         own, busy = server.seconds_each, server.seconds_busy(now)
         # Within that time all servers together render at most so many: most of the time, who is first needs no answer.
         if own and 0 < remaining <= survey.rate * (busy + size * own):
-            others = [
-                (max(now, each.rendered_at + each.variations * pace), pace)
-                for each, pace in survey.speeds
-                if each is not server
-            ]
+            others = [(now + each.seconds_busy(now), pace) for each, pace in survey.speeds if each is not server]
             while size and is_done_sooner_elsewhere(remaining, now + busy + size * own, others):
                 size //= 2
         has_waited = not server.variations and now - server.rendered_at > LONGEST_HOLD * own
@@ -279,10 +275,7 @@ class ServerPool:
                 self.readmit(server)
 
     def draw_pause(self, server: PooledServer, tries: int) -> float:
-        """Draw the seconds before a server that left is asked for the time numbered `tries`.
-
-        Never less than the server itself asked for.
-        """
+        """Draw the seconds before a server that left is asked again; never less than it asked for itself."""
         return max(SHORTEST_PAUSE, server.hold_seconds, self._options.backoff.draw_delay(tries, self._chance))
 
     async def _revoke(self, server: PooledServer) -> None:
@@ -437,10 +430,7 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
 async def note_boards(experiment: Experiment, board: str | None, servers: Sequence[PooledServer]) -> list[str]:
     """Note boards that a server lacks: a run creates them, so a slip of the pen makes another board.
 
-    Args:
-        experiment: Its axes may name boards.
-        board: The board of all other images.
-        servers: Sandboxes are not looked at.
+    `board` is for images whose axis names none. Sandboxes are not looked at.
     """
     named = [level.settings.get("board") for axis in experiment.axes if axis.name == "board" for level in axis.levels]
     wanted = dict.fromkeys(name for name in (board, *named) if isinstance(name, str))

@@ -101,10 +101,6 @@ class Job:
         """Return the next attempt at it, anywhere but at `avoid` if there is a choice."""
         return replace(self, attempt=self.attempt + 1, avoid=self.avoid | {avoid}, intents=())
 
-    def split(self) -> list[Job]:
-        """Return a job for each of its variations."""
-        return [replace(self, instances=(instance,), intents=()) for instance in self.instances]
-
 
 LOOKAHEAD: Final = 64  # points of a lane that are made while a server looks for one whose models it has
 TOGETHER: Final = 16  # points that the record is asked about in one go

@@ -156,14 +156,6 @@ async def test_a_job_waits_out_its_delay() -> None:
     assert await source.take(A) is not None
 
 
-def test_a_job_splits_into_jobs_of_one() -> None:
-    both = Job(instances=(instance(1), instance(2)), attempt=3, avoid=frozenset([A]))
-    assert [(part.keys, part.attempt, part.avoid) for part in both.split()] == [
-        (("k1",), 3, frozenset([A])),
-        (("k2",), 3, frozenset([A])),
-    ]
-
-
 async def test_each_server_keeps_to_a_lane_and_helps_out_when_its_own_is_done() -> None:
     lanes = [iter([instance(n) for n in range(10, 12)]), iter([instance(n) for n in range(20, 24)])]
     source = WorkQueue(lanes, servers=Alive(frozenset([A, B])))
