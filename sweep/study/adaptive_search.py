@@ -358,13 +358,6 @@ def _find_axes(facts: ExperimentFacts) -> tuple[ExperimentAxis, ExperimentAxis]:
     return searched, next(axis for axis in facts.axes if axis.kind == "seed")
 
 
-def _name_point(facts: ExperimentFacts, task: SearchTask, point: SearchPoint) -> dict[str, Scalar]:
-    """Give the values of the axes at a point."""
-    searched, seed = _find_axes(facts)
-    level = next(each for each in searched.levels if float(each or 0) == task.levels[point.level])
-    return {**task.groups[point.group], searched.name: level, seed.name: seed.levels[point.seed]}
-
-
 def check_direction(metric: str, direction: str) -> None:
     """Check that a metric is better at one end. Raises UsageError."""
     if direction == "neutral":
@@ -387,35 +380,35 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
 
     results = RecordedResults.open(folder)
     task, values = _read_search(results)
-    return [_name_point(results.facts, task, point) for point in decide_search(task, values).wanted]
+    searched, seed = _find_axes(results.facts)
+    levels = {float(level or 0): level for level in searched.levels}  # as the experiment writes them
+    return [
+        {**task.groups[group], seed.name: seed.levels[number], searched.name: levels[task.levels[level]]}
+        for group, number, level in decide_search(task, values).wanted
+    ]
 
 
 def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     """Summarise what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
-    if not results.facts.design:
+    asked = results.facts.design
+    if not asked:
         return None
     task, values = _read_search(results)
-    return _summarise(task, decide_search(task, values), results.facts)
-
-
-def _summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> AdaptiveResult:
-    """Summarise a search: how it ended, the mean crossing, and each group's crossings."""
-    found = estimate_crossing(task, decision)
+    decision = decide_search(task, values)
+    crossing = estimate_crossing(task, decision)
     groups = [_summarise_group(task, decision, group) for group in range(len(task.groups))]
-    low, high = found["low"], found["high"]
+    low, high = crossing["low"], crossing["high"]
     is_reached = len(decision.alive) == 1 if task.is_weakest_wanted else False
     if low is not None and high is not None:
         is_reached = (high - low) / 2 <= task.within
-    is_rising = any(group["is_rising"] for group in groups)
+    pick = max if any(group["is_rising"] for group in groups) else min
     known = [group for group in groups if group["mean"] is not None]
-    pick = max if is_rising else min
-    weakest = pick(known, key=lambda group: group["mean"] or 0.0)["group"] if known else None
     safe = [group["use"] for group in groups]
     return AdaptiveResult(
-        metric=facts.design["metric"],
-        axis=facts.design["axis"],
+        metric=asked["metric"],
+        axis=asked["axis"],
         threshold=task.threshold,
-        goal=facts.design["goal"],
+        goal=asked["goal"],
         ending=None if decision.wanted else ("precision reached" if is_reached else "budget spent"),
         used=decision.used,
         most=task.most,
@@ -423,9 +416,9 @@ def _summarise(task: SearchTask, decision: Decision, facts: ExperimentFacts) -> 
         within=task.within,
         seeds=decision.seeds,
         seeds_there=task.seeds,
-        crossing=found,
+        crossing=crossing,
         groups=groups,
-        weakest=weakest,
+        weakest=pick(known, key=lambda group: group["mean"] or 0.0)["group"] if known else None,
         possible=[task.groups[group] for group in decision.alive],
         use=None if None in safe else pick(level for level in safe if level is not None),
     )

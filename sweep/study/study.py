@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from sweep.errors import UsageError, did_you_mean
+from sweep.errors import UsageError
 from sweep.record import replace_atomically
 from sweep.study.headlines import choose_metric, sort_by_preference, write_sentences
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
@@ -33,7 +33,7 @@ from sweep.study.stats.seeds_and_noise import (
     rank_seeds,
 )
 from sweep.study.stats.variance_shares import compute_effects
-from sweep.study.study_design import BOOKKEEPING, StudyDesign, add_bookkeeping, infer_axes, is_measurement, read_design
+from sweep.study.study_design import StudyDesign, add_bookkeeping, infer_axes, read_design
 from sweep.study.study_json import (
     AdaptiveResult,
     AxisDistance,
@@ -140,14 +140,13 @@ class Chart(dict[str, Any]):
 
 def _select_curves(data: StudyJson, metric: str, axis: str | None) -> list[Curve]:
     """Select curves of the metric by the first axis that splits them, or the one over all rows."""
-    known = sorted({curve["metric"] for curve in data["curves"]})
-    axes = list(dict.fromkeys(curve["axis"] for curve in data["curves"] if curve["metric"] == metric))
-    chosen = axis or next(iter(axes), "")
-    for name, names, what in ((metric, known, "of"), (chosen, axes, "along")):
-        if name not in names:
-            hint = f"Known: {', '.join(names)}." if names else "No axis of this study is numeric."
-            raise UsageError(f"There is no curve {what} {name}.{did_you_mean(name, names)}", hint=hint)
-    found = [c for c in data["curves"] if c["metric"] == metric and c["axis"] == chosen]
+    known = list(dict.fromkeys((curve["metric"], curve["axis"]) for curve in data["curves"]))
+    chosen = axis or next((name for of, name in known if of == metric), "")
+    if (metric, chosen) not in known:
+        names = [f"{of} along {name}" for of, name in known]
+        hint = f"Known: {', '.join(names)}." if names else "No axis of this study is numeric."
+        raise UsageError(f"There is no curve of {metric}{f' along {chosen}' if chosen else ''}.", hint=hint)
+    found = [c for c in data["curves"] if (c["metric"], c["axis"]) == (metric, chosen)]
     split = next((next(iter(c["group"])) for c in found if c["group"]), None)
     return [c for c in found if split in c["group"]] if split else found
 
@@ -170,7 +169,7 @@ class Study:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """Return one row per level: metric, axis, group, x, mean, low, high, n, fit, half, half_low, half_high."""
+        """Return one row per level of a curve: x, mean, low, high, n, and what holds for all of the curve."""
         return tabulate(list_curve_rows(self.data["curves"]), CURVE_COLUMNS)
 
     @property
@@ -295,7 +294,7 @@ def make_study(
 
     `data` is a results folder or its `Results`; or a plain table, which is taken as measured: then `metrics` are
     names of its columns and `axes` (name, kind) are by default all columns that are neither metrics nor bookkeeping.
-    `metrics`: see `metrics.resolve`; none: the standard panel. `baseline`: levels of the cell that images are
+    `metrics`: see `resolve_metrics`; none: the standard panel. `baseline`: levels of the cell that images are
     compared with where they have no source (others axes equal). `thresholds` by metric: what curves are asked to
     pass. `progress(done, total)` counts images; `workers`: processes, by default one a core, 0: in this
     process, "ray": on the cluster that this process has joined.
@@ -333,12 +332,9 @@ def _study_table(
     baseline: Group | None,
     thresholds: Mapping[str, Sequence[float]],
 ) -> Study:
-    """Study a plain table. By default its metrics are the real numbers; without axes those that hardly repeat."""
     names = [metric if isinstance(metric, str) else metric.name for metric in metrics]
     if not names:
-        taken = {name for name, _ in axes or ()} | BOOKKEEPING
-        left = [str(name) for name in frame.columns if name not in taken and pd.api.types.is_float_dtype(frame[name])]
-        names = left if axes is not None else [name for name in left if is_measurement(frame[name])]
+        raise UsageError("A table does not say which columns are measured.", hint="Name them: metrics=[…].")
     design = read_design(add_bookkeeping(frame), axes or infer_axes(frame, names), baseline=baseline)
     images = int(design.images.sum())
     measured = {name: int(np.isfinite(design.response(name)).sum()) for name in names}

@@ -120,17 +120,6 @@ def test_the_largest_of_several_differences_is_called_overstated() -> None:
     assert "so the true one is probably smaller" in words
 
 
-@pytest.mark.parametrize("rounding", [2, 3])
-def test_a_rounded_metric_of_a_plain_table_is_no_axis(rounding: int) -> None:
-    rng = np.random.default_rng(1)
-    frame = make_grid(11, 3, 4, lambda x, *_: (0.95 - 0.6 * x + 0.02 * rng.normal(size=len(x))).round(rounding))
-
-    study = make_study(frame.rename(columns={"structure_coarse": "mine"}))
-
-    assert [axis["name"] for axis in study.data["design"]["axes"]] == ["denoise_strength", "variation", "seed"]
-    assert [metric["name"] for metric in study.data["metrics"]] == ["mine"]
-
-
 def test_no_average_hides_that_single_prompts_change() -> None:
     noise = np.random.default_rng(2)
     frame = make_grid(5, 2, 8, lambda x, p, _: 0.5 + np.where(p, 0.3, -0.3) * (x - 0.5) + noise.normal(0, 5e-4, len(x)))

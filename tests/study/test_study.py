@@ -186,8 +186,8 @@ def test_a_neutral_metric_is_not_recommended() -> None:
     assert "It passes 0.5 between 0.5 and 0.6." in found.words[0]
 
 
-def test_axes_and_metrics_of_a_plain_table_are_found() -> None:
-    found = make_study(FRAME)
+def test_axes_of_a_plain_table_are_found_and_its_metrics_are_named() -> None:
+    found = make_study(FRAME, metrics=["structure_coarse"])
 
     assert [(a["name"], a["kind"]) for a in found.data["design"]["axes"]] == [
         ("denoise_strength", "number"),
@@ -195,6 +195,8 @@ def test_axes_and_metrics_of_a_plain_table_are_found() -> None:
         ("seed", "seed"),
     ]
     assert [m["name"] for m in found.data["metrics"]] == ["structure_coarse"]
+    with pytest.raises(UsageError, match="which columns are measured"):
+        make_study(FRAME)
 
 
 def test_seeds_of_their_own_in_every_cell_are_no_pairs() -> None:
@@ -297,7 +299,7 @@ def test_study_charts_are_vega_lite_that_a_notebook_draws(measured_results: Path
     assert json.loads(json.dumps(shown, allow_nan=False)) == chart
     with pytest.raises(UsageError, match="no curve of sssim"):
         found.to_vega_lite("sssim")
-    with pytest.raises(UsageError, match="no curve along variation"):
+    with pytest.raises(UsageError, match="no curve of ssim along variation"):
         found.to_vega_lite("ssim", "variation")
 
 

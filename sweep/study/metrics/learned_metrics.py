@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from sweep.study.study_json import Direction, ReferenceKind
 
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"
+TOKENIZER = "tokenizer.json"
 
 
 def load_tokenizer(file: Path) -> Callable[[str], list[int]]:
@@ -58,8 +59,6 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was traine
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
 MODEL_SIDE = 224  # px of the square that CLIP and DINO take
-CLIP_FILES = ("vision_model.onnx", "text_model.onnx", "tokenizer.json")
-MODEL_FILE = "model.onnx"
 INSTALL = "Install it with: pip install 'sweep-engine[clip]'"
 
 
@@ -74,26 +73,34 @@ class LearnedMetric:
     version: str
 
     kind: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ("model.onnx",)
+    packages: ClassVar[tuple[str, ...]] = ("onnxruntime",)
     unit = ""
     working_size = 512
     cost = 400.0
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Check the model in `folder`. Raises UsageError where the file or the package is missing."""
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise UsageError(f"The metric {cls.kind} needs onnxruntime.", hint=INSTALL)
-        path = _find(Path(folder), MODEL_FILE)
-        if path is None:
-            raise UsageError(f"There is no {MODEL_FILE} in {folder}.", hint="docs/recipes.md says how to export one.")
-        return cls(Path(folder).absolute(), f"1-{hash_image_file(path)[:12]}")
+        """Check the model in `folder`. Raises UsageError where the folder, a file of it, or a package is missing."""
+        place = Path(folder)
+        if lacking := [name for name in cls.packages if importlib.util.find_spec(name) is None]:
+            raise UsageError(f"The metric {cls.kind} needs {' and '.join(lacking)}.", hint=INSTALL)
+        if not place.is_dir():
+            raise UsageError(f"The model of {cls.kind} cannot be read: there is no such folder as {folder}.")
+        paths = [_find(place, name) for name in cls.files]
+        if missing := [path.name for path in paths if not path.is_file()]:
+            hint = "docs/recipes.md says how to export a model."
+            raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
+        models = [path for path in paths if path.suffix == ".onnx"]
+        weights = [file for path in models for file in sorted(path.parent.glob(f"{path.name}?data"))]  # if not inside
+        return cls(place.absolute(), "-".join(["1", *(hash_image_file(path)[:12] for path in (*models, *weights))]))
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "version": self.version}
 
     @cached_property
     def _session(self) -> Any:
-        return _open_session(_find(self.folder, MODEL_FILE))
+        return _open_session(_find(self.folder, self.files[0]))
 
 
 class PatchDistance(LearnedMetric):
@@ -150,6 +157,8 @@ class TextAlignment(LearnedMetric):
     """
 
     kind = "clip"
+    files = ("vision_model.onnx", "text_model.onnx", TOKENIZER)
+    packages = ("onnxruntime", "tokenizers")
     name = "text_alignment"
     label = "text alignment"
     summary = "How well the image shows what the prompt says. It does not see counts, places, nor quality."
@@ -161,20 +170,10 @@ class TextAlignment(LearnedMetric):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Check the model in `folder`. Raises UsageError where files or packages are missing."""
-        place = Path(folder)
-        if not place.is_dir():
-            raise UsageError(f"The CLIP model cannot be read: there is no such folder as {folder}.")
-        lacking = [name for name in ("onnxruntime", "tokenizers") if importlib.util.find_spec(name) is None]
-        if lacking:
-            raise UsageError(f"Text alignment needs {' and '.join(lacking)}.", hint=INSTALL)
-        found = {name: path for name in CLIP_FILES if (path := _find(place, name))}
-        if missing := [name for name in CLIP_FILES if name not in found]:
-            hint = "A CLIP exported to ONNX has vision_model.onnx, text_model.onnx and tokenizer.json."
-            raise UsageError(f"{folder} lacks {', '.join(missing)}.", hint=hint)
-        *models, words = found.values()
-        load_tokenizer(words)
-        return cls(place.absolute(), "-".join(["1", *(hash_image_file(path)[:12] for path in models)]))
+        """Check the model in `folder`, its tokenizer included. Raises UsageError."""
+        made = super().load(folder)
+        load_tokenizer(_find(made.folder, TOKENIZER))
+        return made
 
     def measure(self, view: ImagePair) -> float:
         """Compute the cosine; NaN without a prompt."""
@@ -191,11 +190,10 @@ class _Clip:
     """The image half and the text half of a CLIP model."""
 
     def __init__(self, folder: Path) -> None:
-        vision, text, words = (_find(folder, name) for name in CLIP_FILES)
-        self._vision, self._text = _open_session(vision), _open_session(text)
-        self._encode = load_tokenizer(cast("Path", words))
+        self._vision, self._text = (_open_session(_find(folder, name)) for name in TextAlignment.files[:2])
+        self._encode = load_tokenizer(_find(folder, TOKENIZER))
         config = _find(folder, "preprocessor_config.json")
-        facts = json.loads(config.read_text(encoding="utf-8")) if config else {}
+        facts = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         self._mean, self._deviation = facts.get("image_mean", CLIP_MEAN), facts.get("image_std", CLIP_DEVIATION)
         side = facts.get("crop_size", MODEL_SIDE)  # a number, or it has a height
         self._side = int(side["height"] if isinstance(side, dict) else side)
@@ -216,8 +214,10 @@ LEARNED: Mapping[str, type[PatchDistance | ContentLikeness | TextAlignment]] = {
 }
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    return next((place for place in (folder / name, folder / "onnx" / name) if place.is_file()), None)
+def _find(folder: Path, name: str) -> Path:
+    """Find a file of a model, in the folder itself where it is in neither place."""
+    inner = folder / "onnx" / name
+    return inner if inner.is_file() and not (folder / name).is_file() else folder / name
 
 
 def _normalise(image: DecodedImage, side: int, mean: Sequence[float], deviation: Sequence[float]) -> Vector:
@@ -235,7 +235,7 @@ def _normalise(image: DecodedImage, side: int, mean: Sequence[float], deviation:
     return scaled.transpose(2, 0, 1)[None]
 
 
-def _open_session(path: Path | None) -> Any:
+def _open_session(path: Path) -> Any:
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -178,20 +178,15 @@ def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
 
 
 def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
-    if design.replicates < 2:
-        return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
     response = design.response(metric)
     rows = np.isfinite(response)
-    if not rows.any():
-        return make_estimate(reason="nothing was measured")
     points = np.unique(design.points[rows], return_inverse=True)[1]
     counts = np.bincount(points)
-    means = np.bincount(points, response[rows]) / counts
-    squares = float(((response[rows] - means[points]) ** 2).sum())
     freedom = int((counts - 1).sum())
-    if freedom < 1:
-        return make_estimate(reason="no point has two images")
-    value = (squares / freedom) ** 0.5
+    if design.replicates < 2 or freedom < 1:
+        return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
+    means = np.bincount(points, response[rows]) / counts
+    value = float((((response[rows] - means[points]) ** 2).sum() / freedom) ** 0.5)
     tail = (1 - CONFIDENCE) / 2
     low, high = (value * (freedom / float(chdtri(freedom, part))) ** 0.5 for part in (tail, 1 - tail))
     return make_estimate(value, low, high, n=int((counts > 1).sum()), method="chi-square over repeated points")

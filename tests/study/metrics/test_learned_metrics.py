@@ -137,7 +137,7 @@ def test_learned_likeness_compares_an_image_with_its_source(results: Path, tmp_p
     assert [metric.measure(apart) for metric in metrics] == [pytest.approx(4.0), pytest.approx(-1.0, abs=0.1)]
     assert [check_metric(metric) for metric in metrics] == [[], []]
     assert measure_now(results, metrics=metrics, workers=0)["lpips"].ge(0).all()
-    with pytest.raises(UsageError, match=r"no model\.onnx"):
+    with pytest.raises(UsageError, match=r"lacks model\.onnx"):
         resolve_metrics([f"dino:{tmp_path}"])
 
 
@@ -172,6 +172,11 @@ def test_another_model_is_another_version(clip_folder: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
 
     assert TextAlignment.load(clip_folder).version != before.version
+    versions = []
+    for weights in (b"1", b"2"):  # large models have them in a file of their own
+        path.with_name("text_model.onnx.data").write_bytes(weights)
+        versions.append(TextAlignment.load(clip_folder).version)
+    assert versions[0] != versions[1]
     assert pickle.loads(pickle.dumps(before)) == before
 
 
