@@ -29,7 +29,7 @@ from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, read_
 from .invokeai.invokeai_formats import write_graph
 from .invokeai.openapi import write_openapi
 from .node_schemas import FieldSchema, Model, NodeSchema
-from .roles import STACKED, Roles, Target, field_target, find_roles
+from .role_targets import STACKED, Roles, Target, field_target, find_roles
 from .scaffold import PLACEHOLDER, ScaffoldContext, starter
 from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
 from .workflow_file import load_workflow, packaged_schemas, workflow_from

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, Edge, Graph, Node, Value, Workflow
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema
-from sweep.workflow.templates import build_template
+from sweep.workflow.template_recipes import build_template
 
 StageKind: TypeAlias = Literal["model", "lora", "prompt", "image", "other"]
 """What a node costs a server: loading a model or a LoRA, encoding a prompt or an image, or nothing of these."""

@@ -9,7 +9,7 @@ from itertools import groupby
 from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import FieldSchema
-from sweep.workflow.roles import Roles, Target, find_roles
+from sweep.workflow.role_targets import Roles, Target, find_roles
 from sweep.workflow.validation import check_graph, open_fields, range_of
 
 _LISTED = 6  # choices that are shown before the rest is counted

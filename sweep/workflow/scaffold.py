@@ -11,7 +11,7 @@ from pathlib import Path
 from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, ModelRef, Names, Value, Workflow
 from sweep.workflow.node_schemas import FieldSchema, Model
-from sweep.workflow.roles import STACKED, Roles, Target
+from sweep.workflow.role_targets import STACKED, Roles, Target
 from sweep.workflow.validation import check_value, open_fields
 from sweep.workflow.wiring import Wiring
 

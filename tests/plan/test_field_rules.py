@@ -162,7 +162,7 @@ def test_a_role_that_was_settled_sets_only_what_it_was_settled_to(own: Own) -> N
 
 
 def test_a_label_nobody_has_is_told_with_the_nearest(own: Own) -> None:
-    with pytest.raises(PlanError, match=r"no node 'Detail: 100 %'. Did you mean détail: 100 %"):
+    with pytest.raises(PlanError, match=r"no node 'Detail: 100 %'. Did you mean Détail: 100 %"):
         own(two_loras(), axes={"Detail: 100 %.weight": [0, 1]})
     with pytest.raises(PlanError, match="2 nodes are called lora_loader: lora_loader_1, lora_loader_2"):
         own(two_loras(), axes={"lora_loader.weight": [0, 1]})

@@ -14,7 +14,7 @@ from sweep.workflow.graph import Address, Node, Workflow
 from sweep.workflow.inspection import describe
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.node_schemas import Model
-from sweep.workflow.roles import find_roles
+from sweep.workflow.role_targets import find_roles
 from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.workflow_exports import edge, export, invocation, text_to_image

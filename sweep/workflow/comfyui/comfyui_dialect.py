@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.workflow.comfyui.comfyui_formats import ComfyUITranslation, is_drawing, is_prompt, read_drawing, read_prompt
+from sweep.workflow.comfyui.comfyui_formats import (
+    ComfyUIPortableReader,
+    is_drawing,
+    is_prompt,
+    read_drawing,
+    read_prompt,
+)
 from sweep.workflow.comfyui.comfyui_roles import (
     ROLE_FINDERS,
     SamplingNodes,
@@ -70,7 +76,7 @@ class ComfyUIDialect(Dialect):
             return workflow
         if workflow.family:
             return replace(self._read(known["document"], known["source"], schemas), name=workflow.name)
-        found = ComfyUITranslation(known, workflow.name or "the workflow", schemas).workflow()
+        found = ComfyUIPortableReader(known, workflow.name or "the workflow", schemas).workflow()
         named = replace(found, name=workflow.name or found.name)
         return replace(named, translate=lambda _base: named, bases=_BASES)
 

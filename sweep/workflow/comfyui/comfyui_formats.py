@@ -16,7 +16,7 @@ from sweep.workflow.comfyui.comfyui_roles import SAMPLER_NAMES
 from sweep.workflow.comfyui.object_info import find_model_type
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import NodeSchema
-from sweep.workflow.portable_translation import PortableRule, PortableTranslation
+from sweep.workflow.portable_format import PortableReader, PortableRule
 from sweep.workflow.validation import clean_graph, raise_for
 
 PREFIX: Final = "filename_prefix"  # where an image is saved: the client decides it, so it is no part of a graph
@@ -314,7 +314,7 @@ def _first_widget(entry: Mapping[str, Any]) -> Any:
     return values[0] if isinstance(values, list) and values else None
 
 
-class ComfyUITranslation(PortableTranslation):
+class ComfyUIPortableReader(PortableReader):
     """Translates a portable document to the node types of a server."""
 
     package = str(__package__)

@@ -39,7 +39,7 @@ from sweep.workflow.invokeai.image_metadata import METADATA_TYPE, tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.node_schemas import FieldSchema, read_table
-from sweep.workflow.portable_translation import PORTABLE, PortableRule, PortableTranslation
+from sweep.workflow.portable_format import PORTABLE, PortableReader, PortableRule
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow_file import parse_object
 
@@ -517,13 +517,13 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
         if base not in bases:
             known = ", ".join(bases)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
-        found = _Translation(document, source, bases[base]).workflow()
+        found = _PortableReader(document, source, bases[base]).workflow()
         return replace(found, translate=translate, bases=tuple(bases))
 
     return translate("sd-1")
 
 
-class _Translation(PortableTranslation):
+class _PortableReader(PortableReader):
     """Translates one document to nodes for models of one base."""
 
     package = _PACKAGE

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
-from sweep.workflow.roles import find_roles
+from sweep.workflow.role_targets import find_roles
 from sweep.workflow.validation import check_graph
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.graphs import graph_key, output_nodes

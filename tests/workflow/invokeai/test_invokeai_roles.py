@@ -7,7 +7,7 @@ from sweep.role_table import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
 from sweep.workflow.invokeai.invokeai_roles import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
-from sweep.workflow.roles import Roles, Target, field_target, find_roles
+from sweep.workflow.role_targets import Roles, Target, field_target, find_roles
 
 template = INVOKEAI.template
 

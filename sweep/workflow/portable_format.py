@@ -1,4 +1,4 @@
-"""Translation of portable workflows to one family's nodes, by the rules in the family's `portable.json`.
+"""The portable format: workflows translated to one family's nodes, by the rules in the family's `portable.json`.
 
 A document may leave out edges where only one output fits; they are completed, with a note.
 """
@@ -28,7 +28,7 @@ class PortableRule:
     outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
 
 
-class PortableTranslation(ABC):
+class PortableReader(ABC):
     """Translates one document to a family's nodes; a family overrides the steps that are its own."""
 
     package: ClassVar[str]  # of the family, where its `portable.json` lies

@@ -1,4 +1,4 @@
-"""The built-in workflows (templates): each family's `templates.json` holds their graphs, and they are built here.
+"""The recipes of the built-in workflows (templates), from each family's `templates.json`; graphs are built here.
 
 The file has one recipe for each kind of base models: an image from a prompt. Its other parts begin the recipe with an
 image (resized first, so that it and the noise match), or add one LoRA or one ControlNet. Models and images are left out

@@ -8,7 +8,7 @@ from sweep.errors import WorkflowError
 from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
-from sweep.workflow.roles import find_roles
+from sweep.workflow.role_targets import find_roles
 from sweep.workflow.validation import check_graph
 from tests.support.graphs import output_nodes
 

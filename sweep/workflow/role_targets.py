@@ -1,4 +1,4 @@
-"""The roles of a graph (prompt, seed, denoise strength …) and their target fields, found by following its edges.
+"""The roles of a graph (prompt, seed, denoise strength …): their target fields, found by following its edges.
 
 The family's dialect names candidates by walking upstream in a `Wiring`; here they become targets to write.
 """
