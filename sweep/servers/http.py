@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -46,8 +46,6 @@ FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 _T = TypeVar("_T")
-HttpMethod = Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
-Form: TypeAlias = Callable[[], aiohttp.FormData]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +77,23 @@ class ConnectOptions:
     queue_id: str = "default"
     timings: Timings = field(default_factory=Timings)
     name: str = ""  # what it is called instead of its address
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to a path below the server's address; `what` says in errors what was being done."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
+    path: str
+    what: str
+    params: Mapping[str, str] | None = None
+    body: Any = None  # sent as JSON
+    form: Callable[[], aiohttp.FormData] | None = None  # makes the parts, anew for each time they are sent
+    size: int = 0  # bytes of the form, about
+    also: Collection[int] = ()  # statuses that are answers, not errors
+    can_repeat: bool = False  # the server may get it twice: it is sent again where the connection broke
+    limit: int = LARGEST_ANSWER  # bytes of the answer
+    is_image: bool = False  # what is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,80 +221,11 @@ class Http:
         also: Collection[int] = (),
         limit: int = LARGEST_ANSWER,
     ) -> Response:
-        """GET the JSON at a path, a second time where the connection broke; see `send`."""
-        url = self._url(path, params)
-        return await self._answer(_Request("GET", url, what, also=also, can_repeat=True, limit=limit))
+        """GET the JSON at a path, a second time where the connection broke; see `Request`."""
+        return await self.send(Request("GET", path, what, params, also=also, can_repeat=True, limit=limit))
 
-    async def send(
-        self,
-        method: HttpMethod,
-        path: str,
-        what: str,
-        *,
-        body: Any = None,
-        params: Mapping[str, str] | None = None,
-        also: Collection[int] = (),
-        repeat: bool = False,
-    ) -> Response:
-        """Send a request and parse the JSON that comes back.
-
-        Args:
-            method: any but GET: see `get`.
-            path: below the server's address.
-            what: says in errors what was being done.
-            body: sent as JSON.
-            params: the query.
-            also: statuses that are answers, not errors.
-            repeat: whether the server may get it twice: it is sent again where the connection broke.
-        """
-        url = self._url(path, params)
-        return await self._answer(_Request(method, url, what, body=body, also=also, can_repeat=repeat))
-
-    async def post_form(self, path: str, what: str, form: Form, params: Mapping[str, str], size: int = 0) -> Response:
-        """POST a multipart form of about `size` bytes, which `form` makes anew for each time it is sent."""
-        return await self._answer(_Request("POST", self._url(path, params), what, form=form, size=size))
-
-    async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
-        """Return whether there is a file with something in it."""
-        request = _Request("HEAD", self._url(path, params), what)
-        answer = await self._send_as_us(request)
-        if answer.status not in (200, 400, 404):
-            raise self._make_error(answer, what)
-        return answer.status == 200 and answer.headers.get("Content-Length") != "0"
-
-    async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
-        """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
-        request = _Request("GET", self._url(path, params), what, limit=limit, is_image=True)
-        answer = await self._send_as_us(request)
-        if answer.status not in (200, 404):
-            raise self._make_error(answer, what)
-        return answer.data if answer.status == 200 else None
-
-    async def log_in(self) -> None:
-        """Get a fresh token by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
-        if not self._credentials.can_log_in:
-            raise ServerRefusedError(
-                f"{self.address.url} wants a login.",
-                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
-            )
-        body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
-        self._token = None
-        request = _Request("POST", self._url("/api/v1/auth/login", None), "logging in", body=body)
-        answer = await self._send(request)
-        if answer.status in BAD_REQUEST:  # 422 would echo what was sent
-            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({answer.status}).")
-        if answer.status != 200:
-            raise self._make_error(answer, "logging in")
-        token = sendable(mapping(_parse_or_none(answer.data)).get("token"))
-        if token is None:
-            raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
-        self._token = token
-
-    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        url = self._base.with_path(self.address.prefix + path, encoded=True)
-        return url.with_query(params) if params else url
-
-    async def _answer(self, request: _Request) -> Response:
+    async def send(self, request: Request) -> Response:
+        """Send a request and parse the JSON that comes back."""
         try:
             answer = await self._send_as_us(request)
         except NoAnswerError as error:
@@ -301,10 +247,43 @@ class Http:
                 f"{self.address.url} answered with something that is not JSON while {request.what}.", kind="BadAnswer"
             ) from None
 
+    async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
+        """Return whether there is a file with something in it."""
+        answer = await self._send_as_us(Request("HEAD", path, what, params))
+        if answer.status not in (200, 400, 404):
+            raise self._make_error(answer, what)
+        return answer.status == 200 and answer.headers.get("Content-Length") != "0"
+
+    async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
+        """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
+        answer = await self._send_as_us(Request("GET", path, what, params, limit=limit, is_image=True))
+        if answer.status not in (200, 404):
+            raise self._make_error(answer, what)
+        return answer.data if answer.status == 200 else None
+
+    async def log_in(self) -> None:
+        """Get a fresh token by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
+        if not self._credentials.can_log_in:
+            raise ServerRefusedError(
+                f"{self.address.url} wants a login.",
+                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
+            )
+        body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
+        self._token = None
+        answer = await self._send(Request("POST", "/api/v1/auth/login", "logging in", body=body))
+        if answer.status in BAD_REQUEST:  # 422 would echo what was sent
+            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({answer.status}).")
+        if answer.status != 200:
+            raise self._make_error(answer, "logging in")
+        token = sendable(mapping(_parse_or_none(answer.data)).get("token"))
+        if token is None:
+            raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
+        self._token = token
+
     def _make_error(self, answer: _Answer, what: str) -> SweepError:
         return error_of_status(self.address.url, answer.status, answer.headers, _parse_or_none(answer.data), what)
 
-    async def _send_as_us(self, request: _Request) -> _Answer:
+    async def _send_as_us(self, request: Request) -> _Answer:
         """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
 
         More than once, as a late answer to another request may bring an expired token.
@@ -319,14 +298,15 @@ class Http:
                     await self.log_in()
         return await self._send(request)
 
-    async def _send(self, request: _Request) -> _Answer:
+    async def _send(self, request: Request) -> _Answer:
         url, is_get = self.address.url, request.method == "GET"
+        target = self._base.with_path(self.address.prefix + request.path, encoded=True)
         try:
             async with (
                 asyncio.timeout(self.timings.read + request.size / SLOWEST) as deadline,
                 self.session.request(
                     request.method,
-                    request.url,
+                    target.with_query(request.params) if request.params else target,
                     json=request.body,
                     data=request.form() if request.form else None,
                     headers=self.headers(),
@@ -355,7 +335,7 @@ class Http:
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
         return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets else data
 
-    async def _body(self, request: _Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
+    async def _body(self, request: Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
         """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
 
         One beyond its limit is an error of the image, and else of the server.
@@ -387,20 +367,6 @@ class _Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: HttpMethod
-    url: URL
-    what: str
-    body: Any = None
-    also: Collection[int] = ()  # statuses that are answers
-    can_repeat: bool = False
-    form: Form | None = None
-    size: int = 0  # bytes of the form
-    limit: int = LARGEST_ANSWER  # bytes of the answer
-    is_image: bool = False  # what is asked for
 
 
 def _parse_or_none(data: bytes) -> Any:

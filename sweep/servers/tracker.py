@@ -152,6 +152,9 @@ class ItemTracker:
             return item
         return None
 
+    def find_by_item_id(self, item_id: str) -> TrackedItem | None:
+        return next((item for item in self._items.values() if item.item_id == item_id), None)
+
     def forget(self, batch_id: str) -> None:
         self._items.pop(batch_id, None)
         self.taken_up.discard(batch_id)

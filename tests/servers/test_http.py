@@ -14,7 +14,7 @@ from aioresponses import aioresponses
 
 from sweep.errors import ServerUnreachableError, TransientError, VariationError
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import ConnectOptions, Http, HttpMethod, NoAnswerError
+from sweep.servers.http import ConnectOptions, Http, NoAnswerError, Request
 from tests.servers.conftest import QUICK
 
 URL = "http://gpu1:9090"
@@ -52,7 +52,7 @@ async def test_every_fault_is_ours_and_says_why(http: Http, wire: aioresponses, 
     wire.post(f"{URL}/x", exception=fault)
 
     with pytest.raises(NoAnswerError) as caught:
-        await http.send("POST", "/x", "asking")
+        await http.send(Request("POST", "/x", "asking"))
 
     assert str(caught.value) == f"{URL} did not answer while asking ({words})."
     assert caught.value.__cause__ is None
@@ -72,11 +72,11 @@ async def test_at_the_start_each_means_that_nobody_is_there(wire: aioresponses, 
     [("GET", True, 2), ("POST", False, 1), ("POST", True, 2), ("PUT", True, 2), ("DELETE", False, 1)],
 )
 async def test_only_what_may_be_repeated_is(
-    http: Http, wire: aioresponses, method: HttpMethod, repeat: bool, sent: int
+    http: Http, wire: aioresponses, method: Any, repeat: bool, sent: int
 ) -> None:
     wire.add(f"{URL}/x", method, exception=aiohttp.ServerDisconnectedError())
     wire.add(f"{URL}/x", method, payload={"fine": True})
-    call = http.get("/x", "asking") if method == "GET" else http.send(method, "/x", "asking", repeat=repeat)
+    call = http.send(Request(method, "/x", "asking", can_repeat=repeat))
 
     if sent == 2:
         assert (await call).body == {"fine": True}
@@ -113,7 +113,7 @@ async def test_what_is_no_json_is_transient(http: Http, wire: aioresponses, body
 async def test_an_empty_answer_is_nothing(http: Http, wire: aioresponses) -> None:
     wire.put(f"{URL}/x", status=202, body=b"")
 
-    assert (await http.send("PUT", "/x", "asking")).body is None
+    assert (await http.send(Request("PUT", "/x", "asking"))).body is None
 
 
 async def test_fewer_bytes_than_announced_are_incomplete(http: Http, wire: aioresponses) -> None:

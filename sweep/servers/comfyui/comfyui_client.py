@@ -42,7 +42,7 @@ from sweep.servers.base import (
     Ticket,
 )
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, list_problems, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, Request, list_problems, read_input_image
 from sweep.servers.tracker import (
     EventConnection,
     ItemState,
@@ -369,7 +369,7 @@ class ComfyUI(TrackedServer):
 
         A check, which queues nothing, is sent again where the connection broke.
         """
-        answer = await self._http.send("POST", "/prompt", what, body=body, also=(400,), repeat=is_check)
+        answer = await self._http.send(Request("POST", "/prompt", what, body=body, also=(400,), can_repeat=is_check))
         told = mapping(answer.body)
         if answer.status == 400 and (error := self._read_refusal(told, graph)) is not None:
             raise error
@@ -421,8 +421,9 @@ class ComfyUI(TrackedServer):
                     made.add_field("image", content, filename=f"{sha256}{ending}")
                     return made
 
-                answer = await self._http.post_form("/upload/image", "uploading an input image", form, {})
-                told = mapping(answer.body)
+                what = "uploading an input image"
+                request = Request("POST", "/upload/image", what, form=form, size=len(content))
+                told = mapping((await self._http.send(request)).body)
                 name = text(told.get("name"))
                 if name is None:
                     raise TransientError(f"{self.url} gave no name for an uploaded image.", kind="BadAnswer")
@@ -519,10 +520,10 @@ class ComfyUI(TrackedServer):
 
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
         what = "cancelling"
-        await self._http.send("POST", "/queue", what, body={"delete": list(batch_ids)}, repeat=True)
+        await self._http.send(Request("POST", "/queue", what, body={"delete": list(batch_ids)}, can_repeat=True))
         running = {batch_id for batch_id, is_running in await self._queued() if is_running}
         for batch_id in running.intersection(batch_ids):
-            await self._http.send("POST", "/interrupt", what, body={"prompt_id": batch_id}, repeat=True)
+            await self._http.send(Request("POST", "/interrupt", what, body={"prompt_id": batch_id}, can_repeat=True))
 
     async def loaded(self) -> frozenset[str]:
         """See `Server.loaded`: the main models of the last item of ours; after a new connection, which may be to

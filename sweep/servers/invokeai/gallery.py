@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
-from sweep.servers.http import LARGEST_SCHEMA, Http, Response, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, Http, Request, Response, read_input_image
 from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import Json
 
@@ -71,7 +71,7 @@ class InvokeAIGallery:
             return self._boards[name]
 
     async def _create_board(self, name: str) -> str:
-        answer = await self._http.send("POST", _BOARDS, "making a board", params={"board_name": name})
+        answer = await self._http.send(Request("POST", _BOARDS, "making a board", params={"board_name": name}))
         board_id = text(mapping(answer.body).get("board_id"))
         if board_id is None:
             raise TransientError(f"{self._http.address.url} gave no id for a new board.", kind="BadAnswer")
@@ -79,12 +79,8 @@ class InvokeAIGallery:
 
     async def list_images(self, board_id: str) -> list[str]:
         wanted = {"board_id": board_id, "is_intermediate": "false", "order_dir": "ASC", "starred_first": "false"}
-
-        async def read_page(page: int) -> Any:
-            params = {**wanted, "offset": str(page * _PAGE), "limit": str(_PAGE)}
-            return (await self._http.get(_IMAGES, "reading the images of a board", params=params)).body
-
-        images = await _read_pages(read_page)
+        pages = ({**wanted, "offset": str(page * _PAGE), "limit": str(_PAGE)} for page in range(_MOST))
+        images = await self._read_pages(_IMAGES, "reading the images of a board", pages, "boards")
         found = [(text(image.get("created_at")) or "", text(image.get("image_name")) or "") for image in images]
         return [name for _, name in sorted(found) if name]
 
@@ -137,10 +133,11 @@ class InvokeAIGallery:
         """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
         path = _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload"
         params = {"image_category": "user", "is_intermediate": "false"}
+        request = Request("POST", path, "uploading an input image", params, form=form, size=size)
         failure = ""
         for _ in range(2):
             try:
-                return await self._http.post_form(path, "uploading an input image", form, params, size)
+                return await self._http.send(request)
             except VariationError as error:
                 raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
             except TransientError as error:
@@ -162,19 +159,12 @@ class InvokeAIGallery:
 
     async def delete_image(self, name: str) -> bool:
         """Delete an image; False where it was gone."""
-        answer = await self._http.send("DELETE", self.image_path(name), "deleting what a run left", also=(404,))
-        return answer.status == 200
+        request = Request("DELETE", self.image_path(name), "deleting what a run left", also=(404,))
+        return (await self._http.send(request)).status == 200
 
     async def workflows(self) -> list[tuple[str, str]]:
-        async def read_page(page: int) -> Any:
-            params = {"page": str(page), "per_page": str(_PAGE)}
-            what = "reading its library of workflows"
-            answer = await self._http.get(_WORKFLOWS, what, params=params, also=(404,), limit=LARGEST_SCHEMA)
-            if answer.status == 404:
-                raise ServerUnsupportedError(f"{self._http.address.url} has no library of workflows.")
-            return answer.body
-
-        found = await _read_pages(read_page)
+        pages = ({"page": str(page), "per_page": str(_PAGE)} for page in range(_MOST))
+        found = await self._read_pages(_WORKFLOWS, "reading its library of workflows", pages, "library of workflows")
         return [(text(workflow.get("workflow_id")) or "", text(workflow.get("name")) or "") for workflow in found]
 
     async def fetch_workflow(self, workflow_id: str) -> Json:
@@ -183,13 +173,17 @@ class InvokeAIGallery:
         workflow: Json = mapping(answer.body).get("workflow")
         return workflow
 
-
-async def _read_pages(read_page: Callable[[int], Awaitable[Any]]) -> list[dict[str, Any]]:
-    """Read a list page by page, until one is not full."""
-    found: list[dict[str, Any]] = []
-    for page in range(_MOST):
-        items = [mapping(item) for item in sequence(mapping(await read_page(page)).get("items"))]
-        found += items
-        if len(items) < _PAGE:
-            break
-    return found
+    async def _read_pages(
+        self, path: str, what: str, pages: Iterable[Mapping[str, str]], lacks: str
+    ) -> list[dict[str, Any]]:
+        """Read a list page by page, by the query of each, until one is not full. `lacks`: what has no such list."""
+        found: list[dict[str, Any]] = []
+        for params in pages:
+            answer = await self._http.get(path, what, params=params, also=(404,), limit=LARGEST_SCHEMA)
+            if answer.status == 404:
+                raise ServerUnsupportedError(f"{self._http.address.url} has no {lacks}.")
+            items = [mapping(item) for item in sequence(mapping(answer.body).get("items"))]
+            found += items
+            if len(items) < _PAGE:
+                break
+        return found

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, OverloadedError, ServerUnsupportedError, TransientError
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import BAD_REQUEST, Http, bad_answer
+from sweep.servers.http import BAD_REQUEST, Http, Request, bad_answer
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, read_item_state, result_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
@@ -136,7 +136,7 @@ class QueueApi(SocketIOConnection):
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
         """Post one batch, once. The caller has to look at how many were enqueued."""
         body = {"prepend": prepend, "batch": {"runs": 1, "origin": ORIGIN, **batch}}
-        answer = await self._http.send("POST", f"{self._path}/enqueue_batch", "submitting an item", body=body)
+        answer = await self._http.send(Request("POST", f"{self._path}/enqueue_batch", "submitting an item", body=body))
         return mapping(answer.body)
 
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
@@ -171,7 +171,7 @@ class QueueApi(SocketIOConnection):
 
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
         path, body = f"{self._path}/cancel_by_batch_ids", {"batch_ids": list(batch_ids)}
-        await self._http.send("PUT", path, "cancelling", body=body, repeat=True)
+        await self._http.send(Request("PUT", path, "cancelling", body=body, can_repeat=True))
 
     async def _count_batch(self, batch_id: str) -> dict[str, Any] | None:
         """Count the items of a batch by state; None where the batch never existed: all counts are zero then."""
@@ -265,7 +265,7 @@ class QueueApi(SocketIOConnection):
         found: dict[str, ItemState] = {}
         for start in range(0, len(numbers), MOST_IDS):
             body = {"item_ids": numbers[start : start + MOST_IDS]}
-            answer = await self._http.send("POST", path, what, body=body, also=also, repeat=True)
+            answer = await self._http.send(Request("POST", path, what, body=body, also=also, can_repeat=True))
             if answer.status != 200:
                 self._has_summaries = answer.status not in NOT_FOUND
                 return None

@@ -7,7 +7,6 @@ and only the queue still runs there.)
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import Http
+from sweep.servers.http import Http, Request
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.item_results import read_end, session_images
 from sweep.servers.invokeai.queue_api import note_image
@@ -27,7 +26,6 @@ PATH = "/api/v1/sessions/"
 PAGE = 50
 MOST_PAGES = 40  # the newest session may be on the last; a longer history is not searched to its end
 _ABSENT = (400, 404, 405, 422)
-SESSIONS_REMEMBERED = 20_000
 STATE_EVENTS = {
     "invocation_started": "in_progress",
     "invocation_error": "failed",
@@ -43,7 +41,6 @@ class SessionsApi(SocketIOConnection):
 
     def __init__(self, http: Http, tracker: ItemTracker, models: InstalledModels) -> None:
         super().__init__(http, tracker, models)
-        self._batches: OrderedDict[str, str] = OrderedDict()  # session → batch, of all that were seen
         self.portable = False
 
     async def introduce(self) -> ServerInfo:
@@ -51,7 +48,7 @@ class SessionsApi(SocketIOConnection):
         about = mapping(answer.body)
         version = text(about.get("version")) or "unknown"
         body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}  # never started
-        answer = await self._http.send("POST", PATH, "asking which sessions it has", body=body, also=(422,))
+        answer = await self._http.send(Request("POST", PATH, "asking which sessions it has", body=body, also=(422,)))
         self.portable = "is_complete" in mapping(answer.body)  # only this shape says that it is not complete
         return ServerInfo(
             name=self._http.address.name,
@@ -70,7 +67,7 @@ class SessionsApi(SocketIOConnection):
 
     def handle_event(self, event: str, data: Any) -> None:
         session_id = text(mapping(data).get("graph_execution_state_id")) or ""
-        item = self._tracker.find(self._batches.get(session_id, ""), session_id)
+        item = self._tracker.find_by_item_id(session_id)
         if item is not None and event == "invocation_complete":
             note_image(item, data)
         elif item is not None and event in STATE_EVENTS:
@@ -79,13 +76,13 @@ class SessionsApi(SocketIOConnection):
     async def submit(self, submission: Submission, graph: dict[str, Any]) -> str | None:
         """See `QueueApi.submit`. This API knows neither `destination` nor `priority`."""
         session_id = await self.create({**graph, "id": submission.batch_id})
-        self._remember(session_id, submission.batch_id)
+        if (item := self._tracker.find(submission.batch_id)) is not None:
+            item.item_id = session_id  # its events come before its start is answered
         await self.emit("subscribe", {"session": session_id})
         await self.start(session_id)
         return session_id
 
     async def follow(self, ticket: Ticket) -> None:
-        self._remember(ticket.item_id, ticket.batch_id)
         await self.emit("subscribe", {"session": ticket.item_id})
 
     async def find(self, batch_id: str) -> str | None:
@@ -129,27 +126,18 @@ class SessionsApi(SocketIOConnection):
         ended = read_end({"status": status, "session": {"results": {}, **session}}, ticket.outputs, asked)
         return replace(ended, images=tuple(images))
 
-    def _remember(self, session_id: str, batch_id: str) -> None:
-        self._batches[session_id] = batch_id
-        while len(self._batches) > SESSIONS_REMEMBERED:
-            self._batches.popitem(last=False)
-
     async def _find(self, batch_id: str) -> dict[str, Any] | None:
-        known = next((session for session, batch in reversed(self._batches.items()) if batch == batch_id), None)
-        if known is None:
-            session = await self.search(batch_id)
-        else:
-            try:
-                session = {**await self.read(known), "id": known}
-            except ItemLostError:
-                return None
-        if session is not None:
-            self._remember(str(session["id"]), batch_id)
-        return session
+        item = self._tracker.find(batch_id)
+        if item is None or item.item_id is None:
+            return await self.search(batch_id)
+        try:
+            return {**await self.read(item.item_id), "id": item.item_id}
+        except ItemLostError:
+            return None
 
     async def create(self, graph: Mapping[str, Any], what: str = "submitting an item") -> str:
         """Create a session for the graph without starting it; return its id. Raises VariationError with the reasons."""
-        answer = await self._http.send("POST", PATH, what, body={"graph": graph} if self.portable else graph)
+        answer = await self._http.send(Request("POST", PATH, what, body={"graph": graph} if self.portable else graph))
         session_id = sendable(mapping(answer.body).get("id"))
         if session_id is None:
             raise TransientError(f"{self._url} gave no id for a session.", kind="BadAnswer")
@@ -159,12 +147,12 @@ class SessionsApi(SocketIOConnection):
         """Run a session to its end; one that ended already is left alone."""
         params = {} if self.portable else {"all": "true"}
         path = f"{_path(session_id)}/invoke"
-        await self._http.send("PUT", path, "starting an item", params=params, also=(400,))
+        await self._http.send(Request("PUT", path, "starting an item", params=params, also=(400,)))
 
     async def _cancel(self, session_id: str) -> None:
         """Cancel a session; the server ignores an unknown one, or one that ended."""
         path = f"{_path(session_id)}/invoke"
-        await self._http.send("DELETE", path, "cancelling", also=(400, 404), repeat=True)
+        await self._http.send(Request("DELETE", path, "cancelling", also=(400, 404), can_repeat=True))
 
     async def read(self, session_id: str) -> dict[str, Any]:
         """Return the session. Raises ItemLostError where the server has none of that id."""
