@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import stat
@@ -90,6 +91,12 @@ class Credentials:
     @property
     def can_log_in(self) -> bool:
         return bool(self.email and self.password)
+
+    @property
+    def basic(self) -> str:
+        """Return e-mail and password as a proxy takes them; empty without both."""
+        pair = base64.b64encode(f"{self.email}:{self.password}".encode()).decode()
+        return f"Basic {pair}" if self.can_log_in else ""
 
 
 def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:

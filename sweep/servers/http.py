@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import math
 import ssl
@@ -130,11 +129,7 @@ class Http:
         self._base = URL(address.url)
         self._credentials = options.credentials or Credentials()
         self._token = self._credentials.token
-        self._has_login = has_login
-        self._basic = ""  # of a server without logins: e-mail and password go to a proxy before it
-        if self._credentials.can_log_in and not has_login:
-            pair = f"{self._credentials.email}:{self._credentials.password}"
-            self._basic = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        self._basic = "" if has_login else self._credentials.basic  # for a proxy; also once one asked for it
         self._ca_file = options.ca_file
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
@@ -289,12 +284,14 @@ class Http:
         More than once, as a late answer to another request may bring an expired token.
         """
         for _ in range(MOST_LOGINS):
-            token = self._token
+            token, basic = self._token, self._basic
             answer = await self._send(request)
-            if answer.status != 401 or not (self._has_login and self._credentials.can_log_in):
+            if answer.status != 401 or basic or not self._credentials.can_log_in:
                 return answer
             async with self._login:
-                if self._token == token:
+                if asks_for_basic(answer.headers):
+                    self._basic = self._credentials.basic
+                elif self._token == token:
                     await self.log_in()
         return await self._send(request)
 
@@ -401,13 +398,12 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
     said = detail(body)
     tail = f": {said}" if said else ""
     if status in REFUSED:
-        is_basic = status == 401 and headers.get("WWW-Authenticate", "").lower().startswith("basic")
         reason = "wants a login" if status == 401 else "does not allow this account to do that"
         return ServerRefusedError(
             f"{url} {reason} ({status} while {what}{tail}).",
             hint="It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write "
             "both in a credentials file."
-            if is_basic
+            if status == 401 and asks_for_basic(headers)
             else "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
         )
     if status in TOO_MANY:
@@ -421,6 +417,11 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
     if 300 <= status < 400:
         return redirect_error(url)
     return ServerError(f"{url} answered {status} while {what}{tail}.")
+
+
+def asks_for_basic(headers: Mapping[str, str]) -> bool:
+    """Return whether a refusal asks for a user name and a password, as proxies do."""
+    return headers.get("WWW-Authenticate", "").lower().startswith("basic")
 
 
 def redirect_error(url: str) -> ServerError:

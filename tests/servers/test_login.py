@@ -143,6 +143,22 @@ async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) 
     assert len(fake.calls(*LOGIN)) == 2
 
 
+async def test_an_invokeai_behind_a_proxy_with_basic_authentication_gets_name_and_password(fake: Fake) -> None:
+    def guard(answer: Any) -> Any:
+        asks = status(401, None, WWW_Authenticate='Basic realm="proxy"')
+        return lambda request, data: answer if "Authorization" in request.headers else asks(request, data)
+
+    for place, answer in list(fake.answers.items()):
+        fake.on(*place, guard(answer))
+    server = connect(fake.url, ConnectOptions(credentials=Credentials(email="me", password="secret"), timings=QUICK))
+    info = await server.open()
+    await server.aclose()
+
+    assert info.version == "6.14.2"
+    assert set(_bearer(fake, "/api/v1/app/version")) == {"Basic bWU6c2VjcmV0"}
+    assert fake.calls(*LOGIN) == []
+
+
 async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path: Path) -> None:
     image = tmp_path / "in.png"
     await asyncio.to_thread(Image.new("RGB", (8, 8)).save, image)

@@ -46,9 +46,7 @@ class QueueApi(SocketIOConnection):
         logins = mapping(await self._ask("/api/v1/auth/status"))
         if logins.get("multiuser_enabled") is True and self._http.token is None:
             await self._http.log_in()
-        status, _ = await self.counts(also=(404,))
-        if status == 404:
-            raise ServerUnsupportedError(f"{self._url} is InvokeAI {version} but has no queue.")
+        await self.counts()  # which may be refused
         config = await self._ask("/api/v1/app/runtime_config")
         settings = mapping(mapping(config).get("config"))
         return ServerInfo(
@@ -118,7 +116,7 @@ class QueueApi(SocketIOConnection):
     async def others_waiting(self, ours: str) -> int:
         """See `Server.others_waiting`. Servers before 5.0 do not count by destination: ours are those we wait for."""
         path, params = f"{self._path}/counts_by_destination", {"destination": ours}
-        _, whole = await self.counts()
+        whole = await self.counts()
         own = await self._http.get(path, "counting our items", params=params, also=NOT_FOUND)
         heard = sum(1 for _ in self._tracker.heard_items())
         mine = _unfinished(mapping(own.body)) if own.status == 200 else heard
@@ -128,10 +126,10 @@ class QueueApi(SocketIOConnection):
         """Return the session of an item. Raises ItemLostError where the server has no such item, or another's."""
         return mapping((await self._read_item(item_id, batch_id)).get("session"))
 
-    async def counts(self, also: Sequence[int] = ()) -> tuple[int, dict[str, Any]]:
-        """Return the HTTP status and the counts of the whole queue."""
-        answer = await self._http.get(f"{self._path}/status", "reading its queue", also=also)
-        return answer.status, mapping(mapping(answer.body).get("queue"))
+    async def counts(self) -> dict[str, Any]:
+        """Return the counts of the whole queue."""
+        answer = await self._http.get(f"{self._path}/status", "reading its queue")
+        return mapping(mapping(answer.body).get("queue"))
 
     async def enqueue(self, batch: Mapping[str, Any], *, prepend: bool) -> dict[str, Any]:
         """Post one batch, once. The caller has to look at how many were enqueued."""

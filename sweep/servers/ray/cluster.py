@@ -121,33 +121,26 @@ def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
 
 
 def _await_agents(agents: Mapping[str, Any]) -> None:
-    """Wait until all agents have begun. The leases of those that have are renewed meanwhile: others may take long."""
+    """Wait until all agents have begun; raise what keeps one from it. Others may take long: leases are renewed."""
     import ray
 
     until = time.monotonic() + _BEGIN_SECONDS
-    names = {agent.call.remote("renew"): name for name, agent in agents.items()}
-    waiting = list(names)
+    waiting = {agent.call.remote("renew"): name for name, agent in agents.items()}
     while waiting:
-        begun, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=LEASE_SECONDS / 6)
+        begun, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=LEASE_SECONDS / 6)
         for reference in begun:
-            _check_begun(names[reference], agents[names[reference]], reference)
+            name = waiting.pop(reference)
+            try:
+                _, error = ray.get(reference)
+            except ray.exceptions.RayError as failure:
+                raise _not_started(name, type(failure).__name__) from failure
+            if error is not None:
+                ray.kill(agents[name], no_restart=True)
+                raise error
         if waiting and time.monotonic() >= until:
-            raise _not_started(", ".join(sorted(names[reference] for reference in waiting)), "no answer")
+            raise _not_started(", ".join(sorted(waiting.values())), "no answer")
         for agent in agents.values():
             agent.call.remote("renew")
-
-
-def _check_begun(name: str, agent: Any, reference: Any) -> None:
-    """Raise what kept an agent from beginning."""
-    import ray
-
-    try:
-        _, error = ray.get(reference)
-    except ray.exceptions.RayError as failure:
-        raise _not_started(name, type(failure).__name__) from failure
-    if error is not None:
-        ray.kill(agent, no_restart=True)
-        raise error
 
 
 def _not_started(name: str, reason: str) -> ServerUnreachableError:
