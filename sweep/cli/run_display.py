@@ -254,7 +254,8 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
 def _most_common_error(summary: RunSummary) -> str:
     if summary.points > MAX_POINTS_SUMMED:
         return ""
-    said = record.count_failures(record.RecordedResults.open(summary.folder).rows())
+    rows = record.RecordedResults.open(summary.folder).rows(where=lambda row: row["status"] == "failed")
+    said = Counter(str(row["error"]) for row in rows)
     if not said:
         return ""
     (commonest, _), *others = said.most_common()

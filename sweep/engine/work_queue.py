@@ -355,7 +355,7 @@ class Deduplicator:
     async def _place(self, instances: Sequence[Instance], standing: dict[str, KeyStatus]) -> None:
         if not instances:
             return
-        await self._journal.rebase(to_journal_point(instance) for instance in instances)
+        await self._journal.rebase([to_journal_point(instance) for instance in instances])
         for instance in instances:
             index, values = instance.variation.index, instance.variation.values
             if standing[instance.key].state == "failed":

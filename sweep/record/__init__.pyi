@@ -51,7 +51,6 @@ from .results_table import (
     RATINGS_JSON,
     Marginal,
     Where,
-    count_failures,
     count_marginals,
     is_choice,
     is_rating,
@@ -61,7 +60,7 @@ from .results_table import (
 )
 from .sqlite.connection import JOURNAL_FILE, SEALED, seal, sealing
 from .sqlite.journal import SqliteJournal
-from .sqlite.statements import OpenPoint, RunRecord
+from .sqlite.queries import OpenPoint, RunRecord
 
 __all__ = [
     "CSV",
@@ -106,7 +105,6 @@ __all__ = [
     "SubmittedWork",
     "Times",
     "Where",
-    "count_failures",
     "count_marginals",
     "delete_points",
     "delete_run",

@@ -189,7 +189,6 @@ class Counts:
     cancelled: int = 0
     open: int = 0
     former: int = 0
-    axes: tuple[tuple[str, str], ...] = field(default=())
 
 
 class Journal(Protocol):
@@ -231,7 +230,7 @@ class Journal(Protocol):
         """Return hex that tells this folder's work from everybody else's on a shared server; its first run makes it."""
         ...
 
-    async def rebase(self, points: Iterable[JournalPoint]) -> None:
+    async def rebase(self, points: Sequence[JournalPoint]) -> None:
         """Note that these keys, already on record, belong to the current definition, at these indices and values.
 
         Prompt, model and source stay as they are on record: a key decides them.
@@ -290,13 +289,13 @@ class Journal(Protocol):
         """Note that the user cancelled the variation."""
         ...
 
-    async def reopen(self, keys: Iterable[str]) -> int:
+    async def reopen(self, keys: Sequence[str]) -> int:
         """Make failed and cancelled ones among `keys` pending again, with no attempts counted; return how many they
         were.
         """
         ...
 
-    async def forget(self, keys: Iterable[str]) -> int:
+    async def forget(self, keys: Sequence[str]) -> int:
         """Make completed ones among `keys` pending again and take their images off the record: for files that were lost
         or damaged; return how many they were.
         """

@@ -79,17 +79,11 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def replace_atomically(
-    path: Path, checkpoint: Checkpoint = no_checkpoint, *, durable: bool = True
-) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` whole or not at all: `*.part` beside it, fsync, rename, fsync of the folder.
-
-    On any exception the part is removed and `path` is what it was. Without `durable` nothing is synced: for files
-    that are made again where a power cut took them. Raises DiskFullError or RecordError.
-    """
-    part = path.with_name(f".{uuid.uuid4().hex}{PART}")
+def write_part(folder: Path, checkpoint: Checkpoint = no_checkpoint, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new file of a temporary name in `folder`; afterwards it is on the disk. An exception removes it."""
+    make_folder(folder)
+    part = folder / f".{uuid.uuid4().hex}{PART}"
     try:
-        make_folder(path.parent)
         with part.open("xb") as file:
             yield file
             file.flush()
@@ -97,20 +91,49 @@ def replace_atomically(
             if durable:
                 sync_file(file.fileno())
         checkpoint("image.part-synced")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def place_part(part: Path, path: Path, checkpoint: Checkpoint = no_checkpoint, *, durable: bool = True) -> None:
+    """Rename a part to `path`, which it replaces, and sync the folder; a part that cannot be renamed is removed.
+
+    Raises DiskFullError or RecordError.
+    """
+    try:
+        make_folder(path.parent)
         part.replace(path)
         checkpoint("image.renamed")
         if durable:
             sync_folder(path.parent)
         checkpoint("image.folder-synced")
     except OSError as error:
-        raise make_disk_error(error, path) from error
-    finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise make_disk_error(error, path) from error
+
+
+@contextlib.contextmanager
+def replace_atomically(
+    path: Path, checkpoint: Checkpoint = no_checkpoint, *, durable: bool = True
+) -> Iterator[BinaryIO]:
+    """Yield a file that becomes `path` whole or not at all.
+
+    On any exception `path` is what it was. Without `durable` nothing is synced: for files that are made again where a
+    power cut took them. Raises DiskFullError or RecordError.
+    """
+    try:
+        with write_part(path.parent, checkpoint, durable=durable) as file:
+            yield file
+    except OSError as error:
+        raise make_disk_error(error, path) from error
+    place_part(Path(file.name), path, checkpoint, durable=durable)
 
 
 def remove_parts(folder: Path) -> int:
-    """Delete what a killed `replace_atomically` left under `folder`, by its own names only; return how many files."""
+    """Delete the parts that a killed process left under `folder`, by our own names only; return how many files."""
     removed = 0
     for place, _, names in os.walk(folder):  # a million images in half a second, where rglob takes several
         for name in names:

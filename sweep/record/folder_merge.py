@@ -6,7 +6,6 @@ again goes on where it was killed, and takes what its sources have gained meanwh
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,12 +15,12 @@ from typing import Any
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.durable_files import Checkpoint, no_checkpoint, replace_atomically
-from sweep.record.images import hash_file, is_whole_input
+from sweep.record.images import is_whole_image
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import connection
 from sweep.record.sqlite.connection import JOURNAL_FILE, SEALED, fetch, insert, updating
-from sweep.record.sqlite.statements import OUTCOMES
+from sweep.record.sqlite.queries import OUTCOMES
 from sweep.text import quote_argument
 
 # ruff: noqa: S608  what varies in the SQL is column names from connection.py, never a value
@@ -127,6 +126,7 @@ class _Merge:
         if not runs:
             return
         self._copy_inputs(source, reader)
+        hint = f"sweep verify {quote_argument(source)} --repair renders it again; then merge."
         cursor = reader.execute(
             f"SELECT {', '.join(SEALED['points'])} FROM points WHERE definition = ?"
             " AND state IN ('completed', 'failed', 'cancelled') ORDER BY idx",
@@ -136,7 +136,7 @@ class _Merge:
             points = [dict(zip(SEALED["points"], row, strict=True)) for row in rows]
             wanted = [point for point in points if self._is_wanted(source, reader, point)]
             done = dict.fromkeys(point["key"] for point in wanted if point["state"] == "completed")
-            copies = {key: self._copy_images(source, reader, key) for key in done}
+            copies = {key: self._copy_images(source, reader, key, hint) for key in done}
             with _commit(self._db, self._checkpoint):
                 for point in wanted:
                     self._write(reader, point, copies.get(point["key"], []), runs)
@@ -189,8 +189,9 @@ class _Merge:
     def _copy_inputs(self, source: Path, reader: sqlite3.Connection) -> None:
         """Copy input images."""
         inputs = reader.execute("SELECT sha256, path, name, width, height, seal FROM inputs").fetchall()
+        hint = f"The next sweep run copies it again into {source}; then merge."
         for sha256, path, *_ in inputs:
-            self._copy_input(source, path, sha256)
+            self._copy_file(source / path, self._folder / path, sha256, hint)
         with _commit(self._db, self._checkpoint):
             self._db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?, ?, ?)", inputs)
 
@@ -209,14 +210,14 @@ class _Merge:
         self._known += is_there
         return not is_there
 
-    def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str) -> list[dict[str, Any]]:
+    def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str, hint: str) -> list[dict[str, Any]]:
         """Copy a point's files, and return its image rows with the paths they have here; none where it has some."""
         if _hashes(self._db, key):
             return []
         images = fetch(reader, "SELECT * FROM images WHERE key = ? ORDER BY ordinal", key)
         for image in images:
             path = self._choose_path(image["path"], key)
-            self._copy_file(source, image["path"], path, image["sha256"])
+            self._copy_file(source / image["path"], self._folder / path, image["sha256"], hint)
             image["path"] = path
         return images
 
@@ -226,32 +227,14 @@ class _Merge:
         own = PurePosixPath(path)
         return str(own.with_name(f"{own.stem}_{key[:8]}{own.suffix}")) if taken else path
 
-    def _copy_file(self, source: Path, path: str, copy: str, sha256: str) -> None:
-        """Copy a file, checked by its hash, unless it is here whole. Raises RecordError where it is damaged."""
-        place = self._folder / copy
-        if place.is_file() and hash_file(place) == sha256:
+    def _copy_file(self, file: Path, copy: Path, sha256: str, hint: str) -> None:
+        """Copy an image, checked by its hash, unless it is here whole. Raises RecordError where it is damaged."""
+        if is_whole_image(copy, sha256):
             return
-        hint = f"sweep verify {quote_argument(source)} --repair renders it again; then merge."
-        try:
-            data = (source / path).read_bytes()
-        except OSError as error:
-            raise RecordError(f"{source / path} is damaged ({error.strerror or error}).", hint=hint) from error
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordError(f"{source / path} is damaged (its hash differs).", hint=hint)
-        self._put(place, data)
-
-    def _copy_input(self, source: Path, path: str, sha256: str) -> None:
-        """Copy an input image unless it is here whole. Raises RecordError where it is damaged."""
-        if is_whole_input(self._folder / path, sha256):
-            return
-        if not is_whole_input(source / path, sha256):
-            hint = f"The next sweep run copies it again into {source}; then merge."
-            raise RecordError(f"{source / path}, a source image, is missing or changed.", hint=hint)
-        self._put(self._folder / path, (source / path).read_bytes())
-
-    def _put(self, place: Path, data: bytes) -> None:
-        with replace_atomically(place, self._checkpoint) as out:
-            out.write(data)
+        if not is_whole_image(file, sha256):
+            raise RecordError(f"{file} is missing or changed.", hint=hint)
+        with replace_atomically(copy, self._checkpoint) as out:
+            out.write(file.read_bytes())
 
     def _write(
         self,

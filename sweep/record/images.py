@@ -9,11 +9,9 @@ import re
 import struct
 import threading
 import unicodedata
-import uuid
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,15 +23,13 @@ from anyio.to_thread import run_sync
 from sweep.errors import RecordError, TransientError
 from sweep.input_images import read_input
 from sweep.record.durable_files import (
-    PART,
     Checkpoint,
     make_disk_error,
-    make_folder,
     no_checkpoint,
+    place_part,
     remove_parts,
     replace_atomically,
-    sync_file,
-    sync_folder,
+    write_part,
 )
 from sweep.record.sqlite.connection import JOURNAL_FILE, reading
 from sweep.types import Scalar
@@ -172,18 +168,18 @@ def verify_image(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
     """
     try:
         found = _format(data)
-        width, height = _DECLARED[found](data)
+        width, height = _check_png(data) if found == "png" else _read_size(found, data)
         if not (width and height):
             raise _bad("has no pixels")
         if width * height > most_pixels:
             raise _bad(f"is {width}×{height}, which is more than sweep accepts")
-        size = _decode(found, data)
+        if found != "png" or not _is_whole_png(data):
+            with _plugin(found)(io.BytesIO(data)) as image:
+                image.load()
     except struct.error as error:
         raise _bad("is truncated") from error
     except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, zlib.error) as error:
         raise _bad(f"does not decode ({error})") from error
-    if size != (width, height):
-        raise _bad(f"says {width}×{height} but decodes to {size[0]}×{size[1]}")
     return ImageFacts(format=found, width=width, height=height)
 
 
@@ -203,8 +199,8 @@ def _format(data: bytes) -> ImageFormat:
     raise _bad(f"is {seen}")
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost."""
+def _check_png(data: bytes) -> tuple[int, int]:
+    """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost; return the size."""
     for kind, content, checksum in _chunks(data):
         if zlib.crc32(content, zlib.crc32(kind)) != checksum:
             raise ValueError(f"the checksum of its part {repr(kind)[2:-1]} is wrong")
@@ -222,40 +218,21 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
         at += 12 + length
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    if b"\xff\xd9" not in data[-4096:]:
+def _read_size(found: ImageFormat, data: bytes) -> tuple[int, int]:
+    """Read the size of a JPEG or WebP from its header; check that the end of the file is there."""
+    if found == "jpg":
+        is_whole = b"\xff\xd9" in data[-4096:]
+    else:
+        (length,) = struct.unpack_from("<I", data, 4)
+        is_whole = length + 8 <= len(data)
+    if not is_whole:
         raise ValueError("its end is missing")
-    with _plugin("jpg")(io.BytesIO(data)) as image:  # reads headers only
-        return image.size
-
-
-def _webp_size(data: bytes) -> tuple[int, int]:
-    kind = data[12:16]
-    (length,) = struct.unpack_from("<I", data, 4)
-    if length + 8 > len(data):
-        raise ValueError("its end is missing")
-    if kind == b"VP8X":
-        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
-    if kind == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    width, height = struct.unpack_from("<HH", data, 26)
-    return width & 0x3FFF, height & 0x3FFF
-
-
-_DECLARED = {"png": _png_size, "jpg": _jpeg_size, "webp": _webp_size}
-
-
-def _decode(found: ImageFormat, data: bytes) -> tuple[int, int]:
-    if found == "png" and (size := _inflated(data)):
-        return size
     with _plugin(found)(io.BytesIO(data)) as image:
-        image.load()
         return image.size
 
 
-def _inflated(data: bytes) -> tuple[int, int] | None:
-    """Return the size of a PNG of the kinds that servers write, found whole; None where Pillow is to tell.
+def _is_whole_png(data: bytes) -> bool:
+    """Tell whether a PNG of the kinds that servers write is whole; False where Pillow is to tell.
 
     Undoing the filters of its rows cannot fail once every row is there and names a filter that exists. So the
     compressed stream, with its own checksum, is all there is to try: less work than decoding, and outside of the
@@ -264,17 +241,16 @@ def _inflated(data: bytes) -> tuple[int, int] | None:
     width, height, depth, color, method, filtering, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     channels = _CHANNELS.get(color)
     if channels is None or depth != _DEPTH or method or filtering or interlaced:
-        return None
+        return False
     chunks = list(_chunks(data))
     if not all(kind in _SIMPLE or (kind == b"iTXt" and _is_plain_text(body)) for kind, body, _ in chunks):
-        return None
+        return False
     stream = [body for kind, body, _ in chunks if kind == b"IDAT"]
     row = 1 + width * channels
     pixels, ended = inflate(stream[0] if len(stream) == 1 else b"".join(stream), row * height + 1)
     if ended and len(pixels) < row * height:  # which Pillow fills up in silence
         raise ValueError("rows are missing")
-    whole = ended and len(pixels) == row * height and max(pixels[::row]) <= _LAST_FILTER
-    return (width, height) if whole else None
+    return ended and len(pixels) == row * height and max(pixels[::row]) <= _LAST_FILTER
 
 
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by the header's colour type: grey, RGB, grey with alpha, RGB with alpha
@@ -299,6 +275,7 @@ def _plugin(found: ImageFormat) -> type[ImageFile]:
 
 _CLAIMS = 8192  # names remembered until the journal surely knows them: far more than can be in flight
 _LARGE = 8_000_000  # pixels of an image that is decoded alone
+_DECODING_LARGE = threading.Lock()
 _AT_ONCE = 4  # images verified and written at the same time
 
 
@@ -311,29 +288,31 @@ class SavedImage(ImageFacts):
     size: int
 
 
-def write_part(folder: Path, data: bytes, most_pixels: int = MAX_PIXELS) -> SavedImage:
+def write_image_part(
+    folder: Path, data: bytes, most_pixels: int = MAX_PIXELS, checkpoint: Checkpoint = no_checkpoint
+) -> SavedImage:
     """Verify an image and write it durably under a temporary name, for `ImageStore.place`; on any host of the folder.
 
     Only the process that holds the folder's lock gives it its name, so what the agent of a killed run still writes
     can never replace an image. What is left behind is removed at the start of the next run.
     """
-    facts = verify_image(data, most_pixels=most_pixels)
-    path = f"{IMAGES_FOLDER}/.{uuid.uuid4().hex}{PART}"
+    facts = _verify_in_turn(data, most_pixels)
     try:
-        make_folder(folder / IMAGES_FOLDER)
-        with (folder / path).open("xb") as file:
+        with write_part(folder / IMAGES_FOLDER, checkpoint) as file:
             file.write(data)
-            file.flush()
-            sync_file(file.fileno())
     except OSError as error:
-        with suppress(OSError):
-            (folder / path).unlink(missing_ok=True)
-        raise make_disk_error(error, folder / path) from error
-    return _describe(facts, path, data)
-
-
-def _describe(facts: ImageFacts, path: str, data: bytes) -> SavedImage:
+        raise make_disk_error(error, folder / IMAGES_FOLDER) from error
+    path = f"{IMAGES_FOLDER}/{Path(file.name).name}"
     return SavedImage(**asdict(facts), path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def _verify_in_turn(data: bytes, most_pixels: int) -> ImageFacts:
+    """Decode an image; one that is large, or whose size is not known before, alone: it takes much memory."""
+    try:
+        return verify_image(data, most_pixels=min(_LARGE, most_pixels))
+    except TransientError:
+        with _DECODING_LARGE:
+            return verify_image(data, most_pixels=most_pixels)
 
 
 class ImageStore:
@@ -348,7 +327,6 @@ class ImageStore:
         self._most_pixels = most_pixels
         self._claims: OrderedDict[str, str] = OrderedDict()  # path in lower case → key
         self._claiming = threading.Lock()
-        self._decoding_large = threading.Lock()
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
     def stem(self, index: int, values: Mapping[str, Scalar], kinds: Mapping[str, str] | None = None) -> str:
@@ -362,12 +340,13 @@ class ImageStore:
         characters of the key are appended. Raises TransientError of kind BadImage, DiskFullError, RecordError.
         A task cancelled meanwhile leaves a whole file or none.
         """
-        return await run_sync(self._save, data, stem, key, ordinal, limiter=self._threads)
+        write = partial(write_image_part, self._folder, data, self._most_pixels, self._checkpoint)
+        return await run_sync(lambda: self._place(write(), stem, key, ordinal), limiter=self._threads)
 
     @property
     def part_writer(self) -> Callable[[bytes], SavedImage]:
-        """Return `write_part` for this folder, to be sent to another host of its file system."""
-        return partial(write_part, self._folder.absolute(), most_pixels=self._most_pixels)
+        """Return `write_image_part` for this folder, to be sent to another host of its file system."""
+        return partial(write_image_part, self._folder.absolute(), most_pixels=self._most_pixels)
 
     async def place(self, part: SavedImage, stem: str, key: str, ordinal: int = 0) -> SavedImage:
         """Give an image that `part_writer` wrote the name that `save` would have given it. Raises RecordError."""
@@ -384,40 +363,10 @@ class ImageStore:
         """Remove what a killed run left half-written; how many files. For the start of a run, under the lock."""
         return await run_sync(remove_parts, self._folder)
 
-    def _save(self, data: bytes, stem: str, key: str, ordinal: int) -> SavedImage:
-        facts = self._verify(data)
-        path = self._claim(stem, facts, key, ordinal)
-        with replace_atomically(self._folder / path, self._checkpoint) as file:
-            file.write(data)
-        return _describe(facts, path, data)
-
     def _place(self, part: SavedImage, stem: str, key: str, ordinal: int) -> SavedImage:
-        written = self._folder / part.path
-        try:
-            path = self._claim(stem, part, key, ordinal)
-            self._rename(written, self._folder / path)
-        finally:
-            with suppress(OSError):
-                written.unlink(missing_ok=True)
-        self._checkpoint("image.folder-synced")
+        path = self._claim(stem, part, key, ordinal)
+        place_part(self._folder / part.path, self._folder / path, self._checkpoint)
         return replace(part, path=path)
-
-    def _rename(self, written: Path, target: Path) -> None:
-        try:
-            make_folder(target.parent)
-            written.replace(target)
-            self._checkpoint("image.renamed")
-            sync_folder(target.parent)
-        except OSError as error:
-            raise make_disk_error(error, target) from error
-
-    def _verify(self, data: bytes) -> ImageFacts:
-        """Decode the image; one that is large, or whose size is not known before, alone: it takes much memory."""
-        try:
-            return verify_image(data, most_pixels=min(_LARGE, self._most_pixels))
-        except TransientError:
-            with self._decoding_large:
-                return verify_image(data, most_pixels=self._most_pixels)
 
     def _claim(self, stem: str, facts: ImageFacts, key: str, ordinal: int) -> str:
         """Claim a path for this key: `stem` itself unless another key has it."""
@@ -446,10 +395,10 @@ class ImageStore:
 _OWN_HASH: Final = 16  # digits of a converted input's own hash, which its name has
 
 
-def is_whole_input(file: Path, sha256: str) -> bool:
-    """Tell whether a kept input image is as it was written.
+def is_whole_image(file: Path, sha256: str) -> bool:
+    """Tell whether an image of the folder is as it was written.
 
-    `sha256` is the hash of its content; of an image that was converted (turned upright, 8 bits a channel) it is made
+    `sha256` is the hash of its content; of an input that was converted (turned upright, 8 bits a channel) it is made
     from the original's, and the name of the file has the hash of its own content.
     """
     try:

@@ -54,14 +54,11 @@ class Holder:
 class FolderLock:
     """The lock of a folder: `with FolderLock(folder):` or `async with`; raises FolderInUseError where another process
     writes there.
-
-    `took_over` is the process that held it before and died without letting go, None after an orderly end.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = Path(folder)
         self._file: IO[str] | None = None
-        self.took_over: Holder | None = None
 
     def __enter__(self) -> Self:
         looks = 0
@@ -107,7 +104,6 @@ class FolderLock:
                 f"{self._folder} is in use by {former}, or was when that machine was last heard of.",
                 hint=f"It cannot be seen from here: if that process is gone, delete {self._folder / LOCK}.",
             )
-        self.took_over = former
         try:
             _write(file, json.dumps(asdict(me)))
         except OSError as error:

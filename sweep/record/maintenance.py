@@ -1,30 +1,30 @@
 """Maintenance of a results folder: damage found, points reopened or deleted, the folder renamed or deleted.
 
 All but the search for damage take the lock of the folder, so none of them works on a run that is going on. Whatever
-dies in between, the record is true: the journal forgets an image before its file goes, and a folder that is deleted
-first gets another name.
+dies in between, the record is true: the journal forgets an image before its file goes, so that the file is at most one
+that no row names, which `verify` lists; and a folder that is deleted first gets another name.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from anyio.to_thread import run_sync
 
 from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageError
-from sweep.record.durable_files import PART, make_disk_error, replace_atomically
-from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_input, verify_image
+from sweep.record.durable_files import PART, make_disk_error
+from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_image, verify_image
 from sweep.record.lock import FolderLock
-from sweep.record.sqlite.connection import JOURNAL_FILE, integrity_faults, reading, seal_faults
+from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, integrity_faults, reading, seal_faults
 from sweep.record.sqlite.journal import SqliteJournal
 
 DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
-_TO_DELETE = "delete.txt"  # files whose images the journal has forgotten, one a line
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
 REPAIRABLE: frozenset[Fault] = frozenset({"missing", "truncated", "changed", "damaged"})
 """Faults of a variation's images: rendering it again mends them."""
@@ -67,7 +67,7 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
         except OSError:
             return False
 
-    with reading(folder) as db:
+    with reading(folder, RUN_CACHE) as db:
         rows = db.execute("SELECT key, path, size, sha256 FROM images")
         return list(dict.fromkeys(key for key, path, *facts in rows if not is_whole(f"{root}/{path}", *facts)))
 
@@ -82,7 +82,7 @@ def _findings(folder: Path) -> Iterator[Damage]:
             if found := _check_image(folder, path, size, sha256):
                 yield Damage(fault=found[0], path=path, key=key, message=found[1])
         for path, sha256 in db.execute("SELECT path, sha256 FROM inputs ORDER BY path"):
-            if not is_whole_input(folder / path, sha256):
+            if not is_whole_image(folder / path, sha256):
                 message = f"{path}, a source image, is missing or changed; the next run copies it again."
                 yield Damage(fault="changed", path=path, message=message)
     yield from _unknown_files(folder, known)
@@ -122,7 +122,7 @@ def _journal(fault: str) -> Damage:
     return Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
 
 
-async def reopen_points(folder: Path, keys: Iterable[str]) -> int:
+async def reopen_points(folder: Path, keys: Sequence[str]) -> int:
     """Make points pending again, whatever became of them; the next run renders them.
 
     Returns:
@@ -132,9 +132,8 @@ async def reopen_points(folder: Path, keys: Iterable[str]) -> int:
         FolderInUseError: A run is going on there.
         RecordError: The journal cannot be read or written.
     """
-    chosen = list(keys)
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        return await journal.forget(chosen) + await journal.reopen(chosen)
+        return await journal.forget(keys) + await journal.reopen(keys)
 
 
 async def delete_points(folder: Path, keys: Sequence[str]) -> int:
@@ -144,37 +143,19 @@ async def delete_points(folder: Path, keys: Sequence[str]) -> int:
         How many files were deleted.
     """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        await run_sync(_delete_files, folder)  # of a call that was killed
-        await run_sync(_note_files, folder, keys)
+        files = await run_sync(_find_files, folder, keys)
         await journal.forget(keys)
         await journal.reopen(keys)
-        return await run_sync(_delete_files, folder)
+        for file in files:
+            await run_sync(_unlink, file)
+    return len(files)
 
 
-def _note_files(folder: Path, keys: Sequence[str]) -> None:
-    paths: list[str] = []
+def _find_files(folder: Path, keys: Sequence[str]) -> list[Path]:
     with reading(folder) as db:
-        for key in keys:
-            paths += [path for (path,) in db.execute("SELECT path FROM images WHERE key = ?", (key,))]
-    with replace_atomically(folder / _TO_DELETE) as file:
-        file.write("".join(f"{path}\n" for path in paths).encode())
-
-
-def _delete_files(folder: Path) -> int:
-    """Delete the noted files but those that have an image on record (again), then the note."""
-    note = folder / _TO_DELETE
-    if not note.exists():
-        return 0
-    with reading(folder) as db:
-        kept = {path for (path,) in db.execute("SELECT path FROM images")}
-    deleted = 0
-    for path in note.read_text(encoding="utf-8").splitlines():
-        file = folder / path
-        if path not in kept and path.startswith(f"{IMAGES_FOLDER}/") and file.is_file():
-            _unlink(file)
-            deleted += 1
-    _unlink(note)
-    return deleted
+        rows = (db.execute("SELECT path FROM images WHERE key = ?", (key,)) for key in keys)
+        paths = [path for (path,) in chain.from_iterable(rows) if path.startswith(f"{IMAGES_FOLDER}/")]
+    return [folder / path for path in paths if ".." not in path.split("/") and (folder / path).is_file()]
 
 
 def _unlink(path: Path) -> None:

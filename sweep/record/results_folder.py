@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypeVar
 
@@ -32,9 +33,9 @@ from sweep.record.results_table import (
     write_text_file,
     write_xlsx_file,
 )
-from sweep.record.sqlite import statements as queries
-from sweep.record.sqlite.connection import JOURNAL_FILE, BrokenSealError, check_journal, has_table, reading, sealing
-from sweep.record.sqlite.statements import AttemptRecord, OpenPoint, RunRecord
+from sweep.record.sqlite import queries
+from sweep.record.sqlite.connection import JOURNAL_FILE, check_journal, fetch_sealed, has_table, reading
+from sweep.record.sqlite.queries import OpenPoint, RunRecord
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -78,13 +79,12 @@ class RecordedResults:
     @property
     def axes(self) -> tuple[tuple[str, str], ...]:
         """(name, kind) of the last run's axes, the slowest first; empty before the first run."""
-        return self.counts().axes
+        return runs[-1].facts.axes if (runs := self.runs()) else ()
 
     @property
     def experiment_text(self) -> str | None:
         """Return the experiment's YAML as last run."""
-        runs = self.runs()
-        return runs[-1].facts.experiment if runs else None
+        return runs[-1].facts.experiment if (runs := self.runs()) else None
 
     @property
     def facts(self) -> ExperimentFacts:
@@ -95,7 +95,7 @@ class RecordedResults:
     def sources(self) -> Mapping[str, Path]:
         """Return the input image of each variation by key, as copied into the folder; text-to-image has none."""
         with reading(self.folder) as db:
-            kept = _inputs(db, self.folder)
+            kept = {row["sha256"]: self.folder / row["path"] for row in fetch_sealed(db, "inputs")}
             rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")
             return {key: kept[source] for key, source in rows if source in kept}
 
@@ -111,23 +111,18 @@ class RecordedResults:
         """List every run of the folder, oldest first."""
         return self._read(queries.runs)
 
-    def attempts(self, key: str) -> list[AttemptRecord]:
-        """List every attempt at a variation, oldest first."""
-        return self._read(lambda db: queries.history(db, key))
-
     def verify(self) -> list[Damage]:
         """List every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
         return verify_folder(self.folder)
 
     def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
         """Return the columns that `table` and the files have."""
-        with reading(self.folder) as db:
-            return ResultsTable(db, self.folder, former=all).columns
+        with self._open_table(former=all) as table:
+            return table.columns
 
     def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
         """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
-        with reading(self.folder) as db:
-            table = ResultsTable(db, self.folder, former=all, where=where)
+        with self._open_table(former=all, where=where) as table:
             for row in table.rows():
                 yield dict(zip(table.names, row, strict=True))
 
@@ -167,12 +162,9 @@ class RecordedResults:
         if form == "parquet":
             write_parquet_file(path, self._frames(former=all, where=where, columns=columns))
             return path
-        with self._open_table(former=all, where=where, columns=columns) as (chosen, rows):
-            names = [column.name for column in chosen]
-            if form == "xlsx":
-                write_xlsx_file(path, names, rows)
-            else:
-                write_text_file(path, form, names, rows)
+        write = write_xlsx_file if form == "xlsx" else partial(write_text_file, form=form)
+        with self._open_table(former=all, where=where, columns=columns) as table:
+            write(path, table.names, table.rows())
         return path
 
     def stream(
@@ -185,23 +177,23 @@ class RecordedResults:
         columns: Sequence[str] | None = None,
     ) -> None:
         """Write the table as text, row by row: csv, json or md."""
-        with self._open_table(former=all, where=where, columns=columns) as (chosen, rows):
-            WRITERS[form](out, [column.name for column in chosen], rows)
+        with self._open_table(former=all, where=where, columns=columns) as table:
+            WRITERS[form](out, table.names, table.rows())
 
     @contextmanager
     def _open_table(
-        self, *, former: bool, where: Where | None, columns: Sequence[str] | None
-    ) -> Iterator[tuple[tuple[Column, ...], Iterator[TableRow]]]:
+        self, *, former: bool, where: Where | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[ResultsTable]:
         with reading(self.folder) as db:
-            yield ResultsTable(db, self.folder, former=former, where=where).select(columns)
+            yield ResultsTable(db, self.folder, former=former, where=where, chosen=columns)
 
     def _frames(self, *, former: bool, where: Where | None, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
         """Yield at least one frame, empty where there are no rows."""
-        with self._open_table(former=former, where=where, columns=columns) as (chosen, found):
-            lists = split_rows(found, _ROWS_A_FRAME)
-            yield _frame(chosen, next(lists, []))
+        with self._open_table(former=former, where=where, columns=columns) as table:
+            lists = split_rows(table.rows(), _ROWS_A_FRAME)
+            yield _frame(table.columns, next(lists, []))
             for rows in lists:
-                yield _frame(chosen, rows)
+                yield _frame(table.columns, rows)
 
 
 def list_runs(root: Path) -> list[str]:
@@ -278,15 +270,6 @@ def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:
     return pd.DataFrame(series)
 
 
-def _inputs(db: Any, folder: Path) -> dict[str, Path]:
-    kept: dict[str, Path] = {}
-    for sha256, path, whole in db.execute(f"SELECT sha256, path, seal = {sealing('inputs')} FROM inputs"):  # noqa: S608
-        if not whole:
-            raise BrokenSealError(f"the row of input {path} is not as it was written")
-        kept[sha256] = folder / path
-    return kept
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderStatus:
     """The status of a folder. Counts are of the points of the last run's definition, but for `former`, which it no
@@ -318,11 +301,9 @@ def folder_status(folder: Path) -> FolderStatus:
     results = RecordedResults.open(folder)
     counts, last = results.counts(), next(reversed(results.runs()), None)
     state, run = _describe_run(folder, last)
-    states = asdict(counts)
-    del states["axes"]
     return FolderStatus(
         folder=folder.as_posix(),
-        **states,
+        **asdict(counts),
         pending=max(0, counts.points - counts.completed - counts.failed - counts.cancelled - counts.open),
         run=run,
         state=state,
@@ -459,7 +440,7 @@ def read_past(folder: Path) -> Past:
         )
         return Past(
             folder=folder,
-            fingerprint=queries.read_fingerprint(db),
+            fingerprint=queries.fingerprint(db),
             counts=queries.counts(db),
             completed=done,
             seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},

@@ -11,16 +11,15 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, TypeVar
 
 from sweep.errors import RecordError, UsageError, did_you_mean
-from sweep.record.base import ExperimentFacts
 from sweep.record.durable_files import replace_atomically
-from sweep.record.sqlite import statements as queries
+from sweep.record.sqlite import queries
 from sweep.record.sqlite.connection import BrokenSealError, sealing
 from sweep.text import format_value
 from sweep.types import Scalar
@@ -37,7 +36,6 @@ Where: TypeAlias = "Callable[[Mapping[str, Cell]], bool]"
 
 _Row = TypeVar("_Row")
 _CHUNK = 500
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # times are stored in microseconds since then
 _OF_AXIS: Mapping[str, ColumnKind] = {"integer": "integer", "seed": "integer", "number": "number", "boolean": "boolean"}
 _STANDARD: Mapping[str, ColumnKind] = {
     "prompt": "text",
@@ -70,6 +68,7 @@ class Column:
 
 RATINGS_JSON: Final = "ratings.json"
 _RATED: Mapping[str, ColumnKind] = {"rating": "number", "rejected": "boolean", "note": "text"}
+_BEFORE_AXES: Final = 2  # columns: index and key
 _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the page has of it
 
 
@@ -117,14 +116,24 @@ class ResultsTable:
     """The results table of an open journal: its columns, and its rows as they are read.
 
     The points are those of the current definition; with `former` those of every definition that the folder has seen.
-    Where a person rated images of the folder, the last columns are rating, rejected and note.
+    Where a person rated images of the folder, the last columns are rating, rejected and note. `where` says of a whole
+    row whether it counts, and `chosen` which columns are wanted: also what the experiment's inputs or the labels of an
+    axis set. Raises UsageError where there is no such column.
     """
 
-    def __init__(self, db: sqlite3.Connection, folder: Path, *, former: bool, where: Where | None = None) -> None:
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        folder: Path,
+        *,
+        former: bool,
+        where: Where | None = None,
+        chosen: Sequence[str] | None = None,
+    ) -> None:
         self._db = db
         self._former = former
         self._where = where
-        definitions = list(queries.axes_of_definitions(db))[: None if former else 1]
+        definitions = list(queries.axes_by_definition(db).items())[: None if former else 1]
         self._definitions = [definition for definition, _ in definitions]
         kinds: dict[str, ColumnKind] = {}
         for name, kind in chain.from_iterable(axes for _, axes in definitions):
@@ -145,12 +154,15 @@ class ResultsTable:
             *([Column("former", "boolean")] if former else []),
             *(Column(name, "number") for name in self._metrics),
         ]
-        ratings = {} if any(column.name in _RATED for column in columns) else read_ratings(folder)["ratings"]
-        self._marks = ratings
+        self._marks = {} if any(column.name in _RATED for column in columns) else read_ratings(folder)["ratings"]
         if self._marks:
             columns += [Column(name, kind) for name, kind in _RATED.items()]
+        self._all_names = tuple(column.name for column in columns)
+        self._pick: Callable[[TableRow], TableRow] | None = None
         self.columns = tuple(columns)
-        self.names = tuple(column.name for column in columns)
+        if chosen is not None:
+            self._choose(chosen)
+        self.names = tuple(column.name for column in self.columns)
 
     def rows(self) -> Iterator[TableRow]:
         """Yield a row an image, one a failed or cancelled variation; current points first, each by index.
@@ -161,38 +173,34 @@ class ResultsTable:
         for chunk in split_rows(self._stored_rows(), _CHUNK):
             measured = self._with_metrics(chunk) if self._metrics else (row for row, _, _ in chunk)
             for row in self._with_marks(measured, numbers) if self._marks else measured:
-                if self._where is None or self._where(dict(zip(self.names, row, strict=True))):
-                    yield row
+                if self._where is None or self._where(dict(zip(self._all_names, row, strict=True))):
+                    yield self._pick(row) if self._pick else row
 
-    def select(self, names: Sequence[str] | None) -> tuple[tuple[Column, ...], Iterator[TableRow]]:
-        """Return these columns and the rows with them alone; None means all.
-
-        `names` may also be of what the experiment's inputs or the labels of an axis set.
-
-        Raises:
-            UsageError: There is no such column.
-        """
-        if names is None:
-            return self.columns, self.rows()
+    def _choose(self, names: Sequence[str]) -> None:
+        """Keep these columns alone, among those of the table and of what the experiment sets."""
         facts = queries.experiment_facts(self._db)
-        position = {name: at for at, name in enumerate(self.names)}
-        labels = {axis.name: axis.settings for axis in facts.axes if axis.settings}
-        roles = (role for settings in labels.values() for of in settings.values() for role in of)
-        extra = dict.fromkeys([*facts.inputs, *roles])
+        known = {column.name: (at, column) for at, column in enumerate(self.columns)}
+        places = {axis.name: at for at, axis in enumerate(self._axes, start=_BEFORE_AXES)}
+        labels = {places[axis.name]: axis.settings for axis in facts.axes if axis.settings}
+        values: dict[str, list[Any]] = {role: [value] for role, value in facts.inputs.items()}
+        for of in chain.from_iterable(settings.values() for settings in labels.values()):
+            for role, value in of.items():
+                values.setdefault(role, []).append(value)
         for name in names:
-            if name not in position and name not in extra:
-                raise UsageError(f"There is no column named {name}.{did_you_mean(name, [*position, *extra])}")
+            if name not in known and name not in values:
+                raise UsageError(f"There is no column named {name}.{did_you_mean(name, [*known, *values])}")
 
-        def cell(row: TableRow, name: str) -> Cell:
-            if name in position:
-                return row[position[name]]
-            set_here = (of.get(str(row[position[axis]]), {}) for axis, of in labels.items())
+        def read_cell(row: TableRow, name: str) -> Cell:
+            if name in known:
+                return row[known[name][0]]
+            set_here = (settings.get(str(row[place]), {}) for place, settings in labels.items())
             value = next((each[name] for each in set_here if name in each), facts.inputs.get(name))
             return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
-        kinds = {column.name: column.kind for column in self.columns}
-        chosen = tuple(Column(name, kinds.get(name) or _guess_kind(facts, labels, name)) for name in names)
-        return chosen, (tuple(cell(row, name) for name in names) for row in self.rows())
+        self.columns = tuple(
+            known[name][1] if name in known else Column(name, _guess_kind(values[name])) for name in names
+        )
+        self._pick = lambda row: tuple(read_cell(row, name) for name in names)
 
     def _stored_rows(self) -> Iterator[tuple[TableRow, str | None, str | None]]:
         """Read rows without metrics, each with the hashes of its image and of the image it started from."""
@@ -231,10 +239,8 @@ class ResultsTable:
                 yield (*row, stars, bool(mark.get("rejected")), mark.get("note") or None)
 
 
-def _guess_kind(facts: ExperimentFacts, labels: Mapping[str, Mapping[str, Any]], name: str) -> ColumnKind:
+def _guess_kind(values: Iterable[object]) -> ColumnKind:
     """Return the kind of a column of inputs: numbers if all its values are numbers, else text."""
-    values = [of[name] for each in labels.values() for of in each.values() if name in of]
-    values += [facts.inputs[name]] if name in facts.inputs else []
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     return "number" if numbers else "text"
 
@@ -291,7 +297,7 @@ def _common(first: ColumnKind, second: ColumnKind) -> ColumnKind:
 
 
 def _time(stored: object) -> datetime | None:
-    return _EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
+    return queries.from_microseconds(stored) if isinstance(stored, int) else None
 
 
 def split_rows(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:
@@ -357,11 +363,6 @@ def merge_marginals(group: Sequence[Marginal]) -> Marginal:
         for column, numbers in entry.numbers.items():
             merged.numbers.setdefault(column, []).extend(numbers)
     return merged
-
-
-def count_failures(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """Count the errors of failed rows."""
-    return Counter(str(row["error"]) for row in rows if row["status"] == "failed")
 
 
 TextFormat: TypeAlias = Literal["csv", "excel", "json", "md"]
@@ -441,7 +442,7 @@ WRITERS: Mapping[TextFormat, Callable[[TextIO, Sequence[str], Iterable[TableRow]
 }
 
 
-def write_text_file(path: Path, form: TextFormat, names: Sequence[str], rows: Iterable[TableRow]) -> None:
+def write_text_file(path: Path, names: Sequence[str], rows: Iterable[TableRow], form: TextFormat) -> None:
     """Write `path` as a whole, or leave it as it was. Raises DiskFullError, RecordError."""
     with replace_atomically(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")

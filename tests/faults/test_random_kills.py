@@ -85,7 +85,7 @@ def check_rows_and_renders(bench: Bench, servers: list[SandboxProcess], how: Sto
         for key, count in server.cut_short.items():
             excused[key] = excused.get(key, 0) + count
     twice = {key: count for key, count in renders.items() if count > 1}
-    worse = {key: bench.results.attempts(key) for key, count in twice.items() if count > 1 + excused.get(key, 0)}
+    worse = [key for key, count in twice.items() if count > 1 + excused.get(key, 0)]
     assert not worse, worse
     assert len(renders) == how.points
     return {

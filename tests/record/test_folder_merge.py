@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
-from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results
+from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results, read_submitted
 from sweep.record.base import Failure
 from sweep.testing.journals import TIMES, an_intent
 from tests.support.record_writing import complete, facts, image, point, rendering
@@ -51,10 +51,10 @@ def test_merge_takes_points_files_and_attempts_once(tmp_path: Path) -> None:
     assert [{k: v for k, v in row.items() if k not in hidden} for row in merged.rows()] == [
         {k: v for k, v in row.items() if k not in hidden} for row in same.rows()
     ]
-    key = point(0).key
-    assert [attempt.batch_id for attempt in merged.attempts(key)] == [
-        attempt.batch_id for attempt in RecordedResults.open(parts[0]).attempts(key)
+    sent = [
+        set(work.items.values()) for folder in (*parts, tmp_path / "both") for work in read_submitted(folder).values()
     ]
+    assert sent[0] | sent[1] == sent[2]
     assert len(merged.runs()) == 2
     assert (tmp_path / "both" / "results.csv").is_file()
 
@@ -94,7 +94,7 @@ def test_merge_refuses_damaged_sources(tmp_path: Path) -> None:
     file = next((parts[1] / "images").rglob("*.png"))
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    with pytest.raises(RecordError, match=rf"{file.name} is damaged"):
+    with pytest.raises(RecordError, match=rf"{file.name} is missing or changed"):
         merge_results(parts, tmp_path / "both")
     file.write_bytes(whole)
     journal = parts[1] / "journal.sqlite"

@@ -114,7 +114,7 @@ def test_rows_are_chosen_by_a_predicate(results: RecordedResults) -> None:
     assert len(results.table(where=lambda _: False)) == 0
 
 
-def test_counts_runs_and_attempts(results: RecordedResults) -> None:
+def test_counts_and_runs(results: RecordedResults) -> None:
     counts = results.counts()
     assert (counts.points, counts.completed, counts.failed, counts.cancelled, counts.open) == (8, 2, 1, 1, 1)
     assert results.axes == AXES
@@ -122,9 +122,6 @@ def test_counts_runs_and_attempts(results: RecordedResults) -> None:
     (run,) = results.runs()
     assert run.ending is None
     assert run.facts == facts(8)
-    (attempt,) = results.attempts(point(4).key)
-    assert attempt.error == f"ValueError: {BAD.message}"
-    assert attempt.ended_at is not None
 
 
 def test_points_the_experiment_no_longer_has(results: RecordedResults) -> None:

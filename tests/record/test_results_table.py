@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.record.results_folder import RecordedResults
-from sweep.record.results_table import count_failures, count_marginals
+from sweep.record.results_table import count_marginals
 from tests.support.record_writing import a_folder
 
 
@@ -41,8 +41,3 @@ def test_marginals_sort_numbers_of_points_that_a_design_drew() -> None:
     found = count_marginals(rows, ["weight", "prompt"])
     assert [each.value for each in found["weight"]] == ["0.1", "0.5", "1", "none"]
     assert [each.value for each in found["prompt"]] == ["b", "a", "c"]
-
-
-def test_what_failed_rows_say_is_counted() -> None:
-    rows: list[dict[str, Any]] = [{"status": "failed", "error": "a"}, {"status": "completed", "error": None}]
-    assert count_failures([*rows, rows[0]]) == {"a": 2}

@@ -27,8 +27,8 @@ _CHECKED_AT_OPEN = 32 * 2**20  # bytes; checking a larger journal takes seconds 
 # ruff: noqa: S608  names of tables and columns vary in the SQL, never a value
 
 _BUSY_SECONDS = 60.0
-FULL_CACHE = 64 * 1024  # KiB of pages kept by a connection that reads the whole journal once
-RUN_CACHE = 4 * 1024  # KiB kept by one that lives as long as a run: its lookups are few, and the system caches the file
+FULL_CACHE = 64 * 1024  # KiB of pages kept by a connection that looks up every point of a large journal by its key
+RUN_CACHE = 4 * 1024  # KiB kept by one that looks up few, or reads a table from one end to the other
 
 SEALED = {
     "runs": ("number", "definition", "fingerprint", "experiment", "axes", "points"),
@@ -84,6 +84,17 @@ def fetch(db: sqlite3.Connection, query: str, *values: object) -> list[dict[str,
     cursor = db.execute(query, values)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def fetch_sealed(db: sqlite3.Connection, table: str, rest: str = "", *values: object) -> list[dict[str, Any]]:
+    """Return whole rows of a table by the names of its columns; `rest` is WHERE and ORDER BY, with `values`.
+
+    Raises BrokenSealError where one of them is not as it was written.
+    """
+    rows = fetch(db, f"SELECT *, seal = {sealing(table)} AS is_whole FROM {table} {rest}", *values)
+    if not all(row["is_whole"] for row in rows):
+        raise BrokenSealError(f"a row of {table} is not as it was written")
+    return rows
 
 
 def record_error(error: sqlite3.Error, place: Path) -> RecordError:
@@ -159,12 +170,15 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open a connection that only reads and never waits for the writer. Raises RecordError, CorruptRecordError."""
+def reading(folder: Path, cache: int = FULL_CACHE) -> Iterator[sqlite3.Connection]:
+    """Open a connection that only reads and never waits for the writer; `cache` is in KiB.
+
+    Raises RecordError, CorruptRecordError.
+    """
     place = folder / JOURNAL_FILE
     if not place.exists() or place.stat().st_size == 0:
         raise _missing(folder)
-    with telling(place), closing(connect_reader(folder)) as db:
+    with telling(place), closing(connect_reader(folder, cache)) as db:
         _check_format(db, place)
         yield db
 

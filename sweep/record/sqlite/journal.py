@@ -16,10 +16,9 @@ import queue
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
@@ -28,9 +27,8 @@ import anyio
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.record.base import JournalPoint
 from sweep.record.durable_files import Checkpoint, no_checkpoint
-from sweep.record.sqlite import statements
+from sweep.record.sqlite import queries, updates
 from sweep.record.sqlite.connection import (
     JOURNAL_FILE,
     RUN_CACHE,
@@ -45,7 +43,6 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _Method: TypeAlias = "Callable[Concatenate[SqliteJournal, _P], Coroutine[Any, Any, _T]]"
 _MOST_AT_ONCE = 512  # operations in one commit
-_ONCE = frozenset({"begin_run", "reopen", "forget"})  # may read an iterator, so never carried out twice
 _LINGERING = frozenset({"submitted", "rendered", "complete"})  # nobody's next request waits for them
 
 
@@ -144,7 +141,7 @@ class Writer:
         Savepoints would cost every operation two statements, and a copy of every page that it changes: all of a large
         journal for an edited definition.
         """
-        if len(batch) > 1 and any(operation.name in _ONCE for operation in batch):
+        if len(batch) > 1 and any(operation.name == "begin_run" for operation in batch):  # its points are an iterator
             return self._commit_each(batch)
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -197,10 +194,6 @@ def _settle(futures: list[asyncio.Future[Any]], results: list[Any]) -> None:
             future.set_result(result)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 def _draw(_axis: str) -> int:
     """Draw a seed that every server takes: 0 … 2³² − 1."""
     return random.SystemRandom().randrange(2**32)
@@ -211,16 +204,6 @@ def _write(name: str, step: Callable[Concatenate[sqlite3.Connection, _P], _T]) -
 
     async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
         return await self._writer.do(name, lambda db: step(db, *arguments, **named))
-
-    return method
-
-
-def _write_timed(name: str, step: Callable[Concatenate[sqlite3.Connection, datetime, _P], _T]) -> _Method[_P, _T]:
-    """Make such a method for a step that also writes the time at which it was called."""
-
-    async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
-        now = self._now()
-        return await self._writer.do(name, lambda db: step(db, now, *arguments, **named))
 
     return method
 
@@ -250,7 +233,6 @@ class SqliteJournal:
         writer: Writer,
         reader: sqlite3.Connection,
         place: Path,
-        now: Callable[[], datetime],
         draw: Callable[[str], int],
     ) -> None:
         self._writer = writer
@@ -258,7 +240,6 @@ class SqliteJournal:
         self._reading = anyio.CapacityLimiter(1)
         self._place = place
         self._file: tuple[int, int] | None = None
-        self._now = now
         self._draw = draw
 
     @classmethod
@@ -268,13 +249,12 @@ class SqliteJournal:
         *,
         create: bool = True,
         checkpoint: Checkpoint = no_checkpoint,
-        now: Callable[[], datetime] = _now,
         draw: Callable[[str], int] | None = None,
         linger: float = 0.0,
     ) -> Self:
         """Return the journal of `folder`; made where there is none, unless `create` is False.
 
-        Hold a `FolderLock` on the folder. `now` gives aware times, `draw` a seed in [0, 2³²) of an axis. Raises
+        Hold a `FolderLock` on the folder. `draw` gives a seed in [0, 2³²) of an axis. Raises
         CorruptRecordError where the file is damaged, RecordError where it is missing, of a newer format or
         cannot be opened, DiskFullError. What follows an intent (submitted, rendered, complete) waits up to `linger`
         seconds for the commit of another write.
@@ -282,7 +262,7 @@ class SqliteJournal:
         with anyio.CancelScope(shield=True):  # who is cancelled meanwhile gets the journal all the same, and closes it
             db, reader = await run_sync(partial(_connect, Path(folder), create=create))
             place = Path(folder) / JOURNAL_FILE
-            journal = cls(Writer(db, place, checkpoint, linger), reader, place, now, draw or _draw)
+            journal = cls(Writer(db, place, checkpoint, linger), reader, place, draw or _draw)
             journal._file = await run_sync(_identity, place)
         return journal
 
@@ -297,36 +277,34 @@ class SqliteJournal:
         """Transactions committed since it was opened: what group commit is measured by."""
         return self._writer.commits
 
-    begin_run = _write_timed("begin_run", statements.begin_run)
-    end_run = _write_timed("end_run", statements.end_run)
-    intend = _write_timed("intend", statements.intend)
-    submitted = _write("submitted", statements.submitted)
-    rendered = _write("rendered", statements.write_rendered)
-    complete = _write_timed("complete", statements.write_completed)
-    attempt_failed = _write_timed("attempt_failed", statements.attempt_failed)
-    withdraw = _write("withdraw", statements.withdraw)
-    fail = _write_timed("fail", statements.fail)
-    cancel = _write_timed("cancel", statements.write_cancelled)
-    reopen = _write("reopen", statements.reopen)
-    forget = _write("forget", statements.forget)
-    keep_input = _write("keep_input", statements.keep_input)
-    keep_uploads = _write("keep_uploads", statements.keep_uploads)
+    begin_run = _write("begin_run", updates.begin_run)
+    end_run = _write("end_run", updates.end_run)
+    rebase = _write("rebase", updates.rebase)
+    intend = _write("intend", updates.intend)
+    submitted = _write("submitted", updates.submitted)
+    rendered = _write("rendered", updates.rendered)
+    complete = _write("complete", updates.complete)
+    attempt_failed = _write("attempt_failed", updates.attempt_failed)
+    withdraw = _write("withdraw", updates.withdraw)
+    fail = _write("fail", updates.fail)
+    cancel = _write("cancel", updates.write_cancelled)
+    reopen = _write("reopen", updates.reopen)
+    forget = _write("forget", updates.forget)
+    keep_input = _write("keep_input", updates.keep_input)
+    keep_uploads = _write("keep_uploads", updates.keep_uploads)
 
-    fingerprint = _read(statements.read_fingerprint)
-    indices = _read(statements.read_indices)
-    keys = _read(statements.keys)
-    identity = _read(statements.identity)
-    standing = _read(statements.read_key_status)
-    ended_with = _read(statements.ended_with)
-    open_intents = _read(statements.open_intents)
-    uploads = _read(statements.uploads)
-    counts = _read(statements.counts)
-
-    async def rebase(self, points: Iterable[JournalPoint]) -> None:
-        await self._writer.do("rebase", partial(statements.rebase, points=tuple(points)))
+    fingerprint = _read(queries.fingerprint)
+    indices = _read(queries.indices)
+    keys = _read(queries.keys)
+    identity = _read(queries.identity)
+    standing = _read(queries.standing)
+    ended_with = _read(queries.ended_with)
+    open_intents = _read(queries.open_intents)
+    uploads = _read(queries.uploads)
+    counts = _read(queries.counts)
 
     async def seeds(self, axis: str, count: int) -> tuple[int, ...]:
-        step = partial(statements.seeds, axis=axis, count=count, draw=partial(self._draw, axis))
+        step = partial(updates.seeds, axis=axis, count=count, draw=partial(self._draw, axis))
         return await self._writer.do("seeds", step)
 
     async def require_in_place(self) -> None:
