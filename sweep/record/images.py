@@ -167,19 +167,25 @@ def verify_image(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
     than `most_pixels`: it may have been damaged on its way, and the next attempt tells.
     """
     try:
-        found = _format(data)
-        width, height = _check_png(data) if found == "png" else _read_size(found, data)
-        if not (width and height):
-            raise _bad("has no pixels")
-        if width * height > most_pixels:
-            raise _bad(f"is {width}×{height}, which is more than sweep accepts")
-        if found != "png" or not _is_whole_png(data):
-            with _plugin(found)(io.BytesIO(data)) as image:
-                image.load()
+        return _decode(data, most_pixels)
+    except TransientError:
+        raise
     except struct.error as error:
         raise _bad("is truncated") from error
-    except (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, zlib.error) as error:
+    except Exception as error:  # damaged bytes make Pillow raise nearly anything
         raise _bad(f"does not decode ({error})") from error
+
+
+def _decode(data: bytes, most_pixels: int) -> ImageFacts:
+    found = _format(data)
+    width, height = _check_png(data) if found == "png" else _read_size(found, data)
+    if not (width and height):
+        raise _bad("has no pixels")
+    if width * height > most_pixels:
+        raise _bad(f"is {width}×{height}, which is more than sweep accepts")
+    if found != "png" or not _is_whole_png(data):
+        with _plugin(found)(io.BytesIO(data)) as image:
+            image.load()
     return ImageFacts(format=found, width=width, height=height)
 
 

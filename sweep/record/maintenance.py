@@ -1,8 +1,8 @@
 """Maintenance of a results folder: damage found, points reopened or deleted, the folder renamed or deleted.
 
-All but the search for damage take the lock of the folder, so none of them works on a run that is going on. Whatever
-dies in between, the record is true: the journal forgets an image before its file goes, so that the file is at most one
-that no row names, which `verify` lists; and a folder that is deleted first gets another name.
+All but the search for damage take the lock of the folder, so none of them works on a run that is going on. What
+dies in between does no harm: images go before the journal forgets them, and a run renders anew what it finds missing;
+a folder that is deleted first gets another name.
 """
 
 from __future__ import annotations
@@ -144,10 +144,10 @@ async def delete_points(folder: Path, keys: Sequence[str]) -> int:
     """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
         files = await run_sync(_find_files, folder, keys)
-        await journal.forget(keys)
-        await journal.reopen(keys)
         for file in files:
             await run_sync(_unlink, file)
+        await journal.forget(keys)
+        await journal.reopen(keys)
     return len(files)
 
 

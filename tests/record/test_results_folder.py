@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from sweep.errors import DiskFullError, RecordError
-from sweep.record.base import Failure, Times
+from sweep.record.base import ExperimentAxis, ExperimentFacts, Failure, Times
 from sweep.record.images import ImageStore
 from sweep.record.results_folder import RecordedResults, write_tables
 from sweep.record.sqlite.journal import SqliteJournal
@@ -312,3 +312,19 @@ def test_the_table_as_a_text_file_is_what_is_streamed(tmp_path: Path) -> None:
     results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 3)))
     first = results.write_file(tmp_path / "a.md", "md", where=lambda row: row["index"] == 0)
     assert first.read_text().count("\n") == 3
+
+
+def test_a_column_that_a_label_sets_is_read_by_the_axis_whatever_its_name(tmp_path: Path) -> None:
+    """The axis `status` stands in the column `axis_status`."""
+    settings = {"new": {"cfg_scale": 7.5}, "old": {"cfg_scale": 3.0}}
+    axis = ExperimentAxis(name="status", kind="label", levels=("new", "old"), settings=settings)
+    run = replace(facts(2, axes=[("status", "label")]), experiment_facts=ExperimentFacts(axes=(axis,)))
+
+    async def write() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            await journal.begin_run(run)
+            for index, level in enumerate(settings):
+                await journal.fail(replace(point(index), values={"status": level}), BAD)
+
+    asyncio.run(write())
+    assert RecordedResults.open(tmp_path).table(columns=["cfg_scale"])["cfg_scale"].tolist() == [7.5, 3.0]
