@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -212,29 +213,24 @@ def measure_meanwhile(folder: Path, display: events.Listener) -> Iterator[events
 
     These take no time at the end. Yields the listener of the run, which passes events to `display`.
     """
-    started, ended = threading.Event(), threading.Event()
-
-    def follow() -> None:
-        started.wait()
-        if not ended.wait(FIRST_LOOK):
-            process = study.start_follower(folder)
-            ended.wait()
-            process.kill()
-            process.communicate()
+    processes: list[subprocess.Popen[bytes]] = []
+    timer = threading.Timer(FIRST_LOOK, lambda: processes.append(study.start_follower(folder)))
+    timer.daemon = True
 
     def listen(event: events.Event) -> None:
         if isinstance(event, events.RunStarted):
-            started.set()
+            timer.start()
         display(event)
 
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
     try:
         yield listen
     finally:
-        ended.set()
-        started.set()
-        thread.join()
+        timer.cancel()
+        if timer.is_alive():  # it is starting the process
+            timer.join()
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def backend_options() -> dict[str, bool]:
@@ -321,18 +317,6 @@ def render_open(folder: Path, access: Access, display: Display) -> int:
     return run_experiment(experiment, access, options, display, folder.parent)
 
 
-@asynccontextmanager
-async def _or_start_sandbox(clients: Sequence[Server]) -> AsyncIterator[Sequence[Server]]:
-    """Yield the clients; if there are none, start a sandbox for the length of the block and yield its client."""
-    if clients:
-        yield clients
-        return
-    from sweep.sandbox import sandbox_server
-
-    async with sandbox_server() as sandbox:  # without credentials, and named sandbox on any port
-        yield [servers.connect(sandbox.url, servers.ConnectOptions(name="sandbox"))]
-
-
 async def _render(
     experiment: Experiment,
     clients: Sequence[Server],
@@ -341,12 +325,19 @@ async def _render(
     display: events.Listener,
     open_page: OpenPage | None,
 ) -> engine.RunSummary:
+    """Render with these clients, or with a sandbox that is there for this run only."""
     choose = study.choose_next_points if experiment.design.kind == "adaptive" else None
     stop = engine.Stop()
     with engine.handle_signals(stop):
-        async with _or_start_sandbox(clients) as opened, serve_page(display, open_page) as listener:
+        async with AsyncExitStack() as held:
+            if not clients:
+                from sweep.sandbox import sandbox_server
+
+                sandbox = await held.enter_async_context(sandbox_server())
+                clients = [servers.connect(sandbox.url, servers.ConnectOptions(name="sandbox"))]  # not by its port
+            listener = await held.enter_async_context(serve_page(display, open_page))
             return await engine.run(
-                experiment, opened, options=options, results=results, listener=listener, stop=stop, choose=choose
+                experiment, clients, options=options, results=results, listener=listener, stop=stop, choose=choose
             )
 
 

@@ -61,19 +61,15 @@ def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str
 
 def locate_run(run: str, root: Path) -> Path:
     """Find the folder of a run that is named on the command line, also by its experiment file. Raises UsageError."""
-    file = Path(run)
-    is_experiment = file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file()
-    return record.find_run(run, root, _read_name(file) if is_experiment else None)
+    file, name = Path(run), None
+    if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
+        from sweep.experiment import Experiment
 
-
-def _read_name(file: Path) -> str:
-    """Read the name of the results folder of an experiment file; the file's own name if it cannot be read."""
-    from sweep.experiment import Experiment
-
-    try:
-        return Experiment.load(file).name
-    except SweepError:
-        return file.stem
+        try:
+            name = Experiment.load(file).name
+        except SweepError:
+            name = file.stem
+    return record.find_run(run, root, name)
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import math
 import os
@@ -40,7 +39,6 @@ async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Stream
     return await handler(request)
 
 
-@functools.lru_cache
 def _is_own_name(name: str, own: str) -> bool:
     if name in ("localhost", own):
         return True
