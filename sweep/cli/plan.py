@@ -11,7 +11,7 @@ import anyio
 from sweep import engine, record
 from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, text_width
 from sweep.cli.run import FIRST_LOOK
-from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption
+from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption, show_notice
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
 from sweep.text import format_count, format_seconds, format_value, truncate
@@ -177,10 +177,11 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
     check_metrics(experiment)
     servers, folder = access.clients(experiment.servers), typed.results / experiment.name
     nodes, models = (None, None) if servers else _packaged(experiment, family)
+    ask = partial(engine.make_forecast, nodes=nodes, models=models)
+    if not printer.quiet:
+        ask = partial(ask, listener=show_notice)
     try:
-        forecast = anyio.run(
-            partial(engine.make_forecast, experiment, servers, typed.results, nodes=nodes, models=models)
-        )
+        forecast = anyio.run(ask, experiment, servers, typed.results)
     except DefinitionError as error:
         if nodes is not None and models is None:
             error.hint = error.hint or UNASKED

@@ -280,10 +280,11 @@ def load_fetched(load: Callable[[Path | None], Experiment], access: Access, resu
         servers = access.clients(error.servers)
         if not servers and not FetchedFiles(results / error.experiment / INPUTS).entries:
             raise
-        return anyio.run(load_from_servers, load, servers, results, make_scratch_folder(), _print_wait)
+        return anyio.run(load_from_servers, load, servers, results, make_scratch_folder(), show_notice)
 
 
-def _print_wait(event: events.Event) -> None:
+def show_notice(event: events.Event) -> None:
+    """Print what the engine waits for; a listener where no run reports its progress."""
     if isinstance(event, events.Notice):
         print_notice(event.message)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from anyio.to_thread import run_sync
 
+from sweep.engine.events import Listener
 from sweep.engine.limits import RunOptions
 from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
 from sweep.errors import PlanError, Problem, TransientError, VariationError
@@ -87,8 +88,11 @@ async def make_forecast(
     *,
     nodes: NodeSchemas | None = None,
     models: Sequence[Model] | None = (),
+    listener: Listener = lambda _: None,
 ) -> Forecast:
     """Ask the servers for what they have, or take `nodes` and `models` where there are none; nothing is queued.
+
+    The listener hears what is waited for, and which servers do not answer.
 
     Raises DefinitionError, ServerError, or RecordError where the results folder is damaged.
     """
@@ -102,7 +106,7 @@ async def make_forecast(
     async with AsyncExitStack() as held:
         if servers:
             options = RunOptions()
-            pooled = await open_servers(held, servers, options, lambda _: None)
+            pooled = await open_servers(held, servers, options, listener)
             plan, _ = await plan_jointly(bound, pooled, options)
             shares = await run_sync(describe_server_shares, plan, pooled)
             board_notes = await note_boards(bound, bound.board, pooled)

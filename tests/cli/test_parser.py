@@ -441,3 +441,12 @@ def test_plan_uses_models_of_the_server(sweep: Sweep, home: Path, named: str) ->
     write_experiment(home / "tiny.yaml", inputs=inputs)
     answer = sweep("plan", "tiny.yaml", "-s", named, "--json")
     assert parse_json(answer)["models"] == ["tiny-sd"]
+
+
+@pytest.mark.usefixtures("home")
+def test_plan_says_which_server_does_not_answer(sweep: Sweep, named: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    answer = sweep("plan", "small.yaml", "-s", named, "-s", gone)
+    assert (answer.code, "does not answer (connection refused)" in answer.err) == (0, True)
+    assert sweep("plan", "small.yaml", "-s", named, "-s", gone, "--quiet") == Answer(0, "", "")
