@@ -128,7 +128,7 @@ async def main() -> None:
             target = folder / "report.html"
             embed = 2000 if images == 2000 else 0
             start = time.perf_counter()
-            shown, embedded = explorer.link_images(made, target, embed)
+            shown, embedded = explorer.link_images(made, target, embedded=images <= embed, beside=True)
             thumbs_took = time.perf_counter() - start
             start = time.perf_counter()
             explorer.write_page(target, build_page_json(made, shown), describe_page(made), embedded)

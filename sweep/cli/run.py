@@ -186,7 +186,7 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
         elif isinstance(event, events.RunEnded):
             endings.append(event.ending)
         for page in pages:
-            page.on_event(event)
+            page.feed.wake()
 
     async def serve() -> None:
         await started.wait()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,8 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.page_html import EMBED_UP_TO, REPORT_FILES, describe_page, write_page
-from sweep.report.page_json import JsonObject, build_page_json, encode_images
+from sweep.report.page_html import EMBED_UP_TO, describe_images, describe_page, link_images, write_page
+from sweep.report.page_json import JsonObject, build_page_json, describe_metrics, encode_images
 from sweep.report.report_data import (
     AxisColumn,
     ReportData,
@@ -25,7 +25,6 @@ from sweep.report.report_data import (
     read_report_data,
     to_json_value,
 )
-from sweep.report.thumbnails import Thumbnails
 from sweep.text import format_count, format_value, quote_argument, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
@@ -202,9 +201,11 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     words = _write_sentences(found, data, pairs, (before, after), titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
-    payload, thumbs = _build_comparison_json(data, others, before, target, titles)
+    paired = replace(before, frame=others, axes=(), sources={})
+    payload, images, thumbs = _build_comparison_json(data, paired, target, titles)
     facts = {
         **describe_page(data),
+        **images,
         "name": f"{titles[0]} → {titles[1]}",
         "description": "Two runs compared point by point",
         "words": words,
@@ -308,46 +309,36 @@ def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> st
 
 
 def _build_comparison_json(
-    data: ReportData, others: pd.DataFrame, before: ReportData, target: Path, titles: tuple[str, str]
-) -> tuple[JsonObject, dict[str, str]]:
-    """Build the page's JSON with the images of both runs, and collect the thumbnails that go into the page."""
-    files, before_files = data.files, replace(before, frame=others, sources={}).files
-    embedded = len(files.images) + len(before_files.images) <= EMBED_UP_TO
-    beside = None if embedded else target.parent / REPORT_FILES
-    thumbs = [Thumbnails(data.folder, beside), Thumbnails(before.folder, beside)]
-    own = thumbs[0].link(files, target, embedded=embedded)
-    other = thumbs[1].link(before_files, target, embedded=embedded)
-    links = replace(own, thumbs=own.thumbs | other.thumbs)
-    payload = build_page_json(data, links)
+    data: ReportData, before: ReportData, target: Path, titles: tuple[str, str]
+) -> tuple[JsonObject, dict[str, Any], dict[str, str]]:
+    """Build the page's JSON with the images of both runs, its facts about images, and the thumbnails inside it.
+
+    `before` holds the rows of the earlier run in the order of those in `data`.
+    """
+    embedded = len(data.files.images) + len(before.files.images) <= EMBED_UP_TO
+    links, thumbs = link_images(data, target, embedded=embedded, beside=False)
+    other, other_thumbs = link_images(before, target, embedded=embedded, beside=False)
+    whole = replace(links, thumbs=links.thumbs | other.thumbs)
+    own = [name for name in data.metrics if not name.startswith((BETWEEN, CHANGE))]
+    payload = build_page_json(data, whole, described=[*_describe_changes(own)])
     payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
-    payload["others"] = encode_images(others, replace(links, prefix=other.prefix))
+    payload["others"] = encode_images(before.frame, replace(whole, prefix=other.prefix))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}
-    payload["columns"] = _order_columns(payload["columns"])
-    inside = {**thumbs[1].encode(other.thumbs), **thumbs[0].encode(own.thumbs)} if embedded else {}
-    return payload, inside
+    return payload, describe_images(data, links, thumbs), {**other_thumbs, **thumbs}
 
 
-def _order_columns(columns: Sequence[JsonObject]) -> list[JsonObject]:
-    """Order and label the columns: differences between the runs, then changes, then the metrics themselves."""
-    from sweep.study import resolve_metrics
-
-    labels = {column["name"]: column["label"] for column in columns}
-    labels |= {metric.name: metric.label for metric in resolve_metrics(MEASURED)}
-    found: dict[str, list[JsonObject]] = {BETWEEN: [], CHANGE: [], "": []}
-    for column in columns:
-        prefix = next(begin for begin in found if str(column["name"]).startswith(begin))
-        name = str(column["name"]).removeprefix(prefix)
-        if prefix == BETWEEN:
-            kind = "Difference" if _IDENTICAL[name] == 0 else "Similarity"
-            summary = f"{kind} of the two runs' images; {_IDENTICAL[name]} = identical."
-            column = {**column, "label": f"A–B {labels[name]}", "summary": summary}
-        elif prefix == CHANGE:
-            summary = "How much the metric changed from the first run to the second."
-            column = {**column, "label": f"Δ {labels.get(name, name)}", "summary": summary}
-        found[prefix].append(column)
-    rank = {f"{CHANGE}{column['name']}": place for place, column in enumerate(found[""])}
-    found[CHANGE].sort(key=lambda column: rank.get(str(column["name"]), len(rank)))
-    return [column for group in found.values() for column in group]
+def _describe_changes(metrics: Sequence[str]) -> Iterator[JsonObject]:
+    """Describe the columns that the page of two runs lists first: differences between images, changes of metrics."""
+    measured, own = (
+        {fact["name"]: fact["label"] for fact in describe_metrics(tuple(names))} for names in (MEASURED, metrics)
+    )
+    for name, identical in _IDENTICAL.items():
+        kind = "Similarity" if identical else "Difference"
+        summary = f"{kind} of the two runs' images; {identical} = identical."
+        yield {"name": f"{BETWEEN}{name}", "label": f"A–B {measured[name]}", "direction": "neutral", "summary": summary}
+    for name, label in own.items():
+        summary = "How much the metric changed from the first run to the second."
+        yield {"name": f"{CHANGE}{name}", "label": f"Δ {label}", "direction": "neutral", "summary": summary}
 
 
 _MOST_PIXEL_PAIRS: Final = 200  # pairs that the overview compares pixel by pixel at most

@@ -18,7 +18,6 @@ from sweep.record import replace_atomically
 from sweep.report.page_json import encode_axis
 from sweep.report.report_data import (
     AxisColumn,
-    LevelJson,
     ReportData,
     choose_axes,
     format_level,
@@ -28,6 +27,7 @@ from sweep.report.report_data import (
 )
 from sweep.report.thumbnails import shrink
 from sweep.text import truncate, truncate_apart
+from sweep.types import Scalar
 
 PAPER: Final = (255, 255, 255)
 INK: Final = (27, 32, 48)
@@ -42,7 +42,7 @@ class Levels:
     """The levels of an axis in order, and the index of each row's level (`at`)."""
 
     axis: AxisColumn
-    levels: Sequence[LevelJson]
+    levels: Sequence[Scalar]
     at: Sequence[int]
 
     def label(self, index: int) -> str:

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from jinja2.utils import htmlsafe_json_dumps
@@ -33,19 +32,18 @@ from markupsafe import Markup
 
 from sweep.errors import RecordError
 from sweep.record import JOURNAL_FILE, RUN_OUTCOMES, RecordedResults, replace_atomically
-from sweep.report.page_json import JsonObject, build_page_json, encode_page_json
+from sweep.report.page_json import JsonObject, build_page_json, encode_axis, encode_page_json
 from sweep.report.report_data import (
     AxisColumn,
     ReportData,
     add_study_columns,
     choose_axes,
     format_level,
+    is_locked,
     name_variation,
     read_report_data,
     remove_paths,
-    sort_levels,
     study_folder,
-    to_json_value,
 )
 from sweep.report.thumbnails import ImageLinks, Thumbnails, make_thumb_id
 from sweep.text import format_count, format_seconds, quote_argument
@@ -122,7 +120,7 @@ def _find_problem(data: ReportData) -> str:
 
 
 def _format_levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
-    levels = sort_levels([to_json_value(value) for value in frame[axis.column].drop_duplicates()])
+    levels = encode_axis(axis, frame)["levels"]
     shown = [format_level(level) for level in levels[:_MOST_LEVELS]]
     if len(levels) > _MOST_LEVELS:
         shown = [*shown[:-1], "…", format_level(levels[-1])]
@@ -211,30 +209,39 @@ def list_run_folders(root: Path) -> list[str]:
 
 
 def _changed_at(folder: Path) -> float:
-    files = (folder / JOURNAL_FILE, folder / f"{JOURNAL_FILE}-wal")
-    return max(path.stat().st_mtime for path in files if path.exists())
+    times = [0.0]
+    for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal"):
+        with contextlib.suppress(OSError):  # a run may end, or be deleted, meanwhile
+            times.append((folder / name).stat().st_mtime)
+    return max(times)
 
 
 def summarize_run(folder: Path) -> JsonObject:
     """Summarize a run for one row of the overview."""
-    data = read_report_data(folder)
     changed = _changed_at(folder)
-    running = data.is_running
+    age = _format_age(datetime.now(UTC).timestamp() - changed)
+    return {**_summarize(folder, changed, is_locked(folder)), "changed": changed, "age": age}
+
+
+@lru_cache(maxsize=500)
+def _summarize(folder: Path, changed: float, locked: bool) -> JsonObject:  # noqa: ARG001  with either, the answer changes
+    """Summarize what only a change of the journal changes, with the first finding of what was measured before."""
+    data = read_report_data(folder)
     ending = (data.runs[-1].ending if data.runs else None) or ""
     state = RUN_OUTCOMES.get(ending, ending) if ending else "stopped"
+    study = study_folder(folder) if data.metrics and not data.is_running else None
+    finding = next((word["text"] for word in study["words"] if word["headline"]), "") if study else ""
     return {
         "folder": folder.name,
         "name": data.name,
         "description": data.description,
         "images": _choose_images(data),
-        "state": "running" if running else "cannot be read" if data.problem is not None else state,
+        "state": "running" if data.is_running else "cannot be read" if data.problem is not None else state,
         "done": data.counts.completed,
         "failed": data.counts.failed,
         "points": data.counts.points,
         "counts": format_counts(data),
-        "finding": "" if running else _first_finding(folder, changed),
-        "changed": changed,
-        "age": _format_age(datetime.now(UTC).timestamp() - changed),
+        "finding": re.sub(r" \([^()]*\)", "", finding),
     }
 
 
@@ -244,22 +251,13 @@ def _choose_images(data: ReportData) -> list[str]:
     across, others = choose_axes(data)
     if across is None or "sha256" not in data.frame:
         return ids[:3]
-    varied = [axis for axis in data.axes if axis is across or axis in others]
-    widest = max(varied, key=lambda axis: (axis.kind != "seed", data.frame[axis.column].nunique()))
+    widest = max([across, *others], key=lambda axis: (axis.kind != "seed", data.frame[axis.column].nunique()))
     rows = data.frame[data.frame["sha256"].notna()]
     for axis in data.axes:
         if axis.name != widest.name and len(rows):
             rows = rows[rows[axis.column] == rows[axis.column].iloc[0]]
-    found = [str(sha)[:16] for sha in rows.sort_values(widest.column)["sha256"]]
+    found = [make_thumb_id(sha) for sha in rows.sort_values(widest.column)["sha256"]]
     return list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else ids[:3]
-
-
-@lru_cache(maxsize=500)
-def _first_finding(folder: Path, changed: float) -> str:  # noqa: ARG001  a new time of change is a new question
-    """Return the first finding of the study, from values measured before; "" where nothing is measured."""
-    study = study_folder(folder) if read_report_data(folder).metrics else None
-    text = next((word["text"] for word in study["words"] if word["headline"]), "") if study else ""
-    return re.sub(r" \([^()]*\)", "", text)
 
 
 def _format_age(seconds: float) -> str:
@@ -357,32 +355,17 @@ def _read_markup(name: str) -> Markup:
     return Markup(read_asset(name))  # noqa: S704  our own file
 
 
-_MOST_LINES: Final = 40  # levels of an axis that stands down the page
-_FEW_LINES: Final = 4  # levels that are few enough to have another axis within them
-_MOST_WITHIN: Final = 64  # levels of that one
-
-
 def list_first_thumbs(data: ReportData) -> list[str]:
-    """List thumbnail ids of the rows that the page opens with, in reading order.
+    """List thumbnail ids of the rows that the page opens with: two axes whole, the others at their first level.
 
-    It follows `firstView` of web/src/state.ts; where the two differ, the page is only slower to paint.
+    Where the page chooses other axes (`firstView` of web/src/state.ts), it is only slower to paint.
     """
-    frame = data.frame
-    if "sha256" not in frame or frame.empty:
+    if "sha256" not in data.frame:
         return []
-    levels = {axis.name: frame[axis.column].nunique() for axis in data.axes}
-    _, others = choose_axes(data)
-    fitting = [axis for axis in others if axis.kind != "seed" and levels[axis.name] <= _MOST_LINES]
-    down = [*fitting, *others][:1]
-    if down and levels[down[0].name] <= _FEW_LINES:
-        down += [axis for axis in others if axis is not down[0] and levels[axis.name] <= _MOST_WITHIN][:1]
-    whole = frame["sha256"].notna()
-    for axis in (axis for axis in others if axis not in down):
-        whole &= frame[axis.column] == frame[axis.column].iloc[0]
-    seen = frame[whole]
-    places = [pd.factorize(seen[axis.column])[0] for axis in reversed(down)]
-    order = np.lexsort(places) if places else np.arange(len(seen))
-    return [make_thumb_id(sha) for sha in seen["sha256"].iloc[order]]
+    seen = data.frame[data.frame["sha256"].notna()]
+    for axis in choose_axes(data)[1][1:]:
+        seen = seen[seen[axis.column] == data.frame[axis.column].iloc[0]]
+    return [make_thumb_id(sha) for sha in seen["sha256"]]
 
 
 EMBED_UP_TO: Final = 2_000
@@ -405,33 +388,37 @@ def write_report(
     """
     data = add_study_columns(read_report_data(Path(folder)), study)
     target = Path(folder) / "report.html" if out is None else Path(out)
-    links, embedded = link_images(data, target, embed_up_to)
+    is_beside = target.resolve().parent == data.folder.resolve()
+    links, thumbs = link_images(data, target, embedded=len(data.files.images) <= embed_up_to, beside=is_beside)
+    inside = dict(thumbs)
     if originals:
         links = replace(links, originals="inside")
-    facts = {**describe_page(data, study), **_list_plain_images(data, links, embedded)}
-    facts["previews"] = links.prefix is None and not originals and bool(embedded)
-    inside = {**embedded, **_encode_originals(data)} if originals else embedded
+        inside |= _encode_originals(data)
+    facts = {**describe_page(data, study), **describe_images(data, links, thumbs)}
     return write_page(target, build_page_json(data, links, study), facts, inside)
 
 
 _MOST_PLAIN: Final = 24  # images of a page without JavaScript; they are in it a second time
 
 
-def _list_plain_images(data: ReportData, links: ImageLinks, embedded: Mapping[str, str]) -> dict[str, Any]:
-    """List the images that a page shows without JavaScript, each with a line that names its variation."""
+def describe_images(data: ReportData, links: ImageLinks, thumbs: Mapping[str, str]) -> dict[str, Any]:
+    """List the images of a page without JavaScript, with their variations, and tell whether it has previews only.
+
+    `thumbs`: those inside the page, as base64 by id.
+    """
+    hashes = data.frame.get("sha256", pd.Series(dtype=object))
+    ids = [(row, make_thumb_id(sha)) for row, sha in enumerate(hashes) if isinstance(sha, str)]
+    shown = [(row, identity) for row, identity in ids if identity in links.thumbs][:_MOST_PLAIN]
     listed = []
-    for row in range(len(data.frame)):
-        sha = to_json_value(data.frame["sha256"].iloc[row]) if "sha256" in data.frame else None
-        identity = make_thumb_id(str(sha)) if sha else ""
-        if identity not in links.thumbs:
-            continue
+    for row, identity in shown:
         beside = f"{links.thumb_prefix}{identity[:2]}/{identity}.webp"
-        address = f"data:image/webp;base64,{embedded[identity]}" if identity in embedded else beside
+        address = f"data:image/webp;base64,{thumbs[identity]}" if identity in thumbs else beside
         listed.append({"address": address, "text": name_variation(data, row)})
-        if len(listed) == _MOST_PLAIN:
-            break
-    rest = len(data.files.images) - len(listed)
-    return {"plain_images": listed, "more_images": max(0, rest)}
+    return {
+        "plain_images": listed,
+        "more_images": max(0, len(data.files.images) - len(listed)),
+        "previews": links.prefix is None and links.originals != "inside" and bool(links.thumbs),
+    }
 
 
 def _encode_originals(data: ReportData) -> dict[str, str]:
@@ -454,13 +441,14 @@ def describe_embedding(folder: Path) -> str:
 
 def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> Path:
     """Write a zip file with the page, its images and the results table, to be unpacked anywhere. Raises RecordError."""
-    found = read_report_data(folder).files
-    files = [*found.images.values(), *(folder / name for name in found.sources), folder / "results.csv"]
-    if len(found.images) > EMBED_UP_TO:
-        files += [Thumbnails(folder).path(identity) for identity in found.images]
+    data = read_report_data(folder)
+    images = data.frame["image_path"].dropna() if "image_path" in data.frame else ()
+    files = [folder / name for name in dict.fromkeys((*images, *data.files.sources, "results.csv"))]
+    if len(data.files.images) > EMBED_UP_TO:
+        files += [Thumbnails(folder).path(identity) for identity in data.files.by_id]
     page = folder / f".{uuid4().hex}.html"  # in the folder, so that its links are those of the bundle
     try:
-        write_report(folder, out=page, study=study)
+        write_report(folder, out=page, study=study, embed_up_to=EMBED_UP_TO)
         with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
             bundle.write(page, "report.html", ZIP_DEFLATED)
             for path in files:
@@ -471,16 +459,18 @@ def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> 
     return out
 
 
-def link_images(data: ReportData, target: Path, embed_up_to: int) -> tuple[ImageLinks, dict[str, str]]:
+def link_images(data: ReportData, target: Path, *, embedded: bool, beside: bool) -> tuple[ImageLinks, dict[str, str]]:
     """Make the thumbnails and say where a page at `target` finds them and the images.
+
+    Args:
+        embedded: The thumbnails go into the page. Else they are files.
+        beside: The page lies in the results folder, or is served with it.
 
     Returns:
         The links, and the thumbnails to embed as base64 by id: sources, the images the page opens with, the rest.
     """
-    embedded = len(data.files.images) <= embed_up_to
-    inside = target.resolve().parent == data.folder.resolve()
-    kept = embedded and os.access(data.folder, os.W_OK)  # a folder that can only be read keeps no thumbnails
-    thumbs = Thumbnails(data.folder, None if inside or kept else target.parent / REPORT_FILES)
+    kept = beside or (embedded and os.access(data.folder, os.W_OK))  # a folder that can only be read keeps none
+    thumbs = Thumbnails(data.folder, None if kept else target.parent / REPORT_FILES)
     links = thumbs.link(data.files, target, embedded=embedded)
     if not embedded:
         return links, {}

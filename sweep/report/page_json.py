@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, TypeAlias
@@ -13,16 +14,9 @@ import numpy as np
 import pandas as pd
 
 from sweep.record import ExperimentFacts
-from sweep.report.report_data import (
-    AxisColumn,
-    LevelJson,
-    ReportData,
-    find_source_path,
-    shorten_path,
-    sort_levels,
-    to_json_value,
-)
+from sweep.report.report_data import AxisColumn, ReportData, shorten_path, to_json_value
 from sweep.report.thumbnails import ImageLinks, make_thumb_id
+from sweep.types import Scalar
 
 JsonObject: TypeAlias = dict[str, Any]
 
@@ -42,10 +36,14 @@ _INFO = {
 }
 
 
-def build_page_json(data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None) -> JsonObject:
-    """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts)."""
-    frame = data.frame
-    axes = _encode_axes(data)
+def build_page_json(
+    data: ReportData, links: ImageLinks, study: Mapping[str, Any] | None = None, described: Sequence[JsonObject] = ()
+) -> JsonObject:
+    """Build everything the page shows, as JSON values without NaN (its shape: web/src/payload.ts).
+
+    `described`: labels and summaries of metrics that no study describes, in the order in which the page lists them.
+    """
+    frame, axes = data.frame, _encode_axes(data)
     return {
         "version": 1,
         "id": data.name,
@@ -55,7 +53,7 @@ def build_page_json(data: ReportData, links: ImageLinks, study: Mapping[str, Any
         "axes": axes,
         "columns": [
             {**column, "values": {"v": column["values"]} if column["kind"] == "metric" else pack(column["values"])}
-            for column in _list_columns(data, study)
+            for column in _list_columns(data, study["metrics"] if study else described)
         ],
         "key": pack(_encode_texts(frame, "key", _KEY_DIGITS)),
         "status": pack(_encode_texts(frame, "status")),
@@ -104,7 +102,7 @@ def _encode_axes(data: ReportData) -> list[JsonObject]:
 def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
     """Add levels that no row has yet, in their place: the experiment knows them before they are rendered."""
     known = [known.levels for known in facts.axes if known.name == axis["name"] and known.size == len(known.levels)]
-    wanted = sort_levels([_keep_exact(to_json_value(level)) for levels in known for level in levels])
+    wanted = _sort_levels([_keep_exact(to_json_value(level)) for levels in known for level in levels])
     if not set(axis["levels"]) < set(wanted):
         return axis
     places = [wanted.index(level) for level in axis["levels"]]
@@ -131,7 +129,7 @@ def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     """
     codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
     values = [to_json_value(value) for value in found]
-    levels = sort_levels(values)
+    levels = _sort_levels(values)
     rank = {level: place for place, level in enumerate(levels)}
     place = np.array([*(rank[value] for value in values), len(levels)])  # the last is that of missing ones, code -1
     if bool((codes < 0).any()):
@@ -140,14 +138,21 @@ def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     return {"name": axis.name, "kind": axis.kind, "levels": kept, "at": place[codes].tolist()}
 
 
-def _keep_exact(value: LevelJson) -> LevelJson:
+def _sort_levels(levels: Sequence[Scalar]) -> list[Scalar]:
+    """Sort numbers; leave other levels in their order."""
+    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
+        return sorted(levels, key=lambda level: level)  # type: ignore[arg-type,return-value]
+    return list(levels)
+
+
+def _keep_exact(value: Scalar) -> Scalar:
     """Turn integers beyond 2^53 into text: JavaScript cannot hold them."""
     return str(value) if isinstance(value, int) and abs(value) > _SAFE_INTEGER else value
 
 
-def pack(values: Sequence[LevelJson]) -> JsonObject:
+def pack(values: Sequence[Scalar]) -> JsonObject:
     """Pack values as they are, or as indices into the distinct ones where that is shorter; missing is index -1."""
-    distinct: dict[tuple[type, LevelJson], int] = {}
+    distinct: dict[tuple[type, Scalar], int] = {}
     for value in values:
         if value is not None:
             distinct.setdefault((type(value), value), len(distinct))
@@ -157,65 +162,47 @@ def pack(values: Sequence[LevelJson]) -> JsonObject:
     return {"d": [value for _, value in distinct], "i": at}
 
 
-def _encode_texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[LevelJson]:
+def _encode_texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[Scalar]:
     if name not in frame:
         return [None] * len(frame)
-    return [None if cell is None else str(cell)[:most] for cell in encode_column(frame[name])]
+    return [None if cell is None else str(cell)[:most] for cell in _encode_column(frame[name])]
 
 
-def encode_column(column: pd.Series) -> list[LevelJson]:
-    """Encode a column as JSON values like `to_json_value`, quickly for whole columns of texts or integers."""
-    values = column.astype(object).tolist()
-    if not (pd.api.types.is_integer_dtype(column) or isinstance(column.dtype, pd.StringDtype)):
-        return [to_json_value(value) for value in values]
-    return [None if missing else value for value, missing in zip(values, column.isna().tolist(), strict=True)]
+def _encode_column(column: pd.Series) -> list[Scalar]:
+    return [to_json_value(value) for value in column.astype(object).tolist()]
 
 
-def round_floats(values: pd.Series, digits: int) -> list[LevelJson]:
-    """Round numbers to `digits` significant digits, as short as they print; not finite becomes None."""
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    finite = np.isfinite(numbers) & (numbers != 0)
-    places = np.zeros(len(numbers))
-    places[finite] = digits - 1 - np.floor(np.log10(np.abs(numbers[finite])))
-    scale = 10.0 ** np.abs(np.clip(places, -300, 300))
-    with np.errstate(all="ignore"):
-        short = np.where(places >= 0, np.round(numbers * scale) / scale, np.round(numbers / scale) * scale)
-    known = np.isfinite(short).tolist()
-    return [value if is_known else None for value, is_known in zip(short.tolist(), known, strict=True)]
+def round_floats(values: pd.Series, digits: int) -> list[Scalar]:
+    """Round numbers to `digits` significant digits; not finite becomes None."""
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan).tolist()
+    return [float(f"{number:.{digits}g}") if math.isfinite(number) else None for number in numbers]
 
 
 @cache
-def _load_metric_facts(names: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
-    """Load facts about metrics where the page has no study, in the order of the study's panel."""
+def describe_metrics(names: tuple[str, ...]) -> list[JsonObject]:
+    """Describe metrics that no study describes, in the order of the study's panel."""
     from sweep.study import describe_columns, list_standard
 
     rank = {metric.name: place for place, metric in enumerate(list_standard())}
     ordered = sorted(names, key=lambda name: rank.get(name, len(rank)))
-    return describe_columns(ordered, dict.fromkeys(ordered, (0, 0)))
+    return [{**fact} for fact in describe_columns(ordered, dict.fromkeys(ordered, (0, 0)))]
 
 
-def _list_columns(data: ReportData, study: Mapping[str, Any] | None = None) -> Iterator[JsonObject]:
-    """List the metrics, in the order of the study, and what else the page tells of an image, with plain values."""
-    facts = {fact["name"]: fact for fact in (study["metrics"] if study else _load_metric_facts(tuple(data.metrics)))}
-    ranks = {name: rank for rank, name in enumerate(facts)}
+def _list_columns(data: ReportData, described: Sequence[JsonObject] = ()) -> Iterator[JsonObject]:
+    """List the metrics, those `described` first, and what else the page tells of an image, with plain values."""
+    known = {fact["name"]: fact for fact in described if fact["name"] in data.metrics}
+    others = describe_metrics(tuple(name for name in data.metrics if name not in known))
     digits = 6 if len(data.frame) <= _EXACT_ROWS else 4
-    for name in sorted(data.metrics, key=lambda name: ranks.get(name, len(ranks))):
-        fact = facts.get(name, {})
-        yield {
-            "name": name,
-            "label": fact.get("label") or name.replace("_", " "),
-            "kind": "metric",
-            "direction": fact.get("direction") or "neutral",
-            "summary": fact.get("summary") or "",
-            "values": round_floats(data.frame[name], digits),
-        }
+    for fact in (*known.values(), *others):
+        told = {name: fact[name] for name in ("name", "label", "direction", "summary")}
+        yield {**told, "kind": "metric", "values": round_floats(data.frame[fact["name"]], digits)}
     taken = {axis.column for axis in data.axes}
     for name, label in _INFO.items():
         if name in data.frame and name not in taken and data.frame[name].notna().any():
-            column = data.frame[name]
-            values = round_floats(column, 3) if name == "render_seconds" else encode_column(column)
-            described = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
-            yield {**described, "values": values}
+            cells = data.frame[name]
+            values = round_floats(cells, 3) if name == "render_seconds" else _encode_column(cells)
+            about = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
+            yield {**about, "values": values}
 
 
 def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
@@ -223,20 +210,20 @@ def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
     return {"prefix": links.prefix, **{name: pack(values) for name, values in _list_images(frame, links).items()}}
 
 
-def _list_images(frame: pd.DataFrame, links: ImageLinks) -> dict[str, list[LevelJson]]:
+def _list_images(frame: pd.DataFrame, links: ImageLinks) -> dict[str, list[Scalar]]:
     thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(frame, "sha256")]
-    images: dict[str, list[LevelJson]] = {
+    images: dict[str, list[Scalar]] = {
         "path": _encode_texts(frame, "image_path"),
         "thumb": [identity if identity in links.thumbs else None for identity in thumbs],
     }
     for side in ("width", "height"):
         column = f"rendered_{side}" if f"rendered_{side}" in frame else side
-        images[side] = encode_column(frame[column]) if column in frame else [None] * len(frame)
+        images[side] = _encode_column(frame[column]) if column in frame else [None] * len(frame)
     return images
 
 
 def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
-    names = [find_source_path(data, key) for key in data.frame.get("key", ())]
+    names = [data.sources.get(key) for key in data.frame.get("key", ())]
     at, found = pd.factorize(np.array(names, dtype=object))
     listed = [{"path": name, "thumb": links.source_ids.get(name), "label": name.rsplit("/", 1)[-1]} for name in found]
     return {"list": listed, "at": at.tolist()}
@@ -289,14 +276,5 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         for curve in study.get("curves", ())
         if curve["half"]["value"] is not None
     ]
-    names = ("effects", "recommendations", "holds", "distances", "choices")
-    words = [{**word, "text": _read_well(word["text"], study)} for word in study.get("words", ())]
-    parts = {name: study.get(name, []) for name in names}
-    return {"curves": curves, "words": words, **parts, "adaptive": study.get("adaptive")}
-
-
-def _read_well(text: str, study: Mapping[str, Any]) -> str:
-    """Write names of axes as words, and keep a number and its % on one line."""
-    for axis in (study.get("design") or {}).get("axes", ()):
-        text = text.replace(axis["name"], axis["name"].replace("_", " "))
-    return text.replace(" %", "\u00a0%")
+    names = ("words", "effects", "recommendations", "holds", "distances", "choices")
+    return {"curves": curves, **{name: study.get(name, []) for name in names}, "adaptive": study.get("adaptive")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
@@ -10,7 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -19,13 +20,12 @@ from sweep.errors import RecordError, SweepError, UsageError
 from sweep.record import Counts, ExperimentFacts, RecordedResults, is_in_use, read_ratings
 from sweep.report.thumbnails import ImageFiles, make_thumb_id
 from sweep.text import format_value
+from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from sweep.record import OpenPoint, RunRecord
     from sweep.study import StudyJson
 
-
-LevelJson: TypeAlias = str | int | float | bool | None
 
 FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # the folder of the author's file is private
 STANDARD = (
@@ -55,7 +55,7 @@ class ReportData:
     description: str
     frame: pd.DataFrame
     axes: tuple[AxisColumn, ...]
-    sources: Mapping[str, Path] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)  # by key: the image that a variation started from
     counts: Counts = field(default_factory=Counts)
     runs: Sequence[RunRecord] = ()
     experiment: str = ""
@@ -85,10 +85,7 @@ class ReportData:
     @property
     def is_running(self) -> bool:
         """Tell whether a run writes to the folder. A killed run has no end on record either, but its lock is free."""
-        try:
-            return bool(self.runs) and self.runs[-1].ended_at is None and is_in_use(self.folder)
-        except RecordError:
-            return False
+        return bool(self.runs) and self.runs[-1].ended_at is None and is_locked(self.folder)
 
     @cached_property
     def files(self) -> ImageFiles:
@@ -99,11 +96,9 @@ class ReportData:
             for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
                 images.setdefault(make_thumb_id(sha), self.folder / path)
         sources: dict[str, str] = {}
-        for key in self.frame.get("key", ()):
-            name = find_source_path(self, key)
-            if name is not None and name not in sources and (self.folder / name).is_file():
-                with (self.folder / name).open("rb") as file:
-                    sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
+        for name in dict.fromkeys(self.sources[key] for key in self.frame.get("key", ()) if key in self.sources):
+            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
+                sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
         return ImageFiles(images, sources, {**{sources[name]: self.folder / name for name in sources}, **images})
 
     @property
@@ -112,6 +107,14 @@ class ReportData:
         taken = {*_HASHES, *STANDARD, *(axis.column for axis in self.axes), *(f"rendered_{name}" for name in STANDARD)}
         numeric = self.frame.select_dtypes(include="number").columns
         return tuple(str(name) for name in numeric if name not in taken)
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process holds the lock of the folder; not where nobody can tell."""
+    try:
+        return is_in_use(folder)
+    except RecordError:
+        return False
 
 
 def remove_paths(command: str) -> str:
@@ -151,25 +154,29 @@ def _collect(results: RecordedResults) -> ReportData:
     frame, facts = results.table(), results.facts
     if "index" in frame:
         frame = frame.sort_values("index", kind="stable", ignore_index=True)
-    renamed = {*STANDARD} - {"prompt", "model", "width", "height"}  # axes called like a column of the table
-    named = [AxisColumn(name, kind, f"axis_{name}" if name in renamed else name) for name, kind in results.axes]
+    folder = results.folder
+    named = [  # an axis may be called like a column of the table
+        AxisColumn(name, kind, f"axis_{name}" if f"axis_{name}" in frame else name) for name, kind in results.axes
+    ]
+    sources = results.sources
+    names = {path: path.relative_to(folder).as_posix() for path in set(sources.values()) if path.is_relative_to(folder)}
     return ReportData(
-        folder=results.folder,
-        name=facts.name or results.folder.resolve().name,
+        folder=folder,
+        name=facts.name or folder.resolve().name,
         description=" ".join(facts.description.split()),
         frame=frame,
         axes=tuple(axis for axis in named if axis.column in frame),
-        sources=results.sources,
+        sources={key: names[path] for key, path in sources.items() if path in names},
         counts=results.counts(),
         runs=tuple(results.runs()),
         experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
         facts=facts,
-        ratings=read_ratings(results.folder),
+        ratings=read_ratings(folder),
         open_points=tuple(results.open_points()),
     )
 
 
-def to_json_value(value: object) -> LevelJson:
+def to_json_value(value: object) -> Scalar:
     """Convert a cell to a JSON value: numpy and pandas scalars unwrapped, missing or not finite to None."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -184,26 +191,11 @@ def to_json_value(value: object) -> LevelJson:
     return str(value)
 
 
-def sort_levels(levels: Sequence[LevelJson]) -> list[LevelJson]:
-    """Sort numbers; leave other levels in their order."""
-    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
-        return sorted(levels, key=lambda level: level)  # type: ignore[arg-type,return-value]
-    return list(levels)
-
-
-def format_level(level: LevelJson, kind: str = "") -> str:
+def format_level(level: Scalar, kind: str = "") -> str:
     """Format a level for people: short numbers, file names without their folder."""
     if level is None:
         return "none"
     return str(level).rsplit("/", 1)[-1] if kind == "image" else format_value(level)
-
-
-def find_source_path(data: ReportData, key: str) -> str | None:
-    """Find the path, in the results folder, of the image that a variation started from."""
-    source = data.sources.get(key)
-    if source is None:
-        return None
-    return source.relative_to(data.folder).as_posix() if source.is_relative_to(data.folder) else source.name
 
 
 def name_variation(data: ReportData, row: int, frame: pd.DataFrame | None = None, *, without: str = "") -> str:
@@ -238,7 +230,7 @@ def study_folder(folder: Path) -> StudyJson | None:
 
 
 def choose_axes(data: ReportData, fixed: Container[str] = ()) -> tuple[AxisColumn | None, list[AxisColumn]]:
-    """Choose the axis that stands across, a numeric one if there is one, and list the others with several levels."""
+    """Choose the axis that stands across, a numeric one if any, and list the others with several levels, seeds last."""
     varied = [axis for axis in data.axes if axis.name not in fixed and data.frame[axis.column].nunique() > 1]
     across = next((axis for axis in varied if axis.kind in ("number", "integer")), next(iter(varied), None))
-    return across, [axis for axis in varied if axis is not across]
+    return across, sorted((axis for axis in varied if axis is not across), key=lambda axis: axis.kind == "seed")

@@ -92,10 +92,6 @@ class Thumbnails:
             source_ids={name: identity for name, identity in files.sources.items() if identity in made},
         )
 
-    def find_or_make(self, identity: str, image: Path) -> Path | None:
-        """Return the thumbnail of one image, made where it is missing; None where there is no such image."""
-        return self.path(identity) if identity in self.make({identity: image}) else None
-
     def encode(self, identities: Iterable[str]) -> dict[str, str]:
         """Encode thumbnails as base64, for a page that holds them itself."""
         return {identity: base64.b64encode(self.path(identity).read_bytes()).decode() for identity in identities}

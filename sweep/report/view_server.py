@@ -20,16 +20,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from anyio import CapacityLimiter, move_on_after
 from anyio.to_thread import run_sync
-from pydantic import BaseModel, Field
 
-from sweep.errors import SweepError
-from sweep.record import RATINGS_JSON, replace_atomically
+from sweep.errors import SweepError, UsageError
 from sweep.report.compare import compare_runs, count_shared
 from sweep.report.page_html import (
     EMBED_UP_TO,
@@ -87,8 +85,7 @@ class Feed:
         self._studies = studies
         self._changed = asyncio.Condition()
         self._woken = asyncio.Event()
-        self._since: dict[str, int] = {}
-        self._gone: dict[str, int] = {}
+        self._since: dict[str, int] = {}  # by name of a row: the generation that changed it, or took it away
         self._progress: JsonObject = {}
         self._steps: dict[str, float] = {}  # by key of a point at a server: the share of it that is done
         self._studied: tuple[object, ...] | None = None
@@ -112,18 +109,16 @@ class Feed:
         snapshot = await run_sync(read_snapshot, self.folder, dict(self._steps))
         rendering = {point.key for point in snapshot.data.open_points}
         self._steps = {key: share for key, share in self._steps.items() if key in rendering}
-        before = self.snapshot.rows
-        changed = [name for name, row in snapshot.rows.items() if before.get(name) != row]
-        gone = [row["key"] for name, row in before.items() if name not in snapshot.rows]
-        progress = summarize_progress(snapshot)
+        before, rows = self.snapshot.rows, snapshot.rows
+        changed = [name for name in {**before, **rows} if before.get(name) != rows.get(name)]
+        progress, clock = summarize_progress(snapshot), {"seconds": None, "left": None}
         async with self._changed:
             self.snapshot = snapshot
             if snapshot.is_running:
                 self.is_reported = False
-            if changed or gone or _without_clock(progress) != _without_clock(self._progress):
+            if changed or {**progress, **clock} != {**self._progress, **clock}:
                 self.generation += 1
                 self._since.update(dict.fromkeys(changed, self.generation))
-                self._gone.update(dict.fromkeys(gone, self.generation))
                 self._changed.notify_all()
             self._progress = progress
 
@@ -166,8 +161,9 @@ class Feed:
                 await asyncio.wait_for(self._changed.wait_for(lambda: self.generation > since), patience)
             except TimeoutError:
                 return None
-            fresh = [row for name, row in self.snapshot.rows.items() if self._since.get(name, 0) > since]
-            gone = [key for key, generation in self._gone.items() if generation > since]
+            changed, rows = [name for name, at in self._since.items() if at > since], self.snapshot.rows
+            fresh = [rows[name] for name in changed if name in rows]
+            gone = [name.partition(".")[0] for name in changed if name not in rows]
             state = {"generation": self.generation, "report": self.is_reported, **self._progress}
             return {**state, "rows": fresh, "gone": gone}
 
@@ -184,10 +180,6 @@ class Feed:
         return self.snapshot.data.files.by_id.get(make_thumb_id(identity))
 
 
-def _without_clock(progress: JsonObject) -> JsonObject:
-    return {name: value for name, value in progress.items() if name not in ("seconds", "left")}
-
-
 def summarize_progress(snapshot: Snapshot) -> JsonObject:
     """Summarize the progress of a run: counts, seconds, and the seconds left (None before the first image)."""
     data = snapshot.data
@@ -196,7 +188,7 @@ def summarize_progress(snapshot: Snapshot) -> JsonObject:
     seconds = 0.0 if run is None else ((run.ended_at or datetime.now(UTC)) - run.begun_at).total_seconds()
     fresh = 0
     if run is not None and "finished_at" in data.frame:
-        fresh = int((data.frame["finished_at"] >= run.begun_at).sum())
+        fresh = data.frame.loc[data.frame["finished_at"] >= run.begun_at, "index"].nunique()
     open_count = counts.points - counts.completed - counts.failed - counts.cancelled
     return {
         "done": counts.completed,
@@ -224,33 +216,15 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-OnOpened: TypeAlias = Callable[[str], object]
-
-
-@dataclass(frozen=True, slots=True)
-class LiveView:
-    """A live page. `url` holds the token without which the server answers nothing."""
-
-    url: str
-    feed: Feed
-    server: _Server
-
-    def on_event(self, event: object) -> None:  # noqa: ARG002  any event means that the journal may have news
-        """Look at the journal soon. Pass it to the engine as a listener; call it on the event loop."""
-        self.feed.wake()
-
-    async def finish(self, *, measure: bool = True) -> None:
-        """Turn open pages into the report of a run that has ended, and wait until they have it.
-
-        With `measure`, images not measured yet are measured for it.
-        """
-        await self.feed.finish(await run_sync(study_folder, self.feed.folder) if measure else None)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.server.wait_for_report(self.feed), _TO_REPORT)
 
 
 async def serve_view(
-    folder: Path, *, host: str = HOST, port: int = 0, opened: OnOpened | None = None, all_runs: bool = False
+    folder: Path,
+    *,
+    host: str = HOST,
+    port: int = 0,
+    opened: Callable[[str], object] | None = None,
+    all_runs: bool = False,
 ) -> None:
     """Serve the results in `folder` until cancelled; call `opened` with the address once it answers.
 
@@ -271,26 +245,27 @@ async def open_view(
     folder: Path, *, host: str = HOST, port: int = 0, all_runs: bool = False, studies: bool = True
 ) -> AsyncIterator[LiveView]:
     """Serve live pages for as long as the block lasts. With `studies` a run that has ended is studied here."""
-    server = _Server(Path(folder), host, studies=studies, all_runs=all_runs)
-    feed = Feed(Path(folder), studies=False) if all_runs else await server.feed("")
-    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
+    view = LiveView(Path(folder), host, studies=studies, all_runs=all_runs)
+    runner = web.AppRunner(view.make_app(), access_log=None, shutdown_timeout=1.0)
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        server.port = runner.addresses[0][1]
-        shown = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104  only compared
-        yield LiveView(f"http://{shown}:{server.port}/{server.token}/", feed, server)
+        if not all_runs:
+            await view.follow("")
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        view.port = runner.addresses[0][1]
+        yield view
     finally:
         with move_on_after(_TO_CLOSE, shield=True):  # also when the caller is cancelled: the socket must close
-            await server.stop()
+            await view.stop()
             await runner.cleanup()
 
 
-class _Server:
+class LiveView:
+    """The server of live pages: of one run, or of all runs in a folder."""
+
     def __init__(self, folder: Path, host: str, *, studies: bool, all_runs: bool) -> None:
-        self.token = secrets.token_urlsafe(24)
         self.port = 0
+        self._token = secrets.token_urlsafe(24)
         self._folder = folder
         self._host = host
         self._studies = studies
@@ -298,10 +273,32 @@ class _Server:
         self._feeds: dict[str, Feed] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
         self._opening = asyncio.Lock()
+        self._listing = asyncio.Lock()
         self._making = CapacityLimiter(2)
         self._streams: dict[asyncio.Task[None], Feed] = {}
 
-    def app(self) -> web.Application:
+    @property
+    def url(self) -> str:
+        """Return the address, with the token without which the server answers nothing."""
+        host = socket.gethostname() if self._host in ("0.0.0.0", "::") else self._host  # noqa: S104  only compared
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{self._token}/"
+
+    @property
+    def feed(self) -> Feed:
+        """Return the feed of the one run."""
+        return self._feeds[""]
+
+    async def finish(self, *, measure: bool = True) -> None:
+        """Turn open pages into the report of a run that has ended, and wait until one has it; at once if none is open.
+
+        With `measure`, images not measured yet are measured for it.
+        """
+        await self.feed.finish(await run_sync(study_folder, self.feed.folder) if measure else None)
+        if self._streams:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.feed.delivered.wait(), _TO_REPORT)
+
+    def make_app(self) -> web.Application:
         """Build the routes: those of a run directly under the token, or under its name beside the overview."""
         app = web.Application(middlewares=[self._guard], client_max_size=_MOST_BODY)
         add = app.router.add_get
@@ -318,11 +315,15 @@ class _Server:
         app.router.add_post(f"{run}/ratings", self._ratings)
         return app
 
-    async def feed(self, name: str, *, follow: bool = True) -> Feed:
-        """Return the feed of a run, read at least once. Raises HTTPNotFound for a name that is no run.
+    async def follow(self, name: str) -> Feed:
+        """Return the feed of a run and keep it up to date. Raises HTTPNotFound if there is no such run."""
+        feed, following = await self._read(name), self._following.get(name)
+        if following is None or following.done():
+            self._following[name] = asyncio.create_task(feed.follow())
+        return feed
 
-        Without `follow` it is not kept up to date: the overview shows images of runs that nobody has opened.
-        """
+    async def _read(self, name: str) -> Feed:
+        """Return the feed of a run, read at least once: the overview shows images of runs that nobody has opened."""
         async with self._opening:
             if name not in self._feeds:
                 if self._all_runs and name not in await run_sync(list_run_folders, self._folder):
@@ -330,14 +331,7 @@ class _Server:
                 feed = Feed(self._folder / name, studies=self._studies)
                 await feed.refresh()
                 self._feeds[name] = feed
-        if follow and name not in self._following:
-            self._following[name] = asyncio.create_task(self._feeds[name].follow())
         return self._feeds[name]
-
-    async def wait_for_report(self, feed: Feed) -> None:
-        """Wait until a page that listens to `feed` has become the report; at once where none listens."""
-        if any(listening is feed for listening in self._streams.values()):
-            await feed.delivered.wait()
 
     async def stop(self) -> None:
         """End the streams, which browsers would keep open for ever, and stop following."""
@@ -354,7 +348,7 @@ class _Server:
         if self._host in (HOST, "localhost") and host not in own:
             raise web.HTTPForbidden(text="This page is served to its own address only.")
         token = request.match_info.get("token", "")
-        if not hmac.compare_digest(token.encode(), self.token.encode()):
+        if not hmac.compare_digest(token.encode(), self._token.encode()):
             raise web.HTTPNotFound
         origin = request.headers.get("Origin")
         if request.method != "GET" and origin is not None and origin != f"http://{host}":
@@ -364,11 +358,8 @@ class _Server:
             response.headers.update(_HEADERS)
         return response
 
-    async def _of(self, request: web.Request, *, follow: bool = True) -> Feed:
-        return await self.feed(request.match_info.get("run", ""), follow=follow)
-
     async def _page(self, request: web.Request) -> web.Response:
-        feed = await self._of(request)
+        feed = await self.follow(_name_run(request))
         await feed.refresh()
         answer = _answer_page(await run_sync(_render, feed))
         if feed.is_reported:
@@ -376,37 +367,38 @@ class _Server:
         return answer
 
     async def _thumb(self, request: web.Request) -> web.StreamResponse:
-        feed, identity = await self._of(request, follow=False), request.match_info["name"]
+        feed, identity = await self._read(_name_run(request)), request.match_info["name"]
         image = feed.find_image(identity)
-        if image is None and request.match_info.get("run", "") not in self._following:
+        if image is None and _name_run(request) not in self._following:
             await feed.refresh()
             image = feed.find_image(identity)
         thumbs = Thumbnails(feed.folder)
-        made = image and await run_sync(thumbs.find_or_make, identity, image, limiter=self._making)
-        if made is None:
+        if image is None or not await run_sync(thumbs.make, {identity: image}, limiter=self._making):
             raise web.HTTPNotFound
-        return web.FileResponse(made, headers={"Content-Type": "image/webp"})
+        return web.FileResponse(thumbs.path(identity), headers={"Content-Type": "image/webp"})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        feed, path = await self._of(request, follow=False), request.match_info["path"]
+        feed, path = await self._read(_name_run(request)), request.match_info["path"]
         if not (path in feed.snapshot.served and await run_sync((feed.folder / path).is_file)):
             raise web.HTTPNotFound
         return web.FileResponse(feed.folder / path)
 
     async def _ratings(self, request: web.Request) -> web.Response:
         """Keep the ratings and choices of the page in the results folder."""
-        feed = await self._of(request)
+        from sweep.study import parse_ratings, write_ratings
+
+        feed = await self.follow(_name_run(request))
         try:
-            ratings = _RatingsFile.model_validate_json(await request.text())
-        except ValueError as error:
-            raise web.HTTPBadRequest(text=f"These are not ratings: {error}") from error
-        await run_sync(_write_ratings, feed.folder / RATINGS_JSON, ratings)
+            ratings = parse_ratings(await request.read(), "What was sent")
+        except UsageError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        await run_sync(write_ratings, feed.folder, ratings)
         feed.wake()
-        return web.json_response({"kept": len(ratings.ratings)})
+        return web.json_response({"kept": len(ratings.marks)})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send server-sent events: `rows` with what changed since the generation the page has."""
-        feed = await self._of(request)
+        feed = await self.follow(_name_run(request))
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_HEADERS})
         await stream.prepare(request)
         task = asyncio.current_task()
@@ -427,11 +419,13 @@ class _Server:
         return stream
 
     async def _overview(self, _request: web.Request) -> web.Response:
-        return _answer_page(await run_sync(render_overview, self._folder), "overview.js")
+        async with self._listing:  # one at a time: the first of a run studies it
+            return _answer_page(await run_sync(render_overview, self._folder), "overview.js")
 
     async def _runs(self, _request: web.Request) -> web.Response:
-        names = await run_sync(list_run_folders, self._folder)
-        return web.json_response([await run_sync(summarize_run, self._folder / name) for name in names])
+        async with self._listing:
+            names = await run_sync(list_run_folders, self._folder)
+            return web.json_response([await run_sync(summarize_run, self._folder / name) for name in names])
 
     async def _two(self, request: web.Request) -> tuple[Path, Path]:
         names = [request.query.get(name, "") for name in ("a", "b")]
@@ -452,6 +446,10 @@ class _Server:
         return _answer_page(text)
 
 
+def _name_run(request: web.Request) -> str:
+    return request.match_info.get("run", "")
+
+
 def _answer_page(text: str, *scripts: str) -> web.Response:
     policy = f"{_build_live_policy(*scripts)}; frame-ancestors 'none'"
     return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
@@ -464,35 +462,12 @@ def _render(feed: Feed) -> str:
     links: ImageLinks | None = None
     inside: dict[str, str] = {}
     if feed.is_reported and not data.frame.empty:
-        links, inside = link_images(data, data.folder / "report.html", EMBED_UP_TO)
+        embedded = len(data.files.images) <= EMBED_UP_TO
+        links, inside = link_images(data, data.folder / "report.html", embedded=embedded, beside=True)
     facts = describe_page(data, study)
     if feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
         facts |= {"counts": "", "failed": "", "problem": ""}
     return "".join(render_page(feed.page_data(links), facts, inside, csp=_build_live_policy()))
-
-
-class _Rating(BaseModel, extra="forbid", strict=True):
-    stars: Annotated[int, Field(ge=0, le=5)] | None = None
-    rejected: bool = False
-    note: str = ""
-
-
-class _Choice(BaseModel, extra="forbid", strict=True):
-    left: str
-    right: str
-    winner: Literal["left", "right", "tie"]
-    at: str
-
-
-class _RatingsFile(BaseModel, strict=True):
-    schema_number: Literal[1] = Field(alias="schema")
-    ratings: dict[str, _Rating]
-    choices: list[_Choice]
-
-
-def _write_ratings(path: Path, ratings: _RatingsFile) -> None:
-    with replace_atomically(path) as file:
-        file.write(ratings.model_dump_json(by_alias=True, exclude_unset=True, indent=1).encode())
 
 
 def _build_live_policy(*scripts: str) -> str:

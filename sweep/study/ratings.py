@@ -53,22 +53,32 @@ class Ratings:
 
 def load_ratings(path: Path) -> Ratings:
     """Load a file of ratings; empty where there is none. Raises UsageError where it is not one."""
-    if not path.is_file():
-        return Ratings({}, [])
+    return parse_ratings(path.read_bytes(), path.name) if path.is_file() else Ratings({}, [])
+
+
+def parse_ratings(content: bytes, name: str) -> Ratings:
+    """Read the content of a file of ratings. Raises UsageError, with `name`, where it is not one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content)
         marks, choices = found["ratings"], found["choices"]
         is_known = found["schema"] == 1 and all(map(is_choice, choices))
-        wrong = [name for name, mark in marks.items() if not is_rating(mark)]
+        wrong = [image for image, mark in marks.items() if not is_rating(mark)]
         whole = Ratings(dict(marks), list(choices))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_known = False
     if not is_known:
-        raise UsageError(f"{path.name} is not a file of ratings.", hint="Export one from the page (Share).")
+        raise UsageError(f"{name} is not a file of ratings.", hint="Export one from the page (Share).")
     if wrong:
         hint = "A rating has stars from 0 to 5, rejected, and a note."
-        raise UsageError(f"{path.name}: {wrong[0]} has no rating that the page writes.", hint=hint)
+        raise UsageError(f"{name}: {wrong[0]} has no rating that the page writes.", hint=hint)
     return whole
+
+
+def write_ratings(folder: Path, ratings: Ratings) -> None:
+    """Write the file of ratings of a results folder. Raises RecordError where it cannot be written."""
+    found = {"schema": 1, "ratings": ratings.marks, "choices": ratings.choices}
+    with replace_atomically(folder / RATINGS_JSON) as file:
+        file.write(json.dumps(found, ensure_ascii=False, indent=1).encode())
 
 
 def add_ratings(folder: Path, given: Path) -> Ratings:
@@ -81,9 +91,7 @@ def add_ratings(folder: Path, given: Path) -> Ratings:
     new, old = load_ratings(given), load_ratings(folder / RATINGS_JSON)
     choices = [*old.choices, *(choice for choice in new.choices if choice not in old.choices)]
     whole = Ratings({**old.marks, **new.marks}, choices)
-    text = json.dumps({"schema": 1, "ratings": whole.marks, "choices": whole.choices}, ensure_ascii=False, indent=1)
-    with replace_atomically(folder / RATINGS_JSON) as file:
-        file.write(text.encode())
+    write_ratings(folder, whole)
     return whole
 
 

@@ -571,7 +571,7 @@ async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Pa
         assert "6 of 12" in await tab.evaluate("document.querySelector('.progress-head').innerText")
         async with await SqliteJournal.open(folder) as journal:
             await add(folder, journal, plan, [point for point in points(plan, None) if point.index >= 6])
-            view.on_event("anything")
+            view.feed.wake()
             await tab.until(f"{CELLS}.length > {before}")
         await tab.until(f"{CELLS}.every(cell => cell.querySelector('img').naturalWidth > 0)")
         await tab.until("document.querySelector('.progress-head').innerText.includes('12 of 12')")

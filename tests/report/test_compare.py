@@ -132,3 +132,15 @@ def test_the_largest_difference_is_one_of_colour_where_shapes_are_alike() -> Non
     assert _find_largest_difference(table) == (0, "ΔE 1.4")
     table.loc[1, "between_ssim"] = 0.7
     assert _find_largest_difference(table) == (1, "SSIM 0.7")
+
+
+async def test_compare_page_elsewhere_has_previews_and_images_without_javascript(tmp_path: Path) -> None:
+    plan = Plan(axes=STRENGTHS, size=BIG)
+    a, b = (
+        await paint_folder(tmp_path / "before", plan),
+        await paint_folder(tmp_path / "after", replace(plan, shade=60)),
+    )
+    found = await run_sync(lambda: compare_runs(a, b, out=tmp_path / "far" / "away" / "page.html"))
+    text = found.page.read_text("utf-8")
+    assert '<span class="previews">' in text
+    assert text.count('<li><img src="data:image/webp;base64,') == 6

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -15,7 +16,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.report.page_html import build_policy, describe_page, read_asset, write_bundle, write_report
+from sweep.report.page_html import build_policy, describe_page, read_asset, summarize_run, write_bundle, write_report
 from sweep.report.report_data import read_report_data
 from sweep.report.thumbnails import build_relative_url
 from tests.report.painted import HOSTILE, Plan, paint_folder
@@ -209,3 +210,39 @@ async def test_bundle_holds_the_page_and_its_images(folder: Path, tmp_path: Path
         names = bundle.namelist()
     assert names[0] == "report.html"
     assert sum(name.startswith("images/") for name in names) == 12
+
+
+async def test_bundle_holds_every_file_of_equal_images_and_every_thumbnail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(axes={"variation": ["plain"], "denoise_strength": [0, 0.5], "seed": [42]}, metrics=False)
+    folder = await paint_folder(tmp_path / "cups", plan)
+    monkeypatch.setattr("sweep.report.page_html.EMBED_UP_TO", 0)
+
+    made = await run_sync(write_bundle, folder, tmp_path / "cups.zip")
+
+    assert len((await run_sync(read_report_data, folder)).files.images) == 1
+    with ZipFile(made) as bundle:
+        names = bundle.namelist()
+    assert sum(name.startswith("images/") for name in names) == 2
+    assert sum(name.startswith("thumbs/") for name in names) == 2  # of the image, and of its source
+
+
+async def test_page_elsewhere_says_that_it_has_only_previews(folder: Path, tmp_path: Path) -> None:
+    for embed_up_to in (0, 100):
+        write = partial(write_report, folder, out=tmp_path / "a" / "b" / "page.html", embed_up_to=embed_up_to)
+        page = await run_sync(write)
+        assert '<span class="previews">' in page.read_text("utf-8"), embed_up_to
+    assert '<span class="previews">' not in (await run_sync(write_report, folder)).read_text("utf-8")
+
+
+async def test_an_axis_may_be_called_like_a_column_of_ratings(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(axes={"note": ["loud", "soft"], "status": ["a", "b"]}))
+
+    axes = (await run_sync(read_report_data, folder)).axes
+
+    assert [(axis.name, axis.column) for axis in axes] == [("note", "note"), ("status", "axis_status")]
+
+
+def test_a_run_that_is_deleted_meanwhile_has_a_row_that_says_so(tmp_path: Path) -> None:
+    assert summarize_run(tmp_path / "gone")["state"] == "cannot be read"

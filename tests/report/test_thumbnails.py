@@ -53,7 +53,7 @@ def test_thumbnail_of_a_broken_image_is_none(tmp_path: Path, data: bytes) -> Non
 
 
 def test_thumbnail_of_a_missing_file_is_none(tmp_path: Path) -> None:
-    assert Thumbnails(tmp_path).find_or_make(IDENTITY, tmp_path / "gone.png") is None
+    assert Thumbnails(tmp_path).make({IDENTITY: tmp_path / "gone.png"}) == set()
 
 
 def test_thumbnail_of_a_decompression_bomb_is_none(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.record import FolderLock, SqliteJournal
-from sweep.report.view_server import Feed, open_view, serve_view
+from sweep.report.view_server import Feed, LiveView, open_view, read_snapshot, serve_view, summarize_progress
 from sweep.testing.journals import an_intent
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.parsed_page import Parsed
@@ -40,7 +41,7 @@ async def test_events_bring_rows_as_they_are_rendered(tmp_path: Path) -> None:
         async with session.get(events) as stream, await SqliteJournal.open(folder) as journal:
             late = [point for point in points(plan, None) if point.index in {4, 5}]
             await add(folder, journal, plan, late)
-            view.on_event("anything")
+            view.feed.wake()
             news = await next_rows(stream.content)
             while len(news["rows"]) < 2:
                 news["rows"] += (await next_rows(stream.content))["rows"]
@@ -226,3 +227,18 @@ async def test_a_number_of_any_length_in_a_request_is_no_traceback(tmp_path: Pat
         for since in ("9" * 5_000, "-1", "x", "²"):
             async with session.get(f"{view.url}events", params={"since": since}) as answer:
                 assert answer.status == 200, since
+
+
+async def test_time_left_counts_points_not_images(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(pending=PENDING, metrics=False, images=2), end=False)
+    async with FolderLock(folder):
+        snapshot = await run_sync(read_snapshot, folder, {})
+    finished = snapshot.data.frame.assign(finished_at=snapshot.data.runs[-1].begun_at)
+    told = summarize_progress(replace(snapshot, data=replace(snapshot.data, frame=finished)))
+    assert (told["done"], told["points"]) == (4, 12)
+    assert told["left"] == pytest.approx(2 * told["seconds"], abs=0.2)
+
+
+def test_an_address_of_ipv6_has_brackets(tmp_path: Path) -> None:
+    view = LiveView(tmp_path, "::1", studies=False, all_runs=False)
+    assert view.url.startswith("http://[::1]:0/")
