@@ -95,6 +95,12 @@ class Request:
     is_image: bool = False  # what is asked for
 
 
+class _Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     """A whole answer of a status that was expected, its body parsed (None where there is none)."""
@@ -338,32 +344,22 @@ class Http:
         One beyond its limit is an error of the image, and else of the server.
         """
         limit = request.limit if response.ok else LARGEST_ERROR
-        is_bare = "Content-Encoding" in response.headers or response.method == "HEAD"
-        declared = None if is_bare else response.content_length
+        declared = 0 if request.method == "HEAD" else response.content_length or 0
         ends = deadline.when() or asyncio.get_running_loop().time() + self.timings.read
         chunks: list[bytes] = []
         size = granted = 0
-        while max(size, declared or 0) <= limit and (chunk := await response.content.readany()):
+        while max(size, declared) <= limit and (chunk := await response.content.readany()):
             chunks.append(chunk)
             size += len(chunk)
             if size - granted >= READ_AHEAD:
                 granted = size
                 deadline.reschedule(ends + granted / SLOWEST)
-        if max(size, declared or 0) > limit and request.is_image and response.ok:
+        if max(size, declared) <= limit:
+            return b"".join(chunks)
+        if request.is_image and response.ok:
             message = f"what {self.address.url} sent while {request.what} has more than {limit} bytes"
             raise VariationError(message, kind="TooLarge")
-        if max(size, declared or 0) > limit:
-            message = f"{self.address.url} sent more than {limit} bytes while {request.what}."
-            raise TransientError(message, kind="TooLarge")
-        if declared is not None and size != declared:
-            raise TransientError(f"{self.address.url} sent {size} of {declared} bytes of an answer.", kind="Incomplete")
-        return b"".join(chunks)
-
-
-class _Answer(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    data: bytes
+        raise TransientError(f"{self.address.url} sent more than {limit} bytes while {request.what}.", kind="TooLarge")
 
 
 def _parse_or_none(data: bytes) -> Any:

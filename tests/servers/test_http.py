@@ -116,13 +116,6 @@ async def test_an_empty_answer_is_nothing(http: Http, wire: aioresponses) -> Non
     assert (await http.send(Request("PUT", "/x", "asking"))).body is None
 
 
-async def test_fewer_bytes_than_announced_are_incomplete(http: Http, wire: aioresponses) -> None:
-    wire.get(f"{URL}/x", body=b"12345", headers={"Content-Length": "9"})
-
-    with pytest.raises(TransientError, match="5 of 9 bytes"):
-        await http.download("/x", "downloading", 100)
-
-
 async def test_more_bytes_than_allowed_are_refused_before_they_are_read(http: Http, wire: aioresponses) -> None:
     wire.get(f"{URL}/x", body=b"", headers={"Content-Length": "999999999999"})
 

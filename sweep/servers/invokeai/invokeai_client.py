@@ -27,7 +27,7 @@ from sweep.servers.invokeai.item_results import IMAGE_GONE, intermediate_images
 from sweep.servers.invokeai.queue_api import QueueApi
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.servers.untrusted_json import mapping
+from sweep.servers.untrusted_json import mapping, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -59,7 +59,7 @@ class InvokeAI(TrackedServer):
         self._schemas: NodeSchemas | None = None
         self._reading = asyncio.Lock()
         self._named_images: dict[str, bool] = {}  # images that graphs name themselves: whether they are here
-        self._found: QueueApi | SessionsApi | None = None
+        self._api: QueueApi | SessionsApi  # found out by `open`
 
     @property
     def uploads(self) -> dict[str, str]:
@@ -68,25 +68,23 @@ class InvokeAI(TrackedServer):
     def gallery(self) -> Gallery:
         return self._gallery
 
-    @property
-    def _api(self) -> QueueApi | SessionsApi:
-        if self._found is None:
-            raise RuntimeError("open() comes first")
-        return self._found
-
     async def open(self) -> ServerInfo:
         info = await self._http.introduce(self._introduce)
         self.start_tracking(self._api, self._api.read_states)
         return info
 
     async def _introduce(self) -> ServerInfo:
-        if await has_queue(self._http, self._queue_id):
-            self._found = QueueApi(self._http, self._tracker, self._models, self._queue_id)
+        is_queue = await has_queue(self._http, self._queue_id)
+        answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
+        about = mapping(answer.body)
+        version = text(about.get("version")) or ""
+        if is_queue:
+            self._api = QueueApi(self._http, self._tracker, self._models, self._queue_id)
         else:
-            self._found = SessionsApi(self._http, self._tracker, self._models)
-        info = await self._found.introduce()
-        self._gallery.is_before_3_1 = info.version.startswith("3.0")
-        return info
+            self._api = SessionsApi(self._http, self._tracker, self._models)
+        self._gallery.is_before_3_1 = version.startswith("3.0")
+        info = await self._api.introduce(version)
+        return replace(info, sandbox=about.get("sandbox") is True or "sandbox" in version)
 
     async def schemas(self) -> NodeSchemas:
         async with self._reading:

@@ -36,11 +36,8 @@ class QueueApi(SocketIOConnection):
         self._path = f"/api/v1/queue/{quote(queue_id, safe='')}"
         self._has_summaries = True
 
-    async def introduce(self) -> ServerInfo:
-        answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404,))
-        about = mapping(answer.body)
-        version = text(about.get("version"))
-        if version is None:
+    async def introduce(self, version: str) -> ServerInfo:
+        if not version:
             raise ServerUnsupportedError(f"{self._url} answers, but is not an InvokeAI (it reports no version).")
         refuse_unsupported(self._url, version)
         logins = mapping(await self._ask("/api/v1/auth/status"))
@@ -55,7 +52,6 @@ class QueueApi(SocketIOConnection):
             version=version,
             api="queue",
             family="InvokeAI",
-            sandbox=about.get("sandbox") is True or "sandbox" in version,
             capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
             max_pending=number(settings.get("max_queue_size")) or None,
         )

@@ -43,20 +43,16 @@ class SessionsApi(SocketIOConnection):
         super().__init__(http, tracker, models)
         self.portable = False
 
-    async def introduce(self) -> ServerInfo:
-        answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
-        about = mapping(answer.body)
-        version = text(about.get("version")) or "unknown"
+    async def introduce(self, version: str) -> ServerInfo:
         body = {"graph": {"id": "sweep", "nodes": {}, "edges": []}}  # never started
         answer = await self._http.send(Request("POST", PATH, "asking which sessions it has", body=body, also=(422,)))
         self.portable = "is_complete" in mapping(answer.body)  # only this shape says that it is not complete
         return ServerInfo(
             name=self._http.address.name,
             url=self._url,
-            version=version,
+            version=version or "unknown",
             api="sessions",
             family="InvokeAI",
-            sandbox=about.get("sandbox") is True,
         )
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
