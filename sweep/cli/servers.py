@@ -31,16 +31,12 @@ class SpeedOptions:
     Attributes:
         latency: Seconds that each item takes at least.
         step_latency: Seconds that each denoising step takes.
-        jitter: Share by which both latencies vary: 0.2 is ±20 %.
-        gc_pause: Seconds that the server stalls at each item, as InvokeAI does.
         workers: Items rendered at the same time, as with several GPUs.
         queue_limit: Maximum number of pending items.
     """
 
     latency: Annotated[float, _seconds_option()] = 0.0
     step_latency: Annotated[float, _seconds_option()] = 0.0
-    jitter: Annotated[float, typer.Option(min=0, max=1, metavar="SHARE")] = 0.0
-    gc_pause: Annotated[float, _seconds_option()] = 0.0
     workers: Annotated[int, typer.Option(min=1, metavar="N")] = 1
     queue_limit: Annotated[int, typer.Option(min=1, metavar="N")] = 10_000
 

@@ -48,8 +48,8 @@ def table(
     opened = record.RecordedResults.open(chosen.folder())
     rows = compile_where(opened, where, former=former) if where else None
     form = _choose_format(form, output)
-    names = [name.strip() for name in columns.split(",")] if columns is not None else None
-    if names == [""]:
+    names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
+    if names == []:
         raise UsageError("--columns names no column.", hint="Write --columns seed,status.")
     if output is not None:
         opened.write_file(output, form, all=former, where=rows, columns=names)

@@ -72,6 +72,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("merge", "results/smal", "-o", "merged"), "results/smal"),
     (("merge", "results/small", "-o", "results/small"), "results/small"),
     (("table", "small", "--columns", "sed"), "There is no column named sed. Did you mean seed?"),
+    (("table", "small", "--columns", "sed,"), "There is no column named sed. Did you mean seed?"),
     (("table", "small", "--columns", ""), "--columns names no column. Write --columns seed,status."),
     # the workers of a cluster
     (("worker",), "Use either --server or --stop."),
