@@ -246,7 +246,7 @@ def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
     """
     try:
         names = [other.name for other in islice(path.parent.iterdir(), _MAX_NAMES + 1)]
-    except OSError:
+    except (OSError, ValueError):  # also of a path that no system takes
         return ""
     if len(names) > _MAX_NAMES:
         return ""

@@ -23,6 +23,7 @@ from sweep.errors import SweepError, did_you_mean
 from sweep.role_table import quote
 
 MAX_CONDITION_DEPTH: Final = 50
+_MAX_ROUNDED: Final = 100  # digits; Python takes hours to round a whole number to millions of them
 _TOO_MUCH: Final = "is more than a condition may hold: compare axes with values, joined by and, or, not"
 
 AxisValues: TypeAlias = Mapping[str, Any]
@@ -64,6 +65,12 @@ def _divide_floor(left: Any, right: Any) -> Any:
     return (Decimal(left) / Decimal(right)).to_integral_value(ROUND_FLOOR)
 
 
+def _round(value: Any, digits: int = 0) -> Any:
+    if abs(digits) > _MAX_ROUNDED:
+        raise ValueError(digits)
+    return round(value, digits) if digits else round(value)
+
+
 _COMPARE: Final[Mapping[type[ast.cmpop], Callable[[Any, Any], bool]]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -84,7 +91,7 @@ _ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[Any, Any], Any]]] = {
     ast.FloorDiv: _divide_floor,
     ast.Mod: lambda left, right: left - right * _divide_floor(left, right),
 }
-_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {"abs": abs, "min": min, "max": max, "round": round}
+_FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {"abs": abs, "min": min, "max": max, "round": _round}
 _LITERAL_KINDS: Final[Mapping[type, ValueKind]] = {
     bool: "boolean",
     int: "number",

@@ -417,18 +417,13 @@ def validate_shape(document: Document, problems: ProblemCollector[DocumentPath])
         place = _locate(detail["loc"], document)
         if not (detail["type"] == "missing" and place[0] == "axes" and place[:-1] in misspelt):  # one slip, one problem
             _report(problems, document, place, detail)
-        if not place:
-            continue
         section = pruned.get(str(place[0]))
         if len(place) > 1 and place[0] in MERGED and isinstance(section, dict):
             section.pop(str(place[1]), None)
         else:
             pruned.pop(str(place[0]), None)
     pruned.setdefault("workflow", TEMPLATE_NAMES[0])
-    try:
-        return ExperimentFile.model_validate(pruned)
-    except ValidationError:
-        return ExperimentFile(workflow=TEMPLATE_NAMES[0])
+    return ExperimentFile.model_validate(pruned)
 
 
 def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:

@@ -102,8 +102,10 @@ def find_files(folder: Path, patterns: Sequence[str]) -> list[str]:
     """Find the files that match, sorted within a pattern, written relative to `folder`. Raises SourceError for none."""
     found: dict[str, None] = {}
     for pattern in patterns:
-        names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
-        hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
+        hits: list[str] = []
+        with suppress(ValueError):  # a pattern that no system takes
+            names = glob(pattern, root_dir=folder, recursive=True)  # noqa: PTH207  Path.glob takes no absolute one
+            hits = sorted(Path(name).as_posix() for name in names if (folder / name).is_file())
         if not hits:
             raise SourceError(f"no file matches {pattern}")
         found |= dict.fromkeys(hits)

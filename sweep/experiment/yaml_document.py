@@ -146,7 +146,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     except UnicodeDecodeError as error:
         is_utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         message = "is UTF-16 text; save it as UTF-8" if is_utf16 else "is not UTF-8 text from here on"
-        raise ExperimentError.of([_make_problem_after(raw[: error.start].decode(), message)], shown) from error
+        raise ExperimentError.of([_make_problem_after(error.object[: error.start].decode(), message)], shown) from error
     return read_text(text, folder=path.resolve().parent, shown=shown, source=source)
 
 

@@ -21,7 +21,6 @@ from sweep.experiment import (
     LinearLevels,
     ListLevels,
     MadeLevels,
-    Replacement,
     ReplacingLevels,
     Variation,
     put_cell_seeds,
@@ -440,8 +439,6 @@ def _describe_levels(axis: Axis) -> Iterable[Any]:
 def _describe_setting(value: Any) -> Any:
     if isinstance(value, InputImage):
         return {"$image": value.sha256, "size": [value.width, value.height]}
-    if isinstance(value, Replacement):
-        return {"$replace": [value.search, value.by]}
     if isinstance(value, Mapping):
         return {str(name): _describe_setting(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -29,7 +29,7 @@ from sweep.plan.field_rules import PlanContext
 from sweep.plan.graph_binder import BoundGraph, GraphBinder, GraphVariant, VariantSelector, check_node_types
 from sweep.plan.model_finder import ModelFinder, substitute_models
 from sweep.plan.plan import REPLICATE_AXIS, Plan
-from sweep.role_table import TEMPLATE_NAMES, is_address, parse_numbered, strip_number
+from sweep.role_table import is_address, parse_numbered, strip_number
 from sweep.types import Scalar
 from sweep.workflow import (
     Address,
@@ -161,7 +161,7 @@ def make_plan(
         )
     installed = ModelFinder.of(models)
     own = workflow
-    if own is None and experiment.workflow_path is not None and experiment.workflow not in TEMPLATE_NAMES:
+    if own is None and experiment.workflow_path is not None:
         own = load_workflow(experiment.workflow_path)
     if own is not None:
         own = schemas.dialect.translate(own, schemas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from sweep.errors import DefinitionError
 from sweep.experiment import Dimension, Level, LinearLevels, Setting
@@ -65,19 +65,19 @@ def _check_moved(
     numeric = axis.kind in ("integer", "number", "seed")
     place = f"axes.{axis.name}"
     anyway = {problem for _, problem in _find_problems(rule, first)} if axis.name != rule.axes[0] else set()
-    found: dict[str, tuple[object, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
+    found: dict[str, tuple[Any, str, str]] = {}  # which problem → (value, sentence, place), the furthest one
     for at in choose_test_positions(dimension):
         here = {**first, **dimension.levels_at(at)}
         if len(found) >= _TOLD or not is_selected(here):
             continue
-        value = here[axis.name].value
+        value: Any = here[axis.name].value
         for slot, problem in _find_problems(rule, here):
             if problem in anyway:
                 continue  # another axis causes it, and has the problem
             sort = "low" if "at least 0." in problem else problem.partition(", not ")[0]  # too large, or too small
             kind = f"{slot.address if slot else ''} {sort}" if numeric else str(at)
             sentence = _write_sentence(place, "reaches" if numeric else "has", value, problem)
-            if kind not in found or _is_further(value, found[kind][0]):
+            if kind not in found or (numeric and abs(value) > abs(found[kind][0])):
                 found[kind] = (value, sentence, f"{place}.{at}")
     for _, sentence, where in found.values():
         context.problems.add_at_key(where, sentence)
@@ -97,10 +97,6 @@ def note_strengths(graph: Graph, roles: Roles, context: PlanContext) -> Iterator
     if counts and values:
         count_steps = partial(context.schemas.dialect.count_steps, graph, [target.address for target in targets])
         yield from _note_equal(sorted(set(values)), min(counts), count_steps, context.schemas.dialect)
-
-
-def _is_further(value: object, than: object) -> bool:
-    return isinstance(value, int | float) and isinstance(than, int | float) and abs(value) > abs(than)
 
 
 def _find_problems(rule: FieldRule, levels: Mapping[str, Level]) -> Iterator[tuple[Slot | None, str]]:

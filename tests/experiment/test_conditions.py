@@ -57,7 +57,10 @@ def test_what_holds(text: str) -> None:
     assert holds(text)
 
 
-@pytest.mark.parametrize("text", ["seed == 43", "seed % 0 == 1", "seed / (denoise.steps - 3) > 1", "'x' in lora"])
+@pytest.mark.parametrize(
+    "text",
+    ["seed == 43", "round(seed, -1000000000) == 0", "seed % 0 == 1", "seed / (denoise.steps - 3) > 1", "'x' in lora"],
+)
 def test_what_does_not_hold(text: str) -> None:
     assert not holds(text)
 

@@ -215,6 +215,19 @@ def test_a_path_that_no_system_takes_is_no_file(faults: Fail) -> None:
     assert "cannot be read" in faults(f"workflow: img2img\ninputs: {{image: ~nobody-here/{long}.png}}")[0]
 
 
+def test_a_path_with_a_null_character_is_no_file(faults: Fail) -> None:
+    for text in (
+        r'{workflow: "a\0b/c.json"}',
+        r'{workflow: txt2img, include: "a\0b/c"}',
+        r'{workflow: img2img, folder: "a\0b", inputs: {image: a.png}}',
+        r'{workflow: txt2img, axes: {prompt: {lines: "a\0b/c.txt"}}}',
+        r'{workflow: img2img, axes: {image: {images: "a\0b/*.png"}}}',
+        r'{workflow: img2img, inputs: {load.image: {image: "a\0b/c.png"}}}',
+    ):
+        (said,) = faults(text)
+        assert "does not exist" in said or "no file matches" in said, text
+
+
 def test_whole_numbers_may_be_written_with_decimals(load: Load) -> None:
     experiment = load("workflow: txt2img\ninputs: {width: 512.0}\naxes: {look: {values: {a: {steps: 3.0}}}}")
     assert repr(dict(experiment.inputs)) == "{'width': 512}"

@@ -54,6 +54,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
         (BOMB, "x.yaml: 1 problem 1:35  aliases expand to more than 100000 values."),
         ("a: 1".encode("utf-16"), "x.yaml: 1 problem 1:1  is UTF-16 text; save it as UTF-8."),
         (b"a: 1\nb: caf\xe9", "x.yaml: 1 problem 2:7  is not UTF-8 text from here on."),
+        (b"\xef\xbb\xbfa: \xc3\xa9\xc3\xa9\xff", "x.yaml: 1 problem 1:6  is not UTF-8 text from here on."),
         ("a: 1\nb: \x07", "x.yaml: 1 problem 2:4  a control character, U+0007, is not allowed in YAML."),
         ("a: 1\n\0", "x.yaml: 1 problem 2:1  a control character, U+0000, is not allowed in YAML."),
         ('a: "b\nc: d', "x.yaml: 1 problem 1:4  this quote is never closed."),
