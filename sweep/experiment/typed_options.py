@@ -16,7 +16,7 @@ from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
 from sweep.experiment.typed_ranges import parse_number, parse_numbers
 from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
-from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered
+from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered, quote
 from sweep.text import truncate
 
 _GLOB: Final = ("*", "?", "[")
@@ -189,10 +189,10 @@ def apply_override(document: Document, text: str) -> None:
         hint = None if "'" in written or written.strip().startswith(('"', "[")) else quoted
         raise UsageError(f"--set {text}: {problems[0] if problems else error.message}", hint=hint) from error
     place = _resolve(document.data, path)
-    if _is_unquoted(place, value, written):
-        nothing = "a comment" if written.strip().startswith("#") else "nothing"
-        kind = "a mapping" if isinstance(value, Mapping) else nothing if value is None else "a list"
-        raise UsageError(f"--set {path}: YAML reads {written} as {kind}.", hint=quoted)
+    if place[0] == "include":
+        raise UsageError("--set include: a file is included before --set is applied.", hint="Write it in the file.")
+    if misread := _find_misreading(place, value, written.strip()):
+        raise UsageError(f"--set {path}: YAML reads {written} as {misread}.", hint=quoted)
     mark = Mark(1, 1, f"--set {path}", written="" if isinstance(value, str) else written.strip())
     document.replace_marks(place, Document(None, document.folder, {place: mark}, {place: mark}))
     axes = document.data.get("axes")
@@ -202,11 +202,17 @@ def apply_override(document: Document, text: str) -> None:
         _assign(document.data, place, value, path)
 
 
-def _is_unquoted(place: DocumentPath, value: Any, written: str) -> bool:
-    """Tell whether the value is a text that YAML reads as something else, as the shell took its quotes away."""
+def _find_misreading(place: DocumentPath, value: Any, written: str) -> str | None:
+    """Tell as what YAML reads a text that is something else to it, as the shell took its quotes away; else None."""
     role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
-    taken = isinstance(value, Mapping | list) or (value is None and written.strip().startswith(("#", "&", "!")))
-    return role is not None and role.kind in ("text", "name") and taken
+    if role is None or role.kind not in ("text", "name"):
+        return None
+    if isinstance(value, Mapping | list):
+        return "a mapping" if isinstance(value, Mapping) else "a list"
+    if value is None and written.startswith(("#", "&", "!")):
+        return "a comment" if written.startswith("#") else "nothing"
+    is_cut = isinstance(value, str) and written[:1] not in ("'", '"', "|", ">") and value.split() != written.split()
+    return quote(value) if is_cut else None
 
 
 def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:

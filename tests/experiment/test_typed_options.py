@@ -200,6 +200,8 @@ def test_a_wrong_value_names_the_override(load: Load) -> None:
         ("inputs.prompt=#hashtag", "YAML reads #hashtag as a comment."),
         ("inputs.prompt=[a cat:1.2]", "YAML reads [a cat:1.2] as a list."),
         ("inputs.prompt=&cat", "YAML reads &cat as nothing."),
+        ("inputs.prompt=&a cat", 'YAML reads &a cat as "cat".'),
+        ("inputs.prompt=shelf # 3", 'YAML reads shelf # 3 as "shelf".'),
         ("inputs.prompt={red|blue} cat", "--set inputs.prompt={red|blue} cat:"),
     ],
 )
@@ -213,6 +215,21 @@ def test_a_text_that_lost_its_quotes_in_the_shell_is_answered_with_them(
     assert problem in str(caught.value)
     assert f"""--set '{path}="{text}"'""" in str(caught.value)
     assert load(PLAIN, [f'{path}="{text}"']).inputs["prompt"] == text
+
+
+def test_a_text_in_the_quotes_or_lines_of_yaml_is_taken_as_it_is_read(load: Load) -> None:
+    for written, text in {
+        "'shelf # 3'": "shelf # 3",
+        '"a\\tb"': "a\tb",
+        "two\n  lines": "two lines",
+        "it's": "it's",
+    }.items():
+        assert load(PLAIN, [f"inputs.negative_prompt={written}"]).inputs["negative_prompt"] == text
+
+
+def test_an_include_by_set_is_refused_as_it_comes_too_late(load: Load) -> None:
+    with pytest.raises(UsageError, match="--set include: a file is included before --set is applied"):
+        load(PLAIN, ["include=base.yaml"])
 
 
 def test_an_override_that_looks_like_a_number_is_quoted_as_it_is_written(load: Load) -> None:
