@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeAlias, TypeVar
@@ -63,14 +61,6 @@ class ProblemCollector(Generic[P]):
             self._add(mark, f"{message} (character {at})" if at > 1 else message)
         else:
             self._add(replace(mark, column=mark.column + mark.opening + at - 1), message)
-
-    @contextmanager
-    def collect_at(self, place: P) -> Iterator[None]:
-        """Add a DefinitionError raised inside as a problem of the value at `place`."""
-        try:
-            yield
-        except DefinitionError as error:
-            self.add_at_value(place, f"{place}: {error}")
 
     def _add(self, mark: Mark | None, message: str) -> None:
         self._found[make_problem(mark, message)] = None

@@ -165,7 +165,7 @@ def check_prompt(text: str, closing: Sequence[str]) -> None:
 
 _ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
 _UNKNOWN: Final = FieldSchema(name="", type="any")
-_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img", "control_image": "controlnet"}
+_WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img"}
 SLOT: Final = "{variation}"
 
 
@@ -375,7 +375,7 @@ class RuleBuilder:
         """Build the rule for a list of ControlNets, and by role for what is set of all of them."""
         nodes = self.schemas.dialect.find_controls(self.graph, self.schemas)
         if not nodes:
-            if not (self.context.is_template and "controls" in used):
+            if not self.context.is_template:  # a template has as many as its levels set
                 self._report_missing(used[0])
             return
         common = {role: self._resolve_common(role, nodes) for role in used if role != "controls"}

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from sweep.errors import PlanError, Problem, WorkflowError
+from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
 from sweep.experiment import (
     Assignments,
     Axis,
@@ -224,11 +224,15 @@ def _make_binders(
     found: dict[GraphVariant, GraphBinder] = {}
     mains: dict[ModelRef, None] = {}
     for here in variants.iterate_levels():
-        with context.problems.collect_at(_locate_model(context.uses, here)):
+        try:
             variant, main = variants.at(here), variants.main(here)
-            found.setdefault(variant, GraphBinder(context, variants, variant, main, here))
-            if main is not None:
-                mains[main] = None
+        except DefinitionError as error:
+            place = _locate_model(context.uses, here)
+            context.problems.add_at_value(place, f"{place}: {error}")
+            continue
+        found.setdefault(variant, GraphBinder(context, variants, variant, main, here))
+        if main is not None:
+            mains[main] = None
     if not found and (any_main := context.models.find_any_main(variants.bases or ())):
         first = context.experiment.grid.find_levels({}) or {}
         variant = variants.select_with_main(first, any_main)

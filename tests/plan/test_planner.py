@@ -151,6 +151,13 @@ def test_a_label_that_sets_no_second_lora_has_a_graph_without_it(plans: Plans, l
     assert nodes["both"]["lora2"].fields["lora"] == ModelRef("ink", "sd-1", "lora")
 
 
+def test_a_label_without_the_control_net_of_another_has_a_graph_without_it(plans: Plans) -> None:
+    looks = {"plain": {"steps": 3}, "led": {"steps": 3, "control_image": "wide.png", "control_model": "canny"}}
+    plan = plans(axes={"look": {"values": looks}})
+    kinds = {p.values["look"]: {node.type for node in plan.instance(p).graph.nodes.values()} for p in plan.grid}
+    assert ("controlnet" in kinds["plain"], "controlnet" in kinds["led"]) == (False, True)
+
+
 def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, refusal: Refusal) -> None:
     plan = plans("lora", inputs={"lora": "glow"}, axes={"clip_skip": [0, 2]})
     graph = plan.instance(plan.grid[1]).graph
