@@ -257,7 +257,7 @@ def read_settings(shown: str, path: Path) -> dict[str, Mapping[str, Any]]:
     if not isinstance(data, dict) or not data:
         raise SourceError(f"{shown} must hold a mapping of labels, or a list of mappings, not {quote(data)}")
     for label, settings in data.items():
-        if not isinstance(settings, dict) or not settings:
+        if not isinstance(settings, dict):
             raise SourceError(f"{shown}: {label} must be a mapping of what it sets, not {quote(settings)}")
     return data
 
@@ -275,7 +275,7 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
 
 
 MAX_PROMPTS: Final = 100_000
-_WILDCARD = re.compile(r"__([\w*][\w*/. -]*?)__")
+_WILDCARD = re.compile(r"__([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
 
 
 def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
@@ -301,6 +301,8 @@ def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str
 def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
     """Check that every wildcard has values; the library would go on for ever without."""
     for name in _WILDCARD.findall(text):
+        if ".." in name or name.startswith("/"):
+            raise SourceError(f"the wildcard {name} leads out of the folder of wildcards")
         if name in seen:
             raise SourceError(f"the wildcard {name} leads back to itself")
         values = manager.get_values(name).string_values

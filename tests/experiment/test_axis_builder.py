@@ -257,6 +257,7 @@ def test_two_axes_may_not_set_one_thing(faults: Fail) -> None:
         ("t.txt", "\n# only this\n", "holds no line"),
         ("t.json", "[1, 2]", "entry 1 must be a mapping"),
         ("t.json", '{"a": 1}', "a must be a mapping of what it sets, not 1"),
+        ("t.json", '{"a": {}}', "a sets nothing"),
         ("t.json", "3", "must hold a mapping of labels"),
         ("t.json", '{"a": {', "t.json: 1:8"),
         ("t.json", '[{"label": "x", "steps": 1}, {"label": "x", "steps": 2}]', "the label x appears twice"),
