@@ -19,7 +19,7 @@ from sweep.engine import events
 from sweep.engine.limits import ItemSlot, open_task_group, run_all
 from sweep.engine.run_context import InFlightItem, RunContext
 from sweep.engine.server_pool import PooledServer
-from sweep.engine.work_queue import ItemGraph, Job, make_batch_id, to_journal_point
+from sweep.engine.work_queue import Job, make_batch_id, to_journal_point
 from sweep.errors import (
     AttemptError,
     ItemLostError,
@@ -30,7 +30,7 @@ from sweep.errors import (
     TransientError,
     VariationError,
 )
-from sweep.plan import Instance
+from sweep.plan import Instance, fuse
 from sweep.record import Failure, Intent, JournalPoint, KeyStatus, Rendering, SavedImage, Times
 from sweep.servers import (
     TIMED_OUT,
@@ -73,13 +73,14 @@ class ItemDownloads:
 
     def __init__(self, context: RunContext, item: InFlightItem) -> None:
         self._context = context
-        self._server, self._points, self._graph = item.server, item.points, item.graph
+        self._server, self._points, self._outputs = item.server, item.points, item.fused.outputs
+        self._owners = {node: key for key, nodes in self._outputs.items() for node in nodes}
         self._results: dict[tuple[str, int], Rendering | AttemptError | None] = {}  # None: it is under way
 
     def start(self, image: ServerImage, group: TaskGroup) -> None:
         """Start to fetch the image, unless that was begun before or it is none of the item's outputs."""
         place = (image.node, image.iteration)
-        owner = self._graph.owners.get(image.node)
+        owner = self._owners.get(image.node)
         if owner is None or owner not in self._points or place in self._results:
             return
         ordinal = len(self._of(owner))
@@ -97,7 +98,7 @@ class ItemDownloads:
     def is_complete(self, key: str) -> bool:
         """Tell whether every output node of the variation gave an image that is on disk."""
         done = {node for (node, _), each in self._results.items() if isinstance(each, Rendering)}
-        return bool(done) and done >= set(self._graph.fused.outputs[key])
+        return bool(done) and done >= set(self._outputs[key])
 
     async def complete(self, keys: Sequence[str], ended: ItemEnded) -> None:
         """Write the outcome of variations whose images are on disk."""
@@ -122,8 +123,8 @@ class ItemDownloads:
 
     def _of(self, key: str) -> list[Rendering | AttemptError | None]:
         """List the results of a variation: its outputs in the order of the graph, each with its images in order."""
-        outputs = self._graph.fused.outputs[key]
-        own = [place for place in self._results if self._graph.owners[place[0]] == key]
+        outputs = self._outputs[key]
+        own = [place for place in self._results if self._owners[place[0]] == key]
         return [self._results[place] for place in sorted(own, key=lambda at: (outputs.index(at[0]), at[1]))]
 
     async def _download(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering | AttemptError:
@@ -211,8 +212,11 @@ class Attempt:
         self._build_item()
 
     def _build_item(self) -> None:
-        self._graph = ItemGraph.build(self._job.instances, self._intents)
-        self._item = InFlightItem(self._server, self._points, self._graph)
+        self._fused = fuse(self._job.instances)
+        if self._intents:  # the item that an earlier attempt sent may hold more variations
+            outputs = {intent.key: intent.outputs for intent in self._intents}
+            self._fused = replace(self._fused, outputs=outputs)
+        self._item = InFlightItem(self._server, self._points, self._fused)
         self._downloads = ItemDownloads(self._context, self._item)
 
     async def run(self) -> list[Job]:
@@ -300,7 +304,7 @@ class Attempt:
                 server=self._server.name,
                 url=self._server.url,
                 batch_id=batch_id,
-                outputs=self._graph.fused.outputs[key],
+                outputs=self._fused.outputs[key],
             )
             for key, number in numbers.items()
         )
@@ -319,13 +323,13 @@ class Attempt:
         batch_id = self._intents[0].batch_id
         submission = Submission(
             batch_id=batch_id,
-            graph=self._graph.fused.graph,
-            outputs=self._graph.nodes,
+            graph=self._fused.graph,
+            outputs=self._fused.output_nodes,
             destination=self._context.destination,
-            images=self._graph.images,
+            images=self._fused.images,
             board=options.board,
             intermediate=options.intermediate,
-            metadata=self._graph.fused.metadata,
+            metadata=self._fused.metadata,
             priority=options.priority,
             tells_steps=options.tells_steps,
         )
@@ -341,7 +345,7 @@ class Attempt:
                 raise
             ticket = found
         self._context.pool.record_acceptance(self._server)
-        if self._graph.images:
+        if self._fused.images:
             await self._context.uploads.keep(self._server)
         self._context.checkpoint(TAKEN)
         self._note_taken(ticket)
@@ -353,7 +357,7 @@ class Attempt:
 
     async def _find_item(self) -> Ticket | None:
         try:
-            return await self._server.server.find(self._intents[0].batch_id, self._graph.nodes)
+            return await self._server.server.find(self._intents[0].batch_id, self._fused.output_nodes)
         except AttemptError as error:
             raise ServerUnreachableError(error.message) from error
 
@@ -419,7 +423,7 @@ class Attempt:
         """Report how far the item is; of a node that several of its variations need, nothing."""
         server, listener = self._server, self._context.listener
         if isinstance(event, StepDone):
-            keys = self._graph.find_culprits(event.node)
+            keys = self._fused.find_affected_keys(event.node)
             for point in (self._points[key] for key in keys if len(keys) == 1):
                 listener(events.Advanced(key=point.key, index=point.index, share=event.share))
         elif isinstance(event, ItemStarted):
@@ -437,7 +441,7 @@ class Attempt:
         is_fused = len(self._job.instances) > 1
         left: list[Job] = []
         error = self._name_node(ended) or VariationError("the workflow ended without an image", kind="NoImage")
-        culprits = self._graph.find_culprits(ended.failed_node) if ended.error else frozenset()
+        culprits = self._fused.find_affected_keys(ended.failed_node) if ended.error else ()
         blames_all = len(culprits) == len(self._job.instances)  # so it says nothing about which is at fault
         innocent: list[Instance] = []
         done: list[str] = []
@@ -464,9 +468,9 @@ class Attempt:
 
     def _name_node(self, ended: ItemEnded) -> AttemptError | None:
         """Return the item's error with the name of the node that failed, as its author knows it."""
-        if ended.error is None or ended.failed_node not in self._graph.fused.graph.nodes:
+        if ended.error is None or ended.failed_node not in self._fused.graph.nodes:
             return ended.error
-        return ended.error.at(Names(self._graph.fused.graph).called(str(ended.failed_node)))
+        return ended.error.at(Names(self._fused.graph).called(str(ended.failed_node)))
 
     async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[Job]:
         """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""

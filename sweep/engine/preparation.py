@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import anyio.to_thread
+from anyio.to_thread import run_sync
 
+from sweep import record
 from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
 from sweep.engine.events import Listener, Notice, ServerChanged
@@ -45,34 +46,6 @@ from sweep.errors import DiskFullError, PlanError, Problem, SweepError, UsageErr
 from sweep.experiment import Axis, Experiment, Setting
 from sweep.input_images import InputImage
 from sweep.plan import Plan
-from sweep.record import (
-    FULL_HINT,
-    INPUTS,
-    JOURNAL_FILE,
-    LOCK,
-    MOST_LEFT_OUT,
-    MOST_LEVELS,
-    Checkpoint,
-    Counts,
-    ExperimentAxis,
-    ExperimentFacts,
-    Failure,
-    FolderLock,
-    ImageStore,
-    Intent,
-    JournalPoint,
-    JournalState,
-    RunFacts,
-    SqliteJournal,
-    find_lost_images,
-    free_bytes,
-    make_disk_error,
-    no_checkpoint,
-    read_painted,
-    read_sizes,
-    rename_run,
-    replace_atomically,
-)
 from sweep.servers import Server, ServerInfo
 from sweep.version import VERSION
 from sweep.workflow import readable
@@ -92,9 +65,9 @@ def require_space(there: int, expected: int, place: str) -> None:
 
 async def wait_for_shortage(folder: Path) -> DiskFullError:
     """Look at the disk until there is less left than a run should go on with; return the error to report then."""
-    while (there := await anyio.to_thread.run_sync(free_bytes, folder)) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
+    while (there := await run_sync(record.free_bytes, folder)) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
         await anyio.sleep(LOOK_EVERY)
-    return DiskFullError(f"{folder}: only {_size_text(there)} are free, too little to go on.", hint=FULL_HINT)
+    return DiskFullError(f"{folder}: only {_size_text(there)} are free, too little to go on.", hint=record.FULL_HINT)
 
 
 def _size_text(size: int) -> str:
@@ -111,7 +84,7 @@ async def prepare(
     results: Path,
     options: RunOptions,
     listener: Listener,
-    checkpoint: Checkpoint = no_checkpoint,
+    checkpoint: record.Checkpoint = record.no_checkpoint,
 ) -> AsyncIterator[RunContext]:
     """Prepare a run and hold what it needs open. Raises DefinitionError, ServerError, RecordError: it cannot begin."""
     folder = results / experiment.name
@@ -129,7 +102,7 @@ async def prepare(
         await _report_exclusions(plan, pooled, options.board, listener)
         uploads = UploadMemory(journal, options.user_cache, experiment)
         await run_all(*(uploads.recall(server) for server in pooled))
-        kinds = await anyio.to_thread.run_sync(read_painted, folder)
+        kinds = await run_sync(record.read_painted, folder)
         is_painted_over = kinds == {True} and not any(server.info.sandbox for server in pooled if server.is_open)
         if is_painted_over or not await _has_nothing_to_do(plan, journal, options):
             _require_no_painting(folder, kinds, pooled)
@@ -141,7 +114,7 @@ async def prepare(
         run = await begin_on_record(plan, journal, [server.info for server in pooled if server.is_open], options)
         unbegun.pop_all()
         await run_all(*(uploads.keep(server) for server in pooled if server.left is None))
-        store = ImageStore(folder, len(plan), checkpoint=checkpoint)
+        store = record.ImageStore(folder, len(plan), checkpoint=checkpoint)
         await _keep_inputs(plan, journal, store, folder)
         before = await journal.counts()
         await _check_space(plan, before, folder, options)
@@ -163,7 +136,7 @@ async def prepare(
         )
 
 
-async def _mark_settled(journal: SqliteJournal, points: int) -> bytearray:
+async def _mark_settled(journal: record.SqliteJournal, points: int) -> bytearray:
     marks = bytearray(points)
     for index in await journal.indices("completed", "failed"):
         marks[index] = 1
@@ -180,18 +153,18 @@ def share_seeds(name: str) -> Callable[[str], int]:
 
 
 async def _open_folder(
-    held: AsyncExitStack, folder: Path, checkpoint: Checkpoint, draw: Callable[[str], int] | None
-) -> tuple[AsyncExitStack, SqliteJournal]:
+    held: AsyncExitStack, folder: Path, checkpoint: record.Checkpoint, draw: Callable[[str], int] | None
+) -> tuple[AsyncExitStack, record.SqliteJournal]:
     """Lock the folder and open its journal; the returned stack is undone at the end, unless a run has begun by then.
 
     A run that is refused leaves no folder where there was none.
     """
-    await held.enter_async_context(FolderLock(folder))
-    await anyio.to_thread.run_sync(stopping.clear_stop_requests, folder)
+    await held.enter_async_context(record.FolderLock(folder))
+    await run_sync(stopping.clear_stop_requests, folder)
     unbegun = await held.enter_async_context(AsyncExitStack())
-    if not await anyio.to_thread.run_sync((folder / JOURNAL_FILE).exists):
+    if not await run_sync((folder / record.JOURNAL_FILE).exists):
         unbegun.push_async_callback(_remove_unbegun, folder)
-    journal = await SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
+    journal = await record.SqliteJournal.open(folder, checkpoint=checkpoint, draw=draw, linger=LINGER)
     held.push_async_callback(journal.aclose)
     return unbegun, journal
 
@@ -199,13 +172,13 @@ async def _open_folder(
 async def _begin_anew(
     place: AsyncExitStack,
     folder: Path,
-    checkpoint: Checkpoint,
+    checkpoint: record.Checkpoint,
     drawn: Mapping[str, Sequence[int]],
     listener: Listener,
-) -> tuple[AsyncExitStack, SqliteJournal]:
+) -> tuple[AsyncExitStack, record.SqliteJournal]:
     """Set a folder of painted images aside and open a new one, with the seeds that were drawn before."""
     await place.aclose()
-    aside = await anyio.to_thread.run_sync(_set_aside, folder)
+    aside = await run_sync(_set_aside, folder)
     listener(Notice(message=f"Images that the sandbox painted are in {aside} now; {folder} begins anew."))
     left = {axis: iter(seeds) for axis, seeds in drawn.items()}
     unbegun, journal = await _open_folder(place, folder, checkpoint, lambda axis: next(left[axis]))
@@ -227,7 +200,7 @@ def _set_aside(folder: Path) -> Path:
     """Give a folder of painted images another name, so that it is not mixed with real ones; return its new path."""
     endings = ("" if number == 1 else f"-{number}" for number in count(1))
     names = (f"{folder.name}-sandbox{ending}" for ending in endings)
-    return rename_run(folder, next(name for name in names if not folder.with_name(name).exists()))
+    return record.rename_run(folder, next(name for name in names if not folder.with_name(name).exists()))
 
 
 async def _remove_unbegun(folder: Path) -> None:
@@ -235,18 +208,20 @@ async def _remove_unbegun(folder: Path) -> None:
 
     def remove() -> None:
         with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
-            for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal", f"{JOURNAL_FILE}-shm", LOCK):
+            for name in (record.JOURNAL_FILE, f"{record.JOURNAL_FILE}-wal", f"{record.JOURNAL_FILE}-shm", record.LOCK):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()
 
     with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(remove)
+        await run_sync(remove)
 
 
-async def _reopen_lost_images(folder: Path, journal: SqliteJournal, options: RunOptions, listener: Listener) -> None:
+async def _reopen_lost_images(
+    folder: Path, journal: record.SqliteJournal, options: RunOptions, listener: Listener
+) -> None:
     """Have completed variations rendered again whose images are gone from the folder, or not what was written."""
-    find = partial(find_lost_images, folder, hash_files=options.verify)
-    lost = await anyio.to_thread.run_sync(find)
+    find = partial(record.find_lost_images, folder, hash_files=options.verify)
+    lost = await run_sync(find)
     if lost:
         await journal.forget(lost)
         images = "image is" if len(lost) == 1 else "images are"
@@ -260,8 +235,8 @@ async def _report_exclusions(
     """Report excluded servers, who renders what, the plan's notes and boards that servers lack to the listener."""
     _report_left(servers, listener)
     alive = [each for each in servers if each.left is None]
-    shares = [f"{share}." for share in await anyio.to_thread.run_sync(describe_server_shares, plan, alive)]
-    notes = await anyio.to_thread.run_sync(lambda: plan.notes)
+    shares = [f"{share}." for share in await run_sync(describe_server_shares, plan, alive)]
+    notes = await run_sync(lambda: plan.notes)
     for note in (*shares, *notes, *await note_boards(plan.experiment, board, servers)):
         listener(Notice(message=note))
 
@@ -272,14 +247,14 @@ def _report_left(servers: Sequence[PooledServer], listener: Listener) -> None:
             listener(ServerChanged(server=server.name, state="left", reason=server.left.message))
 
 
-async def _check_space(plan: Plan, before: Counts, folder: Path, options: RunOptions) -> None:
+async def _check_space(plan: Plan, before: record.Counts, folder: Path, options: RunOptions) -> None:
     """Raise DiskFullError where what is to be rendered will not fit."""
-    past = await anyio.to_thread.run_sync(read_sizes, folder)
+    past = await run_sync(record.read_sizes, folder)
     width, height = image_size(plan, past)
     still = before.points - before.completed - before.failed
     if still:
         expected = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
-        require_space(await anyio.to_thread.run_sync(free_bytes, folder), expected, str(folder))
+        require_space(await run_sync(record.free_bytes, folder), expected, str(folder))
 
 
 async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions, listener: Listener) -> None:
@@ -317,7 +292,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 
 
-async def _has_nothing_to_do(plan: Plan, journal: SqliteJournal, options: RunOptions) -> bool:
+async def _has_nothing_to_do(plan: Plan, journal: record.SqliteJournal, options: RunOptions) -> bool:
     """Tell whether the last run had the same definition and left nothing to do: then no server need be asked."""
     if options.retry_failed or await journal.fingerprint() != plan.fingerprint:
         return False
@@ -331,7 +306,7 @@ def _describe_server(info: ServerInfo) -> dict[str, str]:
 
 
 async def begin_on_record(
-    plan: Plan, journal: SqliteJournal, servers: Sequence[ServerInfo], options: RunOptions
+    plan: Plan, journal: record.SqliteJournal, servers: Sequence[ServerInfo], options: RunOptions
 ) -> int:
     """Begin a run on record and adapt the record to the definition; return the run's number.
 
@@ -339,7 +314,7 @@ async def begin_on_record(
     """
     same = await journal.fingerprint() == plan.fingerprint
     run = await journal.begin_run(
-        RunFacts(
+        record.RunFacts(
             experiment=plan.experiment.text,
             fingerprint=plan.fingerprint,
             axes=tuple((axis.name, axis.kind) for axis in plan.axes),
@@ -351,31 +326,31 @@ async def begin_on_record(
         ),
         () if same else _iterate_points(plan),
     )
-    again: tuple[JournalState, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
+    again: tuple[record.JournalState, ...] = ("failed", "cancelled") if options.retry_failed else ("cancelled",)
     await journal.reopen(await journal.keys(*again))
     return run
 
 
-def describe_experiment(plan: Plan) -> ExperimentFacts:
+def describe_experiment(plan: Plan) -> record.ExperimentFacts:
     """Return what study and report read of the plan's experiment."""
     experiment = plan.experiment
-    return ExperimentFacts(
+    return record.ExperimentFacts(
         name=experiment.name,
         description=experiment.description,
         workflow=experiment.workflow,
         inputs={name: _as_written(setting) for name, setting in experiment.inputs.items()},
         axes=tuple(
-            ExperimentAxis(
+            record.ExperimentAxis(
                 name=axis.name,
                 kind=axis.kind,
                 size=len(axis.levels),
-                levels=tuple(level.value for level in islice(axis.levels, MOST_LEVELS)),
+                levels=tuple(level.value for level in islice(axis.levels, record.MOST_LEVELS)),
                 settings=_list_label_settings(axis),
             )
             for axis in plan.axes
         ),
         conditions=tuple(clause.text for clause in experiment.clauses),
-        left_out=tuple(experiment.grid.left_out(MOST_LEFT_OUT)),
+        left_out=tuple(experiment.grid.left_out(record.MOST_LEFT_OUT)),
         metrics=experiment.study.metrics,
         baseline=dict(experiment.study.baseline),
         replicates=experiment.study.replicates,
@@ -385,7 +360,7 @@ def describe_experiment(plan: Plan) -> ExperimentFacts:
 
 def _list_label_settings(axis: Axis) -> dict[str, dict[str, Any]]:
     """Return what each label of an axis sets; empty for other axes."""
-    levels = islice(axis.levels, MOST_LEVELS) if axis.kind == "label" else ()
+    levels = islice(axis.levels, record.MOST_LEVELS) if axis.kind == "label" else ()
     return {str(level.value): {name: _as_written(each) for name, each in level.settings.items()} for level in levels}
 
 
@@ -406,14 +381,14 @@ def _as_written(setting: Setting) -> Any:
     return [_as_written(part) for part in setting] if isinstance(setting, list) else setting
 
 
-def _iterate_points(plan: Plan) -> Iterator[JournalPoint]:
+def _iterate_points(plan: Plan) -> Iterator[record.JournalPoint]:
     """Yield every point of the plan as the journal knows it, without making its graph, which the key decides."""
     for index, key, levels in plan.keys_and_levels(range(len(plan))):
         values = {name: level.value for name, level in levels.items()}
-        yield JournalPoint(key=key, index=index, values=values, prompt=None, model=None)
+        yield record.JournalPoint(key=key, index=index, values=values, prompt=None, model=None)
 
 
-async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, folder: Path) -> None:
+async def _keep_inputs(plan: Plan, journal: record.SqliteJournal, store: record.ImageStore, folder: Path) -> None:
     """Remove what a crash left half-written; copy the source images and the experiment as run into the folder."""
     await store.clean()
     copies: dict[str, str] = {}
@@ -422,14 +397,14 @@ async def _keep_inputs(plan: Plan, journal: SqliteJournal, store: ImageStore, fo
         copies[sha] = path.rpartition("/")[2]
         await journal.keep_input(sha, path, image.shown, image.width, image.height)
     try:
-        await anyio.to_thread.run_sync(keep_fetched, plan.experiment, copies, folder / INPUTS)
+        await run_sync(keep_fetched, plan.experiment, copies, folder / record.INPUTS)
     except OSError as error:
-        raise make_disk_error(error, folder / INPUTS / "fetched") from error
-    await anyio.to_thread.run_sync(_write, folder / "experiment.yaml", plan.experiment.text)
+        raise record.make_disk_error(error, folder / record.INPUTS / "fetched") from error
+    await run_sync(_write, folder / "experiment.yaml", plan.experiment.text)
 
 
 def _write(path: Path, text: str) -> None:
-    with replace_atomically(path) as file:
+    with record.replace_atomically(path) as file:
         file.write(text.encode("utf-8"))
 
 
@@ -460,12 +435,12 @@ async def recover_jobs(context: RunContext) -> list[Job]:
             listener(Notice(message=message))
 
     await run_all(*(cancel_unwanted(server) for server in servers.values() if server.left is None))
-    former = Failure(kind="Former", message="the experiment no longer has this point")
+    former = record.Failure(kind="Former", message="the experiment no longer has this point")
     await run_all(*(journal.attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs
 
 
-async def _recover_job(context: RunContext, intents: Sequence[Intent]) -> Job:
+async def _recover_job(context: RunContext, intents: Sequence[record.Intent]) -> Job:
     places = [intent.index for intent in intents if intent.index is not None]
     for index in places:
         context.skip[index] = 1
@@ -477,7 +452,7 @@ async def _recover_job(context: RunContext, intents: Sequence[Intent]) -> Job:
     )
 
 
-async def _find_home(servers: Sequence[PooledServer], intent: Intent) -> str:
+async def _find_home(servers: Sequence[PooledServer], intent: record.Intent) -> str:
     """Return the url of the server that has the item: a server may be given under another address this time."""
     if any(server.url == intent.url for server in servers):
         return intent.url

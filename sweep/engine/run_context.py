@@ -14,8 +14,8 @@ from sweep.engine.events import Listener
 from sweep.engine.limits import ByteBudget, FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.uploads import UploadMemory
-from sweep.engine.work_queue import ItemGraph, WorkQueue, partition_points
-from sweep.plan import Instance, Plan
+from sweep.engine.work_queue import WorkQueue, partition_points
+from sweep.plan import FusedGraph, Instance, Plan
 from sweep.record import Checkpoint, Counts, ImageStore, JournalPoint, SqliteJournal, no_checkpoint
 from sweep.workflow import Model, ModelRef
 
@@ -26,7 +26,7 @@ class InFlightItem:
 
     server: PooledServer
     points: Mapping[str, JournalPoint]  # by key
-    graph: ItemGraph
+    fused: FusedGraph  # of the item as it was sent: it may hold more points than these
 
 
 @dataclass(slots=True, kw_only=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import anyio
-import anyio.to_thread
 from anyio.abc import TaskGroup
 from anyio.lowlevel import RunVar
+from anyio.to_thread import run_sync
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt
@@ -223,8 +223,8 @@ class Runner:
                     counts = replace(counts, points=counts.completed + counts.failed)
                 points = counts.points if self._is_decided else None
                 await context.journal.end_run(context.run, self._name_ending(counts), points)
-                if failures.outcomes or await anyio.to_thread.run_sync(_is_table_old, context.folder):
-                    _, missing = await anyio.to_thread.run_sync(write_tables, context.folder)
+                if failures.outcomes or await run_sync(_is_table_old, context.folder):
+                    _, missing = await run_sync(write_tables, context.folder)
                     hint = missing or ""
             except RecordError as broken:
                 self._error = self._error or broken
@@ -288,7 +288,7 @@ class Runner:
         self._is_choice_due = True
         async with self._choosing:
             self._is_choice_due = False
-            wanted = await anyio.to_thread.run_sync(self._choose, self._context.folder)
+            wanted = await run_sync(self._choose, self._context.folder)
         self._is_decided = not wanted
         for values in wanted:
             index = self._context.plan.experiment.grid.index_of(values)
@@ -449,12 +449,12 @@ async def render(
     from sweep.experiment import Experiment
 
     wanted = {"name": name, "workflow": str(workflow), "inputs": dict(inputs or {})}
-    experiment = await anyio.to_thread.run_sync(Experiment.from_dict, wanted)
+    experiment = await run_sync(Experiment.from_dict, wanted)
     async with _take_turn(results / name):
         summary = await run(experiment, [server], options=options, results=results)
         if summary.error is not None:
             raise summary.error
-        return await anyio.to_thread.run_sync(_list_images, summary.folder)
+        return await run_sync(_list_images, summary.folder)
 
 
 _TURNS: Final[RunVar[dict[Path, anyio.Lock]]] = RunVar("turns")

@@ -84,7 +84,7 @@ def handle_signals(stop: Stop) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: not installed by Python
 
 
 def request_stop(folder: Path, stage: int) -> None:
@@ -161,7 +161,7 @@ async def _collect_cancelled(
     unknown: dict[str, InFlightItem] = {}
 
     async def look(batch: str, item: InFlightItem) -> None:
-        ticket = await server.server.find(batch, item.graph.nodes)
+        ticket = await server.server.find(batch, item.fused.output_nodes)
         if ticket is None:
             unknown[batch] = item
             return

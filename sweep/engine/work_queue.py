@@ -1,4 +1,4 @@
-"""The queue that servers take jobs from: points in lanes by model, retries, one job for equal keys; a job's graph."""
+"""The queue that servers take jobs from: points in lanes by model, retries; one job for equal keys."""
 
 from __future__ import annotations
 
@@ -9,45 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
-from pathlib import Path
 from typing import Final
 
 import anyio
 
 from sweep.engine.events import Completed, Failed, Listener
 from sweep.engine.server_pool import ServerPool
-from sweep.plan import FusedGraph, Instance, Plan, find_affected_keys, fuse, list_stages
+from sweep.plan import Instance, Plan, list_stages
 from sweep.record import Intent, Journal, JournalPoint, KeyStatus
 from sweep.workflow import StageKind
-
-
-@dataclass(frozen=True, slots=True)
-class ItemGraph:
-    """The graph of one item with its input images, and the variation of each output node."""
-
-    fused: FusedGraph
-    images: Mapping[str, Path]  # SHA-256 → file
-    owners: Mapping[str, str]  # output node → key
-
-    @classmethod
-    def build(cls, instances: Sequence[Instance], intents: Sequence[Intent] = ()) -> ItemGraph:
-        """Return the graph of one variation as it is, or of several with what they have in common made once.
-
-        Where an earlier attempt sent it, its `intents` tell the output nodes: its item may have held more variations.
-        """
-        fused = fuse(instances)
-        if intents:
-            fused = replace(fused, outputs={intent.key: intent.outputs for intent in intents})
-        images = {sha: path for instance in instances for sha, path in instance.images.items()}
-        return cls(fused, images, {node: key for key, nodes in fused.outputs.items() for node in nodes})
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        return tuple(self.owners)
-
-    def find_culprits(self, node: str | None) -> frozenset[str]:
-        """Return the keys that need the node that failed; all of them where it is not known which did."""
-        return frozenset(self.fused.outputs if node is None else find_affected_keys(self.fused, node))
 
 
 def make_batch_id(destination: str, run: int, numbers: Mapping[str, int]) -> str:

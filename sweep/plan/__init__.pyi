@@ -1,5 +1,5 @@
 from .graph_binder import list_own_images
-from .graph_fusion import FusedGraph, find_affected_keys, fuse
+from .graph_fusion import FusedGraph, fuse
 from .model_finder import index_models
 from .plan import Instance, Plan
 from .planner import make_plan
@@ -9,7 +9,6 @@ __all__ = [
     "FusedGraph",
     "Instance",
     "Plan",
-    "find_affected_keys",
     "fuse",
     "index_models",
     "list_own_images",

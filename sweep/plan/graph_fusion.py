@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from sweep.plan.plan import Instance
@@ -26,7 +28,16 @@ class FusedGraph:
     graph: Graph
     outputs: Mapping[str, tuple[str, ...]]  # key → its output nodes, in the order of its instance
     owners: Mapping[str, tuple[str, ...]]  # node id → keys
+    images: Mapping[str, Path]  # its input images: SHA-256 → file
     metadata: Mapping[str, Value] = field(default_factory=dict)  # of the one variation it is for; empty for several
+
+    @property
+    def output_nodes(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(self.outputs.values()))
+
+    def find_affected_keys(self, node: str | None) -> tuple[str, ...]:
+        """Find the keys that have no image when this node fails; all keys where the graph has no such node."""
+        return self.owners.get(node or "", tuple(self.outputs))
 
 
 def fuse(instances: Sequence[Instance]) -> FusedGraph:
@@ -37,10 +48,11 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
     same graph, and reading an image back finds the own ids again. One instance alone keeps its graph and its ids.
     """
     instances = list({instance.key: instance for instance in instances}.values())
+    images = {sha: path for instance in instances for sha, path in instance.images.items()}
     if len(instances) == 1:
         only = instances[0]
         owners = dict.fromkeys(only.graph.nodes, (only.key,))
-        return FusedGraph(only.make_submission(), {only.key: only.outputs}, owners, only.metadata)
+        return FusedGraph(only.make_submission(), {only.key: only.outputs}, owners, images, only.metadata)
     fusing = _Fusing()
     outputs = {instance.key: fusing.add(instance) for instance in instances}
     graph = Graph(fusing.nodes, tuple(fusing.edges))
@@ -48,14 +60,7 @@ def fuse(instances: Sequence[Instance]) -> FusedGraph:
         renamed = dict(zip(instance.outputs, outputs[instance.key], strict=True))
         tagged = [renamed[output] for output in instance.tagged]
         graph = instance.add_metadata(graph, tagged)
-    return FusedGraph(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()})
-
-
-def find_affected_keys(fused: FusedGraph, node: str) -> tuple[str, ...]:
-    """Find the keys that cannot have their images when this node fails; all keys where the graph has no such node."""
-    if node in fused.owners:
-        return fused.owners[node]
-    return tuple(fused.outputs)
+    return FusedGraph(graph, outputs, {node: tuple(keys) for node, keys in fusing.owners.items()}, images)
 
 
 class _Fusing:

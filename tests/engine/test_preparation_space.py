@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sweep import record
 from sweep.engine import preparation as space
 from sweep.errors import DiskFullError, RecordError
 from sweep.sandbox.running_sandbox import Sandbox
@@ -23,10 +24,10 @@ def test_what_will_not_fit_is_said_with_both_numbers() -> None:
 
 async def test_a_run_is_told_when_little_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path("results/x")
-    monkeypatch.setattr(space, "free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(record, "free_bytes", lambda _: 1_000_000)
     error = await space.wait_for_shortage(folder)
     assert (error.exit_code, error.message) == (4, "results/x: only 1 MB are free, too little to go on.")
-    monkeypatch.setattr(space, "free_bytes", lambda _: space.RESERVE)
+    monkeypatch.setattr(record, "free_bytes", lambda _: space.RESERVE)
     with anyio.move_on_after(0.05) as waiting:
         await space.wait_for_shortage(folder)
     assert waiting.cancelled_caught

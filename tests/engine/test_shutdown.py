@@ -12,7 +12,15 @@ import anyio
 import pytest
 
 from sweep.engine.limits import ItemSlot
-from sweep.engine.shutdown import REQUEST, Stop, clear_stop_requests, handle_signals, request_stop, watch_requests
+from sweep.engine.shutdown import (
+    HEEDED,
+    REQUEST,
+    Stop,
+    clear_stop_requests,
+    handle_signals,
+    request_stop,
+    watch_requests,
+)
 
 THRICE = """
 import os, signal, anyio
@@ -50,6 +58,14 @@ def test_a_stage_is_never_taken_back() -> None:
     stop.request(2)
     stop.request(1)
     assert stop.stage == 2
+
+
+async def test_a_handler_that_python_did_not_install_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in HEEDED}
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)  # as for one of a library in C
+    with handle_signals(Stop()):
+        pass
+    assert {signal.signal(number, handler) for number, handler in before.items()} == {signal.SIG_DFL}
 
 
 async def test_two_interrupts_ask_for_two_stages() -> None:

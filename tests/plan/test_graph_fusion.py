@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sweep.experiment import Level, Variation
 from sweep.plan.graph_binder import is_fusable
-from sweep.plan.graph_fusion import find_affected_keys, fuse
+from sweep.plan.graph_fusion import fuse
 from sweep.plan.plan import Instance
 from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
@@ -101,12 +101,12 @@ def test_the_culprit_of_a_failure_is_every_key_that_needs_the_node(plans: Plans)
     instances = some(plans, [0, 1, 8])
     fused = fuse(instances)
     (output,) = fused.outputs[instances[1].key]
-    assert find_affected_keys(fused, output) == (instances[1].key,)
+    assert fused.find_affected_keys(output) == (instances[1].key,)
     loader = next(name for name, node in fused.graph.nodes.items() if node.type == "main_model_loader")
-    assert find_affected_keys(fused, loader) == tuple(instance.key for instance in instances)
+    assert fused.find_affected_keys(loader) == tuple(instance.key for instance in instances)
     prompt = next(name for name, node in fused.graph.nodes.items() if node.fields.get("prompt") == "a cup, blue")
-    assert find_affected_keys(fused, prompt) == (instances[2].key,)
-    assert find_affected_keys(fused, "nobody knows it") == tuple(fused.outputs)
+    assert fused.find_affected_keys(prompt) == (instances[2].key,)
+    assert fused.find_affected_keys("nobody knows it") == tuple(fused.outputs)
 
 
 def test_the_same_key_twice_is_one_branch(plans: Plans) -> None:
@@ -120,7 +120,7 @@ def test_one_instance_keeps_its_graph(plans: Plans) -> None:
     fused = fuse([instance])
     assert fused.graph == instance.make_submission()
     assert fused.outputs == {instance.key: instance.outputs}
-    assert find_affected_keys(fused, "denoise") == (instance.key,)
+    assert fused.find_affected_keys("denoise") == (instance.key,)
 
 
 def test_a_replicate_shares_nothing_and_uses_no_cache(plans: Plans) -> None:
