@@ -333,6 +333,8 @@ class Attempt:
             priority=options.priority,
             tells_steps=options.tells_steps,
         )
+        if self._fused.images:
+            await self._context.uploads.recall(self._server)  # it may have joined late
         try:
             ticket = await self._server.server.submit(submission)
         except OverloadedError:

@@ -73,12 +73,12 @@ async def run_all(*calls: Awaitable[Any]) -> None:
 
 
 @asynccontextmanager
-async def report_wait(listener: Listener, message: str, after: float = REPORT_WAIT_AFTER) -> AsyncIterator[None]:
-    """Tell the listener what is waited for where the body takes longer than `after` seconds."""
+async def report_wait(listener: Listener, message: str) -> AsyncIterator[None]:
+    """Tell the listener what is waited for where the body takes longer than a few seconds."""
     async with open_task_group() as group:
 
         async def report() -> None:
-            await anyio.sleep(after)
+            await anyio.sleep(REPORT_WAIT_AFTER)
             listener(Notice(message=message))
 
         group.start_soon(report)
@@ -240,38 +240,29 @@ class FailurePolicy:
             self.succeeded += 1
             self._failures.clear()
             self._wastes.clear()
-            alike = 0
         else:
             self.failed += 1
-            alike = _count_alike(self._failures, failure)
         if self._limit.is_reached(self.failed, self.outcomes):
             return self._end_for(f"{format_count(self.failed, 'variation')} failed, which is the limit given")
-        return (
-            self._end_for(f"The last {alike} variations failed alike ({failure})") if alike >= self._most_alike else ""
-        )
+        return self._count_alike(self._failures, failure, "variations failed alike") if failure is not None else ""
 
     def count_waste(self, failure: str) -> str:
         """Count an attempt that rendered and brought nothing; return `reason` at the moment it becomes true."""
-        alike = _count_alike(self._wastes, failure)
-        return (
-            self._end_for(f"The last {alike} images could not be fetched ({failure})")
-            if alike >= self._most_alike
-            else ""
-        )
+        return self._count_alike(self._wastes, failure, "images could not be fetched")
+
+    def _count_alike(self, counter: Counter[str], failure: str, what: str) -> str:
+        """Count a failure; one with other words begins anew."""
+        if failure not in counter:
+            counter.clear()
+        counter[failure] += 1
+        alike = counter[failure]
+        return self._end_for(f"The last {alike} {what} ({failure})") if alike >= self._most_alike else ""
 
     def _end_for(self, reason: str) -> str:
         if self.reason:
             return ""
         self.reason = f"{reason}; no more are begun."
         return self.reason
-
-
-def _count_alike(counter: Counter[str], failure: str) -> int:
-    """Count the failure; one with other words begins anew."""
-    if failure not in counter:
-        counter.clear()
-    counter[failure] += 1
-    return counter[failure]
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -33,7 +33,6 @@ from sweep.engine.server_pool import (
     PooledServer,
     ServerPool,
     ask_or_drop,
-    cancel_abandoned,
     collect_refs,
     describe_server_shares,
     note_boards,
@@ -414,7 +413,7 @@ async def recover_jobs(context: RunContext) -> list[Job]:
     An item the definition no longer has a use for is cancelled where it is, if its server is here, and closed; so is
     one that was given to another server by an earlier run, before this one could tell the first.
     """
-    journal, listener = context.journal, context.listener
+    journal = context.journal
     servers = {server.url: server for server in context.pool.servers}
     for url, server in servers.items():
         server.abandoned.update(await journal.ended_with(ABANDONED, url))
@@ -426,15 +425,7 @@ async def recover_jobs(context: RunContext) -> list[Job]:
             jobs.append(await _recover_job(context, wanted))
         elif several[0].url in servers:
             servers[several[0].url].abandoned.add(batch)
-
-    async def cancel_unwanted(server: PooledServer) -> None:
-        try:
-            await cancel_abandoned(server)
-        except SweepError as error:
-            message = f"{server.name}: {error.message} Items that are no longer wanted may continue there."
-            listener(Notice(message=message))
-
-    await run_all(*(cancel_unwanted(server) for server in servers.values() if server.left is None))
+    await run_all(*(context.pool.revoke(server) for server in servers.values() if server.left is None))
     former = record.Failure(kind="Former", message="the experiment no longer has this point")
     await run_all(*(journal.attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs

@@ -237,7 +237,7 @@ class ServerPool:
 
         async def mend(server: PooledServer) -> None:
             try:
-                await (self._revive(server, plan, models) if server.left else self._revoke(server))
+                await (self._revive(server, plan, models) if server.left else self.revoke(server))
             finally:
                 busy.discard(server)
                 self.changes.notify()
@@ -278,12 +278,13 @@ class ServerPool:
         """Draw the seconds before a server that left is asked again; never less than it asked for itself."""
         return max(SHORTEST_PAUSE, server.hold_seconds, self._options.backoff.draw_delay(tries, self._chance))
 
-    async def _revoke(self, server: PooledServer) -> None:
+    async def revoke(self, server: PooledServer) -> None:
+        """Cancel what a server has and is to render no more; say so where it cannot be told."""
         try:
             await cancel_abandoned(server)
         except SweepError as error:
             server.abandoned.clear()
-            self._listener(Notice(message=f"{server.name}: {error.message} It may render an item twice."))
+            self._listener(Notice(message=f"{server.name}: {error.message} Items no longer wanted may go on there."))
 
 
 async def cancel_abandoned(server: PooledServer) -> None:

@@ -45,8 +45,8 @@ class UploadMemory:
         self._kept: dict[str, dict[str, str]] = {}
 
     async def recall(self, server: PooledServer) -> None:
-        """Tell the server's client what earlier runs uploaded there, and what is in its gallery."""
-        if keeps_images(server.server):
+        """Tell the server's client, once, what earlier runs uploaded there, and what is in its gallery."""
+        if keeps_images(server.server) and server.url not in self._kept:
             known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():

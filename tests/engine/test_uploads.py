@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import pytest
 
-from sweep.engine import delete_leftovers, find_leftovers, find_user_cache
+from sweep.engine import delete_leftovers, events, find_leftovers, find_user_cache
 from sweep.record import read_submitted
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, hide_the_sandbox, open_proxy
+from tests.support.ports import free_port
 
 UPLOAD = "POST /api/v1/images/upload"
 
@@ -24,6 +28,31 @@ async def test_resumed_run_uploads_no_image_again(bench: Bench, sandbox: Sandbox
     await bench.run(await bench.experiment(axes={"seed": [1]}), sandbox.url)
     summary = await bench.run(await bench.experiment(axes={"seed": [1, 2]}), sandbox.url)
     assert (summary.rendered, sandbox.requests[UPLOAD]) == (1, 1)
+
+
+@pytest.mark.slow
+async def test_server_that_joins_late_is_sent_no_image_again(
+    bench: Bench, sandbox_with: Callable[..., Any], tmp_path: Path
+) -> None:
+    port = free_port()
+    url, late_options = f"http://127.0.0.1:{port}", {"port": port, "root": tmp_path / "server", "latency": 0.05}
+    async with sandbox_with(**late_options) as server:
+        await bench.run(await bench.experiment(axes={"seed": [1]}), url)
+        assert server.requests[UPLOAD] == 1
+    async with AsyncExitStack() as held, sandbox_with(latency=0.05) as first:
+        begun, late = anyio.Event(), []
+        bench.watch(lambda event: begun.set() if isinstance(event, events.Completed) else None)
+
+        async def come() -> None:
+            await begun.wait()
+            late.append(await held.enter_async_context(sandbox_with(**late_options)))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(come)
+            experiment = await bench.experiment(axes__seed={"start": 2, "count": 20})
+            await bench.run(experiment, first.url, url, options=replace(AT_ONCE, fuse=1))
+        assert late[0].renders
+        assert (first.requests[UPLOAD], late[0].requests[UPLOAD]) == (1, 0)
 
 
 async def test_image_that_the_server_lost_is_uploaded_again(bench: Bench, sandbox: Sandbox) -> None:
