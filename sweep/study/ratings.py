@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import expit, ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, is_choice, is_rating, name_image, replace_atomically
@@ -40,7 +40,7 @@ RATED = MetricFacts(
 )
 REJECTED = MetricFacts(**{**RATED, "name": "rejected", "label": "rejection", "direction": "lower", "range": [0.0, 1.0]})
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
-FITTED = 100  # rounds of the fit
+FITTED = 30  # rounds of the fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,7 @@ def _rank(
     pairs = np.array([(codes[left], codes[right]) for left, right, _ in found])
     won = np.array([w for _, _, w in found])
     shown = [code for code in range(len(levels)) if (pairs == code).any()]
-    strength = fit_bradley_terry(pairs, won, len(levels))[shown]
-    errors = measure_errors(np.searchsorted(shown, pairs), strength)
+    strength, errors = fit_bradley_terry(np.searchsorted(shown, pairs), won, len(shown))
     own = np.diag(errors)
     # a level ranges over all ranks that pairwise tests leave (Bonferroni over all pairs)
     gaps = strength[None, :] - strength[:, None]
@@ -180,42 +179,33 @@ def _rank(
     )
 
 
-def fit_bradley_terry(pairs: np.ndarray[Any, Any], won: FloatArray, levels: int) -> FloatArray:
+def fit_bradley_terry(pairs: np.ndarray[Any, Any], won: FloatArray, levels: int) -> tuple[FloatArray, FloatArray]:
     """Fit log strengths with mean zero, so that a is chosen over b with probability 1 / (1 + exp(b − a)).
 
-    Bradley and Terry 1952 (Biometrika 39), by the minorisation of Hunter 2004 (Ann. Stat. 32). A tie is half a win for
-    both. An own fit of a few lines: the model has one number a level, and a package for it would bring a dependency.
+    Bradley and Terry 1952 (Biometrika 39), by Newton's method. A tie is half a win for both. An own fit of a few lines:
+    the model has one number a level, and a package for it would bring a dependency.
 
     Args:
         pairs: Choices × 2, the levels shown left and right.
         won: Choices; 1 where left was chosen, 0 where right was, 0.5 for a tie.
         levels: How many levels there are.
+
+    Returns:
+        The strengths, and their covariance: the inverse of the information of the choices and the prior. Few choices
+        that all agree leave it wide; resampling them would show no spread at all.
     """
     wins = np.zeros((levels, levels))
     np.add.at(wins, (pairs[:, 0], pairs[:, 1]), won)
     np.add.at(wins, (pairs[:, 1], pairs[:, 0]), 1 - won)
-    games = wins + wins.T
-    strengths = np.ones(levels)
+    games, strength = wins + wins.T, np.zeros(levels)
     for _ in range(FITTED):
-        expected = (games / (strengths[:, None] + strengths[None, :])).sum(axis=1) + 2 * PRIOR / (strengths + 1)
-        strengths = (wins.sum(axis=1) + PRIOR) / expected
-        strengths /= np.exp(np.log(strengths).mean())
-    return np.asarray(np.log(strengths), dtype=np.float64)
-
-
-def measure_errors(pairs: np.ndarray[Any, Any], strength: FloatArray) -> FloatArray:
-    """Measure the covariance of log strengths: the inverse of the information of the choices and the prior.
-
-    Few choices that all agree leave it wide; resampling them would show no spread at all.
-    """
-    games = np.zeros((len(strength), len(strength)))
-    np.add.at(games, (pairs[:, 0], pairs[:, 1]), 1.0)
-    chance = 1 / (1 + np.exp(-(strength[:, None] - strength[None, :])))
-    weights = (games + games.T) * chance * (1 - chance)
-    alone = 1 / (1 + np.exp(-strength))
-    information = np.diag(weights.sum(axis=1) + 2 * PRIOR * alone * (1 - alone)) - weights
-    centre = np.eye(len(strength)) - 1 / len(strength)
-    return np.asarray(centre @ np.linalg.inv(information) @ centre, dtype=np.float64)
+        chance, average = expit(strength[:, None] - strength), expit(strength)  # of being chosen; over an average level
+        weights = games * chance * (1 - chance)
+        information = np.diag(weights.sum(axis=1) + 2 * PRIOR * average * (1 - average)) - weights
+        slope = wins.sum(axis=1) - (games * chance).sum(axis=1) + PRIOR * (1 - 2 * average)
+        strength = strength + np.linalg.solve(information, slope)
+    centre = np.eye(levels) - 1 / levels
+    return centre @ strength, centre @ np.linalg.inv(information) @ centre
 
 
 def _find_repeated(found: Sequence[tuple[int, int, float]]) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -209,18 +209,14 @@ class StudyDesign:
 
 
 def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:
+    """Average the response by `joint`; where not all was seen under the same other conditions, less their effects."""
     counts = np.bincount(joint, minlength=size)
     if not len(response):
         return np.full(size, np.nan)
     width = int(others.max(initial=0)) + 1
     shifts = np.zeros(width)
     if width <= MOST_SOLVED and size * width <= MOST_CROSSED:
-        crossed = np.bincount(joint * width + others, minlength=size * width).reshape(size, width).astype(np.float64)
-        if (crossed[counts > 0] != crossed[counts > 0][:1]).any():  # not all was seen under the same other conditions
-            sums, by_other = (
-                np.bincount(c, response, n).astype(np.float64) for c, n in ((joint, size), (others, width))
-            )
-            shifts = solve_shifts(crossed, sums, by_other)
+        shifts = fit_additive(response, joint, others).effects[0]
     else:  # mostly holes, and a table of them might not fit into memory
         weights = np.bincount(others, minlength=width)
         for _ in range(ROUNDS):
@@ -233,19 +229,47 @@ def _average(response: FloatArray, joint: Codes, others: Codes, size: int) -> Fl
     return np.where(counts > 0, means, np.nan)
 
 
-def solve_shifts(crossed: FloatArray, sums: FloatArray, totals: FloatArray) -> FloatArray:
-    """Solve the additive model of two factors by least squares for the second one's effects, with mean zero.
+class AdditiveFit(NamedTuple):
+    """Means by code of the first factor, effects by code of each other one (with mean zero), both 0 where unseen."""
 
-    Args:
-        crossed: How often each level of the first factor meets each of the second.
-        sums: Sums of the response by level of the first factor.
-        totals: The same of the second.
+    means: FloatArray
+    effects: list[FloatArray]
+
+    def predict(self, first: Codes, *others: Codes) -> FloatArray:
+        """Predict the response at these codes."""
+        shifts = sum((effect[codes] for effect, codes in zip(self.effects, others, strict=True)), np.zeros(len(first)))
+        return np.asarray(self.means[first] + shifts, dtype=np.float64)
+
+
+def fit_additive(response: FloatArray, first: Codes, *others: Codes) -> AdditiveFit:
+    """Fit additive effects of factors by least squares; on a balanced table these are plain marginal means.
+
+    The first factor may have very many levels: what it explains is taken out of the equations of the others.
     """
-    shares = crossed / np.maximum(crossed.sum(axis=1, keepdims=True), 1)
-    normal = np.diag(crossed.sum(axis=0)) - crossed.T @ shares
-    shifts = np.asarray(np.linalg.lstsq(normal, totals - shares.T @ sums, rcond=1e-10)[0], dtype=np.float64)
-    seen = crossed.any(axis=0)
-    return np.where(seen, shifts - shifts[seen].mean(), 0.0) if seen.any() else shifts
+    seen, sums = np.bincount(first) > 0, np.bincount(first, response)
+    counts = np.maximum(np.bincount(first), 1)
+    if not others:
+        return AdditiveFit(sums / counts, [])
+    widths = [int(codes.max()) + 1 for codes in others]
+    crossed = np.hstack([_cross(first, codes) for codes in others])
+    totals = np.concatenate([np.bincount(codes, response) for codes in others])
+    shares = crossed / counts[:, None]
+    if len(others) == 1 and (crossed[seen] == crossed[first[0]]).all():  # all were seen under the same conditions
+        shifts = totals / np.maximum(crossed.sum(axis=0), 1)
+    else:
+        normal = np.block([[_cross(a, b) for b in others] for a in others])
+        shifts = np.linalg.lstsq(normal - crossed.T @ shares, totals - shares.T @ sums, rcond=1e-10)[0]
+    effects = np.split(shifts, np.cumsum(widths)[:-1])
+    for effect, codes in zip(effects, others, strict=True):
+        known = np.bincount(codes) > 0
+        effect[:] = np.where(known, effect - effect[known].mean(), 0.0)
+    return AdditiveFit((sums - crossed @ np.concatenate(effects)) / counts, effects)
+
+
+def _cross(a: Codes, b: Codes) -> FloatArray:
+    """Count how often each code of one factor meets each of the other."""
+    height, width = int(a.max()) + 1, int(b.max()) + 1
+    return np.bincount(a * width + b, minlength=height * width).reshape(height, width).astype(np.float64)
 
 
 def convert_level(value: object) -> LevelValue:

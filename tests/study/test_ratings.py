@@ -13,7 +13,7 @@ import pytest
 from sweep.errors import UsageError
 from sweep.notebook_results import Results
 from sweep.record import RATINGS_JSON, RecordedResults
-from sweep.study.ratings import add_ratings, fit_bradley_terry, load_ratings, measure_errors, name_images, rank_choices
+from sweep.study.ratings import add_ratings, fit_bradley_terry, load_ratings, name_images, rank_choices
 from sweep.study.study import make_study
 from sweep.study.study_design import read_design
 
@@ -99,7 +99,18 @@ def test_bradley_terry_finds_planted_strengths() -> None:
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     won = (rng.random(len(pairs)) < 1 / (1 + np.exp(planted[pairs[:, 1]] - planted[pairs[:, 0]]))).astype(float)
 
-    assert fit_bradley_terry(pairs, won, 4) == pytest.approx(planted, abs=0.12)
+    assert fit_bradley_terry(pairs, won, 4)[0] == pytest.approx(planted, abs=0.12)
+
+
+def test_bradley_terry_is_at_rest_where_all_choices_agree() -> None:
+    pairs = np.array([(a, b) for a in range(8) for b in range(a + 1, 8)] * 40)
+
+    strength, _ = fit_bradley_terry(pairs, np.ones(len(pairs)), 8)
+    wins = np.bincount(pairs[:, 0], minlength=8) + 0.5  # and half a win over an average level
+    chance = 1 / (1 + np.exp(strength - strength[:, None]))
+
+    expected = 40 * (chance.sum(axis=1) - 0.5) + 1 / (1 + np.exp(-strength))
+    assert expected == pytest.approx(wins, abs=1e-3)
 
 
 def test_ranking_leaves_an_order_open_that_choices_do_not_settle() -> None:
@@ -153,10 +164,8 @@ def test_marks_that_the_page_does_not_write_are_refused_and_never_read(measured_
 def test_two_choices_that_agree_separate_nothing_and_twelve_do() -> None:
     def rank(games: int) -> tuple[float, float]:
         pairs = np.array([[0, 1]] * games)
-        strength = fit_bradley_terry(pairs, np.ones(games), 2)
-        gap = strength[0] - strength[1]
-        errors = measure_errors(pairs, strength)
-        return float(gap), float(2 * np.sqrt(errors[0, 0] + errors[1, 1] - 2 * errors[0, 1]))
+        strength, errors = fit_bradley_terry(pairs, np.ones(games), 2)
+        return float(strength[0] - strength[1]), float(2 * np.sqrt(errors[0, 0] + errors[1, 1] - 2 * errors[0, 1]))
 
     assert rank(2)[0] < rank(2)[1]
     assert rank(12)[0] > rank(12)[1]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sweep.study.study_design import Codes, FloatArray, solve_shifts
+from sweep.study.study_design import Codes, FloatArray, fit_additive
 from sweep.study.study_json import Estimate
 
 CONFIDENCE = 0.95
@@ -139,8 +139,8 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     present = np.isfinite(matrix)
     if present.all():
         return matrix
-    crossed, seen = present.T.astype(np.float64), present.sum(axis=0)
-    sums = np.where(present, matrix, 0.0)
-    shifts = solve_shifts(crossed, sums.sum(axis=0), sums.sum(axis=1))
-    levels = np.where(seen > 0, (sums.sum(axis=0) - crossed @ shifts) / np.maximum(seen, 1), np.nan)
-    return np.where(present, matrix, levels + shifts[:, None])
+    units, levels = np.nonzero(present)
+    fit = fit_additive(matrix[present], levels, units)
+    filled, holes = matrix.copy(), ~present & present.any(axis=0)
+    filled[holes] = fit.predict(*np.nonzero(holes)[::-1])
+    return filled

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate
-from sweep.study.study_design import ROUNDS, Codes, FloatArray, Mask, StudyDesign
+from sweep.study.study_design import Codes, FloatArray, Mask, StudyDesign, fit_additive
 from sweep.study.study_json import Determinism, Direction, EqualLevels, Estimate, NoiseFacts, Outlier, SeedRow
 
 FAR = 4.0  # robust standard deviations from what is expected
@@ -17,34 +17,6 @@ REFITS = 5  # fits without the images found so far
 SAME_PIXELS = "pixel_hash"  # the metric that identifies the decoded pixels of an image
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 MAD_TO_SD = 1.4826  # for a normal distribution
-
-
-def fit_additive(
-    response: FloatArray, *effects: Codes, kept: Mask | None = None
-) -> tuple[FloatArray, list[FloatArray]]:
-    """Fit additive effects by backfitting: the expected value of every row, and the deviations by code of each effect.
-
-    `response` is finite. On a balanced table these are plain marginal means; with holes it is the least-squares fit.
-    Only the rows that are `kept` count, by default all.
-    """
-    whole, every = effects, response
-    if kept is not None:
-        response, effects = every[kept], tuple(codes[kept] for codes in whole)
-    centre = float(response.mean())
-    parts = [np.zeros(int(codes.max(initial=0)) + 1) for codes in whole]
-    at_rest = 1e-14 * float(np.abs(response).max())
-    for _ in range(ROUNDS):
-        before = [part.copy() for part in parts]
-        for part, codes in zip(parts, effects, strict=True):
-            rest = response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True)) + part[codes]
-            counts = np.bincount(codes, minlength=len(part))
-            part[:] = np.where(counts > 0, np.bincount(codes, rest, minlength=len(part)) / np.maximum(counts, 1), 0.0)
-            part -= part[counts > 0].mean()
-            centre += float((response - centre - sum(p[c] for p, c in zip(parts, effects, strict=True))).mean())
-        if all((np.abs(part - old) <= at_rest).all() for part, old in zip(parts, before, strict=True)):
-            break
-    expected = centre + sum((p[c] for p, c in zip(parts, whole, strict=True)), np.zeros(len(every)))
-    return expected, parts
 
 
 def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
@@ -63,7 +35,7 @@ def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[S
     if not rows.any():
         return []
     codes = design.by_name[design.seed].codes[rows]
-    _, (_, deviations) = fit_additive(response[rows], design.cells[rows], codes)
+    (deviations,) = fit_additive(response[rows], design.cells[rows], codes).effects
     counts = np.bincount(codes, minlength=len(deviations))
     means = np.bincount(codes, response[rows], minlength=len(deviations)) / np.maximum(counts, 1)
     order = sorted(np.flatnonzero(counts), key=lambda i: float(deviations[i]) * (1 if direction == "lower" else -1))
@@ -87,16 +59,17 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     response = design.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
     y = response[rows]
-    if len(y) < 8:
+    if len(y) < 8 or not design.factors:
         return []
     effects = [design.cells[rows], design.units[rows]]
     if design.unit_count < 3:
         effects = [design.by_name[name].codes[rows] for name in design.factors]
+    effects.sort(key=lambda codes: -int(codes.max()))
     fitted = len(np.unique(design.cells[rows])) + design.unit_count  # parameters leave residuals too small
     inflation = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD
     kept = np.ones(len(y), dtype=np.bool_)
     for _ in range(REFITS):
-        expected, _ = fit_additive(y, *effects, kept=kept)
+        expected = fit_additive(y[kept], *(codes[kept] for codes in effects)).predict(*effects)
         rest = y - expected
         spread = inflation * float(np.median(np.abs(rest - np.median(rest))))
         if spread <= 1e-12 * max(1e-3, float(np.abs(y).max())):

@@ -94,6 +94,17 @@ def test_a_planted_seed_is_ranked_and_a_planted_outlier_found() -> None:
     assert found.outliers.iloc[0]["score"] < -4
 
 
+def test_seeds_of_a_design_with_many_holes_get_back_what_was_planted() -> None:
+    frame = planted(np.random.default_rng(7), seeds=8, seed_sd=0.0, noise_sd=0.0)
+    effects = np.linspace(-0.1, 0.1, 8)
+    frame["structure_coarse"] += effects[frame["seed"] - 42]
+
+    found = make_study(frame.sample(frac=0.2, random_state=4), axes=AXES, metrics=["structure_coarse"])
+
+    assert found.seeds.sort_values("seed")["deviation"].tolist() == pytest.approx(effects.tolist(), abs=1e-9)
+    assert found.outliers.empty
+
+
 def test_an_outlier_does_not_make_its_neighbours_odd() -> None:
     frame = planted(np.random.default_rng(7), seeds=4)
     expected = frame["structure_coarse"][100]
