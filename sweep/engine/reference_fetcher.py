@@ -27,7 +27,7 @@ from sweep.engine.limits import report_wait
 from sweep.errors import ExperimentError, ServerError, SweepError, UnfetchedError, did_you_mean
 from sweep.experiment import Experiment, FetchedFiles, write_fetched
 from sweep.record import INPUTS
-from sweep.servers import Gallery, Server, has_gallery
+from sweep.servers import Gallery, Server, keeps_images
 
 MOST_BYTES: Final = 200_000_000  # of one image
 Entries: TypeAlias = dict[str, dict[str, Any]]
@@ -82,7 +82,7 @@ async def _open_galleries(
         try:
             await server.open()
             url = server.url
-            if has_gallery(server):
+            if keeps_images(server):
                 found[url] = server.gallery()
         except ServerError as error:
             problem = problem or error

@@ -32,7 +32,7 @@ from sweep.errors import (
 from sweep.experiment import Experiment
 from sweep.plan import Instance, Plan, index_models, make_plan
 from sweep.record import Intent
-from sweep.servers import Server, ServerInfo, has_gallery
+from sweep.servers import Server, ServerInfo, keeps_images
 from sweep.workflow import Dialect, Graph, Model, ModelRef, NodeSchemas
 
 MOST_REFUSALS: Final = 8  # submissions in a row that a server may refuse before it leaves
@@ -438,7 +438,7 @@ async def note_boards(experiment: Experiment, board: str | None, servers: Sequen
     notes: list[str] = []
     for each in servers if wanted else ():
         server = each.server
-        if each.left is None and not each.info.sandbox and has_gallery(server):
+        if each.left is None and not each.info.sandbox and keeps_images(server):
             try:
                 there = await server.gallery().boards()
             except ServerUnsupportedError as error:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import anyio.to_thread
 from pydantic import TypeAdapter
@@ -104,7 +103,7 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
     for server in servers:
         url, sent = server.url, work[server.url]
         images: Sequence[str] = ()
-        reason = _CANNOT_DELETE
+        reason = "its images cannot be deleted from here"
         async with aclosing(server):
             try:
                 await server.open()
@@ -121,9 +120,3 @@ async def delete_leftovers(leftovers: Leftovers, server: Server) -> int:
     async with aclosing(server):
         await server.open()
         return await server.delete_images(leftovers.images) if keeps_images(server) else 0
-
-
-_CANNOT_DELETE: Final = (
-    "its API cannot delete files: what the run left is in its input folder (uploads, in the subfolder sweep) "
-    "and its output and temp folders"
-)

@@ -1,6 +1,5 @@
 from .base import (
     Gallery,
-    HasGallery,
     ItemEnded,
     ItemEvent,
     ItemHeld,
@@ -15,7 +14,6 @@ from .base import (
     StepDone,
     Submission,
     Ticket,
-    has_gallery,
     keeps_images,
     saves_images,
 )
@@ -46,7 +44,6 @@ __all__ = [
     "ComfyUI",
     "ConnectOptions",
     "Gallery",
-    "HasGallery",
     "InvokeAI",
     "ItemEnded",
     "ItemEvent",
@@ -68,7 +65,6 @@ __all__ = [
     "connect",
     "find_credentials",
     "find_servers",
-    "has_gallery",
     "join_cluster",
     "keeps_images",
     "list_agents",

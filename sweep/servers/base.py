@@ -131,27 +131,6 @@ class ItemEnded:
 ItemEvent: TypeAlias = ItemStarted | ItemHeld | StepDone | Rendered | ItemEnded
 
 
-class KeepsImages(Protocol):
-    """A server that keeps images by name: uploads of earlier runs can be used again, and images be deleted."""
-
-    @property
-    def uploads(self) -> MutableMapping[str, str]:
-        """Names of input images by SHA-256, each uploaded once. What a run hands on is checked before it is used."""
-
-    async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
-        """Return the names of images that these items (item id → batch id) made on the way to their outputs, and of
-        those of the `uploads` that are there. What a person has starred or put on a board is not among them.
-        """
-
-    async def delete_images(self, names: Sequence[str]) -> int:
-        """Delete these images; return how many the server deleted."""
-
-
-def keeps_images(server: object) -> TypeGuard[KeepsImages]:
-    """Tell whether a server is one. From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
-    return hasattr(server, "uploads")
-
-
 class SavesImages(Protocol):
     """A server whose host can write images into the results folder."""
 
@@ -194,16 +173,28 @@ class Gallery(Protocol):
         """Return a workflow of the library as its editor exports it."""
 
 
-class HasGallery(Protocol):
-    """A server that has a gallery."""
+class KeepsImages(Protocol):
+    """A server that keeps images by name. Methods raise ServerUnsupportedError for what its family does not have."""
+
+    @property
+    def uploads(self) -> MutableMapping[str, str]:
+        """Names of input images by SHA-256, each uploaded once. What a run hands on is checked before it is used."""
 
     def gallery(self) -> Gallery:
-        """Return the server's gallery. Raises ServerUnsupportedError where its family has none."""
+        """Return the server's gallery."""
+
+    async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
+        """Return the names of images that these items (item id → batch id) made on the way to their outputs, and of
+        those of the `uploads` that are there. What a person has starred or put on a board is not among them.
+        """
+
+    async def delete_images(self, names: Sequence[str]) -> int:
+        """Delete these images; return how many the server deleted."""
 
 
-def has_gallery(server: object) -> TypeGuard[HasGallery]:
-    """Tell whether a server can be asked for a gallery."""
-    return hasattr(server, "gallery")
+def keeps_images(server: object) -> TypeGuard[KeepsImages]:
+    """Tell whether a server is one. From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
+    return hasattr(server, "uploads")
 
 
 class Server(Protocol):

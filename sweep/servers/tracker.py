@@ -27,7 +27,7 @@ from sweep.servers.base import (
     StepDone,
     Ticket,
 )
-from sweep.servers.http import Http, Timings, is_refusal
+from sweep.servers.http import Http, Timings, is_refusal, read_input_image
 from sweep.servers.untrusted_json import shorten
 from sweep.workflow import Graph
 
@@ -336,10 +336,21 @@ class TrackedServer(ABC):
         self._tracker = ItemTracker(self.url, self._timings)
         self._tasks: list[asyncio.Task[None]] = []
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self.uploads: dict[str, str] = {}  # names of input images on the server by SHA-256
+        self._present: set[str] = set()  # hashes of those that are there: others of an earlier run may be deleted
+        self._upload_locks: dict[str, asyncio.Lock] = {}
 
     @abstractmethod
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
         """Have the server validate a graph. Raises VariationError or MissingModelError where it refuses it."""
+
+    @abstractmethod
+    async def has_image(self, name: str) -> bool:
+        """Tell whether the server still has an input image of this name."""
+
+    @abstractmethod
+    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:
+        """Upload an input image as `file`; return the server's name for it. `shown`: what a person calls it."""
 
     @abstractmethod
     async def follow(self, ticket: Ticket, item: TrackedItem) -> None:
@@ -373,6 +384,27 @@ class TrackedServer(ABC):
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=GRACE)
         await self._http.aclose()
+
+    async def upload(self, sha256: str, path: Path | None) -> str:
+        """Return the server's name for an input image, which is sent where the server does not have it.
+
+        Raises VariationError where the file is missing, was changed after the plan was made, or is refused.
+        """
+        async with self._upload_locks.setdefault(sha256, asyncio.Lock()):
+            name = self.uploads.get(sha256)
+            if name is None or not (sha256 in self._present or await self.has_image(name)):
+                content, ending = await read_input_image(sha256, path)
+                name = await self.send_image(f"{sha256}{ending}", content, path.name if path else sha256)
+            if name is None:
+                raise TransientError(f"{self.url} gave no name for an uploaded image.", kind="BadAnswer")
+            self._present.add(sha256)
+            self.uploads[sha256] = name
+            return name
+
+    def forget_upload(self, sha256: str) -> None:
+        """Forget an image that the server says is gone: the next to ask uploads it anew."""
+        self._present.discard(sha256)
+        self.uploads.pop(sha256, None)
 
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
         return list(await asyncio.gather(*(self._check(graph, images) for graph in graphs)))

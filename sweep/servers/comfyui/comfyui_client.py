@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -42,7 +42,7 @@ from sweep.servers.base import (
     Ticket,
 )
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, Request, list_problems, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http, Request, list_problems
 from sweep.servers.tracker import (
     EventConnection,
     ItemState,
@@ -273,8 +273,6 @@ class ComfyUI(TrackedServer):
         self._schemas: NodeSchemas | None = None
         self._models: dict[ModelRef, Model] = {}
         self._reading = asyncio.Lock()
-        self._uploads: dict[str, str] = {}
-        self._upload_locks: dict[str, asyncio.Lock] = {}
         self._loaded: tuple[str | None, frozenset[str]] = (None, frozenset())  # the connection, and models there
         self._queue: tuple[float, list[tuple[str, str]]] = (-COUNTS_KEPT, [])
 
@@ -291,6 +289,15 @@ class ComfyUI(TrackedServer):
 
     def gallery(self) -> Gallery:
         raise ServerUnsupportedError(f"{self.url} is a ComfyUI, which has no boards, no gallery and no library.")
+
+    async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:  # noqa: ARG002
+        raise ServerUnsupportedError(
+            "its API cannot delete files: what the run left is in its input folder (uploads, in the subfolder "
+            f"{SERVER_FOLDER}) and its output and temp folders"
+        )
+
+    async def delete_images(self, names: Sequence[str]) -> int:  # noqa: ARG002
+        return 0
 
     async def schemas(self) -> NodeSchemas:
         if self._schemas is None:
@@ -378,7 +385,9 @@ class ComfyUI(TrackedServer):
     def _read_refusal(self, answer: Mapping[str, Any], graph: Graph) -> AttemptError | None:
         error = read_refusal(answer, graph)
         if error is not None and error.kind == _IMAGE_GONE:
-            self._uploads.clear()
+            for ref in graph.references():
+                if isinstance(ref, ImageRef):
+                    self.forget_upload(ref.sha256)
         return error
 
     async def _write(
@@ -390,7 +399,7 @@ class ComfyUI(TrackedServer):
         refs = graph.references()
         names: dict[Ref, Json] = {ref: await self._model(ref) for ref in refs if isinstance(ref, ModelRef)}
         for ref in sorted(ref for ref in refs if isinstance(ref, ImageRef)):
-            names[ref] = await self._upload(ref.sha256, images.get(ref.sha256))
+            names[ref] = await self.upload(ref.sha256, images.get(ref.sha256))
         prompt = write_prompt(graph, lambda ref: names.get(ref, ""))
         for output in outputs:
             node = prompt[output]
@@ -410,26 +419,25 @@ class ComfyUI(TrackedServer):
             )
         return ref.name
 
-    async def _upload(self, sha256: str, path: Path | None) -> str:
-        """Return the server's name for an input image: equal content has an equal name, so nothing is kept twice."""
-        async with self._upload_locks.setdefault(sha256, asyncio.Lock()):
-            if sha256 not in self._uploads:
-                content, ending = await read_input_image(sha256, path)
+    async def has_image(self, name: str) -> bool:
+        try:
+            query = image_query(f"input/{name}")
+        except VariationError:
+            return False
+        return await self._http.exists("/view", "looking for an input image", query)
 
-                def form() -> aiohttp.FormData:
-                    made = aiohttp.FormData({"subfolder": SERVER_FOLDER, "type": "input", "overwrite": "true"})
-                    made.add_field("image", content, filename=f"{sha256}{ending}")
-                    return made
+    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:  # noqa: ARG002  (all are taken)
+        """See `TrackedServer.send_image`: equal content has an equal name, so nothing is kept twice."""
 
-                what = "uploading an input image"
-                request = Request("POST", "/upload/image", what, form=form, size=len(content))
-                told = mapping((await self._http.send(request)).body)
-                name = text(told.get("name"))
-                if name is None:
-                    raise TransientError(f"{self.url} gave no name for an uploaded image.", kind="BadAnswer")
-                folder = text(told.get("subfolder"))
-                self._uploads[sha256] = f"{folder}/{name}" if folder else name
-            return self._uploads[sha256]
+        def form() -> aiohttp.FormData:
+            made = aiohttp.FormData({"subfolder": SERVER_FOLDER, "type": "input", "overwrite": "true"})
+            made.add_field("image", content, filename=file)
+            return made
+
+        request = Request("POST", "/upload/image", "uploading an input image", form=form, size=len(content))
+        told = mapping((await self._http.send(request)).body)
+        name, folder = text(told.get("name")), text(told.get("subfolder"))
+        return f"{folder}/{name}" if folder and name else name
 
     async def follow(self, ticket: Ticket, item: TrackedItem) -> None:
         if ticket.item_id != ticket.batch_id:

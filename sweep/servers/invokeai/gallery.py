@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from urllib.parse import quote
 import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
-from sweep.servers.http import LARGEST_SCHEMA, Http, Request, Response, read_input_image
+from sweep.servers.http import LARGEST_SCHEMA, Http, Request
 from sweep.servers.untrusted_json import mapping, sequence, text
 from sweep.workflow import Json
 
@@ -38,17 +38,11 @@ def path_part(name: str) -> str:
 
 
 class InvokeAIGallery:
-    """See `Gallery`. Input images are uploaded into it, each once: `uploads` has their names here by SHA-256.
-
-    What earlier processes left in `uploads` is checked with the server: somebody may have deleted the image there.
-    """
+    """See `Gallery`. Input images are uploaded into it."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
         self.is_before_3_1 = False  # then the paths of images are shorter
-        self.uploads: dict[str, str] = {}
-        self._checked: set[str] = set()  # hashes of uploads that are here
-        self._upload_locks: dict[str, asyncio.Lock] = {}
         self._boards: dict[str, str] = {}
         self._lock = asyncio.Lock()
 
@@ -96,48 +90,25 @@ class InvokeAIGallery:
         answer = await self._http.get(path, "looking for an input image", also=_NOT_HERE)
         return answer.status == 200
 
-    async def upload(self, sha256: str, path: Path | None) -> str:
-        """Return the name of an input image here, which is uploaded where the server does not have it.
+    async def upload(self, file: str, content: bytes, shown: str) -> str | None:
+        """Send an image; return its name here.
 
-        Raises VariationError where the file is missing, was changed after the plan was made, or is refused.
+        Raises RefusedImageError where the server takes others, but fails at this one twice.
         """
-        async with self._upload_locks.setdefault(sha256, asyncio.Lock()):
-            if sha256 not in self._checked:
-                known = self.uploads.get(sha256)
-                if known is None or not await self.has(known):
-                    self.uploads[sha256] = await self._upload(sha256, path)
-                self._checked.add(sha256)
-            return self.uploads[sha256]
-
-    def forget_upload(self, sha256: str) -> None:
-        """Forget an image that the server says is gone: the next to ask uploads it anew."""
-        self._checked.discard(sha256)
-        self.uploads.pop(sha256, None)
-
-    async def _upload(self, sha256: str, path: Path | None) -> str:
-        content, ending = await read_input_image(sha256, path)
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
-            media_type = f"image/{_MEDIA_TYPES.get(ending, 'png')}"
-            made.add_field("file", content, filename=f"{sha256[:16]}{ending}", content_type=media_type)
+            media_type = f"image/{_MEDIA_TYPES.get(Path(file).suffix, 'png')}"
+            made.add_field("file", content, filename=file, content_type=media_type)
             return made
 
-        answer = await self._post_image(form, path.name if path else sha256, len(content))
-        name = text(mapping(answer.body).get("image_name"))
-        if name is None:
-            raise TransientError(f"{self._http.address.url} gave no name for an uploaded image.", kind="BadAnswer")
-        return name
-
-    async def _post_image(self, form: Callable[[], aiohttp.FormData], shown: str, size: int) -> Response:
-        """Send an image. Raises RefusedImageError where the server takes others, but fails at this one twice."""
-        path = _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload"
+        path, what = _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload", "uploading an input image"
         params = {"image_category": "user", "is_intermediate": "false"}
-        request = Request("POST", path, "uploading an input image", params, form=form, size=size)
+        request = Request("POST", path, what, params, form=form, size=len(content))
         failure = ""
         for _ in range(2):
             try:
-                return await self._http.send(request)
+                return text(mapping((await self._http.send(request)).body).get("image_name"))
             except VariationError as error:
                 raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
             except TransientError as error:

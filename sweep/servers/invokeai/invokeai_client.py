@@ -61,10 +61,6 @@ class InvokeAI(TrackedServer):
         self._named_images: dict[str, bool] = {}  # images that graphs name themselves: whether they are here
         self._api: QueueApi | SessionsApi  # found out by `open`
 
-    @property
-    def uploads(self) -> dict[str, str]:
-        return self._gallery.uploads
-
     def gallery(self) -> Gallery:
         return self._gallery
 
@@ -109,6 +105,12 @@ class InvokeAI(TrackedServer):
         """See `Server.loaded`: the models loaded last, as far as events and submissions name them."""
         return frozenset(self._models.loaded)
 
+    async def has_image(self, name: str) -> bool:
+        return await self._gallery.has(name)
+
+    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:
+        return await self._gallery.upload(file, content, shown)
+
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
         with suppress(RefusedImageError):  # the points that use it fail, each by itself
             resolved = await self._resolve(graph, images)
@@ -125,7 +127,7 @@ class InvokeAI(TrackedServer):
         for board in sorted(ref for ref in refs if isinstance(ref, BoardRef)):
             names[board] = {"board_id": await self._gallery.make_board(board.name)}
         images = sorted(ref for ref in refs if isinstance(ref, ImageRef))
-        uploads = await asyncio.gather(*(self._gallery.upload(ref.sha256, files.get(ref.sha256)) for ref in images))
+        uploads = await asyncio.gather(*(self.upload(ref.sha256, files.get(ref.sha256)) for ref in images))
         names |= {ref: {"image_name": name} for ref, name in zip(images, uploads, strict=True)}
         return write_graph(graph, lambda ref: names.get(ref) or self._describe(ref))
 
@@ -178,7 +180,7 @@ class InvokeAI(TrackedServer):
             raise TransientError(f"{self.url} does not end item {ticket.item_id}.")
         if ended.error is not None and ended.error.kind in IMAGE_GONE:
             for sha256 in item.input_images:
-                self._gallery.forget_upload(sha256)
+                self.forget_upload(sha256)
         return replace(ended, overhead=item.overhead)
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:

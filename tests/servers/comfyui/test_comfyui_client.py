@@ -220,6 +220,18 @@ async def test_an_input_image_is_uploaded_once_under_its_hash(
     assert fake.posted[0]["prompt"]["i"]["inputs"]["image"] == f"sweep/{sha256}.png"
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_an_input_image_of_an_earlier_run_is_used_where_it_is_still_there(
+    fake: FakeComfyUI, server: ComfyUI, tmp_path: Path, is_there: bool
+) -> None:
+    graph, sha256, path = with_an_input_image(tmp_path)
+    server.uploads[sha256] = f"sweep/{sha256}.png"
+    fake.files = {f"sweep/{sha256}.png": b"an image"} if is_there else {}
+    await server.submit(a_submission(graph, images={sha256: path}))
+    assert len(fake.uploads) == (0 if is_there else 1)
+    assert fake.posted[0]["prompt"]["i"]["inputs"]["image"] == f"sweep/{sha256}.png"
+
+
 async def test_an_input_image_that_is_gone_is_uploaded_anew_and_fails_no_variation(
     fake: FakeComfyUI, server: ComfyUI, tmp_path: Path
 ) -> None:
