@@ -222,7 +222,7 @@ async def _reopen_lost_images(
     find = partial(record.find_lost_images, folder, hash_files=options.verify)
     lost = await run_sync(find)
     if lost:
-        await journal.forget(lost)
+        await journal.reopen(lost)
         images = "image is" if len(lost) == 1 else "images are"
         message = f"{len(lost)} completed {images} missing or changed in {folder} and will be rendered again."
         listener(Notice(message=message))

@@ -290,14 +290,8 @@ class Journal(Protocol):
         ...
 
     async def reopen(self, keys: Sequence[str]) -> int:
-        """Make failed and cancelled ones among `keys` pending again, with no attempts counted; return how many they
-        were.
-        """
-        ...
-
-    async def forget(self, keys: Sequence[str]) -> int:
-        """Make completed ones among `keys` pending again and take their images off the record: for files that were lost
-        or damaged; return how many they were.
+        """Make those of `keys` that have an outcome pending again, with no attempts counted and no images; return how
+        many they were.
         """
         ...
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
 from anyio.to_thread import run_sync
@@ -120,31 +120,23 @@ def _cut(text: str, characters: int, size: int) -> str:
     return short.rstrip("-_. ")
 
 
-Inflate: TypeAlias = Callable[[bytes | memoryview, int], tuple[bytes, bool]]
-"""At most so many bytes of a zlib stream's content, and whether the stream ended there with the right checksum.
-
-Raises ValueError where the stream is damaged.
-"""
-
-
-def inflate_with(library: Any) -> Inflate:
-    """Return an `Inflate` by Python's zlib, or by a module that works like it."""
-
-    def inflate(stream: bytes | memoryview, most: int) -> tuple[bytes, bool]:
-        inflating = library.decompressobj()
-        try:
-            return inflating.decompress(stream, most), inflating.eof
-        except library.error as error:
-            raise ValueError(str(error)) from None
-
-    return inflate
-
-
 try:
     from isal import isal_zlib  # of the extra "fast": Intel's Intelligent Storage Acceleration Library
 except ImportError:
     isal_zlib = None  # type: ignore[assignment]
-inflate: Final = inflate_with(isal_zlib or zlib)
+
+
+def inflate(stream: bytes | memoryview, most: int, library: Any = isal_zlib or zlib) -> tuple[bytes, bool]:
+    """Return at most so many bytes of a zlib stream's content, and whether it ended there with the right checksum.
+
+    `library` is Python's zlib, or a module that works like it. Raises ValueError where the stream is damaged.
+    """
+    inflating = library.decompressobj()
+    try:
+        return inflating.decompress(stream, most), inflating.eof
+    except library.error as error:
+        raise ValueError(str(error)) from None
+
 
 ImageFormat = Literal["png", "jpg", "webp"]
 MAX_PIXELS = 50_000_000  # 7,000 × 7,000: above what these models paint, below what exhausts memory

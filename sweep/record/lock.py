@@ -61,18 +61,19 @@ class FolderLock:
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        looks = 0
-        while self._file is None:
+        for looks_left in reversed(range(_LOOKS)):  # somebody may only be looking, which holds the lock for a moment
             file = self._open()
-            looks += 1  # a file system that gives a file another number each time is no reason to look for ever
             try:
-                is_free = _try_patiently(file)
-                if not is_free or looks > _LOOKS or self._is_in_place(file):
+                is_free = _try_lock(file)
+                # a file system that gives a file another number each time is no reason to look for ever
+                if (is_free and self._is_in_place(file)) or not looks_left:
                     self._take(file, is_free)
                     self._file = file
+                    break
             finally:
                 if self._file is None:
                     file.close()
+            time.sleep(_LOOK_SECONDS)
         return self
 
     def _open(self) -> IO[str]:
@@ -155,15 +156,6 @@ def is_in_use(folder: Path) -> bool:
         return False
     except OSError as error:
         raise RecordError(f"{folder / LOCK} could not be read ({error.strerror}).") from error
-
-
-def _try_patiently(file: IO[str]) -> bool:
-    """Try for a moment: somebody may only be looking, by `is_in_use`, which holds the lock meanwhile."""
-    for _ in range(_LOOKS):
-        if _try_lock(file):
-            return True
-        time.sleep(_LOOK_SECONDS)
-    return _try_lock(file)
 
 
 def _read(file: IO[str]) -> Holder | None:

@@ -49,7 +49,7 @@ def verify_folder(folder: Path) -> list[Damage]:
 
 
 def list_damaged_keys(findings: list[Damage]) -> list[str]:
-    """Return the variations to `forget` and render again, each once."""
+    """Return the variations to render again, each once."""
     return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
 
 
@@ -133,7 +133,7 @@ async def reopen_points(folder: Path, keys: Sequence[str]) -> int:
         RecordError: The journal cannot be read or written.
     """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        return await journal.forget(keys) + await journal.reopen(keys)
+        return await journal.reopen(keys)
 
 
 async def delete_points(folder: Path, keys: Sequence[str]) -> int:
@@ -146,7 +146,6 @@ async def delete_points(folder: Path, keys: Sequence[str]) -> int:
         files = await run_sync(_find_files, folder, keys)
         for file in files:
             await run_sync(_unlink, file)
-        await journal.forget(keys)
         await journal.reopen(keys)
     return len(files)
 

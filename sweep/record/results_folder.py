@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypedDict, TypeVar, Unpack
 
 from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.base import Counts, ExperimentFacts
@@ -54,6 +54,19 @@ _DTYPES = {
     "boolean": "boolean",
     "time": "datetime64[us, UTC]",
 }
+
+
+class Selection(TypedDict, total=False):
+    """The part of the results table that is wanted: all of the current definition, unless it is said otherwise.
+
+    With `all`, points that the experiment no longer has follow, marked in a column `former`. `where` says of a row,
+    given as {column: cell}, whether it counts. `columns` chooses some, also among what the inputs and labels of the
+    experiment set; an unknown one is a UsageError.
+    """
+
+    all: bool
+    where: Where | None
+    columns: Sequence[str] | None
 
 
 class RecordedResults:
@@ -115,81 +128,55 @@ class RecordedResults:
         """List every file against its hash, every row against its seal; what is wrong, empty where nothing is."""
         return verify_folder(self.folder)
 
-    def columns(self, *, all: bool = False) -> tuple[Column, ...]:  # noqa: A002  the word of the command line
+    def columns(self, **chosen: Unpack[Selection]) -> tuple[Column, ...]:
         """Return the columns that `table` and the files have."""
-        with self._open_table(former=all) as table:
+        with self._open_table(**chosen) as table:
             return table.columns
 
-    def rows(self, *, all: bool = False, where: Where | None = None) -> Iterator[dict[str, Cell]]:  # noqa: A002
+    def rows(self, **chosen: Unpack[Selection]) -> Iterator[dict[str, Cell]]:
         """Yield the table's rows one by one, as {column: cell}, None where a cell has no value."""
-        with self._open_table(former=all, where=where) as table:
+        with self._open_table(**chosen) as table:
             for row in table.rows():
                 yield dict(zip(table.names, row, strict=True))
 
-    def table(
-        self,
-        *,
-        all: bool = False,  # noqa: A002  the word of the command line
-        where: Where | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
+    def table(self, **chosen: Unpack[Selection]) -> pd.DataFrame:
         """Return the results table in the order of the grid: a row an image, one a failed or cancelled point.
 
-        `where` says of a row, given as {column: cell}, whether it counts. With `all`, points that the experiment no
-        longer has follow, marked in a column `former`. Seeds and integers are Int64, numbers float64, texts str,
-        times datetime64[us, UTC], booleans boolean; metrics stand last. An axis called like `prompt`, `model`,
-        `width` or `height` has that column; the rendered one is then `rendered_prompt` and so on. `columns` chooses
-        some, also among what the inputs and labels of the experiment set. Raises UsageError for an unknown one.
+        Seeds and integers are Int64, numbers float64, texts str, times datetime64[us, UTC], booleans boolean; metrics
+        stand last. An axis called like `prompt`, `model`, `width` or `height` has that column; the rendered one is
+        then `rendered_prompt` and so on.
         """
         import pandas as pd
 
-        frames = list(self._frames(former=all, where=where, columns=columns))
+        frames = list(self._frames(**chosen))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
-    def write_file(
-        self,
-        path: Path,
-        form: FileFormat,
-        *,
-        all: bool = False,  # noqa: A002
-        where: Where | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> Path:
+    def write_file(self, path: Path, form: FileFormat, **chosen: Unpack[Selection]) -> Path:
         """Write the table as csv, excel, xlsx, json, md or parquet, in flat memory, whole or not at all.
 
-        Parameters as for `table`. Raises RecordError with a hint where a package is missing.
+        Raises RecordError with a hint where a package is missing.
         """
         if form == "parquet":
-            write_parquet_file(path, self._frames(former=all, where=where, columns=columns))
+            write_parquet_file(path, self._frames(**chosen))
             return path
         write = write_xlsx_file if form == "xlsx" else partial(write_text_file, form=form)
-        with self._open_table(former=all, where=where, columns=columns) as table:
+        with self._open_table(**chosen) as table:
             write(path, table.names, table.rows())
         return path
 
-    def stream(
-        self,
-        out: TextIO,
-        form: TextFormat,
-        *,
-        all: bool = False,  # noqa: A002
-        where: Where | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> None:
+    def stream(self, out: TextIO, form: TextFormat, **chosen: Unpack[Selection]) -> None:
         """Write the table as text, row by row: csv, json or md."""
-        with self._open_table(former=all, where=where, columns=columns) as table:
+        with self._open_table(**chosen) as table:
             WRITERS[form](out, table.names, table.rows())
 
     @contextmanager
-    def _open_table(
-        self, *, former: bool, where: Where | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[ResultsTable]:
+    def _open_table(self, **chosen: Unpack[Selection]) -> Iterator[ResultsTable]:
         with reading(self.folder) as db:
-            yield ResultsTable(db, self.folder, former=former, where=where, chosen=columns)
+            yield ResultsTable(db, self.folder, **chosen)
 
-    def _frames(self, *, former: bool, where: Where | None, columns: Sequence[str] | None) -> Iterator[pd.DataFrame]:
+    def _frames(self, **chosen: Unpack[Selection]) -> Iterator[pd.DataFrame]:
         """Yield at least one frame, empty where there are no rows."""
-        with self._open_table(former=former, where=where, columns=columns) as table:
+        with self._open_table(**chosen) as table:
             lists = split_rows(table.rows(), _ROWS_A_FRAME)
             yield _frame(table.columns, next(lists, []))
             for rows in lists:

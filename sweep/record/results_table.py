@@ -115,10 +115,10 @@ def name_image(key: str, number: int) -> tuple[str, ...]:
 class ResultsTable:
     """The results table of an open journal: its columns, and its rows as they are read.
 
-    The points are those of the current definition; with `former` those of every definition that the folder has seen.
+    The points are those of the current definition; with `all` those of every definition that the folder has seen.
     Where a person rated images of the folder, the last columns are rating, rejected and note. `where` says of a whole
-    row whether it counts, and `chosen` which columns are wanted: also what the experiment's inputs or the labels of an
-    axis set. Raises UsageError where there is no such column.
+    row whether it counts, and `columns` which are wanted: also what the experiment's inputs or the labels of an axis
+    set. Raises UsageError where there is no such column.
     """
 
     def __init__(
@@ -126,14 +126,14 @@ class ResultsTable:
         db: sqlite3.Connection,
         folder: Path,
         *,
-        former: bool,
+        all: bool = False,  # noqa: A002  the word of the command line
         where: Where | None = None,
-        chosen: Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         self._db = db
-        self._former = former
+        self._former = all
         self._where = where
-        definitions = list(queries.axes_by_definition(db).items())[: None if former else 1]
+        definitions = list(queries.axes_by_definition(db).items())[: None if all else 1]
         self._definitions = [definition for definition, _ in definitions]
         kinds: dict[str, ColumnKind] = {}
         for name, kind in chain.from_iterable(axes for _, axes in definitions):
@@ -146,22 +146,22 @@ class ResultsTable:
         ]
         taken = {"index", "key", "former", *(column.name for column in standard)}
         self._metrics = [name for name in queries.metric_names(db) if name not in kinds and name not in taken]
-        columns = [
+        found = [
             Column("index", "integer"),
             Column("key", "text"),
             *(Column(f"axis_{axis.name}" if axis.name in taken else axis.name, axis.kind) for axis in self._axes),
             *standard,
-            *([Column("former", "boolean")] if former else []),
+            *([Column("former", "boolean")] if all else []),
             *(Column(name, "number") for name in self._metrics),
         ]
-        self._marks = {} if any(column.name in _RATED for column in columns) else read_ratings(folder)["ratings"]
+        self._marks = {} if any(column.name in _RATED for column in found) else read_ratings(folder)["ratings"]
         if self._marks:
-            columns += [Column(name, kind) for name, kind in _RATED.items()]
-        self._all_names = tuple(column.name for column in columns)
+            found += [Column(name, kind) for name, kind in _RATED.items()]
+        self._all_names = tuple(column.name for column in found)
         self._pick: Callable[[TableRow], TableRow] | None = None
-        self.columns = tuple(columns)
-        if chosen is not None:
-            self._choose(chosen)
+        self.columns = tuple(found)
+        if columns is not None:
+            self._choose(columns)
         self.names = tuple(column.name for column in self.columns)
 
     def rows(self) -> Iterator[TableRow]:

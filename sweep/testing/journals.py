@@ -222,17 +222,17 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
         assert await journal.reopen([point.key, "unknown"]) == 1
         assert await _count_attempts(journal, point.key) == 0
         await _complete(journal, point)
-        assert await journal.reopen([point.key]) == 0
 
 
-async def what_was_forgotten_is_rendered_again(open_again: OpenAgain) -> None:
-    kept, lost, bad = a_point(0), a_point(1), a_point(2)
+async def what_was_reopened_is_rendered_again(open_again: OpenAgain) -> None:
+    kept, lost, bad, begun = (a_point(index) for index in range(4))
     async with _open(open_again, FACTS) as journal:
         await _complete(journal, kept)
         await _complete(journal, lost)
         await journal.fail(bad, BAD)
-        assert await journal.forget([lost.key, bad.key, "unknown"]) == 1
-        assert await _states(journal, [kept, lost, bad]) == ["completed", None, "failed"]
+        await journal.intend(begun, an_intent(begun))
+        assert await journal.reopen([lost.key, bad.key, begun.key, "unknown"]) == 2
+        assert await _states(journal, [kept, lost, bad, begun]) == ["completed", None, None, "intended"]
         assert list(await journal.indices("completed")) == [0]
         assert await _count_attempts(journal, lost.key) == 0
         await _complete(journal, lost, 2)

@@ -33,7 +33,6 @@ def counted(function):
     return call
 
 maintenance._unlink = counted(maintenance._unlink)
-maintenance.SqliteJournal.forget = counted(maintenance.SqliteJournal.forget)
 maintenance.SqliteJournal.reopen = counted(maintenance.SqliteJournal.reopen)
 os.rename = counted(os.rename)
 maintenance.Path.rename = counted(maintenance.Path.rename)

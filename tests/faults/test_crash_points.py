@@ -22,7 +22,7 @@ ONCE = {
     "keep_input",
     "keep_uploads",
 }  # in a run of six points; the others for each
-ELSEWHERE = {"attempt_failed", "withdraw", "fail", "cancel", "forget"}  # not in a run where all goes well
+ELSEWHERE = {"attempt_failed", "withdraw", "fail", "cancel"}  # not in a run where all goes well
 
 
 UNUSED = {"rebase"}  # only for points of one key, which no plan of this size has
@@ -172,7 +172,7 @@ def test_killed_while_damaged_images_are_forgotten(bench: Bench, server: Sandbox
     assert bench.run(server)[0] == 0
     damaged = bench.results.folder / next(str(row["image_path"]) for row in bench.results.rows())
     damaged.write_bytes(damaged.read_bytes()[:-40])
-    order: dict[str, Any] = {"folder": str(bench.results.folder), "point": f"forget.{step}", "nth": 1}
+    order: dict[str, Any] = {"folder": str(bench.results.folder), "point": f"reopen.{step}", "nth": 1}
     assert bench.zygote.wait(bench.zygote.start("repair", **order)[0])[0] == -9
     assert bench.zygote.wait(bench.zygote.start("repair", **{**order, "point": ""})[0])[0] == 0
     assert bench.run(server)[0] == 0

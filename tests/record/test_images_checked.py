@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -10,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import TransientError
-from sweep.record.images import Inflate, inflate, inflate_with, verify_image
+from sweep.record.images import inflate, verify_image
 from tests.support.record_writing import image
 
-INFLATERS = [inflate_with(zlib), inflate]  # the second is by ISA-L where that is installed
+INFLATERS = [partial(inflate, library=zlib), inflate]  # the second is by ISA-L where that is installed
+Inflate = Callable[..., tuple[bytes, bool]]
 FORMS = ["PNG", "JPEG", "WEBP"]
 
 

@@ -65,11 +65,11 @@ async def repair(folder: Path, keys: list[str]) -> int:
         store = ImageStore(folder, 5)
         await store.clean()
         await journal.begin_run(facts(5))
-        forgotten = await journal.forget(keys)
+        reopened = await journal.reopen(keys)
         done = set(await journal.indices("completed"))
         for index in set(range(5)) - done:
             await complete(journal, store, point(index))
-        return forgotten
+        return reopened
 
 
 def test_an_input_that_changed_is_found(folder: Path) -> None:

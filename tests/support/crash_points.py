@@ -19,7 +19,6 @@ JOURNAL_OPERATIONS = (
     "fail",
     "cancel",
     "reopen",
-    "forget",
     "keep_input",
     "keep_uploads",
 )

@@ -107,7 +107,7 @@ def repair(order: dict[str, Any], tell: Any) -> int:
     async def main() -> None:
         checkpoint = deadly(order["point"], order["nth"])
         async with FolderLock(folder), await SqliteJournal.open(folder, create=False, checkpoint=checkpoint) as journal:
-            await journal.forget(list_damaged_keys(RecordedResults.open(folder).verify()))
+            await journal.reopen(list_damaged_keys(RecordedResults.open(folder).verify()))
 
     anyio.run(main)
     return 0

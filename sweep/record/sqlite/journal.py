@@ -289,7 +289,6 @@ class SqliteJournal:
     fail = _write("fail", updates.fail)
     cancel = _write("cancel", updates.write_cancelled)
     reopen = _write("reopen", updates.reopen)
-    forget = _write("forget", updates.forget)
     keep_input = _write("keep_input", updates.keep_input)
     keep_uploads = _write("keep_uploads", updates.keep_uploads)
 

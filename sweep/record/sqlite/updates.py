@@ -193,16 +193,7 @@ def write_cancelled(db: sqlite3.Connection, key: str) -> None:
 
 
 def reopen(db: sqlite3.Connection, keys: Sequence[str]) -> int:
-    return _forget_outcomes(db, keys, ("failed", "cancelled"))
-
-
-def forget(db: sqlite3.Connection, keys: Sequence[str]) -> int:
-    return _forget_outcomes(db, keys, ("completed",))
-
-
-def _forget_outcomes(db: sqlite3.Connection, keys: Sequence[str], states: Sequence[str]) -> int:
-    """Make those of `keys` that are in one of these states pending, without images; return how many they were."""
-    found = {key for key in keys if _state(db, key) in states}
+    found = {key for key in keys if _state(db, key) in OUTCOMES}
     nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
     for key in found:
         db.execute("DELETE FROM images WHERE key = ?", (key,))
