@@ -83,7 +83,7 @@ def _check_source(source: Path, target: Path) -> None:
     if is_in_use(source):
         raise FolderInUseError(f"A run writes to {source}.", hint="Merge it when the run has ended.")
     with connection.reading(source) as db:
-        for fault in connection.integrity_faults(db) or connection.seal_faults(db):
+        for fault in connection.find_faults(db):
             raise connection.corrupt(source / JOURNAL_FILE, fault)
 
 
@@ -203,12 +203,13 @@ class _Merge:
             (index, self._definition, key, index),
         ).fetchone()
         state, is_there = here or (None, False)
-        if state not in OUTCOMES or (point["state"] == "completed" and state != "completed"):
+        is_done = point["state"] == "completed"
+        if state not in OUTCOMES or (is_done and state != "completed"):
             return True
-        if point["state"] == "completed" and _hashes(reader, key) != _hashes(self._db, key):
-            self._conflicts.append(MergeConflict(key=key, index=index, source=source))
         self._known += is_there
-        return not is_there
+        if is_done and _hashes(reader, key) != _hashes(self._db, key):
+            self._conflicts.append(MergeConflict(key=key, index=index, source=source))
+        return not is_there and (is_done or state != "completed")  # points of one key are in one state
 
     def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str, hint: str) -> list[dict[str, Any]]:
         """Copy a point's files, and return its image rows with the paths they have here; none where it has some."""
@@ -245,8 +246,12 @@ class _Merge:
     ) -> None:
         """Write a point, its images and its attempts, in place of what the target knew of it."""
         key = point["key"]
-        here = (key, point["idx"], self._definition)
-        self._db.execute("DELETE FROM points WHERE key = ? AND (idx = ? OR definition < ?)", here)
+        here = (key, point["idx"], self._definition, point["state"])
+        self._db.execute(
+            "DELETE FROM points WHERE key = ?"
+            " AND (idx = ? OR definition < ? OR ? = 'completed' AND state <> 'completed')",
+            here,
+        )
         insert(self._db, "points", {**point, "definition": self._definition})
         for image in images:
             insert(self._db, "images", image, verb="INSERT OR IGNORE")

@@ -21,7 +21,7 @@ from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageE
 from sweep.record.durable_files import PART, make_disk_error
 from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_image, verify_image
 from sweep.record.lock import FolderLock
-from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, integrity_faults, reading, seal_faults
+from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, reading
 from sweep.record.sqlite.journal import SqliteJournal
 
 DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
@@ -74,8 +74,7 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
 
 def _findings(folder: Path) -> Iterator[Damage]:
     with reading(folder) as db:
-        faults = [*integrity_faults(db), *seal_faults(db)]
-        yield from map(_journal, faults)
+        yield from map(_journal, find_faults(db))
         known: set[str] = set()
         for key, path, size, sha256 in db.execute("SELECT key, path, size, sha256 FROM images ORDER BY path"):
             known.add(path)
@@ -123,25 +122,16 @@ def _journal(fault: str) -> Damage:
 
 
 async def reopen_points(folder: Path, keys: Sequence[str]) -> int:
-    """Make points pending again, whatever became of them; the next run renders them.
+    """Make points pending again, whatever became of them; return how many. The next run renders them.
 
-    Returns:
-        How many points were reopened.
-
-    Raises:
-        FolderInUseError: A run is going on there.
-        RecordError: The journal cannot be read or written.
+    Raises FolderInUseError where a run is going on there, RecordError.
     """
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
         return await journal.reopen(keys)
 
 
 async def delete_points(folder: Path, keys: Sequence[str]) -> int:
-    """Delete the images of points, which are then pending again; raises as `reopen_points` does.
-
-    Returns:
-        How many files were deleted.
-    """
+    """Delete the images of points, which are then pending again; return how many files. Raises as `reopen_points`."""
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
         files = await run_sync(_find_files, folder, keys)
         for file in files:
@@ -167,9 +157,7 @@ def _unlink(path: Path) -> None:
 def delete_run(folder: Path) -> None:
     """Delete a results folder and everything in it.
 
-    Raises:
-        FolderInUseError: A run is going on there.
-        RecordError: It is not a results folder, or a file cannot be deleted.
+    Raises FolderInUseError where a run is going on there; RecordError where it is none, or a file cannot be deleted.
     """
     _check_is_run(folder)
     doomed = folder.with_name(f"{DELETED}{folder.name}")
@@ -189,10 +177,8 @@ def delete_run(folder: Path) -> None:
 def rename_run(folder: Path, name: str) -> Path:
     """Give a results folder another name beside the old one, and return its new path.
 
-    Raises:
-        FolderInUseError: A run is going on there.
-        RecordError: It is not a results folder, or there is something of the new name already.
-        UsageError: The name has slashes, or nothing but spaces and full stops.
+    Raises FolderInUseError where a run is going on there, RecordError where it is none or the new name is taken,
+    UsageError where that has slashes, or nothing but spaces and full stops.
     """
     _check_is_run(folder)
     if Path(name).name != name or not name.strip(" ."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,23 @@ def test_merge_prefers_a_completed_point_and_keeps_a_failed_one(tmp_path: Path) 
     ]
     merge_results(parts, tmp_path / "all")
     assert statuses(tmp_path / "all") == {0: "completed", 1: "failed"}
+
+
+def test_merge_keeps_one_state_of_points_that_share_a_key(tmp_path: Path) -> None:
+    """One shard rendered it, and another failed: the next run gives the second point the image of the first."""
+    done, twin = write(tmp_path / "a", [0]), tmp_path / "b"
+
+    async def fail() -> None:
+        async with FolderLock(twin), await SqliteJournal.open(twin) as journal:
+            await journal.begin_run(facts(POINTS))
+            await journal.fail(replace(point(0), index=4), Failure(kind="ValueError", message="no"))
+
+    asyncio.run(fail())
+    for number, parts in enumerate(([done, twin], [twin, done])):
+        both = tmp_path / f"both{number}"
+        assert merge_results(parts, both).missing == POINTS - 1
+        assert statuses(both) == {0: "completed"}
+        assert RecordedResults.open(both).verify() == []
 
 
 def test_merge_reports_other_images_of_one_point_and_keeps_the_first(tmp_path: Path) -> None:

@@ -231,18 +231,17 @@ def check_journal(db: sqlite3.Connection, place: Path) -> None:
     """Raise RecordError where this code cannot read the format, or a file of moderate size is damaged."""
     _check_format(db, place)
     if place.stat().st_size <= _CHECKED_AT_OPEN:
-        for fault in integrity_faults(db) or seal_faults(db):
+        for fault in find_faults(db):
             raise corrupt(place, fault)
 
 
-def integrity_faults(db: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds wrong with the file's structure: torn pages, indexes that miss rows."""
-    rows = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
-    return [] if rows == ["ok"] else [row.splitlines()[-1] for row in rows]
-
-
-def seal_faults(db: sqlite3.Connection) -> list[str]:
-    """Return how many rows of each table were changed, and completed points without an image."""
+def find_faults(db: sqlite3.Connection) -> list[str]:
+    """Return what is wrong with the file's structure; in one that is sound, how many rows of each table were changed,
+    and completed points without an image.
+    """
+    structure = [str(row[0]) for row in db.execute("PRAGMA integrity_check(10)")]
+    if structure != ["ok"]:
+        return [row.splitlines()[-1] for row in structure]
     faults = []
     for table in filter(partial(has_table, db), SEALED):
         (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()
