@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,7 @@ from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
 from sweep.report.page_html import EMBED_UP_TO, describe_images, describe_page, link_images, write_page
 from sweep.report.page_json import JsonObject, build_page_json, describe_metrics, encode_images
-from sweep.report.report_data import (
-    AxisColumn,
-    ReportData,
-    name_variation,
-    read_rendered,
-    read_report_data,
-    to_json_value,
-)
+from sweep.report.report_data import AxisColumn, ReportData, name_variation, read_rendered, read_report_data
 from sweep.text import format_count, format_value, quote_argument, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}
@@ -65,14 +59,11 @@ def pair_rows(a: ReportData, b: ReportData) -> Pairs:
 
 
 def _index_rows(data: ReportData, axes: Sequence[AxisColumn]) -> dict[Hashable, int]:
-    columns = {axis.name: axis.column for axis in data.axes}
-    values = [[to_json_value(value) for value in data.frame[columns[axis.name]]] for axis in axes]
     found: dict[Hashable, int] = {}
-    number: dict[Hashable, int] = {}
-    for row in range(len(data.frame)):
-        point = tuple(column[row] for column in values)
-        at = number[point] = number.get(point, -1) + 1
-        found[point, at] = row
+    numbers: Counter[Hashable] = Counter()
+    for row, point in enumerate(zip(*(data.read_levels(axis.name) for axis in axes), strict=True)):
+        found[point, numbers[point]] = row
+        numbers[point] += 1
     return found
 
 
@@ -201,11 +192,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     words = _write_sentences(found, data, pairs, (before, after), titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
-    paired = replace(before, frame=others, axes=(), sources={})
-    payload, images, thumbs = _build_comparison_json(data, paired, target, titles)
     facts = {
-        **describe_page(data),
-        **images,
         "name": f"{titles[0]} → {titles[1]}",
         "description": "Two runs compared point by point",
         "words": words,
@@ -216,7 +203,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
         "failed": "",
         "commands": [f"sweep compare {quote_argument(folders[0])} {quote_argument(folders[1])}"],
     }
-    write_page(target, payload, facts, thumbs)
+    _write_comparison(target, data, replace(before, frame=others, axes=(), sources={}), titles, facts)
     return replace(found, words=tuple(words))
 
 
@@ -291,12 +278,8 @@ def _find_largest_difference(table: pd.DataFrame) -> tuple[int, str]:
 
 def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> str:
     """Name the axes on which no level of one run is in the other; of drawn seeds, say how to give them."""
-    columns = [{axis.name: axis.column for axis in run.axes} for run in (before, after)]
-    levels = [
-        {axis.name: {to_json_value(value) for value in run.frame[named[axis.name]]} for axis in pairs.axes}
-        for run, named in zip((before, after), columns, strict=True)
-    ]
-    apart = [axis for axis in pairs.axes if levels[0][axis.name].isdisjoint(levels[1][axis.name])]
+    levels = {axis.name: [set(run.read_levels(axis.name)) for run in (before, after)] for axis in pairs.axes}
+    apart = [axis for axis in pairs.axes if set.isdisjoint(*levels[axis.name])]
     if not apart:
         return "The runs have levels in common on each axis, but not in the same combination."
     names = " and of ".join(axis.name for axis in apart)
@@ -304,41 +287,37 @@ def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> st
         return f"No point is in both because the two runs have no level of {names} in common."
     return (
         f"No point is in both because the two runs have different values of {names}: give them in the experiment file, "
-        f"as in {names}: {{start: 1, count: {max(1, len(levels[1][names]))}}}, and run one of them again."
+        f"as in {names}: {{start: 1, count: {max(1, len(levels[names][1]))}}}, and run one of them again."
     )
 
 
-def _build_comparison_json(
-    data: ReportData, before: ReportData, target: Path, titles: tuple[str, str]
-) -> tuple[JsonObject, dict[str, Any], dict[str, str]]:
-    """Build the page's JSON with the images of both runs, its facts about images, and the thumbnails inside it.
-
-    `before` holds the rows of the earlier run in the order of those in `data`.
-    """
+def _write_comparison(
+    target: Path, data: ReportData, before: ReportData, titles: tuple[str, str], facts: JsonObject
+) -> None:
+    """Write the page with the images of both runs; the rows of `before` stand in the order of those of `data`."""
     embedded = len(data.files.images) + len(before.files.images) <= EMBED_UP_TO
     links, thumbs = link_images(data, target, embedded=embedded, beside=False)
     other, other_thumbs = link_images(before, target, embedded=embedded, beside=False)
     whole = replace(links, thumbs=links.thumbs | other.thumbs)
     own = [name for name in data.metrics if not name.startswith((BETWEEN, CHANGE))]
     payload = build_page_json(data, whole, described=[*_describe_changes(own)])
-    payload["name"] = payload["id"] = f"{titles[0]} → {titles[1]}"
+    payload["name"] = payload["id"] = facts["name"]
     payload["others"] = encode_images(before.frame, replace(whole, prefix=other.prefix))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}
-    return payload, describe_images(data, links, thumbs), {**other_thumbs, **thumbs}
+    facts = {**describe_page(data), **describe_images(data, links, thumbs), **facts}
+    write_page(target, payload, facts, {**other_thumbs, **thumbs})
 
 
 def _describe_changes(metrics: Sequence[str]) -> Iterator[JsonObject]:
     """Describe the columns that the page of two runs lists first: differences between images, changes of metrics."""
-    measured, own = (
-        {fact["name"]: fact["label"] for fact in describe_metrics(tuple(names))} for names in (MEASURED, metrics)
-    )
-    for name, identical in _IDENTICAL.items():
-        kind = "Similarity" if identical else "Difference"
-        summary = f"{kind} of the two runs' images; {identical} = identical."
-        yield {"name": f"{BETWEEN}{name}", "label": f"A–B {measured[name]}", "direction": "neutral", "summary": summary}
-    for name, label in own.items():
+    for fact in describe_metrics(MEASURED):
+        name, label, identical = f"{BETWEEN}{fact['name']}", f"A–B {fact['label']}", _IDENTICAL[fact["name"]]
+        summary = f"{'Similarity' if identical else 'Difference'} of the two runs' images; {identical} = identical."
+        yield {"name": name, "label": label, "direction": "neutral", "summary": summary}
+    for fact in describe_metrics(tuple(metrics)):
+        name, label = f"{CHANGE}{fact['name']}", f"Δ {fact['label']}"
         summary = "How much the metric changed from the first run to the second."
-        yield {"name": f"{CHANGE}{name}", "label": f"Δ {label}", "direction": "neutral", "summary": summary}
+        yield {"name": name, "label": label, "direction": "neutral", "summary": summary}
 
 
 _MOST_PIXEL_PAIRS: Final = 200  # pairs that the overview compares pixel by pixel at most

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,10 +48,6 @@ class Levels:
         """Format one level for people."""
         return format_level(self.levels[index], self.axis.kind)
 
-    def list_used(self, rows: Sequence[int]) -> list[int]:
-        """List the levels that some of the rows have, in order."""
-        return sorted({self.at[row] for row in rows})
-
 
 def find_levels(data: ReportData, name: str) -> Levels:
     """Return the axis called `name` with its levels. Raises UsageError where there is none."""
@@ -75,18 +70,13 @@ def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any])
         find_levels(data, name)
     rows = list(range(len(data.frame)))
     said: dict[str, str] = {}
-    for axis in data.axes:
-        if axis.name in free and axis.name not in fixed:
-            continue
-        known = find_levels(data, axis.name)
-        index = (
-            _find_level(known, fixed[axis.name])
-            if axis.name in fixed
-            else min((known.at[row] for row in rows), default=0)
-        )
+    for name in (axis.name for axis in data.axes if axis.name not in free or axis.name in fixed):
+        known = find_levels(data, name)
+        first = min((known.at[row] for row in rows), default=0)
+        index = _find_level(known, fixed[name]) if name in fixed else first
         rows = [row for row in rows if known.at[row] == index]
         if len(known.levels) > 1:
-            said[axis.name] = known.label(index)
+            said[name] = known.label(index)
     return rows, said
 
 
@@ -102,11 +92,11 @@ def _find_level(known: Levels, value: Any) -> int:
 _GAP: Final = 4
 _PAD: Final = 14
 _MOST_LABEL: Final = 3  # lines of a column's label
-_BEGINNING: Final = 24  # characters that labels which cannot be told apart are shortened to
+_BEGINNING: Final = 24  # characters of a label, however narrow its column
 _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this computer have a hard time
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Sheet:
     """A sheet to draw: rows of the table as cells, with labels above and beside them and captions below."""
 
@@ -129,17 +119,13 @@ class _Sheet:
         longest = max((load_font(self.letters).getlength(label) for label in self.lines), default=0)
         return _PAD + (min(int(longest) + 1, max(self.size[0], 90)) + 12 if longest else 0)
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
-        """Return the labels of the columns, wrapped."""
-        wrapped = [wrap_text(label, self.letters, self.size[0] - 4, _MOST_LABEL) for label in self.columns]
-        count, ordered = Counter(wrapped), sorted(set(self.columns))
-        likest = {label: ordered[max(0, at - 1) : at + 2] for at, label in enumerate(ordered)}  # are beside it in order
-        cut = [truncate_apart(label, likest[label], _BEGINNING) for label in self.columns]
-        return [
-            wrap_text(short, self.letters, self.size[0] - 4, _MOST_LABEL) if count[text] > 1 else text
-            for text, short in zip(wrapped, cut, strict=True)
-        ]
+        """Return the labels of the columns, wrapped; of those that begin alike what tells them apart."""
+        width = self.size[0] - 4
+        room = max(_BEGINNING, _MOST_LABEL * 3 * width // (2 * self.letters))  # about the characters that fit
+        short = (truncate_apart(label, self.columns, room) for label in self.columns)
+        return [wrap_text(label, self.letters, width, _MOST_LABEL) for label in short]
 
     @property
     def top(self) -> int:
@@ -194,7 +180,7 @@ def write_sheet(
     one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
     down = one_line if y is None else find_levels(data, y)
     rows, said = select_rows(data, names, fixed)
-    columns, lines = across.list_used(rows), down.list_used(rows)
+    columns, lines = (sorted({levels.at[row] for row in rows}) for levels in (across, down))
     found = {(down.at[row], across.at[row]): row for row in reversed(rows)}
     sheet = _Sheet(
         heading=f"{data.name} · {x} →" + (f" · {y} ↓" if y else ""),
@@ -220,18 +206,14 @@ def _choose_axes(data: ReportData, y: str | None, fixed: Mapping[str, Any]) -> t
     across = across or next(iter(data.axes), None)
     if across is None:
         raise UsageError(f"{data.name} has no axes: there is one image, which needs no sheet.")
-    down = next((axis for axis in others if axis.kind != "seed"), next(iter(others), None))
-    return across.name, y or (down.name if down is not None else None)
+    return across.name, y or next((axis.name for axis in others), None)
 
 
 def _fit_cell(data: ReportData, rows: Iterable[int], width: int) -> tuple[int, int]:
     """Return width and height of a cell: the shape of the first image among `rows`, square if no size is known."""
-    for row in rows:
-        sides = [to_json_value(data.frame[name].iloc[row]) for name in ("width", "height")]
-        if all(isinstance(side, int) and side > 0 for side in sides):
-            own_width, own_height = map(int, sides)  # type: ignore[arg-type]
-            return width, round(width * min(3.0, max(1 / 3, own_height / own_width)))
-    return width, width
+    sizes = data.frame.iloc[list(rows)][["width", "height"]].dropna()
+    own_width, own_height = sizes.iloc[0] if len(sizes) else (1, 1)
+    return width, round(width * min(3.0, max(1 / 3, own_height / own_width)))
 
 
 def _draw_sheet(data: ReportData, sheet: _Sheet) -> Image.Image:
@@ -442,19 +424,21 @@ def draw_empty_cell(size: tuple[int, int], reason: str, *, failed: bool) -> Imag
 @dataclass(frozen=True, slots=True)
 class _Format:
     name: str
+    limit: int  # px of a side
     options: Mapping[str, Any]
 
-    @property
-    def limit(self) -> int:
-        """Return how many px a side may have."""
-        return 16_383 if self.name == "WEBP" else 65_535
 
-
-_JPEG = _Format("JPEG", {"quality": 90, "optimize": True})
-_WEBP = _Format("WEBP", {"quality": 85, "method": 4})
-_ANIMATED_WEBP = _Format("WEBP", {"quality": 80, "method": 4, "minimize_size": True})
-IMAGE_FORMATS: Final = {".png": _Format("PNG", {"compress_level": 6}), ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP}
-ANIMATION_FORMATS: Final = {".gif": _Format("GIF", {"optimize": True}), ".webp": _ANIMATED_WEBP}
+_JPEG = _Format("JPEG", 65_535, {"quality": 90, "optimize": True})
+IMAGE_FORMATS: Final = {
+    ".png": _Format("PNG", 65_535, {"compress_level": 6}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": _Format("WEBP", 16_383, {"quality": 85, "method": 4}),
+}
+ANIMATION_FORMATS: Final = {
+    ".gif": _Format("GIF", 65_535, {"optimize": True}),
+    ".webp": _Format("WEBP", 16_383, {"quality": 80, "method": 4, "minimize_size": True}),
+}
 
 
 def _choose_format(path: Path, known: Mapping[str, _Format]) -> _Format:

@@ -101,6 +101,11 @@ class ReportData:
                 sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
         return ImageFiles(images, sources, {**{sources[name]: self.folder / name for name in sources}, **images})
 
+    def read_levels(self, axis: str) -> list[Scalar]:
+        """Return the level of each row on the axis with this name."""
+        column = next(each.column for each in self.axes if each.name == axis)
+        return [to_json_value(value) for value in self.frame[column]]
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Numeric columns that are neither axes nor bookkeeping nor hashes."""
