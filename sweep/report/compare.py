@@ -302,7 +302,7 @@ def _write_comparison(
     own = [name for name in data.metrics if not name.startswith((BETWEEN, CHANGE))]
     payload = build_page_json(data, whole, described=[*_describe_changes(own)])
     payload["name"] = payload["id"] = facts["name"]
-    payload["others"] = encode_images(before.frame, replace(whole, prefix=other.prefix))
+    payload["others"] = encode_images(before, replace(whole, prefix=other.prefix))
     payload["runs"] = {"shown": titles[1], "other": titles[0]}
     facts = {**describe_page(data), **describe_images(data, links, thumbs), **facts}
     write_page(target, payload, facts, {**other_thumbs, **thumbs})

@@ -62,7 +62,7 @@ _UNTOLD_FACTS: Final = ("name", "url", "sandbox")  # addresses are private; the 
 def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Collect the variables of report.html.j2, except payload, scripts and style."""
     words = (study or {}).get("words", ())
-    counts = [(_count_status(data.frame, status), status) for status in ("failed", "cancelled")]
+    counts = [(_count_status(data, status), status) for status in ("failed", "cancelled")]
     commands = [remove_paths(run.facts.command) for run in data.runs[-1:] if run.facts.command]
     return {
         "name": data.name,
@@ -78,7 +78,7 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
         "runs": [_describe_run(run) for run in data.runs[-20:]],
         "facts": _describe_provenance(data),
         "failures": _group_failures(data),
-        "commands": [*commands, f"sweep report {quote_argument(data.name)}"],
+        "commands": [*commands, f"sweep report {quote_argument(data.folder.name or data.name)}"],
         "experiment": data.experiment,
         "took": _describe_duration(data.runs),
         "previews": False,
@@ -89,11 +89,10 @@ def describe_page(data: ReportData, study: Mapping[str, Any] | None = None) -> d
 
 def format_counts(data: ReportData) -> str:
     """Format the counts, for example "131 of 132 points"; with the images where a point has several."""
-    done = _count_status(data.frame, "completed")
-    points = data.counts.points
+    done, points = _count_status(data, "completed"), data.counts.points
     if points == 0:
-        return "no points" if done == 0 else f"{done:,} images"
-    line = f"{data.counts.completed or done:,} of {points:,} {'point' if points == 1 else 'points'}"
+        return format_count(done, "image") if done else "no points"
+    line = f"{data.counts.completed or done:,} of {format_count(points, 'point')}"
     return line if done <= max(data.counts.completed, 1) else f"{line}, {done:,} images"
 
 
@@ -104,8 +103,8 @@ def _describe_duration(runs: Sequence[RunRecord]) -> str:
     return format_seconds(sum((run.ended_at - run.begun_at).total_seconds() for run in runs if run.ended_at))
 
 
-def _count_status(frame: pd.DataFrame, status: str) -> int:
-    return int((frame["status"] == status).sum()) if "status" in frame else 0
+def _count_status(data: ReportData, status: str) -> int:
+    return int((data.column("status") == status).sum())
 
 
 def _find_problem(data: ReportData) -> str:
@@ -114,9 +113,10 @@ def _find_problem(data: ReportData) -> str:
         return data.problem.replace(str(data.folder), data.folder.name)
     if data.frame.empty:
         return "Nothing has been rendered in this folder yet."
-    if _count_status(data.frame, "completed") == 0:
-        return "All images failed. The reasons are in the cells and at the end of the page."
-    return ""
+    if _count_status(data, "completed"):
+        return ""
+    what = "All images failed" if _count_status(data, "failed") == len(data.frame) else "No image was rendered"
+    return f"{what}. The reasons are in the cells and at the end of the page."
 
 
 def _format_levels(axis: AxisColumn, frame: pd.DataFrame) -> tuple[int, str]:
@@ -132,8 +132,9 @@ def _describe_design(study: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if not design:
         return []
     against = {"source": "the source image", "baseline": "the baseline cell", "none": "nothing"}
-    missing = f"no: {design['missing']} of {design['cells']} cells have no image"
-    rows = [("balanced", "yes" if design["balanced"] else missing), ("compared with", against[design["reference"]])]
+    uneven = f"{design['missing']} of {design['cells']} cells have no image"
+    balance = "yes" if design["balanced"] else f"no: {uneven if design['missing'] else 'some cells have more images'}"
+    rows = [("balanced", balance), ("compared with", against[design["reference"]])]
     shared = "the same" if design["seeds_shared"] else "different ones"
     return [*rows, ("seeds", f"{design['seeds']}, {shared} at every other point")] if design["seed_axis"] else rows
 
@@ -159,42 +160,33 @@ def _describe_server(server: Mapping[str, str]) -> str:
 
 
 def _describe_provenance(data: ReportData) -> list[tuple[str, str]]:
-    frame = data.frame
     facts: list[tuple[str, str]] = []
     for column, label in (("server", "servers"), ("model", "models")):
-        if column in frame and column not in {axis.column for axis in data.axes}:
-            names = [str(name) for name in frame[column].dropna().unique()]
-            if names:
-                facts.append((label, " · ".join(names[:20])))
-    if "render_seconds" in frame and frame["render_seconds"].notna().any():
-        seconds = frame["render_seconds"].dropna()
+        if column not in {axis.column for axis in data.axes}:
+            facts.append((label, " · ".join(str(name) for name in data.column(column).dropna().unique()[:20])))
+    seconds = data.column("render_seconds").dropna()
+    if len(seconds):
         typical, total = format_level(float(seconds.median())), format_seconds(float(seconds.sum()))
         facts.append(("rendering", f"{typical} s per image (median), {total} in total"))
     if data.runs:
         facts.append(("definition", data.runs[-1].facts.fingerprint))
-    facts.append(("images", _hash_images(frame)))
+    facts.append(("images", _hash_images(data)))
     facts.append(("made with", f"sweep {VERSION}, Python {platform.python_version()}"))
     return [(label, text) for label, text in facts if text]
 
 
-def _hash_images(frame: pd.DataFrame) -> str:
+def _hash_images(data: ReportData) -> str:
     """Hash all keys and images: equal where two folders hold the same images of the same points."""
-    if "sha256" not in frame or frame["sha256"].notna().sum() == 0:
-        return ""
-    whole = frame[frame["sha256"].notna()]
-    digest = hashlib.sha256()
-    for line in sorted(f"{key} {sha}\n" for key, sha in zip(whole["key"], whole["sha256"], strict=True)):
-        digest.update(line.encode())
-    return f"{len(whole)}, together {digest.hexdigest()[:16]} (SHA-256 over keys and files)"
+    images = zip(data.column("key"), data.column("sha256"), strict=True)
+    lines = sorted(f"{key} {sha}\n" for key, sha in images if isinstance(sha, str))
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    return f"{len(lines)}, together {digest} (SHA-256 over keys and files)" if lines else ""
 
 
 def _group_failures(data: ReportData) -> list[dict[str, Any]]:
     """Group failed points by reason, the most frequent first, each with the first point it was given for."""
-    frame = data.frame
-    if "status" not in frame or "error" not in frame:
-        return []
-    failed = frame[frame["status"] == "failed"]
-    reasons = failed["error"].fillna("the server gave no reason")
+    failed = data.frame[data.column("status") == "failed"]
+    reasons = data.column("error")[failed.index].fillna("the server gave no reason")
     found: list[dict[str, Any]] = [
         {"reason": str(reason), "count": len(rows), "example": name_variation(data, 0, rows)}
         for reason, rows in failed.groupby(reasons, sort=False)
@@ -249,10 +241,10 @@ def _choose_images(data: ReportData) -> list[str]:
     """Choose three thumbnails: the first, middle and last level of the widest axis, everything else equal."""
     ids = list(data.files.images)
     across, others = choose_axes(data)
-    if across is None or "sha256" not in data.frame:
+    if across is None:
         return ids[:3]
     widest = max([across, *others], key=lambda axis: (axis.kind != "seed", data.frame[axis.column].nunique()))
-    rows = data.frame[data.frame["sha256"].notna()]
+    rows = data.frame[data.column("sha256").notna()]
     for axis in data.axes:
         if axis.name != widest.name and len(rows):
             rows = rows[rows[axis.column] == rows[axis.column].iloc[0]]
@@ -360,12 +352,10 @@ def list_first_thumbs(data: ReportData) -> list[str]:
 
     Where the page chooses other axes (`firstView` of web/src/state.ts), it is only slower to paint.
     """
-    if "sha256" not in data.frame:
-        return []
-    seen = data.frame[data.frame["sha256"].notna()]
+    seen = data.column("sha256").notna()
     for axis in choose_axes(data)[1][1:]:
-        seen = seen[seen[axis.column] == data.frame[axis.column].iloc[0]]
-    return [make_thumb_id(sha) for sha in seen["sha256"]]
+        seen &= data.frame[axis.column] == data.frame[axis.column].iloc[0]
+    return [make_thumb_id(sha) for sha in data.column("sha256")[seen]]
 
 
 EMBED_UP_TO: Final = 2_000
@@ -406,8 +396,7 @@ def describe_images(data: ReportData, links: ImageLinks, thumbs: Mapping[str, st
 
     `thumbs`: those inside the page, as base64 by id.
     """
-    hashes = data.frame.get("sha256", pd.Series(dtype=object))
-    ids = [(row, make_thumb_id(sha)) for row, sha in enumerate(hashes) if isinstance(sha, str)]
+    ids = [(row, make_thumb_id(sha)) for row, sha in enumerate(data.column("sha256")) if isinstance(sha, str)]
     shown = [(row, identity) for row, identity in ids if identity in links.thumbs][:_MOST_PLAIN]
     listed = []
     for row, identity in shown:
@@ -442,8 +431,8 @@ def describe_embedding(folder: Path) -> str:
 def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> Path:
     """Write a zip file with the page, its images and the results table, to be unpacked anywhere. Raises RecordError."""
     data = read_report_data(folder)
-    images = data.frame["image_path"].dropna() if "image_path" in data.frame else ()
-    files = [folder / name for name in dict.fromkeys((*images, *data.files.sources, "results.csv"))]
+    names = dict.fromkeys((*data.column("image_path").dropna(), *data.files.sources, "results.csv"))
+    files = [folder / name for name in names]
     if len(data.files.images) > EMBED_UP_TO:
         files += [Thumbnails(folder).path(identity) for identity in data.files.by_id]
     page = folder / f".{uuid4().hex}.html"  # in the folder, so that its links are those of the bundle

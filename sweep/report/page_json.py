@@ -43,7 +43,7 @@ def build_page_json(
 
     `described`: labels and summaries of metrics that no study describes, in the order in which the page lists them.
     """
-    frame, axes = data.frame, _encode_axes(data)
+    axes = _encode_axes(data)
     return {
         "version": 1,
         "id": data.name,
@@ -55,10 +55,10 @@ def build_page_json(
             {**column, "values": {"v": column["values"]} if column["kind"] == "metric" else pack(column["values"])}
             for column in _list_columns(data, study["metrics"] if study else described)
         ],
-        "key": pack(_encode_texts(frame, "key", _KEY_DIGITS)),
-        "status": pack(_encode_texts(frame, "status")),
-        "error": pack(_encode_texts(frame, "error")),
-        "images": encode_images(frame, links),
+        "key": pack(_encode_texts(data.column("key"), _KEY_DIGITS)),
+        "status": pack(_encode_texts(data.column("status"))),
+        "error": pack(_encode_texts(data.column("error"))),
+        "images": encode_images(data, links),
         "others": None,
         "sources": _encode_sources(data, links),
         "thumbs": {"mode": "embedded" if links.embedded else "files", "prefix": links.thumb_prefix},
@@ -162,10 +162,8 @@ def pack(values: Sequence[Scalar]) -> JsonObject:
     return {"d": [value for _, value in distinct], "i": at}
 
 
-def _encode_texts(frame: pd.DataFrame, name: str, most: int | None = None) -> list[Scalar]:
-    if name not in frame:
-        return [None] * len(frame)
-    return [None if cell is None else str(cell)[:most] for cell in _encode_column(frame[name])]
+def _encode_texts(column: pd.Series, most: int | None = None) -> list[Scalar]:
+    return [None if cell is None else str(cell)[:most] for cell in _encode_column(column)]
 
 
 def _encode_column(column: pd.Series) -> list[Scalar]:
@@ -205,25 +203,25 @@ def _list_columns(data: ReportData, described: Sequence[JsonObject] = ()) -> Ite
             yield {**about, "values": values}
 
 
-def encode_images(frame: pd.DataFrame, links: ImageLinks) -> JsonObject:
+def encode_images(data: ReportData, links: ImageLinks) -> JsonObject:
     """Encode each row's image: path in the folder, thumbnail (None where there is none), size in px."""
-    return {"prefix": links.prefix, **{name: pack(values) for name, values in _list_images(frame, links).items()}}
+    return {"prefix": links.prefix, **{name: pack(values) for name, values in _list_images(data, links).items()}}
 
 
-def _list_images(frame: pd.DataFrame, links: ImageLinks) -> dict[str, list[Scalar]]:
-    thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(frame, "sha256")]
+def _list_images(data: ReportData, links: ImageLinks) -> dict[str, list[Scalar]]:
+    thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(data.column("sha256"))]
     images: dict[str, list[Scalar]] = {
-        "path": _encode_texts(frame, "image_path"),
+        "path": _encode_texts(data.column("image_path")),
         "thumb": [identity if identity in links.thumbs else None for identity in thumbs],
     }
     for side in ("width", "height"):
-        column = f"rendered_{side}" if f"rendered_{side}" in frame else side
-        images[side] = _encode_column(frame[column]) if column in frame else [None] * len(frame)
+        rendered = f"rendered_{side}"
+        images[side] = _encode_column(data.column(rendered if rendered in data.frame else side))
     return images
 
 
 def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
-    names = [data.sources.get(key) for key in data.frame.get("key", ())]
+    names = [data.sources.get(key) for key in data.column("key")]
     at, found = pd.factorize(np.array(names, dtype=object))
     listed = [{"path": name, "thumb": links.source_ids.get(name), "label": name.rsplit("/", 1)[-1]} for name in found]
     return {"list": listed, "at": at.tolist()}
@@ -231,12 +229,11 @@ def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:
 
 def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     """Build the table row by row, with plain values, for a live page (web/src/table.ts, LiveRow)."""
-    frame = data.frame
     columns = {column["name"]: column["values"] for column in _list_columns(data)}
-    images, sources = _list_images(frame, links), _encode_sources(data, links)
+    images, sources = _list_images(data, links), _encode_sources(data, links)
     axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in _encode_axes(data)}
     number = None if any(axis.name == "image" for axis in data.axes) else axes.pop("image", None)
-    keys, status, error = (_encode_texts(frame, name) for name in ("key", "status", "error"))
+    keys, status, error = (_encode_texts(data.column(name)) for name in ("key", "status", "error"))
     return [
         {
             "key": str(keys[row])[:_KEY_DIGITS],

@@ -78,8 +78,8 @@ class ReportData:
     @property
     def sandbox(self) -> bool:
         """Tell whether the sandbox painted any of the images."""
-        names = [self.frame[column].dropna().unique() for column in ("server", "model") if column in self.frame]
-        named = any(str(name).startswith("sandbox") for column in names for name in column)
+        names = [*self.column("server").dropna().unique(), *self.column("model").dropna().unique()]
+        named = any(str(name).startswith("sandbox") for name in names)
         return named or any(server.get("sandbox") == "true" for run in self.runs for server in run.facts.servers)
 
     @property
@@ -91,15 +91,18 @@ class ReportData:
     def files(self) -> ImageFiles:
         """Return the file of every image and source that the table names."""
         images: dict[str, Path] = {}
-        if "sha256" in self.frame:
-            whole = self.frame[self.frame["sha256"].notna() & self.frame["image_path"].notna()]
-            for sha, path in zip(whole["sha256"], whole["image_path"], strict=True):
+        for sha, path in zip(self.column("sha256"), self.column("image_path"), strict=True):
+            if isinstance(sha, str) and isinstance(path, str):
                 images.setdefault(make_thumb_id(sha), self.folder / path)
         sources: dict[str, str] = {}
-        for name in dict.fromkeys(self.sources[key] for key in self.frame.get("key", ()) if key in self.sources):
+        for name in dict.fromkeys(self.sources[key] for key in self.column("key") if key in self.sources):
             with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
                 sources[name] = make_thumb_id(hashlib.file_digest(file, "sha256").hexdigest())
         return ImageFiles(images, sources, {**{sources[name]: self.folder / name for name in sources}, **images})
+
+    def column(self, name: str) -> pd.Series:
+        """Return a column of the table, empty where it has none of this name."""
+        return self.frame[name] if name in self.frame else pd.Series(None, self.frame.index, dtype=object)
 
     def read_levels(self, axis: str) -> list[Scalar]:
         """Return the level of each row on the axis with this name."""

@@ -169,10 +169,10 @@ class Feed:
 
     def page_data(self, links: ImageLinks | None = None) -> JsonObject:
         """Build the payload of a page that goes on listening."""
+        generation = self.generation  # before the snapshot, which may be replaced meanwhile: then the page hears of it
         data, study = self.snapshot.data, self.study if self.is_reported else None
-        links = self.snapshot.links if links is None else links
-        payload = build_page_json(add_study_columns(data, study), links, study)
-        live = {"events": "events", "ratings": "ratings", "generation": self.generation, **self._progress}
+        payload = build_page_json(add_study_columns(data, study), links or self.snapshot.links, study)
+        live = {"events": "events", "ratings": "ratings", "generation": generation, **self._progress}
         return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
 
     def find_image(self, identity: str) -> Path | None:
@@ -361,8 +361,9 @@ class LiveView:
     async def _page(self, request: web.Request) -> web.Response:
         feed = await self.follow(_name_run(request))
         await feed.refresh()
+        is_report = feed.is_reported
         answer = _answer_page(await run_sync(_render, feed))
-        if feed.is_reported:
+        if is_report:
             asyncio.get_running_loop().call_later(_TO_ARRIVE, feed.delivered.set)
         return answer
 

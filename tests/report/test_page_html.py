@@ -246,3 +246,20 @@ async def test_an_axis_may_be_called_like_a_column_of_ratings(tmp_path: Path) ->
 
 def test_a_run_that_is_deleted_meanwhile_has_a_row_that_says_so(tmp_path: Path) -> None:
     assert summarize_run(tmp_path / "gone")["state"] == "cannot be read"
+
+
+async def test_page_names_the_folder_in_commands_and_tells_cancelled_images_from_failed_ones(folder: Path) -> None:
+    data = await run_sync(read_report_data, folder)
+    told = describe_page(replace(data, frame=data.frame.assign(status="cancelled")))
+    assert told["problem"].startswith("No image was rendered. ")
+    assert told["commands"][-1] == "sweep report 'my cups'"
+    design = {
+        "balanced": False,
+        "missing": 0,
+        "cells": 9,
+        "reference": "source",
+        "seed_axis": None,
+        "seeds_shared": False,
+    }
+    design["seeds_shared"] = False
+    assert describe_page(data, {"design": design})["study_design"][0] == ("balanced", "no: some cells have more images")

@@ -13,6 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.record import FolderLock, SqliteJournal
+from sweep.report.page_json import build_page_json
 from sweep.report.view_server import Feed, LiveView, open_view, read_snapshot, serve_view, summarize_progress
 from sweep.testing.journals import an_intent
 from tests.report.painted import Plan, add, paint_folder, points
@@ -242,3 +243,36 @@ async def test_time_left_counts_points_not_images(tmp_path: Path) -> None:
 def test_an_address_of_ipv6_has_brackets(tmp_path: Path) -> None:
     view = LiveView(tmp_path, "::1", studies=False, all_runs=False)
     assert view.url.startswith("http://[::1]:0/")
+
+
+async def test_a_page_hears_of_what_changes_while_it_is_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(folder, studies=False)
+    await feed.refresh()
+    generation = feed.generation
+
+    def change_meanwhile(*values: Any) -> Any:
+        feed.generation += 1
+        return build_page_json(*values)
+
+    monkeypatch.setattr("sweep.report.view_server.build_page_json", change_meanwhile)
+    assert feed.page_data()["live"]["generation"] == generation
+
+
+async def test_a_page_made_before_the_report_does_not_count_as_the_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_meanwhile(feed: Feed) -> str:
+        feed.is_reported = True
+        return "live page"
+
+    monkeypatch.setattr("sweep.report.view_server._TO_ARRIVE", 0)
+    async with open_view(folder, studies=False) as view, aiohttp.ClientSession() as session:
+        with monkeypatch.context() as patched:
+            patched.setattr("sweep.report.view_server._render", end_meanwhile)
+            async with session.get(view.url) as answer:
+                assert await answer.text() == "live page"
+        assert not view.feed.delivered.is_set()
+        await view.feed.finish(None)
+        async with session.get(view.url) as answer:
+            assert answer.status == 200
+        await asyncio.wait_for(view.feed.delivered.wait(), 10)
