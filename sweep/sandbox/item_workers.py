@@ -67,6 +67,10 @@ class Workers:
             self.busy += 1
             try:
                 await self._process(item, worker)
+            except Exception as error:  # noqa: BLE001 -- it cannot be saved: the next one perhaps can
+                if not item.is_ended:
+                    item.error_type, item.error_message = type(error).__name__, str(error)
+                    self.queue.move(item, "failed")
             finally:
                 self.busy -= 1
                 self._cancels.pop(item.item_id, None)

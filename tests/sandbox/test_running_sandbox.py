@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,22 @@ async def test_error_in_a_node_fails_its_item_only() -> None:
         assert (await wire.run(posted))["error_type"] == "KeyError"
         assert (await wire.run(graph(node("d", "div", a=1, b=0))))["error_type"] == "ZeroDivisionError"
         assert (await wire.run(add()))["status"] == "completed"
+
+
+async def test_item_that_cannot_be_saved_fails_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served() as (sandbox, wire):
+
+        async def refuse(_items: Any) -> None:
+            monkeypatch.undo()
+            raise sqlite3.OperationalError("database or disk is full")
+
+        await wire.queue("PUT", "processor/pause")
+        reply = await wire.enqueue(add(), runs=2)
+        monkeypatch.setattr(sandbox.store, "save_items", refuse)
+        await wire.queue("PUT", "processor/resume")
+        first, second = sorted(reply.body["item_ids"])
+        assert (await wire.ended(first))["error_message"] == "database or disk is full"
+        assert (await wire.ended(second))["status"] == "completed"
 
 
 async def test_plain_images_are_alike() -> None:
