@@ -10,7 +10,7 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line and end the process with the documented exit code.
 
-    Until the command begins, and again after it has ended, nothing has to be saved: Ctrl-C ends the process.
+    Until its modules are loaded, and again after it has ended, nothing has to be saved: Ctrl-C ends the process.
     """
     _open_closed_streams()
     previous = signal.getsignal(signal.SIGINT)
@@ -20,11 +20,9 @@ def main() -> None:
     from sweep.cli import main as app
     from sweep.cli import parser as line  # noqa: F401  the parser too, which is most of it
 
-    def begin() -> None:
-        if is_handled:
-            signal.signal(signal.SIGINT, previous)
-
-    code = app.run_cli(sys.argv[1:], begin)
+    if is_handled:
+        signal.signal(signal.SIGINT, previous)
+    code = app.run_cli(sys.argv[1:])
     if is_handled:
         signal.signal(signal.SIGINT, _leave)
     sys.exit(code)

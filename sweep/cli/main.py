@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,10 +15,10 @@ if TYPE_CHECKING:
 INTERRUPTED: Final = 130
 
 
-def run_cli(arguments: list[str], begin: Callable[[], object] = lambda: None) -> int:
-    """Run one command line and return its exit code; call `begin` when it is parsed and its command begins."""
+def run_cli(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
     try:
-        return _run_command(arguments, begin)
+        return _run_command(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except RuntimeError as error:  # Python 3.11 puts it around what is raised while a class is being made
@@ -31,7 +30,7 @@ def run_cli(arguments: list[str], begin: Callable[[], object] = lambda: None) ->
         return 0
 
 
-def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
+def _run_command(arguments: list[str]) -> int:
     """Parse and run one command line; heavy modules are imported in here, after Ctrl-C can be handled."""
     from typer import Abort
     from typer.exceptions import TyperException
@@ -43,7 +42,7 @@ def _run_command(arguments: list[str], begin: Callable[[], object]) -> int:
     configure_streams()
     try:
         words = arguments or ["--help"]
-        code = int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False, obj=begin) or 0)
+        code = int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False) or 0)
         sys.stdout.flush()
     except Abort:
         return INTERRUPTED

@@ -52,16 +52,7 @@ EXIT_CODES: Final = (
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists options in groups: an option names its group with `rich_help_panel`.
-
-    Before it runs, it calls `ctx.obj`, if there is one: the options are read by then.
-    """
-
-    def invoke(self, ctx: Any) -> Any:
-        """Call `ctx.obj`, then run the command."""
-        if ctx.obj is not None:
-            ctx.obj()
-        return super().invoke(ctx)
+    """A command whose help lists options in groups: an option names its group with `rich_help_panel`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then options without a group, then each group."""

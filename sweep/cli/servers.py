@@ -177,7 +177,6 @@ def workers(printer: AnswerPrinter, on: Join = "ray") -> None:
 
 
 def _describe(agent: AgentDescription) -> str:
-    """Write name, host, server, family with version, state, and since when in a line."""
     since = f"{agent.since.astimezone():%Y-%m-%d %H:%M}" if agent.since else ""
     parts = (agent.name, agent.host, agent.url, f"{agent.family} {agent.version}".strip(), agent.state, since)
     log = f"  log: {agent.log}" if agent.log else ""

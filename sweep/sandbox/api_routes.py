@@ -184,7 +184,6 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
 
 
 def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
-    """List the images that a query asks for, the newest first."""
     found = list(reversed(sandbox.images.images.values()))
     if "is_intermediate" in request.query:
         flag = _is_true(request.query["is_intermediate"])

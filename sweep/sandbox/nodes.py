@@ -183,7 +183,6 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
-    """Encode a prompt together with the encoder's settings."""
     clip = node.get("clip") or node.get("clip2") or {}
     words = [node.get("prompt") or "", node.get("style") or ""]
     text = ", ".join(dict.fromkeys(part for part in words if part))

@@ -196,7 +196,6 @@ def _apply_colour(out: PaintPlane, look: Look) -> None:
 
 
 def _apply_medium(out: PaintPlane, look: Look, rng: Rng) -> PaintPlane:
-    """Render the image in the medium of this look."""
     if look.strokes > 0.05:
         out = mix(out, _paint_strokes(out, rng), np.float32(min(1.0, look.strokes)))
     if look.wash > 0.05:
