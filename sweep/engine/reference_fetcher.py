@@ -24,7 +24,15 @@ from anyio.to_thread import run_sync
 
 from sweep.engine.events import Listener
 from sweep.engine.limits import report_wait
-from sweep.errors import ExperimentError, ServerError, SweepError, UnfetchedError, did_you_mean
+from sweep.errors import (
+    ExperimentError,
+    ServerError,
+    ServerUnreachableError,
+    SweepError,
+    TransientError,
+    UnfetchedError,
+    did_you_mean,
+)
 from sweep.experiment import Experiment, FetchedFiles, write_fetched
 from sweep.record import INPUTS
 from sweep.servers import Gallery, Server, keeps_images
@@ -101,7 +109,16 @@ class _Fetcher:
     folder: Path
 
     async def fetch(self, reference: str) -> Entries:
-        """Fetch one reference; a board with all its images. Raises ExperimentError where nobody has it."""
+        """Fetch one reference; a board with all its images.
+
+        Raises ExperimentError where nobody has it, ServerError where a server cannot tell.
+        """
+        try:
+            return await self._fetch(reference)
+        except TransientError as error:
+            raise ServerUnreachableError(f"{reference}: {error.message}") from error
+
+    async def _fetch(self, reference: str) -> Entries:
         kind, _, name = reference.partition(":")
         if kind == "gallery":
             return await self._fetch_image(name)

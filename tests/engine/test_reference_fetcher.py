@@ -18,6 +18,7 @@ from sweep.engine.events import Notice
 from sweep.errors import ExperimentError, ServerError, UnfetchedError
 from sweep.experiment import Experiment
 from sweep.record import read_submitted
+from sweep.sandbox import FaultInjection
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import connect
 from tests.support.engine_bench import AT_ONCE, Bench
@@ -88,6 +89,14 @@ async def test_an_image_of_the_gallery_is_used_by_its_name_and_kept(
     assert sandbox.requests[UPLOAD] == 1, "the copy takes the place of the deleted image"
     kept = await anyio.to_thread.run_sync(Experiment.load, summary.folder / "experiment.yaml")
     assert kept.images().keys() == {image.sha256}
+
+
+async def test_a_server_that_fails_to_list_is_one_that_cannot_be_used(
+    sandbox: Sandbox, fetch: Callable[..., Any]
+) -> None:
+    sandbox.faults = FaultInjection(error_500=1.0, only="/boards")
+    with pytest.raises(ServerError, match="500 while reading its boards"):
+        await fetch(sandbox.url, inputs=INPUTS, axes={"image": "board:product shots"})
 
 
 async def test_a_board_is_an_axis_of_its_images_the_oldest_first(
