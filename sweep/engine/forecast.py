@@ -14,7 +14,14 @@ from anyio.to_thread import run_sync
 
 from sweep.engine.events import Listener
 from sweep.engine.limits import RunOptions
-from sweep.engine.server_pool import describe_server_shares, note_boards, open_servers, plan_jointly
+from sweep.engine.server_pool import (
+    PooledServer,
+    ask_or_drop,
+    describe_server_shares,
+    note_boards,
+    open_servers,
+    plan_jointly,
+)
 from sweep.errors import PlanError, Problem, TransientError, VariationError
 from sweep.experiment import Experiment
 from sweep.plan import Plan, list_own_images, make_plan
@@ -111,7 +118,7 @@ async def make_forecast(
             shares = await run_sync(describe_server_shares, plan, pooled)
             board_notes = await note_boards(bound, bound.board, pooled)
             infos = [each.info for each in pooled if each.left is None]
-            await _require_own_images(plan, [each.server for each in pooled if each.left is None])
+            await _require_own_images(plan, pooled, options)
         else:
             plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
     done, failed = await run_sync(_count_done, plan, past)
@@ -133,10 +140,12 @@ async def make_forecast(
     )
 
 
-async def _require_own_images(plan: Plan, servers: Sequence[Server]) -> None:
+async def _require_own_images(plan: Plan, servers: Sequence[PooledServer], options: RunOptions) -> None:
     """Raise PlanError for images that the workflow names and none of the servers has, as a run would."""
     graph = (await run_sync(lambda: plan.instance(plan.grid[0]))).graph
-    lacking = [await list_lacking_images(server, graph, plan.schemas.dialect) for server in servers]
+    asks = ((each, partial(list_lacking_images, each.server, graph, plan.schemas.dialect)) for each in servers)
+    answers = [await ask_or_drop(each, ask, options) for each, ask in asks]
+    lacking = [answer for answer in answers if answer is not None]
     if lacking and all(lacking):
         problems = [Problem(message=readable(graph, f"workflow: {text}.")) for text in lacking[0]]
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
