@@ -45,6 +45,21 @@ class InspectionRow:
             return str(self.value).lower()
         return "" if self.value is None else str(self.value)
 
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "name": self.address.field,
+            "address": str(self.address),
+            "label": self.field_label,
+            "value": map_refs(self.value, lambda reference: reference.canonical()),
+            "set": self.is_set,
+            "type": self.kind,
+            "range": self.range,
+            "choices": list(self.choices),
+            "fed_by": list(map(str, self.fed_by)),
+            "exposed": self.exposed,
+            "roles": list(self.roles),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
@@ -63,7 +78,7 @@ class Description:
     def to_json(self) -> dict[str, Json]:
         """Return the JSON of `sweep inspect --json`: `nodes`, `roles` (role → addresses), `outputs` and the rest."""
         rows = groupby(self.rows, lambda row: {"id": row.address.node, "type": row.node_type, "label": row.node_label})
-        nodes: list[Json] = [{**node, "fields": [_field_json(row) for row in fields]} for node, fields in rows]
+        nodes: list[Json] = [{**node, "fields": [row.to_json() for row in fields]} for node, fields in rows]
         targets = self.roles.targets
         cut = {role: [str(edge) for target in found for edge in target.cut] for role, found in targets.items()}
         return {
@@ -146,29 +161,14 @@ def _rows(
 
 
 def _name_type(field: FieldSchema) -> str:
-    own = f"{'/'.join(field.model_types)} model" if field.model_types else field.type
-    return f"list of {field.items}" if field.type == "array" else own
+    if field.type == "array":
+        return f"list of {field.items}"
+    return f"{'/'.join(field.model_types)} model" if field.model_types else field.type
 
 
 def _write_range(field: FieldSchema) -> str:
     more = f", … ({len(field.choices)})" if len(field.choices) > _LISTED else ""
     return ", ".join(field.choices[:_LISTED]) + more if field.choices else range_of(field)
-
-
-def _field_json(row: InspectionRow) -> dict[str, Json]:
-    return {
-        "name": row.address.field,
-        "address": str(row.address),
-        "label": row.field_label,
-        "value": map_refs(row.value, lambda reference: reference.canonical()),
-        "set": row.is_set,
-        "type": row.kind,
-        "range": row.range,
-        "choices": list(row.choices),
-        "fed_by": [str(source) for source in row.fed_by],
-        "exposed": row.exposed,
-        "roles": list(row.roles),
-    }
 
 
 def _addresses(targets: Sequence[Target]) -> list[Json]:

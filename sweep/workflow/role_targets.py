@@ -63,8 +63,8 @@ class Roles:
         """Return the targets of one of several, counted from 1. Raises WorkflowError where there are fewer."""
         groups = self.groups(role)
         if number > len(groups):
-            listed = f"it has {self.numbers(role)}" if len(groups) > 1 else f"it has one {role}"
-            raise WorkflowError(f"The workflow has no {role}_{number}; {listed}.")
+            listed = self.numbers(role) if len(groups) > 1 else f"{'one' if groups else 'no'} {role}"
+            raise WorkflowError(f"The workflow has no {role}_{number}; it has {listed}.")
         return groups[number - 1]
 
     def numbers(self, role: str) -> str:

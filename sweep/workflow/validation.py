@@ -283,11 +283,7 @@ def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> 
     if not graph.nodes:
         raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
     raise_for((readable(graph, said) for said in check_wiring(graph, collecting)), source)
-    fed = {edge.destination for edge in graph.edges}
-    return Graph.of(
-        (
-            replace(node, fields={k: v for k, v in node.fields.items() if Address(node.id, k) not in fed})
-            for node in graph.nodes.values()
-        ),
-        graph.edges,
-    )
+    nodes = {name: {**node.fields} for name, node in graph.nodes.items()}
+    for edge in graph.edges:
+        nodes[edge.destination.node].pop(edge.destination.field, None)
+    return Graph.of((replace(graph.nodes[name], fields=fields) for name, fields in nodes.items()), graph.edges)

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
 from sweep.errors import WorkflowError
-from sweep.workflow.comfyui.comfyui_roles import SAMPLER_NAMES
+from sweep.workflow.comfyui.comfyui_roles import SamplerEncoding, ScheduleEncoding
 from sweep.workflow.comfyui.object_info import find_model_type
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import NodeSchema
@@ -135,7 +135,6 @@ _Source: TypeAlias = Address | _Literal | None
 
 
 def is_drawing(document: Mapping[str, Any]) -> bool:
-    """Return whether a JSON object is an export of ComfyUI's editor."""
     return isinstance(document.get("nodes"), list) and isinstance(document.get("links"), list)
 
 
@@ -171,21 +170,20 @@ class _Scope:
 
     def shown_widgets(self) -> Iterator[tuple[str, str, Any]]:
         """Yield the widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name, value."""
-        properties = self.instance.get("properties")
-        proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
-        values = self.instance.get("widgets_values")
-        if isinstance(proxies, list) and isinstance(values, list):
-            for proxy, value in zip(proxies, values, strict=False):
-                if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
-                    yield str(proxy[0]), str(proxy[1]), value
+        match self.instance:
+            case {"properties": {"proxyWidgets": list(proxies)}, "widgets_values": list(values)}:
+                for proxy, value in zip(proxies, values, strict=False):
+                    if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
+                        yield str(proxy[0]), str(proxy[1]), value
 
 
 class _Drawing:
     def __init__(self, document: Mapping[str, Any], schemas: Mapping[str, NodeSchema]) -> None:
         self.schemas = schemas
-        definitions = document.get("definitions")
-        subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-        self.subgraphs = {str(each["id"]): each for each in subgraphs or () if isinstance(each, Mapping)}
+        self.subgraphs: dict[str, Mapping[str, Any]] = {}
+        match document:
+            case {"definitions": {"subgraphs": list(subgraphs)}}:
+                self.subgraphs = {str(each["id"]): each for each in subgraphs if isinstance(each, Mapping)}
         self.scopes: dict[str, _Scope] = {}  # by their prefix
         self.rendered: list[tuple[_Scope, Mapping[str, Any]]] = []  # what a server runs, subgraphs in their place
         self.nodes: list[Node] = []
@@ -194,7 +192,6 @@ class _Drawing:
         self._open(_Scope(document), 0)
 
     def _open(self, scope: _Scope, depth: int) -> None:
-        """Add a scope and the instances of subgraphs within it."""
         if depth > _DEEPEST:
             raise WorkflowError("The workflow's subgraphs hold each other.")
         self.scopes[scope.prefix] = scope
@@ -254,7 +251,6 @@ class _Drawing:
         return found
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
-        """Return the source of a link; None where it leads nowhere."""
         found = scope.links.get(str(link))
         return self._output(scope, found[0], found[1], depth + 1) if found else None
 
@@ -295,8 +291,8 @@ class _Drawing:
             return None
         name = scope.inputs[slot].get("name") if slot < len(scope.inputs) else None
         given = scope.instance.get("inputs") or []
-        found = next((each for each in given if each.get("name") == name), None)
-        linked = self._linked(scope.parent, found.get("link"), depth) if found else None
+        links = (each.get("link") for each in given if each.get("name") == name)
+        linked = self._linked(scope.parent, next(links, None), depth)
         shown = (_Literal(value) for node, label, value in scope.shown_widgets() if (node, label) == ("-1", name))
         return linked or next(shown, None)
 
@@ -305,8 +301,8 @@ class _Drawing:
         outputs, inputs = entry.get("outputs") or (), entry.get("inputs") or ()
         kind = outputs[slot].get("type") if slot < len(outputs) else None
         order = [*inputs[slot : slot + 1], *inputs]
-        found = next((each for each in order if each.get("type") == kind and each.get("link") is not None), None)
-        return self._linked(scope, found.get("link"), depth) if found else None
+        links = (each["link"] for each in order if each.get("type") == kind and each.get("link") is not None)
+        return self._linked(scope, next(links, None), depth)
 
 
 def _first_widget(entry: Mapping[str, Any]) -> Any:
@@ -325,15 +321,13 @@ class ComfyUIPortableReader(PortableReader):
             start = values.pop("denoising_start", None)
             if isinstance(start, int | float):
                 values.setdefault("denoise", round(1 - start, 9))
-            word = values.get("scheduler")
-            if "sampler_name" not in values and isinstance(word, str):
-                values["sampler_name"] = SAMPLER_NAMES.get(word.removesuffix("_k"), word.removesuffix("_k"))
-                values["scheduler"] = "karras" if word.endswith("_k") else "normal"
+            if "sampler_name" not in values and isinstance(word := values.get("scheduler"), str):
+                values |= {"sampler_name": SamplerEncoding()(word), "scheduler": ScheduleEncoding()(word)}
         renamed = self.rename_fields(name, rule, values)
         if rule.becomes == "LoraLoader" and "strength_model" in renamed:
             renamed.setdefault("strength_clip", renamed["strength_model"])
-        fields, images = node_values(name, renamed, self.schemas.get(rule.becomes))
-        self.files.update(images)
+        fields, files = node_values(name, renamed, self.schemas.get(rule.becomes))
+        self.files |= files
         yield Node(name, rule.becomes, fields)
 
     def wire(self, graph: Graph) -> Graph:

@@ -108,20 +108,18 @@ def _decode(address: Address, encode: Encoding, graph: Graph) -> Value:
 
 def tell_images(told: Mapping[str, Any]) -> dict[str, Json]:
     """Return the source and the ControlNets of an image's metadata as InvokeAI's pages recall them: as layers."""
-    sources = [image for image in (told.get("source_image"),) if isinstance(image, dict)]
-    controls = told.get("controlnets", ())
+    source, controls = told.get("source_image"), told.get("controlnets", ())
+    sources = [source] if isinstance(source, dict) else []
     found: dict[str, Any] = {"init_image": sources[0]["image_name"]} if sources else {}
     if not (sources or controls) or not {"width", "height"} <= told.keys():
         return found
     size = {"width": told["width"], "height": told["height"]}
-    layers = [
-        _make_layer("control_layer", number, control["image"], size)
-        | {"withTransparencyEffect": True, "controlAdapter": _make_adapter(control)}
-        for number, control in enumerate(controls, 1)
-    ]
     found["canvas_v2_metadata"] = {
         "rasterLayers": [_make_layer("raster_layer", 1, image, size) for image in sources],
-        "controlLayers": layers,
+        "controlLayers": [
+            _make_layer("control_layer", number, control["image"], size) | _make_adapter(control)
+            for number, control in enumerate(controls, 1)
+        ],
         "inpaintMasks": [],
         "regionalGuidance": [],
     }
@@ -137,10 +135,11 @@ def _make_layer(kind: str, number: int, image: Mapping[str, Any], size: Mapping[
 
 
 def _make_adapter(control: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    adapter = {
         "type": "controlnet",
         "model": control["control_model"],
         "weight": control.get("control_weight", 1),
         "beginEndStepPct": [control.get("begin_step_percent", 0), control.get("end_step_percent", 1)],
         "controlMode": control.get("control_mode", "balanced"),
     }
+    return {"withTransparencyEffect": True, "controlAdapter": adapter}

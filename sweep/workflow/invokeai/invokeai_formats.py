@@ -250,8 +250,8 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
     )
 
 
-def _data(entry: Any) -> Mapping[str, Any]:
-    data = entry.get("data") if isinstance(entry, Mapping) else None
+def _data(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    data = entry.get("data")
     return data if isinstance(data, Mapping) else {}
 
 
@@ -308,7 +308,6 @@ class _Drawing:
         return {field: entry["value"] for field, entry in self._inputs(name).items() if "value" in entry}
 
     def labels(self) -> dict[Address, str]:
-        """Return the labels that the author gave to single fields."""
         inputs = ((Address(name, field), entry) for name in self.sent for field, entry in self._inputs(name).items())
         return {address: str(entry["label"]) for address, entry in inputs if entry.get("label")}
 
@@ -335,44 +334,43 @@ class _Drawing:
             own = f"{names.called(fed[0].node)}.{fed[0].field}" if made_up(name) else name
             shown = str(self.data[name].get("label") or own)
             where = " and ".join(map(str, fed))
-            values, drawn = self._batch_values(name, BATCH_NODES[kind])
-            if values is None:
+            generator = self._find_generator(name)
+            if generator and self.types[generator] == "image_generator":
                 notes.append(f"{shown} takes the images of a board, which only the editor can list: set {where}.")
                 continue
+            values, drawn = self._batch_values(name, generator)
             if not values:
                 raise WorkflowError(f"{self.source}: {shown} ({kind}) holds no values.")
             chosen = str(self._values(name).get("batch_group_id") or "None")
             group = "" if chosen == "None" else chosen
             note = f"{shown} ({kind}) is an axis of {len(values)} values for {where}{drawn}."
-            axes.append(BatchAxis(name=shown, addresses=fed, values=values, group=group, note=note))
+            axes.append(BatchAxis(name=shown, addresses=fed, values=tuple(values), group=group, note=note))
         return tuple(axes), tuple(notes)
 
-    def _batch_values(self, name: str, field: str) -> tuple[tuple[Value, ...] | None, str]:
-        """Return the values of a batch node, its own or its generator's; None for images of a board.
+    def _find_generator(self, batch: str) -> str | None:
+        held = Address(batch, BATCH_NODES[self.types[batch]])
+        feeding = (edge.source.node for edge in self.edges if edge.destination == held)
+        return next((node for node in feeding if self.types.get(node) in GENERATORS), None)
 
-        Beside them stands the end of a note on values that are drawn at random.
-        """
-        feeding = [edge.source.node for edge in self.edges if edge.destination == Address(name, field)]
-        generator = next((node for node in feeding if self.types.get(node) in GENERATORS), None)
+    def _batch_values(self, batch: str, generator: str | None) -> tuple[list[Value], str]:
+        """Return the values of a batch node, its own or its generator's, and the end of a note on those drawn here."""
         if generator is None:
-            held = self._values(name).get(field)
-            return tuple(map(workflow_references, held)) if isinstance(held, list) else (), ""
-        if self.types[generator] == "image_generator":
-            return None, ""
+            held = self._values(batch).get(BATCH_NODES[self.types[batch]])
+            return [workflow_references(item) for item in held] if isinstance(held, list) else [], ""
         given = self._values(generator).get("generator")
-        settings = given if isinstance(given, Mapping) else {}
-        values = tuple(generate(str(self.data[generator].get("label") or generator), settings))
-        seed = find_seed(settings)
+        label = str(self.data[generator].get("label") or generator)
+        values, seed = generate(label, given if isinstance(given, Mapping) else {})
         drawn = f", drawn here from seed {seed}: the same each time, not those the editor draws"
         return values, "" if seed is None else drawn
 
 
 def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:
     """Yield the fields on the workflow's form, then those of the older list."""
-    form = document.get("form")
-    elements = form.get("elements") if isinstance(form, Mapping) else None
-    shown = [_data(each) for each in elements.values()] if isinstance(elements, Mapping) else []
-    for entry in [*(data.get("fieldIdentifier") for data in shown), *(document.get("exposedFields") or ())]:
+    shown: list[Any] = []
+    match document:
+        case {"form": {"elements": {**elements}}}:
+            shown = [_data(each).get("fieldIdentifier") for each in elements.values() if isinstance(each, Mapping)]
+    for entry in (*shown, *(document.get("exposedFields") or ())):
         if isinstance(entry, Mapping) and entry.get("nodeId") and entry.get("fieldName"):
             yield Address(str(entry["nodeId"]), str(entry["fieldName"]))
 
@@ -384,79 +382,64 @@ _RANDOM = ("random_distribution_uniform", "dynamic_prompts_random")
 _CHOICE = re.compile(r"\{([^{}]*)\}")
 
 
-def generate(node: str, settings: Mapping[str, Any]) -> list[Any]:
-    """Return the values of a generator with these settings; those the editor wrote down itself count before ours.
+def generate(node: str, settings: Mapping[str, Any]) -> tuple[list[Any], int | None]:
+    """Return the values of a generator with these settings, and the seed from which they are drawn, if they are.
 
-    Random ones are drawn from the generator's seed, or from 0 where it has none: always the same here, but not
-    those the editor would draw. Raises WorkflowError where only a server could tell, or for an unknown generator.
+    Those the editor wrote down itself count before ours. Random ones are always the same here (without a seed they are
+    drawn from 0), but not those the editor would draw. Raises WorkflowError where only a server could tell, or for an
+    unknown generator.
     """
     values = settings.get("values")
     if isinstance(values, list) and values:
-        return values
+        return values, None
     kind = str(settings.get("type", ""))
     make = next((make for ending, make in _MAKERS.items() if kind.endswith(ending)), None)
     if make is None:
         raise WorkflowError(f"{node}: sweep cannot work out the values of a {kind or 'generator without a type'}.")
     try:
-        return make(settings, kind.startswith("integer"))
+        seed = int(settings.get("seed") or 0)
+        return make(settings, kind.startswith("integer"), Random(seed)), seed if kind.endswith(_RANDOM) else None
     except (TypeError, ValueError) as error:
         raise WorkflowError(f"{node}: the generator's settings are wrong: {error}.") from error
 
 
-def find_seed(settings: Mapping[str, Any]) -> int | None:
-    """Return the seed from which `generate` draws the values; None where nothing is drawn."""
-    given = settings.get("values")
-    is_random = str(settings.get("type", "")).endswith(_RANDOM)
-    return int(settings.get("seed") or 0) if is_random and not (isinstance(given, list) and given) else None
-
-
-def _count(settings: Mapping[str, Any]) -> int:
+def _count(settings: Mapping[str, Any]) -> range:
     count = int(settings.get("count", 10))
     if not 0 <= count <= _MOST:
         raise ValueError(f"it counts {count}")
-    return count
+    return range(count)
 
 
-def _arithmetic(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+def _list_arithmetic(settings: Mapping[str, Any], whole: bool, _: Random) -> list[Any]:
     start, step = settings.get("start", 0), settings.get("step", 1 if whole else 0.1)
-    return [start] if step == 0 else [start + index * step for index in range(_count(settings))]
+    return [start] if step == 0 else [start + index * step for index in _count(settings)]
 
 
-def _linear(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+def _list_linear(settings: Mapping[str, Any], whole: bool, _: Random) -> list[Any]:
     start, end, count = settings.get("start", 0), settings.get("end", 10 if whole else 1), _count(settings)
-    if count == 1:
+    if len(count) == 1:
         return [start]
-    offsets = [(end - start) * (index / (count - 1)) for index in range(count)]
+    offsets = [(end - start) * (index / (len(count) - 1)) for index in count]
     # halves go up, as in the editor, where Python's round goes to the even
     return [start + (math.floor(offset + 0.5) if whole else offset) for offset in offsets]
 
 
-def _uniform(settings: Mapping[str, Any], whole: bool) -> list[Any]:
+def _draw_uniform(settings: Mapping[str, Any], whole: bool, draw: Random) -> list[Any]:
     low, high = settings.get("min", 0), settings.get("max", 10 if whole else 1)
-    draw = Random(settings.get("seed") or 0)
-    return [draw.randint(low, high) if whole else draw.uniform(low, high) for _ in range(_count(settings))]
-
-
-def _parse_numbers(settings: Mapping[str, Any], whole: bool) -> list[Any]:
-    """Read numbers as the editor does: each part's leading number; parts without one are left out."""
-    pattern = _LEADING_INT if whole else _LEADING_FLOAT
-    found = [pattern.match(part) for part in _split(settings)]
-    return [int(match[0]) if whole else float(match[0]) for match in found if match]
+    return [draw.randint(low, high) if whole else draw.uniform(low, high) for _ in _count(settings)]
 
 
 def _split(settings: Mapping[str, Any]) -> Sequence[str]:
     text, separator = str(settings.get("input", "")), str(settings.get("splitOn", ","))
-    if not separator:
-        return [text]
     with suppress(ValueError):
         separator = str(json.loads(f'"{separator}"'))  # so that \n can be written
-    return text.split(separator)
+    return text.split(separator) if separator else [text]
 
 
-def _draw_prompts(settings: Mapping[str, Any], _whole: bool) -> list[Any]:
-    everything = _combine(settings, _MOST)
-    draw = Random(settings.get("seed") or 0)
-    return [draw.choice(everything) for _ in range(_count(settings))]
+def _parse_numbers(settings: Mapping[str, Any], whole: bool, _: Random) -> list[Any]:
+    """Read numbers as the editor does: each part's leading number; parts without one are left out."""
+    pattern, number = (_LEADING_INT, int) if whole else (_LEADING_FLOAT, float)
+    return [number(match[0]) for match in map(pattern.match, _split(settings)) if match]
 
 
 def _combine(settings: Mapping[str, Any], most: int) -> list[str]:
@@ -468,14 +451,19 @@ def _combine(settings: Mapping[str, Any], most: int) -> list[str]:
     return ["".join(chosen) for chosen in islice(product(*choices), max(most, 0))]
 
 
-_MAKERS: Mapping[str, Callable[[Mapping[str, Any], bool], list[Any]]] = {
-    "string_generator_parse_string": lambda settings, _: [part for part in _split(settings) if part],
+def _draw_prompts(settings: Mapping[str, Any], _: bool, draw: Random) -> list[Any]:
+    everything = _combine(settings, _MOST)
+    return [draw.choice(everything) for _ in _count(settings)]
+
+
+_MAKERS: Mapping[str, Callable[[Mapping[str, Any], bool, Random], list[Any]]] = {
+    "string_generator_parse_string": lambda settings, *_: [part for part in _split(settings) if part],
     "integer_generator_parse_string": _parse_numbers,
     "float_generator_parse_string": _parse_numbers,
-    "arithmetic_sequence": _arithmetic,
-    "linear_distribution": _linear,
-    "random_distribution_uniform": _uniform,
-    "dynamic_prompts_combinatorial": lambda settings, _: list(_combine(settings, int(settings.get("maxPrompts", 10)))),
+    "arithmetic_sequence": _list_arithmetic,
+    "linear_distribution": _list_linear,
+    "random_distribution_uniform": _draw_uniform,
+    "dynamic_prompts_combinatorial": lambda settings, *_: list(_combine(settings, int(settings.get("maxPrompts", 10)))),
     "dynamic_prompts_random": _draw_prompts,
 }
 
@@ -554,7 +542,6 @@ class _PortableReader(PortableReader):
         yield Node(name, becomes, node_fields(becomes, fields))
 
     def _translate_sampler(self, name: str, values: dict[str, Any]) -> None:
-        """Write a sampler's values as a denoising node has them."""
         if "denoise" in values:
             values["denoising_start"] = ONE_MINUS(values.pop("denoise"))
         chosen = (values.pop("sampler_name", None), values.pop("scheduler", None))

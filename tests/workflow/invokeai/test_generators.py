@@ -11,7 +11,8 @@ from sweep.workflow.invokeai.invokeai_formats import generate
 
 
 def values(kind: str, **settings: Any) -> list[Any]:
-    return generate("g", {"type": kind, **settings})
+    found, _ = generate("g", {"type": kind, **settings})
+    return found
 
 
 @pytest.mark.parametrize(

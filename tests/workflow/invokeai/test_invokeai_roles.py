@@ -396,6 +396,12 @@ def test_roles_can_be_read() -> None:
     said = [target.sets("denoise_strength") for target in roles["denoise_strength"]]
     assert said == ["denoise.denoising_start = 1 − denoise_strength"]
     assert roles.numbers("lora") == "lora_1 (lora.lora), lora_2 (lora2.lora)"
+    with pytest.raises(WorkflowError, match="no lora_3; it has lora_1"):
+        roles.one("lora", 3)
+    with pytest.raises(WorkflowError, match="no seed_2; it has one seed"):
+        roles.one("seed", 2)
+    with pytest.raises(WorkflowError, match="no control_image_1; it has no control_image"):
+        roles.one("control_image", 1)
     assert "seed" in roles
     assert "control_image" not in roles
     with pytest.raises(WorkflowError, match=r"has no sed\. Did you mean seed\?"):
