@@ -6,9 +6,9 @@ A document may leave out edges where only one output fits; they are completed, w
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Final
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after, read_edge
@@ -18,33 +18,30 @@ from sweep.workflow.validation import clean_graph, raise_for
 PORTABLE: Final = "portable.json"  # in the package of each family
 
 
-@dataclass(frozen=True, slots=True)
-class PortableRule:
-    """The node type that a portable one becomes. Field names map to real ones; None is left out, with a note."""
-
-    becomes: str
-    fields: Mapping[str, str | None] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)  # names edges lead to
-    outputs: Mapping[str, str] = field(default_factory=dict)  # names edges come from
+Rule: TypeAlias = Mapping[str, Any]
+"""The node type that a portable one `becomes`, and real names: of `fields` (null: left out, with a note), of the
+`inputs` that edges lead to, and of the `outputs` that they come from.
+"""
 
 
 class PortableReader(ABC):
-    """Translates one document to a family's nodes; a family overrides the steps that are its own."""
+    """Translates one document to a family's nodes; a family overrides the steps that are its own.
+
+    Its `portable.json` may also name the `output` that stands for those a rule does not tell, and by node type what is
+    `asked` for beside the required inputs, as nothing comes out without it.
+    """
 
     package: ClassVar[str]  # of the family, where its `portable.json` lies
-    any_output: ClassVar[str] = ""  # the output of a name that a rule does not tell; empty: that of this name
     collecting: ClassVar[frozenset[str]] = frozenset()  # see `Dialect.collecting_nodes`
-    asked: ClassVar[frozenset[tuple[str, str]]] = frozenset()  # see `complete_graph`
 
     def __init__(
         self, document: Mapping[str, Any], source: str, schemas: Mapping[str, NodeSchema], own: Iterable[str] = ()
     ) -> None:
         """Prepare the translation; a document may also name nodes of the `own` types, which stay as they are."""
         self.document, self.source, self.schemas = document, source, schemas
-        self.rules = {kind: PortableRule(kind) for kind in own}
-        for entry in read_table(self.package, PORTABLE)["rules"]:
-            facts = {name: value for name, value in entry.items() if name != "types"}
-            self.rules |= dict.fromkeys(entry["types"], PortableRule(**facts))
+        self.table = read_table(self.package, PORTABLE)
+        self.rules: dict[str, Rule] = {kind: {"becomes": kind} for kind in own}
+        self.rules |= {kind: rule for rule in self.table["rules"] for kind in rule["types"]}
         self.notes: list[str] = []
         self.files: dict[Address, str] = {}
         self.kinds: dict[str, str] = {}  # node → its portable type
@@ -56,11 +53,11 @@ class PortableReader(ABC):
         edges = [edge for entry in self.document.get("edges") or () if (edge := read_edge(entry, problems))]
         raise_for(problems, self.source)
         graph = self.wire(Graph.of(nodes, dict.fromkeys(map(self._rename_ends, edges))))
-        graph, more = complete_graph(graph, self.schemas, self.asked)
+        graph, more = self._complete(graph)
         meta = self.document.get("meta")
         name = str(meta.get("name") or "") if isinstance(meta, Mapping) else ""
         return Workflow(
-            graph=clean_graph(self.finish(graph), self.source, self.collecting),
+            graph=clean_graph(graph, self.source, self.collecting),
             kind="portable",
             name=name or str(self.document.get("name") or ""),
             files=self.files,
@@ -68,15 +65,11 @@ class PortableReader(ABC):
         )
 
     @abstractmethod
-    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+    def make_nodes(self, name: str, rule: Rule, values: dict[str, Any]) -> Iterator[Node]:
         """Yield the nodes that a portable node becomes. Raises WorkflowError or ValueError for a wrong value."""
 
     def wire(self, graph: Graph) -> Graph:
         """Return the graph with what a family wires in another way, before edges are completed."""
-        return graph
-
-    def finish(self, graph: Graph) -> Graph:
-        """Return the completed graph with what a family sets last."""
         return graph
 
     def _read_node(self, entry: Any, problems: list[str]) -> Iterator[Node]:
@@ -84,30 +77,32 @@ class PortableReader(ABC):
             problems.append("A node has no id or no type")
             return
         name, kind, data = entry["id"], entry["type"], entry.get("data")
-        rule = self.rules.get(kind)
-        if rule is None:
+        if kind not in self.rules:
             near = did_you_mean(kind, self.rules)
             problems.append(f"Node {name} is of type {kind}, which has no translation.{near}")
             return
+        if name in self.kinds:
+            problems.append(f"Two nodes have the id {name}")
+            return
         self.kinds[name] = kind
         try:
-            yield from self.make_nodes(name, rule, dict(data) if isinstance(data, Mapping) else {})
+            yield from self.make_nodes(name, self.rules[kind], dict(data) if isinstance(data, Mapping) else {})
         except (WorkflowError, ValueError) as error:
             problems.append(f"Node {name}: {error}")
 
-    def rename_fields(self, name: str, rule: PortableRule, values: Mapping[str, Any]) -> dict[str, Any]:
+    def rename_fields(self, name: str, rule: Rule, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return a node's values under their real names."""
-        renamed = {rule.fields.get(given, given): value for given, value in values.items()}
-        left_out = [given for given in values if rule.fields.get(given, given) is None]
-        self.notes.extend(f"{name}: {given} is left out, sweep decides it" for given in left_out)
-        return {real: value for real, value in renamed.items() if real is not None}
+        real = {given: rule.get("fields", {}).get(given, given) for given in values}
+        self.notes.extend(f"{name}: {given} is left out, sweep decides it" for given in values if real[given] is None)
+        return {real[given]: value for given, value in values.items() if real[given] is not None}
 
     def _rename_ends(self, edge: Edge) -> Edge:
         source, target = edge.source, edge.destination
         if rule := self.rules.get(self.kinds.get(source.node, "")):
-            source = replace(source, field=rule.outputs.get(source.field, self.any_output or source.field))
+            other = self.table.get("output", source.field)
+            source = replace(source, field=rule.get("outputs", {}).get(source.field, other))
         if rule := self.rules.get(self.kinds.get(target.node, "")):
-            target = replace(target, field=rule.inputs.get(target.field, target.field))
+            target = replace(target, field=rule.get("inputs", {}).get(target.field, target.field))
         return Edge(source, target)
 
     def move_seeds(self, graph: Graph, bearing: str, drawing: str) -> Graph:
@@ -120,26 +115,19 @@ class PortableReader(ABC):
                 graph = graph.adding([bare]).set({Address(targets[0], "seed"): node.fields["seed"]})
         return graph
 
-
-def complete_graph(
-    graph: Graph, schemas: Mapping[str, NodeSchema], asked: Collection[tuple[str, str]] = ()
-) -> tuple[Graph, tuple[Edge, ...]]:
-    """Return the graph with the edges that a portable document left out, and those edges in order.
-
-    What is required and has neither value nor edge is looked for, and what is `asked` for as (node type, field):
-    optional, but nothing comes out without it.
-    """
-    added: list[Edge] = []
-    for node in graph.nodes.values():
-        schema = schemas.get(node.type)
-        for wanted in schema.fields.values() if schema else ():
-            address = Address(node.id, wanted.name)
-            is_wanted = wanted.required or (node.type, wanted.name) in asked
-            if is_wanted and wanted.name not in node.fields and not graph.feeding(address):
-                new = [Edge(output, address) for output in _only_fit(graph, schemas, address, wanted.type)]
-                added.extend(new)
-                graph = graph.adding(edges=new)
-    return graph, tuple(added)
+    def _complete(self, graph: Graph) -> tuple[Graph, list[Edge]]:
+        """Return the graph with the edges that the document left out, into what has neither value nor edge."""
+        added: list[Edge] = []
+        for node in graph.nodes.values():
+            schema, asked = self.schemas.get(node.type), self.table.get("asked", {}).get(node.type, ())
+            for wanted in schema.fields.values() if schema else ():
+                address = Address(node.id, wanted.name)
+                is_wanted = (wanted.required or wanted.name in asked) and wanted.name not in node.fields
+                if is_wanted and not graph.feeding(address):
+                    new = [Edge(output, address) for output in _only_fit(graph, self.schemas, address, wanted.type)]
+                    added.extend(new)
+                    graph = graph.adding(edges=new)
+        return graph, added
 
 
 def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> list[Address]:

@@ -197,6 +197,7 @@ def test_samplers_and_schedules_as_one_scheduler(
             "Node x is of type ksampeler, which has no translation. Did you mean ksampler?",
         ),
         (sampled({"id": "x"}), "A node has no id or no type"),
+        (sampled(node("yes", "clip_text_encode", text="c")), "Two nodes have the id yes"),
         (sampled(edges=("gone.image → decode.samples",)), "there is no node 'gone'"),
         (sampled(edges=("loader.vae → decode.samples",)), "Two edges lead into decode.latents"),
         ({"nodes": [node("a", "img_blur")], "edges": [{}]}, "An edge has no source and destination"),

@@ -16,7 +16,7 @@ from sweep.workflow.comfyui.comfyui_roles import SamplerEncoding, ScheduleEncodi
 from sweep.workflow.comfyui.object_info import find_model_type
 from sweep.workflow.graph import Address, Edge, Graph, Json, ModelRef, Node, Ref, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import NodeSchema
-from sweep.workflow.portable_format import PortableReader, PortableRule
+from sweep.workflow.portable_format import PortableReader, Rule
 from sweep.workflow.validation import clean_graph, raise_for
 
 PREFIX: Final = "filename_prefix"  # where an image is saved: the client decides it, so it is no part of a graph
@@ -314,21 +314,20 @@ class ComfyUIPortableReader(PortableReader):
     """Translates a portable document to the node types of a server."""
 
     package = str(__package__)
-    any_output = "0"
 
-    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
-        if rule.becomes == "KSampler":
+    def make_nodes(self, name: str, rule: Rule, values: dict[str, Any]) -> Iterator[Node]:
+        if rule["becomes"] == "KSampler":
             start = values.pop("denoising_start", None)
             if isinstance(start, int | float):
                 values.setdefault("denoise", round(1 - start, 9))
             if "sampler_name" not in values and isinstance(word := values.get("scheduler"), str):
                 values |= {"sampler_name": SamplerEncoding()(word), "scheduler": ScheduleEncoding()(word)}
         renamed = self.rename_fields(name, rule, values)
-        if rule.becomes == "LoraLoader" and "strength_model" in renamed:
+        if rule["becomes"] == "LoraLoader" and "strength_model" in renamed:
             renamed.setdefault("strength_clip", renamed["strength_model"])
-        fields, files = node_values(name, renamed, self.schemas.get(rule.becomes))
+        fields, files = node_values(name, renamed, self.schemas.get(rule["becomes"]))
         self.files |= files
-        yield Node(name, rule.becomes, fields)
+        yield Node(name, rule["becomes"], fields)
 
     def wire(self, graph: Graph) -> Graph:
         """Move the seed of the node that gives noise to the one node that samples, which draws it here."""

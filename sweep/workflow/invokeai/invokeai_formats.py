@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import islice, product
 from pathlib import PurePosixPath
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.workflow.graph import (
@@ -39,7 +39,7 @@ from sweep.workflow.invokeai.image_metadata import METADATA_TYPE, tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.node_schemas import FieldSchema, read_table
-from sweep.workflow.portable_format import PORTABLE, PortableReader, PortableRule
+from sweep.workflow.portable_format import PORTABLE, PortableReader, Rule
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow_file import parse_object
 
@@ -506,7 +506,7 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
             known = ", ".join(bases)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
         found = _PortableReader(document, source, bases[base]).workflow()
-        return replace(found, translate=translate, bases=tuple(bases))
+        return replace(found, graph=_hide_saved(found.graph), translate=translate, bases=tuple(bases))
 
     return translate("sd-1")
 
@@ -516,17 +516,16 @@ class _PortableReader(PortableReader):
 
     package = _PACKAGE
     collecting = COLLECTING
-    asked: ClassVar = frozenset({("denoise_latents", "noise")})
 
     def __init__(self, document: Mapping[str, Any], source: str, base: Mapping[str, str]) -> None:
         super().__init__(document, source, packaged_nodes(), own=packaged_nodes())
         self.base = base
 
-    def make_nodes(self, name: str, rule: PortableRule, values: dict[str, Any]) -> Iterator[Node]:
+    def make_nodes(self, name: str, rule: Rule, values: dict[str, Any]) -> Iterator[Node]:
         if self.kinds[name] == "ksampler":  # it draws its own noise
             yield Node(f"{name}_noise", "noise", {"seed": values.pop("seed", 0), "use_cpu": True})
             self._translate_sampler(name, values)
-        becomes = rule.becomes.format_map(self.base)
+        becomes = str(rule["becomes"]).format_map(self.base)
         schema = self.schemas[becomes]
         fields: dict[str, Value] = {}
         for real, value in self.rename_fields(name, rule, values).items():
@@ -571,11 +570,12 @@ class _PortableReader(PortableReader):
         is_used = any(edge.source.node == source for edge in graph.edges)
         return graph if is_used else graph.without_nodes({source})
 
-    def finish(self, graph: Graph) -> Graph:
-        """Mark the images that only go to be saved: they need not be kept twice."""
-        savers = {node.id for node in graph.nodes.values() if node.type == "save_image"}
-        saved = (edge.source.node for edge in graph.edges if edge.destination.node in savers)
-        return graph.set({Address(node, "is_intermediate"): True for node in saved})
+
+def _hide_saved(graph: Graph) -> Graph:
+    """Mark the images that only go to be saved: they need not be kept twice."""
+    savers = {node.id for node in graph.nodes.values() if node.type == "save_image"}
+    saved = (edge.source.node for edge in graph.edges if edge.destination.node in savers)
+    return graph.set({Address(node, "is_intermediate"): True for node in saved})
 
 
 def _stem(name: str) -> str:
