@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
@@ -46,32 +46,33 @@ def check_value(schema: FieldSchema, value: Value) -> str | None:
     return _check_single(schema, value)
 
 
+_WORDS: Final = {  # type of a field → its name for people
+    "string": "text",
+    "array": "a list",
+    "boolean": "true or false",
+    "ImageField": "an image",
+    "ModelIdentifierField": "a model",
+    "BoardField": "a board",
+}
+
+
 def _check_single(schema: FieldSchema, value: Value) -> str | None:
     match schema.type, value:
-        case "any", _:
-            return None
         case (("integer" | "number"), _):
             return _check_number(schema, value)
         case "string", str():
             return _check_choice(schema, value)
         case "ModelIdentifierField", ModelRef():
             return _check_model(schema, value)
-    wanted, fits = _WANTED.get(schema.type, (schema.type, lambda value: isinstance(value, Mapping)))
+        case ("any", _) | ("boolean", bool()) | ("ImageField", ImageRef() | {"image_name": _}):
+            return None
+        case ("ModelIdentifierField", {"key": _}) | ("BoardField", BoardRef() | {} | "auto" | "none"):
+            return None
+        case kind, {} if kind not in _WORDS:
+            return None
     way = "; write {image: FILE}, or {images: [FILE, …]} as an axis" if schema.type == "ImageField" else ""
-    return None if fits(value) else f"takes {wanted}, not {_shown(value)}{way if isinstance(value, str) else ''}"
-
-
-_WANTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {  # type of a field → its name for people, and a test
-    "string": ("text", lambda _: False),
-    "array": ("a list", lambda _: False),
-    "boolean": ("true or false", lambda value: isinstance(value, bool)),
-    "ImageField": (
-        "an image",
-        lambda value: isinstance(value, ImageRef) or (isinstance(value, Mapping) and "image_name" in value),
-    ),
-    "ModelIdentifierField": ("a model", lambda value: isinstance(value, Mapping) and "key" in value),
-    "BoardField": ("a board", lambda value: isinstance(value, BoardRef | Mapping) or value in ("auto", "none")),
-}
+    wanted = _WORDS.get(schema.type, schema.type)
+    return f"takes {wanted}, not {_shown(value)}{way if isinstance(value, str) else ''}"
 
 
 _BOUNDS: Final = (  # attribute of a schema → whether a value is within, and words for it

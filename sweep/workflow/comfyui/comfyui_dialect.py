@@ -16,11 +16,11 @@ from sweep.workflow.comfyui.comfyui_formats import (
     read_prompt,
 )
 from sweep.workflow.comfyui.comfyui_roles import (
-    ROLE_FINDERS,
+    FINDERS,
     SamplingNodes,
-    control_appliers,
-    control_parts,
-    lora_weights,
+    find_control_parts,
+    list_control_appliers,
+    list_lora_weights,
 )
 from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
@@ -82,14 +82,14 @@ class ComfyUIDialect(Dialect):
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         wiring = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))
-        return {role: tuple(find(wiring)) for role, find in ROLE_FINDERS.items()}
+        return {role: tuple(find(wiring)) for role, find in FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
-        return lora_weights(schema, lora.node)
+        return list_lora_weights(schema, lora.node)
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
         wiring = Wiring(graph, schemas)
-        return [control_parts(wiring, node) for node in control_appliers(wiring)]
+        return [find_control_parts(wiring, node) for node in list_control_appliers(wiring)]
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Find the nodes that save an image; previews count where nothing is saved."""

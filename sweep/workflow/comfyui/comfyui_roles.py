@@ -110,7 +110,7 @@ class SamplingNodes(Wiring):
         for holder in (node, *self.parts(node)):
             start = self.first(holder, *names)
             if start is not None:
-                yield from _conditioning(self, start)
+                yield from _walk_conditioning(self, start)
 
 
 def _samples(wiring: Wiring, node: str) -> bool:
@@ -121,7 +121,7 @@ def _samples(wiring: Wiring, node: str) -> bool:
     return {"MODEL", "CONDITIONING"} <= types or "GUIDER" in types
 
 
-def _conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
+def _walk_conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
     """Yield the nodes upstream through conditioning. A node with both sides gives the positive one at its slot 0."""
     waiting = list(wiring.feeding(start))
     seen: set[str] = set()
@@ -131,7 +131,7 @@ def _conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
             continue
         seen.add(node)
         yield node
-        if texts_of(wiring, node) or wiring.kind(node) == "ConditioningZeroOut":
+        if list_texts(wiring, node) or wiring.kind(node) == "ConditioningZeroOut":
             continue
         inputs = wiring.inputs(node, "CONDITIONING")
         if {"positive", "negative"} <= {address.field for address in inputs}:
@@ -139,7 +139,7 @@ def _conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
         waiting.extend(before for address in inputs for before in wiring.feeding(address))
 
 
-def texts_of(wiring: Wiring, node: str) -> tuple[Address, ...]:
+def list_texts(wiring: Wiring, node: str) -> tuple[Address, ...]:
     """Return the text fields of a node that encodes a prompt: of SDXL's and FLUX's encoders both."""
     schema = wiring.schema(node)
     if schema is None or "CONDITIONING" not in schema.outputs.values():
@@ -147,20 +147,20 @@ def texts_of(wiring: Wiring, node: str) -> tuple[Address, ...]:
     return tuple(address for address in wiring.inputs(node, "string") if not schema.fields[address.field].choices)
 
 
-def _texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
+def _find_texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
     for node in wiring.nodes:
-        found = (texts_of(wiring, each) for each in wiring.conditions(node, *side))
+        found = (list_texts(wiring, each) for each in wiring.conditions(node, *side))
         yield from (dict.fromkeys(texts, IDENTITY) for texts in found if texts)
 
 
-def _strengths(wiring: SamplingNodes) -> Iterator[Address]:
+def _find_strengths(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the strength of the nodes whose latents come from an image."""
     for node in wiring.nodes:
         if any(wiring.inputs(each, "ImageField") for each in wiring.latents(node)):
             yield from wiring.part_fields(node, "denoise")
 
 
-def _guidance(wiring: SamplingNodes) -> Iterator[Address]:
+def _find_guidance(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield `guidance` where a node distils it into the conditioning, else the cfg of the sampling node or guider."""
     for node in wiring.nodes:
         holders = wiring.conditions(node, *_POSITIVE)
@@ -168,7 +168,7 @@ def _guidance(wiring: SamplingNodes) -> Iterator[Address]:
         yield from distilled or wiring.part_fields(node, "cfg", "cfg_conds")
 
 
-def _schedulers(wiring: SamplingNodes) -> Iterator[Candidate]:
+def _find_schedulers(wiring: SamplingNodes) -> Iterator[Candidate]:
     for node in wiring.nodes:
         samplers, schedules = (wiring.part_fields(node, name) for name in ("sampler_name", "scheduler"))
         words = tuple(word for address in schedules for word in wiring.choices(address))
@@ -180,7 +180,7 @@ def _schedulers(wiring: SamplingNodes) -> Iterator[Candidate]:
             yield encodings
 
 
-def _clip_skips(wiring: SamplingNodes) -> Iterator[Candidate]:
+def _find_clip_skips(wiring: SamplingNodes) -> Iterator[Candidate]:
     """Yield the layer at which each sampling node's text encoders stop; they are set together."""
     for node in wiring.nodes:
         encoders = [*wiring.conditions(node, *_POSITIVE), *wiring.conditions(node, _NEGATIVE)]
@@ -189,47 +189,47 @@ def _clip_skips(wiring: SamplingNodes) -> Iterator[Candidate]:
             yield layers
 
 
-def _models_on_the_way(wiring: SamplingNodes, node: str) -> Iterator[str]:
+def _list_loaders(wiring: SamplingNodes, node: str) -> Iterator[str]:
     for holder in (node, *wiring.parts(node)):
         for start in wiring.inputs(holder, "MODEL"):
             yield from wiring.upstream(start, ("MODEL",))
 
 
-def _model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
+def _list_model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
     schema = wiring.schema(node)
     return [Address(node, name) for name, field in schema.fields.items() if kind in field.model_types] if schema else []
 
 
-def _models(wiring: SamplingNodes) -> Iterator[Address]:
+def _find_models(wiring: SamplingNodes) -> Iterator[Address]:
     for node in wiring.nodes:
-        for found in _models_on_the_way(wiring, node):
-            yield from _model_fields(wiring, found, "main")
+        for found in _list_loaders(wiring, node):
+            yield from _list_model_fields(wiring, found, "main")
 
 
-def _loras(wiring: SamplingNodes) -> Iterator[Address]:
+def _find_loras(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the name fields of LoRAs on the way from the model, the loader's side first."""
     for node in wiring.nodes:
-        for found in reversed(list(dict.fromkeys(_models_on_the_way(wiring, node)))):
-            yield from _model_fields(wiring, found, "lora")
+        for found in reversed(list(dict.fromkeys(_list_loaders(wiring, node)))):
+            yield from _list_model_fields(wiring, found, "lora")
 
 
-def lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
+def list_lora_weights(schema: NodeSchema | None, node: str) -> tuple[Address, ...]:
     """Return the weights of a LoRA: of the model and, where it has one, of the text encoder."""
     fields = schema.fields if schema else ()
     return tuple(Address(node, name) for name in ("strength_model", "strength_clip", "strength") if name in fields)
 
 
-def _lora_weights(wiring: SamplingNodes) -> Iterator[Candidate]:
-    for lora in _loras(wiring):
-        if weights := lora_weights(wiring.schema(lora.node), lora.node):
+def _find_lora_weights(wiring: SamplingNodes) -> Iterator[Candidate]:
+    for lora in _find_loras(wiring):
+        if weights := list_lora_weights(wiring.schema(lora.node), lora.node):
             yield dict.fromkeys(weights, IDENTITY)
 
 
-def control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
+def find_control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
     """Return the field of each part of a node that applies a ControlNet; the model's is on its loader."""
     model, image = Address(node, "control_net"), Address(node, "image")
     loaders = wiring.upstream(model, ("CONTROL_NET",))
-    models = [address for loader in loaders for address in _model_fields(wiring, loader, "controlnet")]
+    models = [address for loader in loaders for address in _list_model_fields(wiring, loader, "controlnet")]
     found = wiring.upstream(image, ("IMAGE",))
     sources = [address for each in found for address in wiring.inputs(each, "ImageField")]
     source = {"source": sources[0]} if len(sources) == 1 else {}
@@ -243,24 +243,24 @@ def control_parts(wiring: Wiring, node: str) -> dict[str, Address]:
     }
 
 
-def control_appliers(wiring: Wiring) -> list[str]:
+def list_control_appliers(wiring: Wiring) -> list[str]:
     """Return the nodes that apply a ControlNet to conditioning, in the order of the graph."""
     nodes = wiring.graph.nodes
     return [node for node in nodes if wiring.has(node, "control_net") and wiring.has(node, "strength")]
 
 
-def _controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
+def _find_controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
     reached = {found for node in wiring.nodes for found in wiring.conditions(node, *_POSITIVE)}
-    for node in control_appliers(wiring):
-        address = control_parts(wiring, node).get(part)
+    for node in list_control_appliers(wiring):
+        address = find_control_parts(wiring, node).get(part)
         if node in reached and address is not None and wiring.has(address.node, address.field):
             yield address
 
 
-def _images(wiring: SamplingNodes) -> Iterator[Address]:
+def _find_images(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the images that latents are made of, else those that prompts refer to; without sampling, all there are."""
     begun_with = (found for node in wiring.nodes for found in wiring.latents(node))
-    sources: list[Iterable[str]] = [begun_with, _referred_to(wiring)] if wiring.nodes else [wiring.graph.nodes]
+    sources: list[Iterable[str]] = [begun_with, _list_referred(wiring)] if wiring.nodes else [wiring.graph.nodes]
     for nodes in sources:
         images = [address for node in nodes for address in wiring.inputs(node, "ImageField")]
         if images:
@@ -268,39 +268,39 @@ def _images(wiring: SamplingNodes) -> Iterator[Address]:
             return
 
 
-def _referred_to(wiring: SamplingNodes) -> Iterator[str]:
+def _list_referred(wiring: SamplingNodes) -> Iterator[str]:
     """Yield the nodes from which images lead into conditioning, but for those of ControlNets."""
     for holder in (each for node in wiring.nodes for each in wiring.conditions(node, *_POSITIVE)):
         for start in wiring.inputs(holder, *_IMAGE_TYPES) if not wiring.has(holder, "control_net") else ():
             yield from wiring.upstream(start, _IMAGE_TYPES)
 
 
-def _sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
+def _find_sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
     """Yield the field of the nearest node that decides the size of each sampling node's latents."""
     for node in wiring.nodes:
         sized = [each for each in wiring.latents(node) if wiring.has(each, "width") and wiring.has(each, "height")]
         yield from (Address(each, side) for each in sized[:1])
 
 
-ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
-    "prompt": lambda wiring: _texts(wiring, *_POSITIVE),
-    "negative_prompt": lambda wiring: _texts(wiring, _NEGATIVE),
-    "denoise_strength": _strengths,
+FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
+    "prompt": lambda wiring: _find_texts(wiring, *_POSITIVE),
+    "negative_prompt": lambda wiring: _find_texts(wiring, _NEGATIVE),
+    "denoise_strength": _find_strengths,
     "seed": lambda wiring: wiring.fields("seed", "noise_seed"),
     "steps": lambda wiring: wiring.fields("steps"),
-    "cfg_scale": _guidance,
-    "scheduler": _schedulers,
+    "cfg_scale": _find_guidance,
+    "scheduler": _find_schedulers,
     "sampler": lambda wiring: wiring.fields("sampler_name"),
-    "model": _models,
-    "image": _images,
-    "width": lambda wiring: _sizes(wiring, "width"),
-    "height": lambda wiring: _sizes(wiring, "height"),
-    "lora": _loras,
-    "lora_weight": _lora_weights,
-    "clip_skip": _clip_skips,
-    "control_image": lambda wiring: _controls(wiring, "source"),
-    "control_weight": lambda wiring: _controls(wiring, "weight"),
-    "control_model": lambda wiring: _controls(wiring, "model"),
-    "control_begin": lambda wiring: _controls(wiring, "begin"),
-    "control_end": lambda wiring: _controls(wiring, "end"),
+    "model": _find_models,
+    "image": _find_images,
+    "width": lambda wiring: _find_sizes(wiring, "width"),
+    "height": lambda wiring: _find_sizes(wiring, "height"),
+    "lora": _find_loras,
+    "lora_weight": _find_lora_weights,
+    "clip_skip": _find_clip_skips,
+    "control_image": lambda wiring: _find_controls(wiring, "source"),
+    "control_weight": lambda wiring: _find_controls(wiring, "weight"),
+    "control_model": lambda wiring: _find_controls(wiring, "model"),
+    "control_begin": lambda wiring: _find_controls(wiring, "begin"),
+    "control_end": lambda wiring: _find_controls(wiring, "end"),
 }
