@@ -16,7 +16,7 @@ from sweep.workflow.comfyui.comfyui_formats import (
     read_prompt,
 )
 from sweep.workflow.comfyui.comfyui_roles import (
-    FINDERS,
+    ROLE_FINDERS,
     SamplingNodes,
     find_control_parts,
     list_control_appliers,
@@ -82,7 +82,7 @@ class ComfyUIDialect(Dialect):
 
     def find_candidates(self, graph: Graph, schemas: NodeSchemas) -> Mapping[str, Sequence[Candidate]]:
         wiring = SamplingNodes(graph, schemas, self.find_outputs(graph, schemas))
-        return {role: tuple(find(wiring)) for role, find in FINDERS.items()}
+        return {role: tuple(find(wiring)) for role, find in ROLE_FINDERS.items()}
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         return list_lora_weights(schema, lora.node)

@@ -189,7 +189,7 @@ def _find_clip_skips(wiring: SamplingNodes) -> Iterator[Candidate]:
             yield layers
 
 
-def _list_loaders(wiring: SamplingNodes, node: str) -> Iterator[str]:
+def _list_model_path(wiring: SamplingNodes, node: str) -> Iterator[str]:
     for holder in (node, *wiring.parts(node)):
         for start in wiring.inputs(holder, "MODEL"):
             yield from wiring.upstream(start, ("MODEL",))
@@ -202,14 +202,14 @@ def _list_model_fields(wiring: Wiring, node: str, kind: str) -> list[Address]:
 
 def _find_models(wiring: SamplingNodes) -> Iterator[Address]:
     for node in wiring.nodes:
-        for found in _list_loaders(wiring, node):
+        for found in _list_model_path(wiring, node):
             yield from _list_model_fields(wiring, found, "main")
 
 
 def _find_loras(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the name fields of LoRAs on the way from the model, the loader's side first."""
     for node in wiring.nodes:
-        for found in reversed(list(dict.fromkeys(_list_loaders(wiring, node)))):
+        for found in reversed(list(dict.fromkeys(_list_model_path(wiring, node)))):
             yield from _list_model_fields(wiring, found, "lora")
 
 
@@ -282,7 +282,7 @@ def _find_sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
         yield from (Address(each, side) for each in sized[:1])
 
 
-FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
+ROLE_FINDERS: Final[Mapping[str, Callable[[SamplingNodes], Iterator[Candidate]]]] = {
     "prompt": lambda wiring: _find_texts(wiring, *_POSITIVE),
     "negative_prompt": lambda wiring: _find_texts(wiring, _NEGATIVE),
     "denoise_strength": _find_strengths,

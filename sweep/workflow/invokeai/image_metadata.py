@@ -38,28 +38,20 @@ RECALLED: Final[Mapping[str, str]] = {  # role → what InvokeAI's own pages rea
     **{role: role for role in _AS_ROLES},
     "image": "source_image",
 }
-_CONTROL: Final[Mapping[str, str]] = {  # part of a ControlNet → its name in the metadata
-    "weight": "control_weight",
-    "begin": "begin_step_percent",
-    "end": "end_step_percent",
-}
-_CONTROL_MODES: Final = ("control_mode", "resize_mode")  # they stand on the ControlNet's own node
+_CONTROL_FIELDS: Final = ("control_weight", "begin_step_percent", "end_step_percent", "control_mode", "resize_mode")
 
 
 def make_recall(
-    graph: Graph,
-    roles: Mapping[str, Sequence[tuple[Address, Encoding]]],
-    loras: Sequence[tuple[Address, Address]],
-    controls: Sequence[Mapping[str, Address]],
+    graph: Graph, roles: Mapping[str, Sequence[tuple[Address, Encoding]]], controls: Sequence[Mapping[str, Address]]
 ) -> Callable[[Graph], dict[str, Value]]:
-    """See `Dialect.make_recall`; the fields are found once for all points. A LoRA is its model and its weight."""
+    """See `Dialect.make_recall`; the fields are found once for all points."""
     first = {role: found[0] for role, found in roles.items() if found}
     plain = {name: first[role][0] for role, name in RECALLED.items() if role in first}
     if "cfg_scale" in plain and plain["cfg_scale"].field != "cfg_scale":
         del plain["cfg_scale"]  # guidance is not told as if it were cfg_scale
-    loader = next((node.id for node in graph.nodes.values() if node.type == "vae_loader"), None)
-    if loader is not None:
-        plain["vae"] = Address(loader, "vae_model")
+    for loader in (node.id for node in graph.nodes.values() if node.type == "vae_loader"):
+        plain.setdefault("vae", Address(loader, "vae_model"))
+    loras = [address for address, _ in roles.get("lora", ())]
 
     def recall(graph: Graph) -> dict[str, Value]:
         found = {name: _read(graph, address) for name, address in plain.items()}
@@ -72,23 +64,21 @@ def make_recall(
     return recall
 
 
-def _read_loras(graph: Graph, loras: Sequence[tuple[Address, Address]]) -> Iterator[dict[str, Value]]:
-    for model, weight in loras:
-        named = _read(graph, model)
-        if isinstance(named, ModelRef):
+def _read_loras(graph: Graph, loras: Sequence[Address]) -> Iterator[dict[str, Value]]:
+    for address in loras:
+        model, weight = _read(graph, address), _read(graph, Address(address.node, "weight"))
+        if isinstance(model, ModelRef):
             # Before release 4 the key was `lora`; a server drops the one that it does not know.
-            given = _read(graph, weight)
-            yield {"model": named, "lora": named, "weight": 0.75 if given is None else given}
+            yield {"model": model, "lora": model, "weight": 0.75 if weight is None else weight}
 
 
 def _read_controls(graph: Graph, controls: Sequence[Mapping[str, Address]]) -> Iterator[dict[str, Value]]:
     for parts in controls:
         model, image = _read(graph, parts["model"]), _read(graph, parts.get("source", parts["image"]))
         if isinstance(model, ModelRef) and isinstance(image, ImageRef):
-            own = {name: Address(parts["model"].node, name) for name in _CONTROL_MODES}
-            said = {name: parts[part] for part, name in _CONTROL.items()} | own
-            told = {name: value for name, at in said.items() if (value := _read(graph, at)) is not None}
-            yield {"control_model": model, "image": image, **told}
+            told = {name: _read(graph, Address(parts["model"].node, name)) for name in _CONTROL_FIELDS}
+            given = {name: value for name, value in told.items() if value is not None}
+            yield {"control_model": model, "image": image, **given}
 
 
 def _read(graph: Graph, address: Address) -> Value:

@@ -139,8 +139,7 @@ class InvokeAIDialect(Dialect):
     def make_recall(
         self, graph: Graph, schemas: NodeSchemas, roles: Mapping[str, Sequence[tuple[Address, Encoding]]]
     ) -> Callable[[Graph], Mapping[str, Value]]:
-        loras = [(lora, self.find_lora_weights(lora, None)[0]) for lora, _ in roles.get("lora", ())]
-        return make_recall(graph, roles, loras, self.find_controls(graph, schemas))
+        return make_recall(graph, roles, self.find_controls(graph, schemas))
 
     def note_encodings(self, targets: Sequence[tuple[Address, Encoding]]) -> Iterator[str]:
         for address, encode in targets:
