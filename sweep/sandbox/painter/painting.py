@@ -182,17 +182,12 @@ def _apply_tone(out: PaintPlane, look: Look) -> None:
 
 
 def _apply_colour(out: PaintPlane, look: Look) -> None:
-    """Apply saturation, warmth and the colours of old prints, in place."""
+    """Apply saturation and warmth in place."""
     grey = np.float32(0.299) * out[0] + np.float32(0.587) * out[1] + np.float32(0.114) * out[2]
     warm = 1 + np.float32(look.warmth) * colour((0.11, 0.02, -0.16))
     vivid = np.float32(max(0.0, 1 + 0.65 * look.saturation))
     out *= vivid * warm
     out += grey * ((1 - vivid) * warm)
-    if look.fade > 0:
-        share, black = np.float32(min(0.75, 0.55 * look.fade)), np.float32(min(1.0, look.fade))
-        out += (grey * colour((1.04, 0.92, 0.72)) - out) * share
-        out *= 1 - np.float32(0.12) * black
-        out += colour((0.10, 0.085, 0.07)) * black
 
 
 def _apply_medium(out: PaintPlane, look: Look, rng: Rng) -> PaintPlane:
@@ -200,10 +195,6 @@ def _apply_medium(out: PaintPlane, look: Look, rng: Rng) -> PaintPlane:
         out = mix(out, _paint_strokes(out, rng), np.float32(min(1.0, look.strokes)))
     if look.wash > 0.05:
         out = mix(out, _paint_wash(out, rng), np.float32(min(1.0, look.wash)))
-    if look.flat > 0.05:
-        image = Image.fromarray(to_pixels(out)).filter(ImageFilter.MedianFilter(3))
-        tones = np.asarray(np.round(to_floats(np.asarray(image)) * 6) / 6, np.float32)
-        out = mix(out, tones, np.float32(min(0.9, 0.8 * look.flat)))
     if look.ink > 0.05:
         steep = np.hypot(*np.gradient(out.mean(0)))
         out = out * (1 - np.float32(min(1.0, look.ink)) * np.asarray(smooth_paint(steep * 9 - 0.25), np.float32))

@@ -26,8 +26,6 @@ class Look:
     strokes: float = 0.0  # oil paint
     wash: float = 0.0  # watercolour
     grain: float = 0.0
-    fade: float = 0.0  # lifted blacks and sepia
-    flat: float = 0.0  # few tones, as printed
     sharp: float = 0.0
     ink: float = 0.0  # drawn outlines
     haze: float = 0.0
