@@ -29,7 +29,8 @@ from sweep.study.measuring.workers import MeasuredImage, OnRay, Task, measure_al
 from sweep.study.metrics.base import ImagePair, Metric, UnreadableImageError, hash_image_file
 from sweep.study.metrics.metric_lookup import describe_metric, resolve_metrics
 from sweep.study.metrics.pixel_metrics import PIXEL_HASH_METRIC, SAME_POINT_METRIC, delta_e
-from sweep.study.study_design import MOST_PAIRS, REPLICATE_COLUMN, FloatArray, StudyDesign, read_design
+from sweep.study.stats.additive_fit import FloatArray
+from sweep.study.study_design import MOST_PAIRS, REPLICATE_COLUMN, StudyDesign, read_design
 from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
 COMPARED_SIDE = 128  # pixels of the longest side: colours need no more

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from sweep.study.study_design import Codes, FloatArray, fit_additive
+from sweep.study.stats.additive_fit import Codes, FloatArray
 from sweep.study.study_json import Estimate
 
 CONFIDENCE = 0.95
@@ -128,19 +128,3 @@ def list_finite(values: FloatArray) -> list[float | None]:
 def round_digits(values: FloatArray) -> FloatArray:
     """Round to seven significant digits: half the length in JSON."""
     return np.array([float(f"{value:.7g}") for value in values.tolist()], dtype=np.float64)
-
-
-def fill_holes(matrix: FloatArray) -> FloatArray:
-    """Replace missing entries by what unit and level predict additively (least squares).
-
-    Units without any entry are left out; levels without any stay NaN.
-    """
-    matrix = matrix[np.isfinite(matrix).any(axis=1)]
-    present = np.isfinite(matrix)
-    if present.all():
-        return matrix
-    units, levels = np.nonzero(present)
-    fit = fit_additive(matrix[present], levels, units)
-    filled, holes = matrix.copy(), ~present & present.any(axis=0)
-    filled[holes] = fit.predict(*np.nonzero(holes)[::-1])
-    return filled

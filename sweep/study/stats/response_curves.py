@@ -10,6 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
+from sweep.study.stats.additive_fit import FloatArray, fill_holes
 from sweep.study.stats.intervals import (
     CONFIDENCE,
     ROUNDED,
@@ -18,13 +19,12 @@ from sweep.study.stats.intervals import (
     compute_p_value,
     compute_t_quantile,
     explain_few_units,
-    fill_holes,
     list_finite,
     make_estimate,
     measure_step,
     round_digits,
 )
-from sweep.study.study_design import FloatArray, Mask, StudyDesign
+from sweep.study.study_design import Mask, StudyDesign
 from sweep.study.study_json import Crossing, Curve, CurveWarning, Estimate, Group, MetricFacts
 
 FINE = 201  # points of the fitted curve

@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from sweep.study.stats.additive_fit import Codes, FloatArray
 from sweep.study.stats.intervals import make_estimate
 from sweep.study.stats.response_curves import SPARSE
-from sweep.study.study_design import Codes, FloatArray, Mask, StudyDesign
+from sweep.study.study_design import Mask, StudyDesign
 from sweep.study.study_json import Effects, Share
 
 Term: TypeAlias = tuple[int, ...]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.study.metrics.metric_lookup import describe_columns
-from sweep.study.stats.intervals import compute_band, fill_holes
+from sweep.study.stats.additive_fit import fill_holes
+from sweep.study.stats.intervals import compute_band
 from sweep.study.stats.response_curves import (
     BRACKET,
     FEW_THERE,

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sweep.study.stats.additive_fit import Codes, FloatArray
 from sweep.study.stats.variance_shares import split_variance
 from sweep.study.study import make_study
-from sweep.study.study_design import Codes, FloatArray
 from tests.support.planted_studies import AXES, planted
 
 
