@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweep.study import SearchPoint, SearchTask, decide_search, estimate_crossing, make_study
+from sweep.study import SearchDecision, SearchPoint, SearchTask, estimate_crossing, make_study
 
 FloatArray = npt.NDArray[np.float64]
 GRIDS = ("coffee", "chelsea")
@@ -93,7 +93,7 @@ def simulate_search(
         most=int(at_most * full),
     )
     values: dict[SearchPoint, float] = {}
-    while (decision := decide_search(task, values)).wanted:
+    while (decision := SearchDecision(task, values)).wanted:
         for point in decision.wanted:
             values[point] = float(curves[point.group, point.seed, point.level])
     found = estimate_crossing(task, decision)

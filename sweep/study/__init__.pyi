@@ -1,9 +1,9 @@
 from .adaptive_search import (
+    SearchDecision,
     SearchPoint,
     SearchTask,
     check_direction,
     choose_next_points,
-    decide_search,
     estimate_crossing,
 )
 from .advice import write_decision
@@ -41,6 +41,7 @@ __all__ = [
     "MeasureProgress",
     "Metric",
     "MetricFacts",
+    "SearchDecision",
     "SearchPoint",
     "SearchTask",
     "Sentence",
@@ -57,7 +58,6 @@ __all__ = [
     "compute_effects",
     "compute_working_shape",
     "correct_claims",
-    "decide_search",
     "decode",
     "describe_columns",
     "estimate_crossing",

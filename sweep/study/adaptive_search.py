@@ -74,13 +74,9 @@ class SearchTask:
     most: int = 0  # images
 
 
-def decide_search(task: SearchTask, values: RecordedValues) -> Decision:
-    """Decide which points to render next. The same record always gives the same answer."""
-    return Decision(task, values)
-
-
-class Decision:
-    """The points to render next (none at the end), and what the record shows so far: one pass over it.
+class SearchDecision:
+    """The points to render next (none at the end), and what the record shows so far: one pass over it. The same record
+    always gives the same decision.
 
     Blocks (a seed of a group) are independent once they may begin. A place counts steps from the end of the axis at
     which the group's images hold.
@@ -284,7 +280,7 @@ def count_needed_seeds(pilot: FloatArray, within: float) -> int:
     return max(len(pilot), math.ceil((wide / within) ** 2 - 1e-9))
 
 
-def estimate_crossing(task: SearchTask, decision: Decision) -> Estimate:
+def estimate_crossing(task: SearchTask, decision: SearchDecision) -> Estimate:
     """Estimate the mean of the crossings of single images, with its interval where every seed so far is whole.
 
     With as many seeds as Stein's rule asks for, the spread is that of the first four; where budget or seeds end
@@ -384,7 +380,7 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
     levels = {float(level or 0): level for level in searched.levels}  # as the experiment writes them
     return [
         {**task.groups[group], seed.name: seed.levels[number], searched.name: levels[task.levels[level]]}
-        for group, number, level in decide_search(task, values).wanted
+        for group, number, level in SearchDecision(task, values).wanted
     ]
 
 
@@ -394,7 +390,7 @@ def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     if not asked:
         return None
     task, values = _read_search(results)
-    decision = decide_search(task, values)
+    decision = SearchDecision(task, values)
     crossing = estimate_crossing(task, decision)
     groups = [_summarise_group(task, decision, group) for group in range(len(task.groups))]
     low, high = crossing["low"], crossing["high"]
@@ -424,7 +420,7 @@ def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     )
 
 
-def _summarise_group(task: SearchTask, decision: Decision, group: int) -> AdaptiveGroup:
+def _summarise_group(task: SearchTask, decision: SearchDecision, group: int) -> AdaptiveGroup:
     mine = [crossing for (g, _), crossing in sorted(decision.crossings.items()) if g == group]
     known = [crossing for crossing in mine if not math.isnan(crossing.at)]
     places, held = [crossing.at for crossing in known], [crossing.held for crossing in known]

@@ -40,6 +40,7 @@ from sweep.study.study_json import (
     Choices,
     Curve,
     Effects,
+    Estimate,
     Group,
     Hold,
     MetricFacts,
@@ -82,7 +83,7 @@ def tabulate(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.Da
     for row in rows:
         cells = dict(row)
         for name, value in row.items():
-            if isinstance(value, dict) and "confidence" in value:
+            if isinstance(value, dict) and value.keys() == Estimate.__annotations__.keys():
                 cells |= {name: value["value"], "low": value["low"], "high": value["high"], "n": value["n"]}
             elif isinstance(value, dict):
                 cells[name] = write_group(value)

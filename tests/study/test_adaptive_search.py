@@ -21,7 +21,7 @@ from sweep.errors import UsageError
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study import choose_next_points, make_study, write_decision
-from sweep.study.adaptive_search import SearchPoint, SearchTask, decide_search, estimate_crossing
+from sweep.study.adaptive_search import SearchDecision, SearchPoint, SearchTask, estimate_crossing
 from sweep.study.advice import describe_search
 
 
@@ -55,7 +55,7 @@ def searches(draw: st.DrawFn) -> tuple[SearchTask, dict[SearchPoint, float]]:
 def play(task: SearchTask, truth: dict[SearchPoint, float], chance: random.Random) -> dict[SearchPoint, float]:
     """Render what is wanted, a few at a time and in any order."""
     known: dict[SearchPoint, float] = {}
-    while wanted := decide_search(task, known).wanted:
+    while wanted := SearchDecision(task, known).wanted:
         assert len(set(wanted)) == len(wanted)
         assert not set(wanted) & set(known)
         for point in chance.sample(wanted, chance.randint(1, len(wanted))):
@@ -72,9 +72,9 @@ def test_decisions_depend_on_the_record_alone_and_keep_to_the_budget(
     again = play(task, truth, random.Random(seed + 1))
     assert set(known) == set(again)
     assert len(known) <= task.most
-    decision = decide_search(task, known)
+    decision = SearchDecision(task, known)
     assert decision.used == len(known)
-    found, everything = estimate_crossing(task, decision), decide_search(task, truth)
+    found, everything = estimate_crossing(task, decision), SearchDecision(task, truth)
     assert (found["low"] is None) == (found["reason"] is not None)
     assert everything.wanted == ()  # what is on record already is used, not rendered again
     assert everything.crossings == decision.crossings

@@ -358,26 +358,19 @@ def send(stream: BinaryIO, message: object) -> None:
     stream.flush()
 
 
-def serve_tasks(tasks: BinaryIO, answers: BinaryIO) -> None:
-    """Read the metrics, then answer one task after the other, until EOFError at the stream's end."""
-    try:
-        metrics: tuple[Metric, ...] = pickle.loads(pickle.load(tasks))  # noqa: S301  from our parent
-    except (AttributeError, ImportError, pickle.UnpicklingError) as error:
-        send(answers, f"a metric cannot be imported by worker processes ({error}); define it in a module")
-        return
-    send(answers, None)
-    load = lru_cache(KEPT_REFERENCES)(load_reference)
-    while True:
-        task: Task = pickle.load(tasks)  # noqa: S301
-        send(answers, measure_task(task, metrics, load))
-
-
 def run_worker() -> None:
-    """Serve the parent on the pipes it gave. What a metric prints goes to standard error, not into the answers."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    try:
-        with suppress(EOFError, pickle.UnpicklingError):
-            serve_tasks(sys.stdin.buffer, answers)
-    except BrokenPipeError:
-        os._exit(0)  # the parent is gone, nobody to tell
+    """Read the metrics, then answer one task after the other, on the pipes that the parent gave, until their end."""
+    tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # for what a metric prints
+    load = lru_cache(KEPT_REFERENCES)(load_reference)
+    with suppress(EOFError, pickle.UnpicklingError, BrokenPipeError):
+        try:
+            metrics: tuple[Metric, ...] = pickle.loads(pickle.load(tasks))  # noqa: S301  from our parent
+        except (AttributeError, ImportError, pickle.UnpicklingError) as error:
+            send(answers, f"a metric cannot be imported by worker processes ({error}); define it in a module")
+            return
+        send(answers, None)
+        while True:
+            task: Task = pickle.load(tasks)  # noqa: S301
+            send(answers, measure_task(task, metrics, load))
+    os._exit(0)  # where the parent is gone, Python would fail to flush what is left for it

@@ -14,14 +14,6 @@ from sweep.study.metrics.learned_metrics import LEARNED
 from sweep.study.metrics.pixel_metrics import OPTIONAL, PANEL
 from sweep.study.study_json import MetricFacts
 
-
-def _find_flip() -> Metric:
-    if importlib.util.find_spec("flip_evaluator") is None:
-        hint = "Install it with: pip install 'sweep-engine[flip]'"
-        raise UsageError("The metric flip needs the package flip_evaluator.", hint=hint)
-    return OPTIONAL["flip"]
-
-
 SETS = frozenset({"fid", "kid", "cmmd", "is", "inception_score"})  # distances between sets of images
 GROUP = "sweep.metrics"  # entry points of other packages
 
@@ -67,7 +59,10 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     if name in known:
         return (known[name],)
     if name == "flip":
-        return (_find_flip(),)
+        if importlib.util.find_spec("flip_evaluator") is None:
+            hint = "Install it with: pip install 'sweep-engine[flip]'"
+            raise UsageError("The metric flip needs the package flip_evaluator.", hint=hint)
+        return (OPTIONAL["flip"],)
     if name.lower() in SETS:
         raise UsageError(
             f"{name.upper()} compares two sets of thousands of images. A combination of levels has a few, and with so "

@@ -96,24 +96,20 @@ def find_crossing(fit: Fit, threshold: float) -> float | None:
 
 
 def invert_band(x: FloatArray, curves: FloatArray, value: float, *, n: int, pairwise: bool) -> Estimate:
-    """Estimate a crossing of zero at `value` by the levels whose t band contains zero.
+    """Estimate a crossing of zero at `value` by the levels whose t band contains zero, and the next ones outside.
 
     That is test inversion, as in Fieller 1954, J. R. Stat. Soc. B 16. It needs two units, makes no assumption on the
-    curve's shape beyond its interpolation, and cannot fail where single seeds never cross. `curves` is units × levels,
-    of `n` units.
+    curve's shape, and cannot fail where single seeds never cross. `curves` is units × levels, of `n` units.
     """
     if reason := explain_few_units(n, pairwise=pairwise):
         return make_estimate(value, n=n, reason=reason)
-    steps = max((FINE - 1) // (len(x) - 1), 1)  # between neighbours, so that every tested level is one of the points
-    fine = np.interp(np.arange(steps * (len(x) - 1) + 1) / steps, np.arange(len(x)), x)
-    smooth = compute_band(PchipInterpolator(x, curves, axis=1)(fine), pairwise=pairwise)
-    inside = np.flatnonzero((smooth.low < 0) & (smooth.high > 0))
-    if not len(inside):  # seeds agree
+    band = compute_band(curves, pairwise=pairwise)
+    inside = np.flatnonzero((band.low < 0) & (band.high > 0))
+    if not len(inside):  # between two levels, or seeds agree
         return bracket_crossing(x, value, value, value, n=n, method=INVERTED)
     first, last = inside[0], inside[-1]
-    low, high = min(fine[max(first - 1, 0)], value), max(fine[min(last + 1, len(fine) - 1)], value)
-    is_open = first == 0 or last == len(fine) - 1
-    reason = "the interval reaches the end of the range tested" if is_open else None
+    low, high = min(x[max(first - 1, 0)], value), max(x[min(last + 1, len(x) - 1)], value)
+    reason = "the interval reaches the end of the range tested" if first == 0 or last == len(x) - 1 else None
     return bracket_crossing(x, value, low, high, n=n, method=INVERTED, reason=reason)
 
 
