@@ -6,11 +6,11 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from sweep.record.sqlite.connection import (
@@ -28,9 +28,7 @@ _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricKey:
-    """Everything that decides a value: the images by SHA-256, the metric and its version, the size it was worked out
-    at.
-    """
+    """Everything that decides a value: images by SHA-256, the metric and its version, the size it is worked out at."""
 
     image: str
     metric: str
@@ -40,9 +38,7 @@ class MetricKey:
 
 
 class MetricCache:
-    """The cache: `with MetricCache.open(folder) as cache:`; from any thread or process. Raises RecordError and its
-    kinds.
-    """
+    """The cache: `with MetricCache.open(folder) as cache:`; from any thread or process. Raises kinds of RecordError."""
 
     def __init__(self, db: sqlite3.Connection, place: Path) -> None:
         self._db = db
@@ -50,26 +46,22 @@ class MetricCache:
         self._one = threading.Lock()
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[Self]:
         """Open the cache in the journal of `folder`, which must exist; in a folder that can only be read, to read."""
-        if not os.access(folder, os.W_OK):
-            with telling(Path(folder) / JOURNAL_FILE):
-                return cls(connect_reader(Path(folder)), Path(folder) / JOURNAL_FILE)
-        db = connect_writer(Path(folder), create=False)
-        db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
-        return cls(db, Path(folder) / JOURNAL_FILE)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        with self._one:
-            self._db.close()
+        place = folder / JOURNAL_FILE
+        if os.access(folder, os.W_OK):
+            db = connect_writer(folder, create=False)
+            db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
+        else:
+            with telling(place):
+                db = connect_reader(folder)
+        cache = cls(db, place)
+        try:
+            yield cache
+        finally:
+            with cache._one:
+                db.close()
 
     def get_many(self, keys: Iterable[MetricKey]) -> dict[MetricKey, float | None]:
         """Return the values that are known; None is a value, too: the metric is not defined for that image."""

@@ -376,8 +376,11 @@ def read_sizes(folder: Path) -> Past:
 
 
 def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    rows = db.execute("SELECT width * height, size FROM images LIMIT ?", (_SAMPLE,))
-    return [(pixels, size) for pixels, size in rows]
+    query = (
+        "SELECT width * height, size FROM points JOIN images USING (key) WHERE state = 'completed'"
+        " ORDER BY id DESC LIMIT ?"
+    )
+    return db.execute(query, (_SAMPLE,)).fetchall()
 
 
 def read_painted(folder: Path) -> frozenset[bool]:

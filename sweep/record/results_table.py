@@ -68,6 +68,7 @@ class Column:
 
 RATINGS_JSON: Final = "ratings.json"
 _RATED: Mapping[str, ColumnKind] = {"rating": "number", "rejected": "boolean", "note": "text"}
+_MOST_IN_EXCEL: Final = 10**15  # of a whole number: longer ones lose digits there
 _BEFORE_AXES: Final = 2  # columns: index and key
 _KEY_DIGITS: Final = 16  # of a key in the name of a rated image: as many as the page has of it
 
@@ -428,8 +429,8 @@ def write_xlsx_file(path: Path, names: Sequence[str], rows: Iterable[TableRow]) 
             for column, cell in enumerate(row):
                 if isinstance(cell, datetime):
                     sheet.write_datetime(number, column, cell, moment)
-                elif isinstance(cell, str):
-                    sheet.write_string(number, column, cell[:32_767])  # Excel's limit
+                elif isinstance(cell, str) or (isinstance(cell, int) and abs(cell) > _MOST_IN_EXCEL):
+                    sheet.write_string(number, column, str(cell)[:32_767])  # Excel's limit
                 elif cell is not None:
                     sheet.write(number, column, cell)
 

@@ -76,15 +76,18 @@ with MetricCache.open(Path(sys.argv[1])) as cache:
             await journal.fail(point(index), Failure(kind="A", message="b"))
         assert await child.wait() == 0
         assert (await journal.counts()).failed == 400
-    cache = await to_thread(MetricCache.open, tmp_path)
-    found = await to_thread(cache.get_many, [MetricKey(image=str(n), metric="m", version="1") for n in range(3000)])
+
+    def read() -> dict[MetricKey, float | None]:
+        with MetricCache.open(tmp_path) as cache:
+            return cache.get_many(MetricKey(image=str(n), metric="m", version="1") for n in range(3000))
+
+    found = await to_thread(read)
     assert sum(value or 0 for value in found.values()) == sum(range(3000))
-    await to_thread(cache.close)
 
 
 def test_no_folder_no_cache(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"):
-        MetricCache.open(tmp_path)
+    with pytest.raises(RecordError, match=r"journal\.sqlite is missing"), MetricCache.open(tmp_path):
+        pass
 
 
 def test_a_very_large_cache_costs_no_start(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -328,3 +329,13 @@ def test_a_column_that_a_label_sets_is_read_by_the_axis_whatever_its_name(tmp_pa
 
     asyncio.run(write())
     assert RecordedResults.open(tmp_path).table(columns=["cfg_scale"])["cfg_scale"].tolist() == [7.5, 3.0]
+
+
+def test_a_workbook_keeps_seeds_that_excel_would_round(tmp_path: Path) -> None:
+    """Excel counts to 10¹⁵ exactly: longer numbers are texts."""
+    results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 1)))
+    results.write_file(tmp_path / "a.xlsx", "xlsx", columns=["seed", "width"])
+    with ZipFile(tmp_path / "a.xlsx") as book:
+        sheet = book.read("xl/worksheets/sheet1.xml").decode()
+    assert f"<t>{2**53 + 1}</t>" in sheet
+    assert "<v>24</v>" in sheet

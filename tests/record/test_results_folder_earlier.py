@@ -5,9 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 from sweep.record.base import Failure
-from sweep.record.results_folder import read_past
+from sweep.record.images import ImageStore
+from sweep.record.results_folder import read_past, read_sizes
 from sweep.record.sqlite.journal import SqliteJournal
-from tests.support.record_writing import a_folder, facts, point
+from sweep.testing.journals import TIMES, an_intent
+from tests.support.record_writing import a_folder, facts, image, point, rendering
 
 
 def test_a_folder_that_is_not_there_has_no_past(tmp_path: Path) -> None:
@@ -33,6 +35,22 @@ def test_what_a_finished_run_tells_of_the_next(tmp_path: Path) -> None:
     assert past.seeds_for("seed", 2) == drawn
     assert past.seeds_for("seed", 1) == drawn[:1]
     assert len(set(past.seeds_for("seed", 5))) == 5
+
+
+def test_the_latest_images_tell_the_size_of_the_next(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            store = ImageStore(tmp_path, 2)
+            await journal.begin_run(facts(2))
+            for number, side in ((0, 8), (1, 16)):  # by their keys the latest comes last
+                one = point(number)
+                await journal.intend(one, an_intent(one))
+                saved = await store.save(image(size=(side, side)), f"{number}", one.key)
+                await journal.complete(one.key, [rendering(saved)], TIMES)
+
+    asyncio.run(write())
+    for sizes in (read_past(tmp_path).sizes, read_sizes(tmp_path).sizes):
+        assert [pixels for pixels, _ in sizes] == [16 * 16, 8 * 8]
 
 
 def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_drawn(tmp_path: Path) -> None:
