@@ -34,7 +34,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 from sweep.text import format_count
@@ -210,23 +209,21 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-_SYNONYMS: Final[Mapping[str, str]] = MappingProxyType(  # what other tools call an input: our name for it
-    {
-        **dict.fromkeys(("skipped_layers", "stop_at_clip_layer", "clip_skip_layers"), "clip_skip"),
-        **dict.fromkeys(("cfg", "guidance", "guidance_scale", "scale"), "cfg_scale"),
-        **dict.fromkeys(("sampler", "sampler_name", "sampling_method"), "scheduler"),
-        **dict.fromkeys(("checkpoint", "ckpt", "ckpt_name", "unet"), "model"),
-        **dict.fromkeys(("strength", "denoise", "denoising", "denoising_strength"), "denoise_strength"),
-        **dict.fromkeys(("lora_strength", "lora_scale", "lora_multiplier"), "lora_weight"),
-        **dict.fromkeys(("negative", "neg_prompt", "uc"), "negative_prompt"),
-        **dict.fromkeys(("init_image", "source", "source_image", "input_image"), "image"),
-        **dict.fromkeys(("controlnet_image", "control_net_image"), "control_image"),
-        **dict.fromkeys(("controlnet_weight", "control_strength", "controlnet_strength"), "control_weight"),
-        **dict.fromkeys(("noise_seed", "subseed"), "seed"),
-        **dict.fromkeys(("num_steps", "num_inference_steps", "sampling_steps"), "steps"),
-        **dict.fromkeys(("text", "positive_prompt"), "prompt"),
-    }
-)
+_SYNONYMS: Final[Mapping[str, str]] = {  # what other tools call an input: our name for it
+    **dict.fromkeys(("skipped_layers", "stop_at_clip_layer", "clip_skip_layers"), "clip_skip"),
+    **dict.fromkeys(("cfg", "guidance", "guidance_scale", "scale"), "cfg_scale"),
+    **dict.fromkeys(("sampler", "sampler_name", "sampling_method"), "scheduler"),
+    **dict.fromkeys(("checkpoint", "ckpt", "ckpt_name", "unet"), "model"),
+    **dict.fromkeys(("strength", "denoise", "denoising", "denoising_strength"), "denoise_strength"),
+    **dict.fromkeys(("lora_strength", "lora_scale", "lora_multiplier"), "lora_weight"),
+    **dict.fromkeys(("negative", "neg_prompt", "uc"), "negative_prompt"),
+    **dict.fromkeys(("init_image", "source", "source_image", "input_image"), "image"),
+    **dict.fromkeys(("controlnet_image", "control_net_image"), "control_image"),
+    **dict.fromkeys(("controlnet_weight", "control_strength", "controlnet_strength"), "control_weight"),
+    **dict.fromkeys(("noise_seed", "subseed"), "seed"),
+    **dict.fromkeys(("num_steps", "num_inference_steps", "sampling_steps"), "steps"),
+    **dict.fromkeys(("text", "positive_prompt"), "prompt"),
+}
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

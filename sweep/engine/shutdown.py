@@ -10,7 +10,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -104,11 +104,9 @@ async def watch_requests(stop: Stop, folder: Path) -> None:
 
 
 def _read_request(file: Path) -> int:
-    try:
-        text = file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return 0
-    return int(text) if text in {"1", "2"} else 0
+    with suppress(OSError, UnicodeDecodeError):
+        return {"1": 1, "2": 2}.get(file.read_text(encoding="ascii").strip(), 0)
+    return 0
 
 
 DEADLINE: Final = 5.0  # seconds for telling the servers, all at the same time
@@ -141,8 +139,7 @@ async def _cancel_at(
     with anyio.move_on_after(DEADLINE) as time:
         try:
             await server.server.cancel(list(items))
-            unknown = await _collect_cancelled(context, server, items, gone)
-            if unknown:
+            if unknown := await _collect_cancelled(context, server, items, gone):
                 await anyio.sleep(ON_ITS_WAY)
                 await server.server.cancel(list(unknown))
                 await _collect_cancelled(context, server, unknown, gone)

@@ -337,12 +337,12 @@ class Deduplicator:
                 )
 
 
-MOST_WAITING: Final = 64  # lanes; where models and LoRAs make more, the models alone divide, or nothing does
+MOST_LANES: Final = 64  # where models and LoRAs make more, the models alone divide, or nothing does
 
-Lane = Callable[[], Iterator[int]]  # the indices of one lane, from the first, in the plan's order
+Walk = Callable[[], Iterator[int]]  # gives the indices of one lane, from the first, in the plan's order
 
 
-def partition_points(plan: Plan) -> list[Lane]:
+def partition_points(plan: Plan) -> list[Walk]:
     """Return a lane for each combination of models and LoRAs that the axes make; one for all where they make none.
 
     Together they hold every index once. A lane is walked lazily, and passes no point of the others.
@@ -351,7 +351,7 @@ def partition_points(plan: Plan) -> list[Lane]:
     sizes = [len(dimension) for dimension in dimensions]
     for kinds in _DIVIDING:
         deciding = _find_deciding(plan, kinds)
-        if deciding and prod(sizes[at] for at in deciding) <= MOST_WAITING:
+        if deciding and prod(sizes[at] for at in deciding) <= MOST_LANES:
             places = product(*(range(sizes[at]) for at in deciding))
             return [partial(plan.order, dict(zip(deciding, place, strict=True))) for place in places]
     return [plan.order]
