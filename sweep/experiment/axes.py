@@ -32,10 +32,7 @@ class Replacement:
 def replace_words(text: str, replacements: Sequence[Replacement]) -> str:
     """Replace all at once what is found in `text` as it is written, the longest first.
 
-    No replacement acts on what another one put in.
-
-    Raises:
-        ExperimentError: One finds nothing to replace, so that its points would all be the same image.
+    No replacement acts on what another one put in. Raises ExperimentError where one finds nothing to replace.
     """
     by = {replacement.search: replacement.by for replacement in replacements}
     longest = sorted(by, key=len, reverse=True)
@@ -146,13 +143,7 @@ class Assignments:
     ) -> dict[str, Setting]:
         """Merge the settings of these targets at these levels: inputs, then levels, then replacements in their text.
 
-        Args:
-            targets: What to look at.
-            levels: The level of every axis that sets one of them, by axis.
-            defaults: What the workflow itself says for a target.
-
-        Raises:
-            ExperimentError: A replacement finds nothing to replace.
+        `defaults` are the workflow's own. Raises ExperimentError where a replacement finds nothing to replace.
         """
         settings: dict[str, Setting] = {}
         for target in targets:

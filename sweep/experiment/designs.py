@@ -98,19 +98,16 @@ def _choose_cells(design: DesignSpec, space: Space, dimensions: Sequence[Dimensi
     if design.kind == "random":
         return tuple(islice(every, wanted))
     found: dict[int, None] = {}
-    for index in chain(_spread_points(design, space, wanted), every):
+    draws = islice(_draw_points(design, len(space.sizes), wanted), MAX_DRAWS * wanted)
+    spread = (
+        space.rank([min(int(u * size), size - 1) for u, size in zip(draw, space.sizes, strict=True)]) for draw in draws
+    )
+    for index in chain(spread, every):  # some come again, or are none that conditions leave
         if len(found) == wanted:
             break
-        found[index] = None
-    return tuple(found)
-
-
-def _spread_points(design: DesignSpec, space: Space, wanted: int) -> Iterator[int]:
-    """Iterate over the points that even draws fall on, of those that conditions leave; some come again."""
-    for draw in islice(_draw_points(design, len(space.sizes), wanted), MAX_DRAWS * wanted):
-        index = space.rank([min(int(u * size), size - 1) for u, size in zip(draw, space.sizes, strict=True)])
         if index is not None:
-            yield index
+            found[index] = None
+    return tuple(found)
 
 
 def _draw_points(design: DesignSpec, axes: int, wanted: int) -> Iterator[Sequence[float]]:
@@ -119,14 +116,10 @@ def _draw_points(design: DesignSpec, axes: int, wanted: int) -> Iterator[Sequenc
 
     if axes == 0 or wanted == 0:
         return
-    if design.kind == "lhs":
-        hypercube = qmc.LatinHypercube(axes, rng=design.seed)
+    if design.kind in ("lhs", "halton"):
+        sampler = (qmc.LatinHypercube if design.kind == "lhs" else qmc.Halton)(axes, rng=design.seed)
         while True:
-            yield from hypercube.random(wanted).tolist()
-    if design.kind == "halton":
-        halton = qmc.Halton(axes, rng=design.seed)
-        while True:
-            yield from halton.random(1024).tolist()
+            yield from sampler.random(wanted).tolist()
     sobol = qmc.Sobol(axes, rng=design.seed, bits=40)
     power = max(1, math.ceil(math.log2(wanted)))
     yield from sobol.random_base2(power).tolist()
@@ -259,7 +252,6 @@ class DesignValidator:
         self.seeds = max((len(dimension) for dimension in self.dimensions if dimension.is_seeds), default=0)
 
     def check(self) -> None:
-        """Check the design, the baselines and the number of points."""
         design = self.file.design
         self._check_cell("design", design.baseline)
         least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(design.kind, 0)
@@ -307,7 +299,6 @@ class DesignValidator:
             self._refuse("at_most", f"{has}; {needs}: at_most must be {least / self.points:.2f} or more")
 
     def _check_cell(self, section: str, cell: Mapping[str, Any]) -> None:
-        """Check that every axis that a baseline names exists and has that value."""
         for name, value in cell.items():
             place, axis = (section, "baseline", name), self.axes.get(name)
             if axis is None:

@@ -261,7 +261,6 @@ def _list_keys(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _list_axis_keys(keys: Container[str]) -> tuple[str, ...]:
-    """List the keys that an axis may have which has these."""
     kind = find_kind_key(keys)
     models = (model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind)
     return next(map(_list_keys, models), AXIS_KEYS)

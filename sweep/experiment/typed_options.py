@@ -72,13 +72,9 @@ def write_experiment(
 
 
 def parse_axis(text: str) -> tuple[str, Any]:
-    """Parse an axis as "name=values".
+    """Parse an axis as "name=values" into its name, and what an experiment file would hold under it.
 
-    Returns:
-        Its name, and what an experiment file would hold under it.
-
-    Raises:
-        UsageError: There is no name or no value, or a range is incomplete; the hint shows the right form.
+    Raises UsageError where there is no name or no value, or a range is incomplete; the hint shows the right form.
     """
     name, equals, written = text.partition("=")
     name, written = name.strip(), written.strip()
@@ -245,7 +241,6 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
 
 
 def _suggest(word: str, known: Mapping[str, str]) -> str:
-    """Suggest the path of the name that is most like a word."""
     near = nearest(word, known)
     return f" Did you mean {known[near]}?" if near else ""
 

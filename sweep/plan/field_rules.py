@@ -460,11 +460,9 @@ class RuleBuilder:
             return ()
 
     def _refuse(self, target: str, problem: str) -> None:
-        """Add a problem where the file sets the target."""
         self.context.refuse(problem, self.uses.locate(target))
 
     def _report_missing(self, target: str) -> None:
-        """Add the problem that the workflow has no such role."""
         hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.context.is_template else ""
         other = self.context.is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
@@ -481,7 +479,6 @@ class RuleBuilder:
         return self._make_slots([field_target(self.graph, self.schemas, address)], target)[0]
 
     def _make_slots(self, found: Iterable[Target], target: str) -> tuple[Slot, ...]:
-        """Make the slots of the fields that a role stands for, which `target` sets."""
         slots: list[Slot] = []
         for each in found:
             schema = self._fields_of(each.address.node).get(each.address.field, _UNKNOWN)
@@ -489,7 +486,6 @@ class RuleBuilder:
         return tuple(slots)
 
     def _fields_of(self, node: str) -> Mapping[str, FieldSchema]:
-        """Return the fields that a node takes."""
         schema = self.schemas.get(self.graph.nodes[node].type)
         return schema.fields if schema else {}
 

@@ -125,7 +125,6 @@ class VariantSelector:
                 yield levels
 
     def _find_deciding(self) -> dict[int, Dimension]:
-        """Find the dimensions of the deciding axes, by number."""
         dimensions = enumerate(self.experiment.dimensions)
         return {at: each for at, each in dimensions if any(axis.name in self.axes for axis in each.axes)}
 
@@ -172,13 +171,9 @@ class VariantSelector:
         )
 
     def main(self, levels: Mapping[str, Level]) -> ModelRef | None:
-        """Find the main model at these levels: named, else the workflow's own, else the server's only one.
+        """Find the main model at these levels: named, else the workflow's own, else the server's only one, if any.
 
-        Returns:
-            None where the workflow loads none.
-
-        Raises:
-            PlanError: The server does not have it, or has several.
+        Raises PlanError where the server does not have it, or has several.
         """
         named = self._uses.merge(("model",), levels, {}).get("model")
         if named is not None:

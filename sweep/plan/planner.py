@@ -72,7 +72,6 @@ def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
 
 
 def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
-    """Find the fields the experiment sets itself."""
     roles = find_roles(workflow.graph, schemas)
     taken: set[Address] = set()
     for target in experiment.assignments:
