@@ -306,7 +306,9 @@ def _count_opening(event: ScalarEvent, text: str) -> int | None:
 
 
 def make_plain(value: Any) -> Any:
-    """Copy a value with lists for tuples and ranges, and text for paths, as a file would hold it."""
+    """Copy a value with lists for tuples, ranges and arrays, and text for paths, as a file would hold it."""
+    if hasattr(value, "tolist"):  # of numpy and pandas
+        return make_plain(value.tolist())
     if isinstance(value, Mapping):
         return {str(key): make_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweep.errors import ExperimentError
@@ -236,6 +237,19 @@ def test_whole_numbers_may_be_written_with_decimals(load: Load) -> None:
         "workflow: txt2img\naxes: {seed: {start: 4.0, count: 1e2}, cfg_scale: {start: 1, stop: 2, num: 2.0}}"
     )
     assert (len(counted.grid), repr(counted.grid[0].values["seed"])) == (200, "4")
+
+
+def test_arrays_are_lists_of_values() -> None:
+    experiment = Experiment.from_dict(
+        {
+            "workflow": "img2img",
+            "inputs": {"steps": np.int64(5)},
+            "axes": {"denoise_strength": np.array([0.25, 0.5]), "seed": list(np.arange(2))},
+        }
+    )
+    assert experiment.inputs["steps"] == 5
+    assert [list(point.values.values()) for point in experiment.grid] == [[0.25, 0], [0.25, 1], [0.5, 0], [0.5, 1]]
+    assert Experiment.from_text(experiment.text).axes == experiment.axes
 
 
 def test_values_that_only_python_can_give_are_refused() -> None:
