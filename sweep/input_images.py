@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,7 @@ MAX_IMAGE_BYTES: Final = 200_000_000
 MAX_INPUT_PIXELS: Final = 100_000_000
 _READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_EPS: Final = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _READY_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
 _ORIENTATION: Final = 0x0112  # the EXIF tag; 1 is upright
 _TURNED: Final = (5, 6, 7, 8)  # by 90 degrees: width and height change places
@@ -77,15 +79,16 @@ def _inspect(raw: bytes, kind: str) -> tuple[str, int, int]:
     """Decode an image of this kind (PNG, …) whole; return the hash that names it, and its size as viewers show it."""
     from PIL import Image, UnidentifiedImageError
 
+    if raw.startswith(_EPS):  # Pillow would run Ghostscript
+        raise InputImageError("is an EPS file, a program that draws; save it as JPEG or PNG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(raw)) as image:
-                orientation = _read_orientation(image)
-                width, height = reversed(image.size) if orientation in _TURNED else image.size
-                is_ready = image.mode in _READY_MODES and orientation == 1
-                if width * height <= MAX_INPUT_PIXELS:
-                    image.load()
+                is_ready = image.mode in _READY_MODES and _read_orientation(image) == 1
+                if math.prod(image.size) <= MAX_INPUT_PIXELS:
+                    image.load()  # turns a TIFF
+                width, height = reversed(image.size) if _read_orientation(image) in _TURNED else image.size
     except UnidentifiedImageError as error:
         if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
             raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error

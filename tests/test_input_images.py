@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from sweep.input_images import ImageReader, hash_prepared, read_input
+from sweep.input_images import ImageReader, InputImageError, hash_prepared, read_input
 
 
 def marked(mode: str = "RGB") -> Image.Image:
@@ -63,6 +63,20 @@ def test_a_turned_image_is_set_upright_whatever_its_orientation(tmp_path: Path, 
             assert sent.size == (found.width, found.height) == wanted.size
             assert sent.getexif().get(0x0112, 1) == 1
             assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(wanted.convert("RGB")))
+
+
+def test_a_tiff_that_is_turned_has_the_size_that_viewers_show(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.tif", marked(), orientation=6)
+    found = ImageReader().read(path, "scan.tif")
+    with Image.open(io.BytesIO(read_input(path, found.sha256)[0])) as sent:
+        assert sent.size == (found.width, found.height) == (8, 12)
+
+
+def test_no_program_is_run_to_draw_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(InputImageError, match="is an EPS file"):
+        ImageReader().read(path, "a.png")
 
 
 def test_modes_that_servers_fail_at_are_converted(tmp_path: Path) -> None:
