@@ -54,10 +54,10 @@ def report_command(
     with MeasuringBar() as count:
         page = report.make_report(folder, out=output, progress=count, originals=embed)
     print_line(str(page))
-    if bundle is not None:
-        print_line(str(report.write_bundle(folder, bundle, study=make_study(folder).to_json())))
     record.RecordedResults.open(folder).counts()  # raises if it is damaged: the page says so, and the exit code too
     update_tables(folder, elsewhere=output is not None)
+    if bundle is not None:
+        print_line(str(report.write_bundle(folder, bundle, study=make_study(folder).to_json())))
     if open_:
         typer.launch(page.resolve().as_uri())
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from jinja2.utils import htmlsafe_json_dumps
@@ -248,7 +249,8 @@ def _choose_images(data: ReportData) -> list[str]:
     for axis in data.axes:
         if axis.name != widest.name and len(rows):
             rows = rows[rows[axis.column] == rows[axis.column].iloc[0]]
-    found = [make_thumb_id(sha) for sha in rows.sort_values(widest.column)["sha256"]]
+    order = np.argsort(encode_axis(widest, rows)["at"], kind="stable")
+    found = [make_thumb_id(sha) for sha in rows["sha256"].iloc[order]]
     return list(dict.fromkeys([found[0], found[len(found) // 2], found[-1]])) if found else ids[:3]
 
 
@@ -325,10 +327,12 @@ def render_overview(root: Path) -> str:
     """Render the page that lists the runs in `root`; its script fills in the rows."""
     runs = [summarize_run(root / name) for name in list_run_folders(root)]
     folder = root.resolve().name
-    text, _ = encode_page_json({"folder": folder, "runs": runs})
-    script, style = _read_markup("overview.js"), _read_markup("explorer.css")
     return _load_template("overview.html.j2").render(
-        folder=f"{folder}/", count=len(runs), payload=_escape_json(text), script=script, style=style
+        folder=f"{folder}/",
+        count=len(runs),
+        payload=htmlsafe_json_dumps({"folder": folder, "runs": runs}),
+        script=_read_markup("overview.js"),
+        style=_read_markup("explorer.css"),
     )
 
 

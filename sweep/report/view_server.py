@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -209,6 +209,7 @@ _MOST_BODY: Final = 4 * 2**20  # bytes of ratings
 _TO_ARRIVE: Final = 0.5  # seconds for a page to arrive at the browser before the server may end
 _TO_CLOSE: Final = 5.0  # seconds for the server to close its connections
 _TO_REPORT: Final = 20.0  # seconds that the end of a run waits for its page to become the report
+_OnOpened: TypeAlias = Callable[[str], object]
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -219,12 +220,7 @@ _HEADERS: Final = {
 
 
 async def serve_view(
-    folder: Path,
-    *,
-    host: str = HOST,
-    port: int = 0,
-    opened: Callable[[str], object] | None = None,
-    all_runs: bool = False,
+    folder: Path, *, host: str = HOST, port: int = 0, opened: _OnOpened | None = None, all_runs: bool = False
 ) -> None:
     """Serve the results in `folder` until cancelled; call `opened` with the address once it answers.
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from typer._completion_classes import BashComplete
@@ -205,6 +206,13 @@ def read_terminal(reader: int) -> bytes:
         return os.read(reader, 4096)
     except OSError:  # Linux: no writer is left
         return b""
+
+
+def test_a_bundle_holds_the_table_as_it_is_now(sweep: Sweep, done: Path) -> None:
+    (done / "results.csv").unlink()
+    assert sweep("report", "small", "--bundle", "small.zip").code == 0
+    with ZipFile("small.zip") as bundle:
+        assert bundle.read("results.csv") == (done / "results.csv").read_bytes()
 
 
 def test_a_folder_that_may_only_be_read_is_studied_and_reported_elsewhere(

@@ -263,3 +263,9 @@ async def test_page_names_the_folder_in_commands_and_tells_cancelled_images_from
     }
     design["seeds_shared"] = False
     assert describe_page(data, {"design": design})["study_design"][0] == ("balanced", "no: some cells have more images")
+
+
+async def test_the_list_of_runs_shows_levels_in_their_order(tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(axes={"variation": ["z", "a", "m"]}, metrics=False))
+    shas = list((await run_sync(read_report_data, folder)).frame["sha256"])
+    assert (await run_sync(summarize_run, folder))["images"] == [sha[:16] for sha in shas]
