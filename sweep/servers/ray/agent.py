@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import ServerUnreachableError, SweepError, TransientError, UsageError
+from sweep.errors import AttemptError, ServerError, ServerUnreachableError, SweepError, TransientError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
@@ -122,7 +122,7 @@ class Agent:
         info, state = None, "ready"
         try:
             client, info = await self._open()
-            await client.loaded()
+            await client.others_waiting("")
         except SweepError as error:
             info, state = None, error.message
         return AgentDescription(
@@ -141,13 +141,16 @@ class Agent:
         """Keep the lease; every call does."""
 
     async def do_open(self) -> ServerInfo:
-        """Open the client, waiting for a server that the agent starts itself. One opened before is tried first."""
-        if self._opened is not None:
-            try:
-                await self._opened[0].loaded()
-            except (SweepError, RuntimeError):  # the server is gone, or the client's session is closed
-                self._opened = None
-        return (await self._open())[1]
+        """Open the client, waiting for a server that the agent starts itself, unless an earlier run did; ask by it."""
+        client, info = await self._open()
+        try:
+            await client.others_waiting("")
+        except AttemptError as error:  # the client connects again by itself
+            raise ServerUnreachableError(error.message) from None
+        except ServerError:  # another server answers now
+            self._opened = None
+            return (await self._open())[1]
+        return info
 
     async def do_lacking(self, hashes: Sequence[str]) -> list[str]:
         """Name the input images that are not here yet."""

@@ -11,6 +11,7 @@ import pytest
 from sweep.errors import ServerUnreachableError, TransientError
 from sweep.sandbox import sandbox_server
 from sweep.servers import InvokeAI, ItemEvent, Submission, Ticket
+from sweep.servers.ray import agent as agent_module
 from sweep.servers.ray.agent import Agent, AgentSettings
 from sweep.workflow import Graph, Node
 
@@ -22,6 +23,18 @@ async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation(
         value, error = await agent.call("check", (), ("a" * 64,))  # it was sent to the agent's life before
         assert (value, type(error)) == (None, ServerUnreachableError)
         await agent.call("stop")
+
+
+async def test_agent_whose_server_has_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "has_token_authentication", lambda: True)  # it would import Ray
+    async with sandbox_server() as box:
+        agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
+        assert (await agent.call("open"))[1] is None
+        assert (await agent.call("describe"))[0].state == "ready"
+    assert "did not answer" in (await agent.call("describe"))[0].state
+    _, error = await agent.call("open")
+    await agent.call("stop")
+    assert isinstance(error, ServerUnreachableError)
 
 
 async def test_agent_finds_an_item_whose_submission_is_still_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
