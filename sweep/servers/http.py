@@ -43,6 +43,7 @@ SHORTEST_SECRET = 4  # characters; a header's "1" or "yes" is none
 READ_AHEAD = 256 * 1024  # bytes of an answer held until they are read: one turn of the loop brings as many
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
+_NOT_REACHED = ("HTTP 502", "HTTP 504")  # a proxy answers for a server that is away
 
 _T = TypeVar("_T")
 
@@ -191,7 +192,7 @@ class Http:
                 message = f"{self.address.url} does not answer ({error.reason})."
                 hint = "Is a server running there? sweep run without --server uses the sandbox."
                 raise ServerUnreachableError(message, hint=hint) from None
-            if isinstance(error, OverloadedError):
+            if isinstance(error, OverloadedError) or (isinstance(error, AttemptError) and error.kind in _NOT_REACHED):
                 raise ServerUnreachableError(error.message, hint="Try again later.") from None
             if isinstance(error, AttemptError):
                 raise ServerUnsupportedError(error.message) from None

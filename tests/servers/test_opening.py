@@ -77,6 +77,16 @@ async def test_an_overloaded_server_is_unreachable_for_now(fake: Fake) -> None:
         await _open(fake)
 
 
+async def test_a_server_that_a_proxy_does_not_reach_is_unreachable_for_now(fake: Fake) -> None:
+    """A restart behind a proxy: the run asks again; it gives up a server that speaks another protocol."""
+    for place in list(fake.answers):
+        fake.on(*place, status(502))
+    fake.on("GET", "/system_stats", status(502))
+
+    with pytest.raises(ServerUnreachableError, match="502"):
+        await connect(fake.url, ConnectOptions(timings=QUICK)).open()
+
+
 async def test_a_server_that_is_overloaded_for_a_moment_is_asked_again(fake: Fake) -> None:
     fake.on("GET", "/api/v1/app/version", replies(status(503), status(429), {"version": "6.14.2"}))
 
