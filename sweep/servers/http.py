@@ -303,7 +303,6 @@ class Http:
         return await self._send(request)
 
     async def _send(self, request: Request) -> _Answer:
-        url, is_get = self.address.url, request.method == "GET"
         target = self._base.with_path(self.address.prefix + request.path, encoded=True)
         try:
             async with (
@@ -314,7 +313,7 @@ class Http:
                     json=request.body,
                     data=request.form() if request.form else None,
                     headers=self.headers(),
-                    allow_redirects=is_get,
+                    allow_redirects=request.method == "GET",
                     max_redirects=MOST_REDIRECTS,
                 ) as response,
             ):
@@ -323,11 +322,12 @@ class Http:
                 self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
                 return _Answer(response.status, response.headers, data)
         except _ElsewhereError:
-            raise redirect_error(url) from None
+            raise redirect_error(self.address.url) from None
         except aiohttp.TooManyRedirects:
-            raise TransientError(f"{url} redirects in circles while {request.what}.", kind="BadAnswer") from None
+            message = f"{self.address.url} redirects in circles while {request.what}."
+            raise TransientError(message, kind="BadAnswer") from None
         except NETWORK_ERRORS as error:
-            raise NoAnswerError(url, explain_failure(error), request.what) from None
+            raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
 
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.

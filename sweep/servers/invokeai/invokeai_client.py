@@ -23,8 +23,7 @@ from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
 from sweep.servers.invokeai.gallery import InvokeAIGallery, RefusedImageError
 from sweep.servers.invokeai.installed_models import InstalledModels
-from sweep.servers.invokeai.item_results import IMAGE_GONE, intermediate_images
-from sweep.servers.invokeai.queue_api import QueueApi
+from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
 from sweep.servers.untrusted_json import mapping, text

@@ -16,8 +16,7 @@ from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http, Request
 from sweep.servers.invokeai.installed_models import InstalledModels
-from sweep.servers.invokeai.item_results import read_end, session_images
-from sweep.servers.invokeai.queue_api import note_image
+from sweep.servers.invokeai.queue_api import note_image, read_end, session_images
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 from sweep.servers.untrusted_json import mapping, number, sendable, sequence, text

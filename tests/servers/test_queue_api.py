@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import ItemLostError, TransientError, VariationError
 from sweep.servers import untrusted_json
-from sweep.servers.invokeai import installed_models, item_results
+from sweep.servers.invokeai import installed_models, queue_api
 from tests.servers.fake import payload
 
 ANYTHING = st.recursive(
@@ -25,7 +25,7 @@ ANYTHING = st.recursive(
 def test_a_completed_item_gives_its_image_by_output_node() -> None:
     item = payload("item_completed_6_14")
 
-    end = item_results.read_end(item, ("l",), asked=False)
+    end = queue_api.read_end(item, ("l",), asked=False)
 
     assert end.status == "completed"
     assert end.error is None
@@ -36,7 +36,7 @@ def test_a_completed_item_gives_its_image_by_output_node() -> None:
 def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    images = item_results.session_images(session, ("inv", "pass", "bl"))
+    images = queue_api.session_images(session, ("inv", "pass", "bl"))
 
     assert [(i.node, i.iteration, i.width) for i in images] == [
         ("inv", 0, 64),
@@ -51,9 +51,9 @@ def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() ->
 def test_a_collection_alone_brings_its_images_in_order() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    passed = item_results.session_images(session, ("pass",))
+    passed = queue_api.session_images(session, ("pass",))
 
-    own = item_results.session_images(session, ("inv",))
+    own = queue_api.session_images(session, ("inv",))
     assert {image.name for image in passed} == {image.name for image in own}
     assert [image.iteration for image in passed] == [0, 1, 2]
 
@@ -62,7 +62,7 @@ def test_two_outputs_that_the_cache_gave_one_image_both_have_it() -> None:
     result = {"type": "image_output", "image": {"image_name": "one.png"}, "width": 1, "height": 1}
     session = {"results": {"p": result, "q": result}, "prepared_source_mapping": {"p": "a", "q": "b"}}
 
-    assert [(i.node, i.name) for i in item_results.session_images(session, ("a", "b"))] == [
+    assert [(i.node, i.name) for i in queue_api.session_images(session, ("a", "b"))] == [
         ("a", "one.png"),
         ("b", "one.png"),
     ]
@@ -73,11 +73,11 @@ def test_without_named_outputs_every_shown_node_counts() -> None:
     session["graph"]["nodes"]["bl"]["is_intermediate"] = True
     session["graph"]["nodes"]["pass"]["is_intermediate"] = True
 
-    assert {image.node for image in item_results.session_images(session, ())} == {"inv"}
+    assert {image.node for image in queue_api.session_images(session, ())} == {"inv"}
 
 
 def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches() -> None:
-    end = item_results.read_end(payload("item_failed_6_14"), ("b", "l"), asked=False)
+    end = queue_api.read_end(payload("item_failed_6_14"), ("b", "l"), asked=False)
 
     assert end.status == "failed"
     assert isinstance(end.error, VariationError)
@@ -88,7 +88,7 @@ def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches
 
 
 def test_an_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
-    end = item_results.read_end(payload("item_failed_image_6_14"), ("l",), asked=False)
+    end = queue_api.read_end(payload("item_failed_image_6_14"), ("l",), asked=False)
 
     assert isinstance(end.error, TransientError)
     assert (end.error.kind, end.failed_node) == ("ImageRecordNotFoundException", "i")
@@ -97,12 +97,12 @@ def test_an_image_that_is_gone_from_the_server_may_be_there_next_time() -> None:
 def test_out_of_memory_is_no_fault_of_the_variation() -> None:
     item = {**payload("item_failed_6_14"), "error_type": "OutOfMemoryError", "error_message": "CUDA out of memory"}
 
-    assert isinstance(item_results.read_end(item, ("l",), asked=False).error, TransientError)
+    assert isinstance(queue_api.read_end(item, ("l",), asked=False).error, TransientError)
 
 
 @pytest.mark.parametrize(("asked", "lost"), [(True, False), (False, True)])
 def test_a_cancelled_item_is_lost_unless_we_asked(asked: bool, lost: bool) -> None:
-    end = item_results.read_end(payload("item_canceled_6_14"), ("a",), asked=asked)
+    end = queue_api.read_end(payload("item_canceled_6_14"), ("a",), asked=asked)
 
     assert end.status == "canceled"
     assert isinstance(end.error, ItemLostError) is lost
@@ -110,7 +110,7 @@ def test_a_cancelled_item_is_lost_unless_we_asked(asked: bool, lost: bool) -> No
 
 
 def test_times_are_utc_though_no_zone_is_written() -> None:
-    end = item_results.read_end(payload("item_completed_4_0"), ("l",), asked=False)
+    end = queue_api.read_end(payload("item_completed_4_0"), ("l",), asked=False)
 
     assert end.queued_at == datetime(2024, 4, 2, 10, 0, 0, tzinfo=UTC)
     assert end.finished_at == datetime(2024, 4, 2, 10, 0, 9, tzinfo=UTC)
@@ -120,7 +120,7 @@ def test_times_are_utc_though_no_zone_is_written() -> None:
 
 
 def test_before_4_2_9_the_reason_is_the_last_line_of_a_traceback() -> None:
-    end = item_results.read_end(payload("item_failed_4_0"), ("l",), asked=False)
+    end = queue_api.read_end(payload("item_failed_4_0"), ("l",), asked=False)
 
     assert end.error is not None
     assert (end.error.kind, end.error.message) == ("SizeError", "sizes differ: 8 and 16")
@@ -128,7 +128,7 @@ def test_before_4_2_9_the_reason_is_the_last_line_of_a_traceback() -> None:
 
 
 def test_an_error_without_any_reason_still_has_a_sentence() -> None:
-    end = item_results.read_end({"status": "failed", "session": {}}, (), asked=False)
+    end = queue_api.read_end({"status": "failed", "session": {}}, (), asked=False)
 
     assert end.error is not None
     assert end.error.message
@@ -151,15 +151,15 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     item = {"status": "failed", "session": one, "error_type": other, "created_at": other, "error": one}
     session = {"results": one, "prepared_source_mapping": other, "prepared_iteration_paths": one, "errors": other}
 
-    assert item_results.read_end(item, ("l",), asked=False).status == "failed"
-    assert item_results.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
+    assert queue_api.read_end(item, ("l",), asked=False).status == "failed"
+    assert queue_api.read_end({"status": other, "session": session}, (), asked=True).status == "canceled"
     installed_models.read_models(one)
-    item_results.read_item_state(untrusted_json.mapping(one))
+    queue_api.read_item_state(untrusted_json.mapping(one))
 
 
 def test_a_kind_of_error_without_an_end_is_cut_off() -> None:
     """It stands in every row of the table."""
     item = {**payload("item_failed_6_14"), "error_type": "Error" * 1_000_000 + "\nmore", "error_message": "no"}
-    error = item_results.read_end(item, ("l",), asked=False).error
+    error = queue_api.read_end(item, ("l",), asked=False).error
     assert error is not None
     assert len(error.kind) <= 240
