@@ -353,9 +353,9 @@ async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], op
         except TransientError as error:
             if attempt >= options.attempts:
                 server.left = ServerUnreachableError(error.message)
-                break
-            asked = error.retry_after if isinstance(error, OverloadedError) else None
-            await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
+            else:
+                asked = error.retry_after if isinstance(error, OverloadedError) else None
+                await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
         except ServerError as error:
             server.left = error
         except AttemptError as error:  # it refuses a question that every server of its kind answers
