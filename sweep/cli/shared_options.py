@@ -62,13 +62,14 @@ def parse_assignments(given: Sequence[str] | None, option: str) -> dict[str, str
 def locate_run(run: str, root: Path) -> Path:
     """Find the folder of a run that is named on the command line, also by its experiment file. Raises UsageError."""
     file, name = Path(run), None
-    if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
-        from sweep.experiment import Experiment
+    with contextlib.suppress(OSError):  # a name too long
+        if file.suffix.lower() in EXPERIMENT_ENDINGS and file.is_file():
+            from sweep.experiment import Experiment
 
-        try:
-            name = Experiment.load(file).name
-        except SweepError:
-            name = file.stem
+            try:
+                name = Experiment.load(file).name
+            except SweepError:
+                name = file.stem
     return record.find_run(run, root, name)
 
 

@@ -53,6 +53,7 @@ def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -
         "slow.yml",
         "a\0b",
         "x" * 5_000,
+        "x" * 5_000 + ".yaml",
     ],
 )
 def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run: str) -> None:
