@@ -58,19 +58,6 @@ _OWN_WORDS = {"variation", "prompt", "negative_prompt", "scheduler", "model", "i
 """Axes whose text stands for itself, without the axis's name."""
 
 
-def file_stem(index: int, values: Mapping[str, Scalar], *, points: int, kinds: Mapping[str, str] | None = None) -> str:
-    """Return the name of a variation's image without extension, with its sub-folder and "/" above 2,000 `points`.
-
-    `kinds` are the axes' kinds, as in an experiment; without them the values' types decide. The index makes it unique
-    among the points of one definition, and its digits keep it clear of names reserved by Windows.
-    """
-    kinds = kinds or {}
-    width = max(4, len(str(max(points - 1, 0))))
-    parts = [_part(name, value, kinds.get(name, "")) for name, value in values.items()]
-    stem = _cut("_".join([f"{index:0{width}d}", *filter(None, parts)]), _STEM, _STEM_BYTES)
-    return f"{index // _SHARD:03d}/{stem}" if points > _SHARDED_ABOVE else stem
-
-
 @lru_cache(maxsize=4096)
 def slug(text: str, longest: int = _TEXT) -> str:
     """Write `text` in lower case, words joined by "-": accents go, other scripts stay, all else is a divider.
@@ -328,8 +315,15 @@ class ImageStore:
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
 
     def stem(self, index: int, values: Mapping[str, Scalar], kinds: Mapping[str, str] | None = None) -> str:
-        """Return the `file_stem` of a point in a grid of this size."""
-        return file_stem(index, values, points=self._points, kinds=kinds)
+        """Return the name of a variation's image without extension, with its sub-folder and "/" above 2,000 points.
+
+        `kinds` are the axes' kinds, as in an experiment; without them the values' types decide. The index makes it
+        unique among the points of one definition, and its digits keep it clear of names reserved by Windows.
+        """
+        width = max(4, len(str(max(self._points - 1, 0))))
+        parts = [_part(name, value, (kinds or {}).get(name, "")) for name, value in values.items()]
+        stem = _cut("_".join([f"{index:0{width}d}", *filter(None, parts)]), _STEM, _STEM_BYTES)
+        return f"{index // _SHARD:03d}/{stem}" if self._points > _SHARDED_ABOVE else stem
 
     async def save(self, data: bytes, stem: str, key: str, ordinal: int = 0) -> SavedImage:
         """Verify `data` and keep it under `stem`, for the variation `key`; `ordinal` counts its images from 0.

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.record.images import LONGEST_NAME, file_stem, slug
+from sweep.record.images import LONGEST_NAME, ImageStore, slug
 
 TEXT = st.text(max_size=200)
 VALUES = st.dictionaries(
@@ -29,19 +31,19 @@ VALUES = st.dictionaries(
     ],
 )
 def test_names_a_person_can_read(values: dict[str, object], name: str) -> None:
-    assert file_stem(7, values, points=132) == name  # type: ignore[arg-type]
+    assert ImageStore(Path(), 132).stem(7, values) == name  # type: ignore[arg-type]
 
 
 def test_kinds_decide_where_types_do_not() -> None:
     values = {"photo": "../images/Cup 1.PNG", "look": "warm", "count": "three"}
     kinds = {"photo": "image", "look": "label"}
-    assert file_stem(0, values, points=1, kinds=kinds) == "0000_cup-1_warm_count-three"
+    assert ImageStore(Path(), 1).stem(0, values, kinds) == "0000_cup-1_warm_count-three"
 
 
 def test_above_two_thousand_points_there_are_sub_folders() -> None:
-    assert file_stem(1999, {}, points=2000) == "1999"
-    assert file_stem(1999, {}, points=2001) == "001/1999"
-    assert file_stem(123456, {}, points=1_000_000) == "123/123456"
+    assert ImageStore(Path(), 2000).stem(1999, {}) == "1999"
+    assert ImageStore(Path(), 2001).stem(1999, {}) == "001/1999"
+    assert ImageStore(Path(), 1_000_000).stem(123456, {}) == "123/123456"
 
 
 def test_a_text_without_letters_still_has_a_name_of_its_own() -> None:
@@ -51,11 +53,11 @@ def test_a_text_without_letters_still_has_a_name_of_its_own() -> None:
 
 @given(index=st.integers(0, 10**7), values=VALUES, points=st.integers(1, 10**7))
 def test_any_value_gives_a_name_every_system_takes(index: int, values: dict[str, object], points: int) -> None:
-    stem = file_stem(index, values, points=points)  # type: ignore[arg-type]
+    stem = ImageStore(Path(), points).stem(index, values)  # type: ignore[arg-type]
     name = f"{stem.rpartition('/')[2]}_01234567_99.webp"
     assert len(name) <= LONGEST_NAME
     assert len(name.encode()) <= 255
     assert not set(stem.rpartition("/")[2]) & set('<>:"/\\|?*\0\n\r\t ')
     assert stem == stem.rstrip(". ")
     assert int(stem.rpartition("/")[2].split("_")[0]) == index
-    assert stem == file_stem(index, values, points=points)  # type: ignore[arg-type]
+    assert stem == ImageStore(Path(), points).stem(index, values)  # type: ignore[arg-type]

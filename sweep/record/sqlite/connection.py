@@ -158,7 +158,8 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
             db.execute("PRAGMA fullfsync = ON")  # macOS alone heeds it: its fsync leaves data in the drive's cache
             db.execute("PRAGMA checkpoint_fullfsync = ON")
             if new:
-                _create(db)
+                marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
+                db.executescript(f"BEGIN; {_read_script('tables.sql')} {marks} COMMIT;")
             check_journal(db, place)
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_read_script("added_tables.sql"))
@@ -205,11 +206,6 @@ def _reader(uri: str, cache: int) -> sqlite3.Connection:
         raise
     db.create_function("seal", -1, seal, deterministic=True)
     return db
-
-
-def _create(db: sqlite3.Connection) -> None:
-    marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {FORMAT};"
-    db.executescript(f"BEGIN; {_read_script('tables.sql')} {marks} COMMIT;")
 
 
 def _read_script(name: str) -> str:
