@@ -352,7 +352,6 @@ def describe_experiment(plan: Plan) -> record.ExperimentFacts:
         left_out=tuple(experiment.grid.left_out(record.MOST_LEFT_OUT)),
         metrics=experiment.study.metrics,
         baseline=dict(experiment.study.baseline),
-        replicates=experiment.study.replicates,
         design=_describe_design(plan),
     )
 

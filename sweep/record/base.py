@@ -48,7 +48,6 @@ class ExperimentFacts:
     left_out: tuple[tuple[int, ...], ...] = ()  # what they leave out: a level's number for each axis; () if too many
     metrics: tuple[str, ...] = ()  # that the study section asks for; empty: the standard panel
     baseline: Mapping[str, Scalar] = field(default_factory=dict)  # axis → level, of the study section
-    replicates: int = 1  # of the study section
     design: Mapping[str, Any] = field(default_factory=dict)  # of an adaptive one: what it looks for; others are empty
 
     def to_json(self) -> str:
@@ -78,7 +77,6 @@ class ExperimentFacts:
         data = _mapping(loaded)
         study = _mapping(data.get("study"))
         metrics = study.get("metrics")
-        replicates = study.get("replicates")
         return cls(
             name=str(data["name"]) if data.get("name") is not None else None,
             description=str(data.get("description") or ""),
@@ -87,7 +85,6 @@ class ExperimentFacts:
             axes=tuple(ExperimentAxis(name=name, kind=kind) for name, kind in axes),
             metrics=tuple(map(str, metrics)) if isinstance(metrics, list) else (),
             baseline=_mapping(study.get("baseline")),
-            replicates=replicates if isinstance(replicates, int) else 1,
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.durable_files import Checkpoint, no_checkpoint, replace_atomically
-from sweep.record.images import is_whole_image
+from sweep.record.images import is_image_path, is_whole_image
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import connection
@@ -191,7 +191,7 @@ class _Merge:
         inputs = reader.execute("SELECT sha256, path, name, width, height, seal FROM inputs").fetchall()
         hint = f"The next sweep run copies it again into {source}; then merge."
         for sha256, path, *_ in inputs:
-            self._copy_file(source / path, self._folder / path, sha256, hint)
+            self._copy_file(source, path, path, sha256, hint)
         with _commit(self._db, self._checkpoint):
             self._db.executemany("INSERT OR IGNORE INTO inputs VALUES (?, ?, ?, ?, ?, ?)", inputs)
 
@@ -218,7 +218,7 @@ class _Merge:
         images = fetch(reader, "SELECT * FROM images WHERE key = ? ORDER BY ordinal", key)
         for image in images:
             path = self._choose_path(image["path"], key)
-            self._copy_file(source / image["path"], self._folder / path, image["sha256"], hint)
+            self._copy_file(source, image["path"], path, image["sha256"], hint)
             image["path"] = path
         return images
 
@@ -228,8 +228,11 @@ class _Merge:
         own = PurePosixPath(path)
         return str(own.with_name(f"{own.stem}_{key[:8]}{own.suffix}")) if taken else path
 
-    def _copy_file(self, file: Path, copy: Path, sha256: str, hint: str) -> None:
+    def _copy_file(self, source: Path, path: str, new_path: str, sha256: str, hint: str) -> None:
         """Copy an image, checked by its hash, unless it is here whole. Raises RecordError where it is damaged."""
+        if not is_image_path(path):
+            raise connection.corrupt(source / JOURNAL_FILE, f"{path} names a file outside of its images")
+        file, copy = source / path, self._folder / new_path
         if is_whole_image(copy, sha256):
             return
         if not is_whole_image(file, sha256):

@@ -387,6 +387,12 @@ class ImageStore:
 _OWN_HASH: Final = 16  # digits of a converted input's own hash, which its name has
 
 
+def is_image_path(path: str) -> bool:
+    """Tell whether a path on record lies among the folder's images: a folder of somebody else may name any."""
+    first, *others = path.split("/")
+    return first in (IMAGES_FOLDER, INPUTS) and ".." not in others and "\\" not in path
+
+
 def is_whole_image(file: Path, sha256: str) -> bool:
     """Tell whether an image of the folder is as it was written.
 

@@ -19,7 +19,7 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageError
 from sweep.record.durable_files import PART, make_disk_error
-from sweep.record.images import IMAGES_FOLDER, hash_file, is_whole_image, verify_image
+from sweep.record.images import IMAGES_FOLDER, hash_file, is_image_path, is_whole_image, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, reading
 from sweep.record.sqlite.journal import SqliteJournal
@@ -143,8 +143,8 @@ async def delete_points(folder: Path, keys: Sequence[str]) -> int:
 def _find_files(folder: Path, keys: Sequence[str]) -> list[Path]:
     with reading(folder) as db:
         rows = (db.execute("SELECT path FROM images WHERE key = ?", (key,)) for key in keys)
-        paths = [path for (path,) in chain.from_iterable(rows) if path.startswith(f"{IMAGES_FOLDER}/")]
-    return [folder / path for path in paths if ".." not in path.split("/") and (folder / path).is_file()]
+        paths = [path for (path,) in chain.from_iterable(rows) if is_image_path(path)]
+    return [folder / path for path in paths if (folder / path).is_file()]
 
 
 def _unlink(path: Path) -> None:

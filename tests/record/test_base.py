@@ -17,7 +17,6 @@ FACTS = ExperimentFacts(
     axes=(ExperimentAxis(name="seed", kind="seed", size=2, levels=(1, 2)),),
     metrics=("ssim",),
     baseline={"seed": 1},
-    replicates=2,
 )
 
 TEXT = """
@@ -26,7 +25,7 @@ description: How far?
 workflow: img2img
 inputs: {image: cup.png}
 axes: {seed: [1, 2]}
-study: {metrics: [ssim], baseline: {seed: 1}, replicates: 2}
+study: {metrics: [ssim], baseline: {seed: 1}}
 """
 
 
@@ -61,7 +60,6 @@ async def test_facts_of_an_older_journal_come_from_its_yaml(tmp_path: Path) -> N
         axes=(ExperimentAxis(name="seed", kind="seed"),),
         metrics=("ssim",),
         baseline={"seed": 1},
-        replicates=2,
     )
 
 

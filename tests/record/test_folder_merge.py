@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results, read_submitted
 from sweep.record.base import Failure
+from sweep.record.sqlite.connection import connect_writer, updating
 from sweep.testing.journals import TIMES, an_intent
 from tests.support.record_writing import complete, facts, image, point, rendering
 
@@ -123,6 +125,19 @@ def test_merge_refuses_damaged_sources(tmp_path: Path) -> None:
     journal.write_bytes(kept)
     assert merge_results(parts, tmp_path / "both").missing == POINTS - 2
     assert RecordedResults.open(tmp_path / "both").verify() == []
+
+
+def test_merge_writes_no_file_outside_of_the_folder(tmp_path: Path) -> None:
+    """A folder of somebody else may name any path, with a seal that fits."""
+    part = write(tmp_path / "a", [0])
+    kept = next((part / "images").rglob("*.png"))
+    (tmp_path / "mine.png").write_bytes(kept.read_bytes())
+    with closing(connect_writer(part, create=False)) as db:
+        for path in ("../mine.png", "images/../../mine.png", str(tmp_path / "mine.png"), "journal.sqlite"):
+            db.execute(updating("images", (("path", ":path"),), "ordinal = 0"), {"path": path})
+            with pytest.raises(RecordError, match="names a file outside of its images"):
+                merge_results([part], tmp_path / "both" / "deep")
+    assert not list((tmp_path / "both").rglob("*.png"))
 
 
 def test_merge_refuses_other_definitions_itself_and_folders_in_use(tmp_path: Path) -> None:
