@@ -111,12 +111,14 @@ class _Starter:
         """Yield lines for models: those that have to be chosen, of several on the server, are needed."""
         for role, kind in _MODELS.items():
             for name, targets in self._each(role):
-                held = self._held(targets)
-                fitting = self.mains if role == "model" else self._fitting(targets[0].address, kind)
+                held, address = self._held(targets), targets[0].address
+                fitting = self.mains if role == "model" else self._fitting(address, kind)
+                taken = fitting if role == "model" else self._fitting(address)  # of any type, where the field does
                 if isinstance(held, ModelRef) and (held.name in fitting or role != "model" or len(fitting) < 2):
                     yield False, f"{name}: {_quote(held.name)}  # a name the server knows; left out: the workflow's"
-                elif len(fitting) > 1:
-                    yield True, f"{name}: {_quote(fitting[0])}  # or {', '.join(fitting[1:])}"
+                elif fitting and len(taken) > 1:
+                    others = f"  # or {', '.join(fitting[1:])}" if fitting[1:] else ""
+                    yield True, f"{name}: {_quote(fitting[0])}{others}"
                 else:
                     yield False, f"{name}: name  # a name the server knows; left out: its only one"
 

@@ -258,3 +258,13 @@ def test_a_starter_names_models_that_go_with_the_main_model() -> None:
     models = [Model(key=name, hash="", name=name, base=base, type=kind) for name, base, kind in names]
     text = started(workflow_from(export(nodes, [edge("v.vae → d.vae")])), "x.json", models=models)
     assert parsed(text)["inputs"] == {"v.vae_model": "new"}
+
+
+def test_a_starter_names_the_only_model_of_a_type_where_the_field_takes_any_type() -> None:
+    graph = template("controlnet", "sd-1").adding(
+        [Node("chosen", "model_identifier")], ["chosen.model → control.control_model"]
+    )
+    kinds = {"a": "main", "canny": "controlnet", "plus": "ip_adapter"}
+    installed = [Model(key=name, hash="", name=name, base="sd-1", type=kind) for name, kind in kinds.items()]
+    text = started(Workflow(graph=graph, kind="api"), "x.json", "a.png", installed)
+    assert parsed(text)["inputs"] == {"control_image": "a.png", "control_model": "canny"}
