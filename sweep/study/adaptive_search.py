@@ -312,10 +312,7 @@ def estimate_crossing(task: SearchTask, decision: SearchDecision) -> Estimate:
 
 
 def _read_search(results: RecordedResults) -> tuple[SearchTask, RecordedValues]:
-    """Read the task and the values on record, and measure what is not measured yet.
-
-    Raises UsageError for a metric that prefers neither side.
-    """
+    """Read the task and the values on record, and measure what is not measured yet. Raises UsageError."""
     from sweep.study.measuring.measurements import measure_design
     from sweep.study.metrics.metric_lookup import resolve_metrics
 
@@ -366,11 +363,8 @@ def check_direction(metric: str, direction: str) -> None:
 def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
     """Choose what an adaptive design renders next, from what the folder has on record; nothing at its end.
 
-    Measures new images first. The same record always gives the same points.
-
-    Raises:
-        UsageError: The metric is unknown, or neither high nor low values of it are better.
-        RecordError: The folder cannot be read or written.
+    Measures new images first. The same record always gives the same points. Raises UsageError where the metric is
+    unknown or neither of its sides is better, RecordError where the folder cannot be read or written.
     """
     from sweep.record import RecordedResults
 

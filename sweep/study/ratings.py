@@ -150,9 +150,7 @@ def _rank(
     ranking = []
     for i, code in enumerate(shown):
         left, right = pairs[:, 0] == code, pairs[:, 1] == code
-        low, middle, high = (
-            float(100 / (1 + np.exp(-s))) for s in (strength[i] - half[i], strength[i], strength[i] + half[i])
-        )
+        low, middle, high = (100 * expit(strength[i] + half[i] * np.array([-1, 0, 1]))).tolist()
         ranking.append(
             ChoiceRank(
                 level=levels[code],

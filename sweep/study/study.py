@@ -195,11 +195,7 @@ class Study:
 
     @property
     def recommendations(self) -> pd.DataFrame:
-        """Return one row per metric, axis and threshold: which level to use, and how many images held there.
-
-        Columns: metric, axis, threshold, wanted, side, use, held, images, weakest_group, bracket_low, bracket_high,
-        levels_to_add, mean_crossing, low, high, n.
-        """
+        """Return one row per metric, axis and threshold, as `Recommendation` has it: which level to use, and why."""
         return tabulate(self.data["recommendations"], Recommendation.__annotations__)
 
     @property

@@ -50,9 +50,8 @@ def measure_axis_distances(design: StudyDesign, folder: Path) -> list[AxisDistan
     images = {row: image[COMPARED_SIDE] for row, image in read.items() if isinstance(image, dict)}
     found = []
     for axis, (pairs, total) in chosen.items():
-        known = [(a, b) for a, b in pairs if a in images and b in images]
-        known = [(a, b) for a, b in known if images[a].rgb.shape == images[b].rgb.shape]
-        if known:
+        read_both = [(a, b) for a, b in pairs if a in images and b in images]
+        if known := [(a, b) for a, b in read_both if images[a].rgb.shape == images[b].rgb.shape]:
             values = [float(delta_e(ImagePair(image=images[a], reference=images[b]))) for a, b in known]
             found.append(
                 AxisDistance(
@@ -277,13 +276,7 @@ def measure_design(
     progress: MeasureProgress | None = None,
     workers: int | OnRay | None = None,
 ) -> tuple[StudyDesign, list[MetricFacts]]:
-    """Measure a results folder and give its design with metrics, and the facts of the metrics.
-
-    Metrics and baseline that are not given are those of the experiment's `study:` section, whose level of the
-    baseline need not be rendered yet.
-
-    Raises UsageError for an unknown metric, or a baseline whose axis or level is not in the table.
-    """
+    """Measure as `measure_now` does, and give the design of the results with metrics, and the facts of the metrics."""
     plan = _plan_measurement(results, resolve_metrics(list(metrics) or results.facts.metrics), baseline)
     with MetricCache.open(results.folder) as cache:
         _measure(plan, _make_tasks(plan, cache), cache, progress, workers)
@@ -355,9 +348,11 @@ def measure_now(
     What was measured before comes from the record, by the hashes of the images; the rest is measured by worker
     processes of low priority (by default one a core, 0: in this process, "ray": on the cluster joined) and kept as it
     comes, so a kill costs a second's work. Rows that are not rendered yet have no values; call again for them.
-    `progress(done, total)` counts images. Parameters as for `make_study`.
+    `progress(done, total)` counts images. Metrics and baseline that are not given are those of the experiment's
+    `study:` section, whose level of the baseline need not be rendered yet.
 
-    Raises UsageError for an unknown metric or axis; RecordError where the folder cannot be read or written.
+    Raises UsageError for an unknown metric, or a baseline whose axis or level is not in the table; RecordError where
+    the folder cannot be read or written.
     """
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     return measure_design(results, metrics=metrics, baseline=baseline, progress=progress, workers=workers)[0].frame

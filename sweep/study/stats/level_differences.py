@@ -32,24 +32,23 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
     matrix = design.unit_matrix(metric, axis)
     pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
-    differences = (matrix[:, b] - matrix[:, a] for a, b in pairs)
-    steps = [each[np.isfinite(each)] for each in differences]
+    steps = [step[np.isfinite(step)] for step in (matrix[:, b] - matrix[:, a] for a, b in pairs)]
     spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
     # values are multiples of a step that seeds differ by less than: then seeds agree by rounding
     is_rounded = bool(spreads) and float(np.mean(spreads)) < measure_step(design.response(metric)) / 2
-    is_tested = design.unit_count > 0 and not is_rounded
-    agreed = [0 < len(step) < LEAST_SEEDS and step.std() == 0.0 and step[0] != 0.0 for step in steps]
+    has_units = design.unit_count > 0
+    agreed = [is_rounded or (0 < len(step) < LEAST_SEEDS and step.std() == 0.0 != step[0]) for step in steps]
     raw = [
-        compute_p_value(step, pairwise=of_cells) if is_tested and not same else None
+        compute_p_value(step, pairwise=of_cells) if has_units and not same else None
         for step, same in zip(steps, agreed, strict=True)
     ]
     asked = max(sum(p is not None for p in raw), 1)
     method = PAIRED if asked == 1 else f"{PAIRED}, Bonferroni-corrected for {asked} pairs"
     found = []
     for (a, b), step, p, same in zip(pairs, steps, raw, agreed, strict=True):
-        confidence, has_units = 1 - (1 - CONFIDENCE) / asked, design.unit_count > 0
+        confidence = 1 - (1 - CONFIDENCE) / asked
         value = estimate_mean(step, method=method, has_units=has_units, pairwise=of_cells, confidence=confidence)
-        if has_units and (is_rounded or same):
+        if has_units and same:
             value = make_estimate(value["value"], n=value["n"], reason=ROUNDED)
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
