@@ -83,6 +83,7 @@ class Feed:
     def __init__(self, folder: Path, *, studies: bool = True) -> None:
         self.folder = folder
         self._studies = studies
+        self._reading = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._woken = asyncio.Event()
         self._since: dict[str, int] = {}  # by name of a row: the generation that changed it, or took it away
@@ -105,7 +106,11 @@ class Feed:
         self._steps[key] = share
 
     async def refresh(self) -> None:
-        """Read the folder and note what changed."""
+        """Read the folder and note what changed; one reader at a time, so that no older state replaces a newer one."""
+        async with self._reading:
+            await self._read()
+
+    async def _read(self) -> None:
         snapshot = await run_sync(read_snapshot, self.folder, dict(self._steps))
         rendering = {point.key for point in snapshot.data.open_points}
         self._steps = {key: share for key, share in self._steps.items() if key in rendering}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,3 +277,21 @@ async def test_a_page_made_before_the_report_does_not_count_as_the_report(
         async with session.get(view.url) as answer:
             assert answer.status == 200
         await asyncio.wait_for(view.feed.delivered.wait(), 10)
+
+
+async def test_a_folder_is_read_by_one_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[int] = []
+    lock = threading.Lock()
+
+    def read(*values: Any) -> Any:
+        assert lock.acquire(blocking=False), "an older state could replace a newer one"
+        try:
+            readers.append(1)
+            return read_snapshot(*values)
+        finally:
+            lock.release()
+
+    monkeypatch.setattr("sweep.report.view_server.read_snapshot", read)
+    feed = Feed(folder, studies=False)
+    await asyncio.gather(feed.refresh(), feed.refresh())
+    assert len(readers) == 2
