@@ -308,8 +308,11 @@ class _Loader:
         written, place = self.file.workflow, ("workflow",)
         if written in TEMPLATE_NAMES:
             return written, None
+        if is_reference(written) and not written.startswith("library:"):
+            self.problems.add_at_value(place, f"workflow: {written} is no workflow; library:NAME names one of a server")
+            return written, None
         if is_reference(written):
-            fetched = self.reader.fetched.find_file(written) if written.startswith("library:") else None
+            fetched = self.reader.fetched.find_file(written)
             if fetched is None:
                 self.problems.add_at_value(place, f"workflow: {written} is in the library {UNFETCHED}")
             return written, fetched

@@ -216,6 +216,13 @@ def test_a_path_that_no_system_takes_is_no_file(faults: Fail) -> None:
     assert "cannot be read" in faults(f"workflow: img2img\ninputs: {{image: ~nobody-here/{long}.png}}")[0]
 
 
+def test_an_image_of_a_server_is_no_workflow(faults: Fail) -> None:
+    for name in ("gallery:a.png", "board:cups"):
+        assert faults(f"workflow: {name}") == [
+            f"1:11  workflow: {name} is no workflow; library:NAME names one of a server."
+        ]
+
+
 def test_a_path_with_a_null_character_is_no_file(faults: Fail) -> None:
     for text in (
         r'{workflow: "a\0b/c.json"}',
