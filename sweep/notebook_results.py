@@ -39,9 +39,7 @@ def compile_condition(condition: str, columns: Sequence[NamedAxis], option: str)
     try:
         return compile_clause(condition, columns, wanted=True)
     except ConditionError as error:
-        message = error.message.replace("there is no axis", "there is no column").replace(
-            "names no axis", "names no column"
-        )
+        message = error.message.replace("no axis", "no column")
         ending = "" if message.endswith((".", "?")) else "."
         raise UsageError(f"{option}, character {error.column}: {message}{ending}") from error
 

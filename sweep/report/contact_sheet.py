@@ -211,9 +211,9 @@ def _choose_axes(data: ReportData, y: str | None, fixed: Mapping[str, Any]) -> t
 
 def _fit_cell(data: ReportData, rows: Iterable[int], width: int) -> tuple[int, int]:
     """Return width and height of a cell: the shape of the first image among `rows`, square if no size is known."""
-    sizes = data.frame.iloc[list(rows)][["width", "height"]].dropna()
-    own_width, own_height = sizes.iloc[0] if len(sizes) else (1, 1)
-    return width, round(width * min(3.0, max(1 / 3, own_height / own_width)))
+    shapes = (data.rendered("height") / data.rendered("width")).iloc[list(rows)].dropna()
+    shape = float(shapes.iloc[0]) if len(shapes) else 1.0
+    return width, round(width * min(3.0, max(1 / 3, shape)))
 
 
 def _draw_sheet(data: ReportData, sheet: _Sheet) -> Image.Image:

@@ -210,14 +210,12 @@ def encode_images(data: ReportData, links: ImageLinks) -> JsonObject:
 
 def _list_images(data: ReportData, links: ImageLinks) -> dict[str, list[Scalar]]:
     thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(data.column("sha256"))]
-    images: dict[str, list[Scalar]] = {
+    return {
         "path": _encode_texts(data.column("image_path")),
         "thumb": [identity if identity in links.thumbs else None for identity in thumbs],
+        "width": _encode_column(data.rendered("width")),
+        "height": _encode_column(data.rendered("height")),
     }
-    for side in ("width", "height"):
-        rendered = f"rendered_{side}"
-        images[side] = _encode_column(data.column(rendered if rendered in data.frame else side))
-    return images
 
 
 def _encode_sources(data: ReportData, links: ImageLinks) -> JsonObject:

@@ -104,6 +104,10 @@ class ReportData:
         """Return a column of the table, empty where it has none of this name."""
         return self.frame[name] if name in self.frame else pd.Series(None, self.frame.index, dtype=object)
 
+    def rendered(self, name: str) -> pd.Series:
+        """Return the column of what was rendered, which has another name where an axis is called like it."""
+        return self.column(f"rendered_{name}" if f"rendered_{name}" in self.frame else name)
+
     def read_levels(self, axis: str) -> list[Scalar]:
         """Return the level of each row on the axis with this name."""
         column = next(each.column for each in self.axes if each.name == axis)

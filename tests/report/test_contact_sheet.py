@@ -114,3 +114,14 @@ def test_wrap_text_fits_the_width_and_loses_nothing(text: str, width: int, most:
     assert all(load_font(12).getlength(line) <= width or len(line) <= 1 for line in lines)
     if len(lines) < most:
         assert "".join(lines).replace(" ", "") == "".join(text.split())
+
+
+async def test_cells_have_the_shape_of_the_images_where_an_axis_is_called_width(tmp_path: Path) -> None:
+    for levels in (["narrow", "wide"], [512, 8]):
+        plan = Plan(axes={"width": levels}, size=(40, 20), metrics=False)
+        folder = await paint_folder(tmp_path / str(levels[0]), plan)
+        heights = []
+        for size in (40, 80):
+            write = partial(write_sheet, folder, x="width", size=size, out=tmp_path / f"{size}.png")
+            heights.append((await run_sync(size_of, (await run_sync(write))[0]))[1])
+        assert heights[1] - heights[0] == 20
