@@ -204,7 +204,8 @@ class Plan:
         graph = digests.graph
         prompt, model, image = (bound.read(graph, role) for role in ("prompt", "model", "image"))
         key = salt_key(digests.key(bound.outputs), {axis: levels[axis].value for axis in self.salted})
-        shown = [ref.sha256 for ref in graph.references() if isinstance(ref, ImageRef)]
+        refs = graph.references() if self.images else ()
+        shown = sorted(ref.sha256 for ref in refs if isinstance(ref, ImageRef))
         repetition = levels.get(REPLICATE_AXIS) if self.replicates > 1 else None
         replicate = int(repetition.value or 1) - 1 if repetition else 0
         return Instance(
