@@ -121,7 +121,7 @@ async def test_cells_have_the_shape_of_the_images_where_an_axis_is_called_width(
         plan = Plan(axes={"width": levels}, size=(40, 20), metrics=False)
         folder = await paint_folder(tmp_path / str(levels[0]), plan)
         heights = []
-        for size in (40, 80):
+        for size in (100, 140):
             write = partial(write_sheet, folder, x="width", size=size, out=tmp_path / f"{size}.png")
             heights.append((await run_sync(size_of, (await run_sync(write))[0]))[1])
         assert heights[1] - heights[0] == 20
