@@ -85,7 +85,6 @@ _TOO_LARGE: Final = 1e300  # for any number
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # the last are halves of a character
 _ADDRESS = re.compile(r"\S(.*\S)?\.[A-Za-z_]\w*\Z")
 _CONTROL_KEYS: Final = ("model", "image", "weight", "begin", "end")
-_LORA_KEYS: Final = ("name", "weight")
 
 
 def is_address(text: str) -> bool:
@@ -222,7 +221,7 @@ def _check_text(role: Role, value: object) -> str | None:
 def _check_stack(value: object) -> str | None:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, Mapping):
-            if problem := _check_entry(item, _LORA_KEYS, "name"):
+            if problem := _check_entry(item, ("name", "weight"), "name"):
                 return problem
         elif not isinstance(item, str) or not item.strip():
             return f"must be a name, {{name, weight}} or a list of these, not {quote(item)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
@@ -75,22 +74,19 @@ def _check_single(schema: FieldSchema, value: Value) -> str | None:
     return f"takes {wanted}, not {_shown(value)}{way if isinstance(value, str) else ''}"
 
 
-_BOUNDS: Final = (  # attribute of a schema → whether a value is within, and words for it
-    ("minimum", operator.ge, "at least"),
-    ("maximum", operator.le, "at most"),
-    ("exclusive_minimum", operator.gt, "more than"),
-    ("exclusive_maximum", operator.lt, "less than"),
-)
-
-
 def _check_number(schema: FieldSchema, value: Value) -> str | None:
     kind, fits = ("whole numbers", float.is_integer) if schema.type == "integer" else ("numbers", math.isfinite)
     if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not fits(value)):
         return f"takes {kind}, not {_shown(value)}"
     if schema.choices:
         return _check_choice(schema, f"{value:.15g}")
-    bounds = ((is_within, getattr(schema, name)) for name, is_within, _ in _BOUNDS)
-    if not all(bound is None or is_within(value, bound) for is_within, bound in bounds):
+    is_within = (
+        (schema.minimum is None or value >= schema.minimum)
+        and (schema.maximum is None or value <= schema.maximum)
+        and (schema.exclusive_minimum is None or value > schema.exclusive_minimum)
+        and (schema.exclusive_maximum is None or value < schema.exclusive_maximum)
+    )
+    if not is_within:
         return f"takes {range_of(schema)}, not {_shown(value)}"
     if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
         near = value - remainder
@@ -104,8 +100,9 @@ def range_of(schema: FieldSchema) -> str:
     if low is not None and high is not None:
         text = f"{_write_bound(low)} to {_write_bound(high)}"
     else:
-        bounds = ((words, getattr(schema, name)) for name, _, words in _BOUNDS)
-        text = " and ".join(f"{words} {_write_bound(bound)}" for words, bound in bounds if bound is not None)
+        above, below = schema.exclusive_minimum, schema.exclusive_maximum
+        bounds = {"at least": low, "at most": high, "more than": above, "less than": below}
+        text = " and ".join(f"{words} {_write_bound(bound)}" for words, bound in bounds.items() if bound is not None)
     steps = f"multiples of {schema.multiple_of:g}" if schema.multiple_of else ""
     return ", ".join(filter(None, (text, steps)))
 

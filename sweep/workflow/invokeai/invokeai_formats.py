@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, product
-from pathlib import PurePosixPath
 from random import Random
 from typing import Any, Final
 
@@ -470,7 +469,7 @@ _MAKERS: Mapping[str, Callable[[Mapping[str, Any], bool, Random], list[Any]]] = 
 
 _PACKAGE: Final = str(__package__)
 _KARRAS = "_k"
-_MODEL_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_FOLDER_OR_ENDING = re.compile(r".*[/\\]|\.(safetensors|ckpt|pt|pth|bin)$")  # a server's name of a model has neither
 
 
 def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
@@ -533,7 +532,7 @@ class _PortableReader(PortableReader):
             if known and known.type == "ImageField":
                 self.files[Address(name, real)] = value
             elif known and known.model_types:
-                fields[real] = ModelRef(_stem(value), "", known.model_types[0])
+                fields[real] = ModelRef(_FOLDER_OR_ENDING.sub("", value), "", known.model_types[0])
             else:
                 fields[real] = value
         if becomes == "sdxl_compel_prompt" and "prompt" in fields:
@@ -576,9 +575,3 @@ def _hide_saved(graph: Graph) -> Graph:
     savers = {node.id for node in graph.nodes.values() if node.type == "save_image"}
     saved = (edge.source.node for edge in graph.edges if edge.destination.node in savers)
     return graph.set({Address(node, "is_intermediate"): True for node in saved})
-
-
-def _stem(name: str) -> str:
-    """Return a model by the name a server gives it: that of its file, without folders and ending."""
-    last = PurePosixPath(name.replace("\\", "/")).name
-    return next((last.removesuffix(ending) for ending in _MODEL_FILES if last.endswith(ending)), last)

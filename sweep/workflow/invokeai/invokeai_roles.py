@@ -291,13 +291,9 @@ def _size_source(wiring: Wiring, address: Address) -> Address | None:
 
 def _same_size(wiring: Wiring, output: Address) -> Address | None:
     """Return the input that a width or height output repeats, further up where its node takes none itself."""
-    waiting = [output.node]
-    for node in waiting:
-        if wiring.has(node, output.field):
-            return Address(node, output.field)
-        edges = [edge for image in wiring.inputs(node, *_IMAGES) for edge in wiring.feeding(image)]
-        waiting.extend(edge.source.node for edge in edges if edge.source.node not in waiting)
-    return None
+    images = wiring.inputs(output.node, *_IMAGES)
+    nodes = [output.node, *(node for image in images for node in wiring.upstream(image, _IMAGES))]
+    return next(wiring.first_fields(nodes, output.field), None)
 
 
 FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = {
