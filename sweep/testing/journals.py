@@ -327,12 +327,6 @@ async def a_cancelled_caller_halves_nothing(open_again: OpenAgain) -> None:
         assert list(await journal.indices("completed")) == list(range(16))
 
 
-async def inputs_are_kept(open_again: OpenAgain) -> None:
-    async with _open(open_again, FACTS) as journal:
-        for _ in range(2):
-            await journal.keep_input("ab" * 32, "inputs/cup.png", "cup.png", 512, 384)
-
-
 async def uploads_are_kept_by_server(open_again: OpenAgain) -> None:
     """Expect the names of input images on each server after reopening; a newer name of an image replaces the older."""
     async with _open(open_again) as journal:

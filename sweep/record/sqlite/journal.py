@@ -42,6 +42,7 @@ from sweep.record.sqlite.connection import (
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _Method: TypeAlias = "Callable[Concatenate[SqliteJournal, _P], Coroutine[Any, Any, _T]]"
+_File: TypeAlias = "tuple[int, int] | None"  # its device and number
 _MOST_AT_ONCE = 512  # operations in one commit
 _LINGERING = frozenset({"submitted", "rendered", "complete"})  # nobody's next request waits for them
 
@@ -229,17 +230,13 @@ class SqliteJournal:
     """
 
     def __init__(
-        self,
-        writer: Writer,
-        reader: sqlite3.Connection,
-        place: Path,
-        draw: Callable[[str], int],
+        self, writer: Writer, reader: sqlite3.Connection, place: Path, file: _File, draw: Callable[[str], int]
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._reading = anyio.CapacityLimiter(1)
         self._place = place
-        self._file: tuple[int, int] | None = None
+        self._file = file
         self._draw = draw
 
     @classmethod
@@ -260,11 +257,9 @@ class SqliteJournal:
         seconds for the commit of another write.
         """
         with anyio.CancelScope(shield=True):  # who is cancelled meanwhile gets the journal all the same, and closes it
-            db, reader = await run_sync(partial(_connect, Path(folder), create=create))
-            place = Path(folder) / JOURNAL_FILE
-            journal = cls(Writer(db, place, checkpoint, linger), reader, place, draw or _draw)
-            journal._file = await run_sync(_identity, place)
-        return journal
+            db, reader, file = await run_sync(partial(_connect, Path(folder), create=create))
+        place = Path(folder) / JOURNAL_FILE
+        return cls(Writer(db, place, checkpoint, linger), reader, place, file, draw or _draw)
 
     async def __aenter__(self) -> Self:
         return self
@@ -318,7 +313,7 @@ class SqliteJournal:
             await self._writer.aclose()
 
 
-def _identity(place: Path) -> tuple[int, int] | None:
+def _identity(place: Path) -> _File:
     """Find which file lies at `place`; None where there is none, or none that can be seen."""
     try:
         found = place.stat()
@@ -327,11 +322,11 @@ def _identity(place: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection, _File]:
     db = connect_writer(folder, create=create)
     try:
         with telling(folder / JOURNAL_FILE):
-            return db, connect_reader(folder, RUN_CACHE)
+            return db, connect_reader(folder, RUN_CACHE), _identity(folder / JOURNAL_FILE)
     except BaseException:
         db.close()
         raise
