@@ -147,7 +147,7 @@ class SavesImages(Protocol):
 
 def saves_images(server: object) -> TypeGuard[SavesImages]:
     """Tell whether a server writes its images into the results itself."""
-    return getattr(server, "results", None) is not None
+    return hasattr(server, "save") and getattr(server, "results", None) is not None
 
 
 class Gallery(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from sweep.errors import ServerUnsupportedError
 from sweep.servers.base import Server, ServerInfo
@@ -12,8 +12,6 @@ from sweep.servers.comfyui.comfyui_client import ComfyUI, comfyui_version
 from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import ConnectOptions, Http
 from sweep.servers.invokeai.invokeai_client import InvokeAI
-
-_NOBODY_OF_OURS: Final = "Is that an InvokeAI or a ComfyUI?"
 
 
 def connect(url: str, options: ConnectOptions | None = None) -> Server:
@@ -54,7 +52,9 @@ class AnyServer:
         try:
             info = await found.open()
         except ServerUnsupportedError as error:
-            raise ServerUnsupportedError(error.message, hint=error.hint or _NOBODY_OF_OURS) from None
+            raise ServerUnsupportedError(
+                error.message, hint=error.hint or "Is that an InvokeAI or a ComfyUI?"
+            ) from None
         self._found = found
         return replace(info, name=self._options.name or info.name)
 
