@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 Codes: TypeAlias = npt.NDArray[np.intp]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-ROUNDS = 30  # of backfitting; an additive fit of a grid with a few holes is at rest long before
+ROUNDS = 30  # of backfitting
 MOST_SOLVED = 300  # effects that are solved for exactly
 MOST_CROSSED = 2_000_000  # counts of a crossed table
 NO_ESTIMATE = 1e-13  # of the largest value: what rounding leaves of a zero
@@ -33,11 +34,13 @@ def fit_additive(response: FloatArray, first: Codes, *others: Codes) -> Additive
 
     The first factor may have very many levels: what it explains is taken out of the equations of the others.
     """
-    seen, sums = np.bincount(first) > 0, np.bincount(first, response)
-    counts = np.maximum(np.bincount(first), 1)
+    widths = [int(codes.max()) + 1 for codes in others]
+    counts, sums = np.bincount(first), np.bincount(first, response)
+    seen, counts = counts > 0, np.maximum(counts, 1)
     if not others:
         return AdditiveFit(sums / counts, [])
-    widths = [int(codes.max()) + 1 for codes in others]
+    if sum(widths) > MOST_SOLVED or len(counts) * sum(widths) > MOST_CROSSED:
+        return _backfit(response, first, others)
     crossed = np.hstack([_cross(first, codes) for codes in others])
     totals = np.concatenate([np.bincount(codes, response) for codes in others])
     shares = crossed / counts[:, None]
@@ -46,11 +49,28 @@ def fit_additive(response: FloatArray, first: Codes, *others: Codes) -> Additive
     else:
         normal = np.block([[_cross(a, b) for b in others] for a in others])
         shifts = np.linalg.lstsq(normal - crossed.T @ shares, totals - shares.T @ sums, rcond=1e-10)[0]
-    effects = np.split(shifts, np.cumsum(widths)[:-1])
-    for effect, codes in zip(effects, others, strict=True):
-        known = np.bincount(codes) > 0
-        effect[:] = np.where(known, effect - effect[known].mean(), 0.0)
+    effects = [_centre(*pair) for pair in zip(np.split(shifts, np.cumsum(widths)[:-1]), others, strict=True)]
     return AdditiveFit((sums - crossed @ np.concatenate(effects)) / counts, effects)
+
+
+def _backfit(response: FloatArray, first: Codes, others: Sequence[Codes]) -> AdditiveFit:
+    """Fit one factor after the other, again and again: of mostly holes, a table might not fit into memory."""
+    factors = (first, *others)
+    effects = [np.zeros(int(codes.max()) + 1) for codes in factors]
+    weights = [np.maximum(np.bincount(codes), 1) for codes in factors]
+    rest = response
+    for _ in range(ROUNDS):
+        for k, codes in [*enumerate(factors), (0, first)]:
+            rest = rest + effects[k][codes]
+            effect = np.bincount(codes, rest) / weights[k]
+            effects[k] = _centre(effect, codes) if k else effect
+            rest = rest - effects[k][codes]
+    return AdditiveFit(effects[0], effects[1:])
+
+
+def _centre(effect: FloatArray, codes: Codes) -> FloatArray:
+    seen = np.bincount(codes) > 0
+    return np.where(seen, effect - effect[seen].mean(), 0.0)
 
 
 def _cross(a: Codes, b: Codes) -> FloatArray:
@@ -61,23 +81,13 @@ def _cross(a: Codes, b: Codes) -> FloatArray:
 
 def average_evenly(response: FloatArray, joint: Codes, others: Codes, size: int) -> FloatArray:
     """Average the response by `joint`; where not all was seen under the same other conditions, less their effects."""
-    counts = np.bincount(joint, minlength=size)
-    if not len(response):
-        return np.full(size, np.nan)
-    width = int(others.max(initial=0)) + 1
-    shifts = np.zeros(width)
-    if width <= MOST_SOLVED and size * width <= MOST_CROSSED:
-        shifts = fit_additive(response, joint, others).effects[0]
-    else:  # mostly holes, and a table of them might not fit into memory
-        weights = np.bincount(others, minlength=width)
-        for _ in range(ROUNDS):
-            means = np.bincount(joint, response - shifts[others], minlength=size) / np.maximum(counts, 1)
-            shifts = np.bincount(others, response - means[joint], minlength=width) / np.maximum(weights, 1)
-            shifts -= shifts[weights > 0].mean()
-    totals = np.bincount(joint, response - shifts[others], minlength=size)
-    means = totals / np.maximum(counts, 1)
-    means[np.abs(means) < NO_ESTIMATE * np.abs(response).max(initial=0.0)] = 0.0
-    return np.where(counts > 0, means, np.nan)
+    found = np.full(size, np.nan)
+    if len(response):
+        means = fit_additive(response, joint, others).means
+        means[np.abs(means) < NO_ESTIMATE * np.abs(response).max()] = 0.0
+        seen = np.unique(joint)
+        found[seen] = means[seen]
+    return found
 
 
 def fill_holes(matrix: FloatArray) -> FloatArray:

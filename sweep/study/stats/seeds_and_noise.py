@@ -60,11 +60,11 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     response = design.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
     y = response[rows]
-    if len(y) < 8 or not design.factors:
+    if len(y) < 8:
         return []
     effects = [design.cells[rows], design.units[rows]]
     if design.unit_count < 3:
-        effects = [design.by_name[name].codes[rows] for name in design.factors]
+        effects = [design.by_name[name].codes[rows] for name in design.factors] or effects[:1]
     effects.sort(key=lambda codes: -int(codes.max()))
     fitted = len(np.unique(design.cells[rows])) + design.unit_count  # parameters leave residuals too small
     inflation = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD

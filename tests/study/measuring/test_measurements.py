@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pandas as pd
@@ -17,6 +20,7 @@ from PIL import Image
 
 from sweep.errors import RecordError, UsageError
 from sweep.record import RecordedResults
+from sweep.study.measuring import measurements
 from sweep.study.measuring.measurements import measure_now
 from sweep.study.measuring.workers import Task, find_versions, measure_sent
 from sweep.study.metrics.base import Formula, ImagePair
@@ -354,6 +358,27 @@ async def test_two_renderings_of_equal_pixels_share_their_values(tmp_path: Path)
     await anyio.to_thread.run_sync(lambda: measure_now(folder, metrics=[counted(counter)], workers=0))
 
     assert counter.asked == 4
+
+
+def test_a_follower_writes_one_line_however_long_it_runs(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may read what it writes, and a full pipe would stop it."""
+    rounds = iter(range(3))
+
+    def pause(_seconds: float) -> None:
+        if next(rounds, None) is None:
+            raise KeyboardInterrupt
+
+    blocked = SimpleNamespace(buffer=SimpleNamespace(read=threading.Event().wait))  # as the pipe of a living parent
+    monkeypatch.setattr(sys, "stdin", blocked)
+    monkeypatch.setattr(measurements, "time", SimpleNamespace(sleep=pause, monotonic=time.monotonic))
+
+    with pytest.raises(KeyboardInterrupt):
+        measurements.follow(results)
+
+    assert capsys.readouterr().out == "\n"
+    assert RecordedResults.open(results).table()["ssim"].notna().all()
 
 
 def test_no_results_folder_is_an_error_of_the_record(tmp_path: Path) -> None:

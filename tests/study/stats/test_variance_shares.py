@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.stats.additive_fit import Codes, FloatArray
+from sweep.study.stats import additive_fit
+from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
 from sweep.study.stats.variance_shares import split_variance
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, planted
@@ -114,6 +115,29 @@ def test_an_outlier_does_not_make_its_neighbours_odd() -> None:
 
     assert found["row"].tolist() == [100]
     assert found["expected"][0] == pytest.approx(expected, abs=0.1)
+
+
+def test_factors_of_hundreds_of_levels_are_fitted_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    first, second, third = (rng.integers(0, levels, 300) for levels in (12, 6, 4))
+    response = rng.normal(size=300) + 0.1 * first + 0.2 * second
+
+    exact = fit_additive(response, first, second, third)
+    monkeypatch.setattr(additive_fit, "MOST_SOLVED", 1)
+    found = fit_additive(response, first, second, third)
+
+    assert found.means == pytest.approx(exact.means, abs=1e-6)
+    assert np.concatenate(found.effects) == pytest.approx(np.concatenate(exact.effects), abs=1e-6)
+
+
+def test_an_outlier_is_found_where_nothing_varies_at_all() -> None:
+    values = np.random.default_rng(7).normal(0.8, 0.01, 12)
+    values[5] = 0.1
+    frame = pd.DataFrame({"steps": [20] * 12, "ssim": values})
+
+    found = make_study(frame, axes=[("steps", "integer")], metrics=["ssim"]).outliers
+
+    assert found["row"].tolist() == [5]
 
 
 def test_seeds_of_a_table_can_be_texts() -> None:
