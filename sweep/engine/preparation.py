@@ -7,11 +7,10 @@ left open are recovered last.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import shlex
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 from itertools import count, groupby, islice
@@ -206,7 +205,7 @@ async def _remove_unbegun(folder: Path) -> None:
     """Remove what a run makes before it begins: an empty journal and the lock, then the folder if that was all."""
 
     def remove() -> None:
-        with contextlib.suppress(OSError):  # whatever stays is harmless: the next run takes it over
+        with suppress(OSError):  # whatever stays is harmless: the next run takes it over
             for name in (record.JOURNAL_FILE, f"{record.JOURNAL_FILE}-wal", f"{record.JOURNAL_FILE}-shm", record.LOCK):
                 (folder / name).unlink(missing_ok=True)
             folder.rmdir()

@@ -28,7 +28,6 @@ from sweep.errors import (
     ExperimentError,
     ServerError,
     ServerUnreachableError,
-    SweepError,
     TransientError,
     UnfetchedError,
     did_you_mean,
@@ -84,7 +83,7 @@ async def _open_galleries(
 ) -> dict[str, Gallery]:
     """Open the servers and return their galleries by address; of a server without one, only where there is another."""
     found: dict[str, Gallery] = {}
-    problem: SweepError | None = None
+    problem: ServerError | None = None
     for server in servers:
         held.push_async_callback(server.aclose)
         try:

@@ -36,7 +36,6 @@ from sweep.types import Scalar
 
 if TYPE_CHECKING:
     from sweep.experiment import Experiment
-    from sweep.servers import Server
 
 
 Ending: TypeAlias = Literal[
