@@ -70,11 +70,8 @@ def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) 
 
 def _summary(description: Description) -> Iterator[tuple[str, str]]:
     roles = description.roles
-    for role, targets in sorted(roles.targets.items()):
-        yield (role, " · ".join(target.sets(role) for target in targets))
-    for role, groups in sorted(roles.ambiguous.items()):
-        for number, group in enumerate(groups, start=1):
-            name = f"{role}_{number}"
+    for role in (*sorted(roles.targets), *sorted(roles.ambiguous)):
+        for name, group in roles.numbered(role):
             yield (name, " · ".join(target.sets(name) for target in group))
     several = sorted(roles.ambiguous)
     if all_set := [role for role in several if role in graphs.STACKED]:

@@ -121,11 +121,10 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
 
 def _find_setting_roles(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
     """Find which roles set a field, one of several with its number."""
-    numbered = {f"{role}_{n}": group for role, found in roles.ambiguous.items() for n, group in enumerate(found, 1)}
     setting: dict[Address, dict[str, None]] = {}
-    for role, targets in {**roles.targets, **numbered}.items():
+    for name, targets in (each for role in (*roles.targets, *roles.ambiguous) for each in roles.numbered(role)):
         for target in targets:
-            setting.setdefault(target.address, {})[role] = None
+            setting.setdefault(target.address, {})[name] = None
     return {address: tuple(names) for address, names in setting.items()}
 
 

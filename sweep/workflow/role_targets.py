@@ -5,7 +5,7 @@ The family's dialect names candidates by walking upstream in a `Wiring`; here th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweep.errors import WorkflowError, did_you_mean
@@ -67,10 +67,16 @@ class Roles:
             raise WorkflowError(f"The workflow has no {role}_{number}; it has {listed}.")
         return groups[number - 1]
 
+    def numbered(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
+        """Yield the role, or each of several by its number (`seed_2`), with its targets."""
+        groups = self.groups(role)
+        for number, group in enumerate(groups, start=1):
+            yield (role if len(groups) == 1 else f"{role}_{number}"), group
+
     def numbers(self, role: str) -> str:
         """List the groups of a role by number, as in `seed_1 (noise.seed), seed_2 (noise_2.seed)`."""
-        groups = (" + ".join(str(target.address) for target in group) for group in self.groups(role))
-        return ", ".join(f"{role}_{number} ({group})" for number, group in enumerate(groups, start=1))
+        groups = ((name, " + ".join(str(each.address) for each in group)) for name, group in self.numbered(role))
+        return ", ".join(f"{name} ({addresses})" for name, addresses in groups)
 
     def __contains__(self, role: object) -> bool:
         return role in self.targets

@@ -91,16 +91,10 @@ class _Starter:
         yield from (f"  {line}" for line in axes)
         yield from (f"#   {line}" for line in (*self._other_axes(), *self._exposed()))
 
-    def _each(self, role: str) -> Iterator[tuple[str, tuple[Target, ...]]]:
-        """Yield the role, or each of several by its number, with its fields."""
-        groups = self.roles.groups(role)
-        for number, group in enumerate(groups, start=1):
-            yield (role if len(groups) == 1 else f"{role}_{number}"), group
-
     def _images(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
         image, folder = self.around.image, self.around.folder
-        for name, targets in (each for role in _IMAGES for each in self._each(role)):
+        for name, targets in (each for role in _IMAGES for each in self.roles.numbered(role)):
             files = [self.workflow.files[target.address] for target in targets if target.address in self.workflow.files]
             is_there = any(folder is None or (folder / file).is_file() for file in files)  # as far as that is known
             if image or not (is_there or self._held(targets)):
@@ -110,7 +104,7 @@ class _Starter:
     def _models(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for models: those that have to be chosen, of several on the server, are needed."""
         for role, kind in _MODELS.items():
-            for name, targets in self._each(role):
+            for name, targets in self.roles.numbered(role):
                 held, address = self._held(targets), targets[0].address
                 fitting = self.mains if role == "model" else self._fitting(address, kind)
                 taken = fitting if role == "model" else self._fitting(address)  # of any type, where the field does
@@ -123,7 +117,7 @@ class _Starter:
                     yield False, f"{name}: name  # a name the server knows; left out: its only one"
 
     def _fixed(self) -> Iterator[tuple[bool, str]]:
-        for name, targets in (each for role in _FIXED for each in self._each(role)):
+        for name, targets in (each for role in _FIXED for each in self.roles.numbered(role)):
             if (held := self._held(targets)) is not None:
                 yield False, f"{name}: {_quote(held)}"
 
@@ -163,21 +157,21 @@ class _Starter:
 
     def _unsettled(self) -> Iterator[str]:
         """List the roles of which one has to be chosen; those of stacks can all be set, each by its number."""
-        unsettled = {role: groups for role, groups in self.roles.ambiguous.items() if role not in STACKED}
+        unsettled = [role for role in self.roles.ambiguous if role not in STACKED]
         if not unsettled:
             return
         yield "# roles:                      # several could be meant: keep one line of each, or set them by number"
-        for role, groups in unsettled.items():
-            for number, group in enumerate(groups, start=1):
+        for role in unsettled:
+            for name, group in self.roles.numbered(role):
                 listed = ", ".join(_quote(self._call(target.address)) for target in group)
-                yield f"#   {role}: [{listed}]{self._comment(group[0].address, f'{role}_{number}')}"
+                yield f"#   {role}: [{listed}]{self._comment(group[0].address, name)}"
         yield ""
 
     def _other_axes(self) -> Iterator[str]:
         if "prompt" in self.roles:
             yield _VARIATION
         for role in _OFFERED:
-            for name, targets in self._each(role):
+            for name, targets in self.roles.numbered(role):
                 if offered := self._offer(role, targets[0].address, self._held(targets)):
                     yield f"{name}: {offered}{self._comment(targets[0].address)}"
 
