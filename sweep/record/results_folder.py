@@ -92,12 +92,14 @@ class RecordedResults:
     @property
     def axes(self) -> tuple[tuple[str, str], ...]:
         """(name, kind) of the last run's axes, the slowest first; empty before the first run."""
-        return runs[-1].facts.axes if (runs := self.runs()) else ()
+        runs = self.runs()
+        return runs[-1].facts.axes if runs else ()
 
     @property
     def experiment_text(self) -> str | None:
         """Return the experiment's YAML as last run."""
-        return runs[-1].facts.experiment if (runs := self.runs()) else None
+        runs = self.runs()
+        return runs[-1].facts.experiment if runs else None
 
     @property
     def facts(self) -> ExperimentFacts:
