@@ -7,7 +7,7 @@ from .adaptive_search import (
     estimate_crossing,
 )
 from .advice import write_decision
-from .headlines import select_headline_metrics, select_headlines
+from .findings import select_headline_metrics, select_headlines
 from .measuring.measurements import MeasureProgress, measure_now
 from .measuring.workers import Task, load_reference, measure_all, measure_task, start_follower
 from .metrics.base import (

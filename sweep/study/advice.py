@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweep.study.findings import ENOUGH_SEEDS, find_rows, list_levels, make_sentence
 from sweep.study.formatting import (
+    ENOUGH_SEEDS,
     capitalise,
+    find_rows,
+    list_levels,
+    make_sentence,
     name_axis,
     write_estimate,
     write_level,

@@ -1,11 +1,17 @@
-"""The findings of a study as sentences: what each setting changes and by how much, and what the study cannot show."""
+"""The findings of a study as sentences: headlines first, then metric by metric, then what the study cannot show."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
+from sweep.study.advice import describe_recommendation, describe_search
 from sweep.study.formatting import (
+    ENOUGH_SEEDS,
     capitalise,
+    find_rows,
+    list_levels,
+    make_sentence,
     name_axis,
     write_cell,
     write_estimate,
@@ -19,6 +25,7 @@ from sweep.study.formatting import (
 )
 from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.study.stats.response_curves import UNEVEN
+from sweep.study.stats.seeds_and_noise import STRENGTHS
 from sweep.study.study_design import MOST_PAIRS
 from sweep.study.study_json import (
     AxisDistance,
@@ -28,8 +35,6 @@ from sweep.study.study_json import (
     Difference,
     Effects,
     Estimate,
-    Group,
-    LevelValue,
     MetricFacts,
     Sentence,
     StudyJson,
@@ -39,31 +44,103 @@ from sweep.text import format_count, join_words
 JUST_VISIBLE = 2  # colour difference of two images
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
 FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
-ENOUGH_SEEDS = 8  # fewer cannot show a long tail, and advice is called that of few seeds
-MOST_ROWS = 8  # images that show a finding
 SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
+MOST_HEADLINES = 5
+PREFERRED = ("rating", "structure_coarse", "ms_ssim", "ssim", "delta_e", "diversity")  # metrics of the headlines
+BESIDE: Final = ("delta_e", "diversity", "sharpness", "colourfulness")  # each tells what the ones before do not
 
 
-def make_sentence(
-    kind: str, text: str, detail: str = "", metric: str | None = None, axis: str | None = None, rows: Sequence[int] = ()
-) -> Sentence:
-    """Make a sentence that is no headline yet."""
-    shown = list(rows[:MOST_ROWS])
-    return Sentence(kind=kind, text=text, detail=detail, headline=False, metric=metric, axis=axis, rows=shown)
+def sort_by_preference(metrics: Sequence[MetricFacts]) -> list[MetricFacts]:
+    """Sort metrics by how well they suit the headlines, the most telling one first."""
+    ranks = {name: rank for rank, name in enumerate(PREFERRED)}
+    return sorted(metrics, key=lambda fact: ranks.get(fact["name"], len(ranks)))
 
 
-def find_rows(data: StudyJson, group: Group) -> list[int]:
-    """Find the rows with an image at these levels; in a table without images all rows."""
-    rows = data["rows"]
-    columns = [(rows["axes"][name], level) for name, level in group.items()]
-    shown = [i for i, path in enumerate(rows["image_path"]) if path is not None]
-    places = shown or range(len(rows["key"]))
-    return [i for i in places if all(column[i] == level for column, level in columns)]
+def choose_metric(metrics: Sequence[MetricFacts]) -> str | None:
+    """Choose the metric of the headlines: the most telling one that was measured."""
+    return next((fact["name"] for fact in sort_by_preference(metrics) if fact["measured"]), None)
 
 
-def list_levels(data: StudyJson, axis: str) -> list[LevelValue]:
-    """List the levels of an axis."""
-    return next((each["levels"] for each in data["design"]["axes"] if each["name"] == axis), [])
+def _choose_axis(data: StudyJson, main: str | None) -> str | None:
+    """Choose the axis of the headlines, a numeric one if any: denoise strength, else the one that explains most."""
+    varying = [axis for axis in data["design"]["axes"] if len(axis["levels"]) > 1 and axis["kind"] != "seed"]
+    axes = [axis["name"] for axis in varying if axis["numeric"]] or [axis["name"] for axis in varying]
+    shares = next((e["shares"] for e in data["effects"] if e["metric"] == main), [])
+    ranked = [share["axes"][0] for share in shares if len(share["axes"]) == 1 and share["axes"][0] in axes]
+    return next((axis for axis in axes if axis in STRENGTHS), next(iter([*ranked, *axes]), None))
+
+
+def write_sentences(
+    data: StudyJson, aliases: Mapping[str, str], *, compared: bool, taken: Sequence[str]
+) -> list[Sentence]:
+    """Write the sentences of a study whose `words` are empty yet: headlines first, limits last (see `list_limits`)."""
+    main, search = choose_metric(data["metrics"]), data["adaptive"]
+    axis = _choose_axis(data, main)
+    measured = sorted((fact for fact in data["metrics"] if fact["measured"]), key=lambda fact: fact["name"] != main)
+    said: list[Sentence] = []
+    if search is not None:
+        measured, main, axis = [], search["metric"], search["axis"]
+        said += describe_search(search, data)
+    said += [*describe_choices(data["choices"]), *describe_distances(data["distances"]), *describe_equal(data)]
+    said += describe_scales(data, axis) if axis else []
+    for fact in measured:
+        mine = [advice for advice in data["recommendations"] if advice["metric"] == fact["name"]]
+        said += [describe_recommendation(advice, fact, data) for advice in mine]
+        said += describe_metric_findings(fact, data, is_main=fact["name"] == main)
+    said += describe_unshown(data, measured, main)
+    said = _drop_repeated(said)
+    limited = list_limits(data, aliases, measured=bool(measured), compared=compared, taken=taken)
+    limits = [make_sentence("limit", text) for text in limited]
+    if measured and any("95 %" in each["text"] + each["detail"] for each in said):
+        limits += [make_sentence("assumption", text) for text in list_assumptions(data)]
+    if not said and not limits:
+        limits = [make_sentence("limit", "No effect of any setting was found.")]
+    top = _rank(said, main, axis) or [each for each in [*said, *limits] if each["kind"] == "limit"][:1]
+    for each in top:
+        each["headline"] = True
+    return [*top, *(each for each in [*said, *limits] if not each["headline"])]
+
+
+def _rank(said: Sequence[Sentence], main: str | None, axis: str | None) -> list[Sentence]:
+    """Rank findings by what a person would do differently, and keep the first five.
+
+    Choices and advice come first, then levels that make no difference, then differences, and what explains them. Each
+    kind is told once, of the main metric; then the largest difference in another metric.
+    """
+    wanted: list[Sentence] = []
+    has_advice = any(each["kind"] in {"choice", "recommendation", "word"} for each in said)
+    early, late = ("difference", "curve") if has_advice else ("curve", "difference")
+    for kind in ("choice", "recommendation", "word", "equal", early, late, "share", "outlier"):
+        found = [each for each in said if each["kind"] == kind and each["metric"] in {None, main}]
+        if kind in {"recommendation", "difference"}:
+            found = [each for each in found if each["axis"] == axis] or found
+        if kind == "share" and any(each["kind"] == "word" for each in wanted):
+            found = []  # which axis decides is told already
+        if kind == "curve" and any(each["kind"] == "recommendation" for each in wanted):
+            found = [each for each in found if each["metric"] is None]  # the scales; the curve itself is in the advice
+        wanted += found[: 2 if kind == "equal" else 1]
+    others = [each for each in said if each["kind"] == "difference" and each["metric"] in BESIDE]
+    return [*wanted, *[each for each in others if each not in wanted][:1]][:MOST_HEADLINES]
+
+
+def _drop_repeated(said: Sequence[Sentence]) -> list[Sentence]:
+    """Drop a sentence that is there already, and an outlier that another metric has told already."""
+    told: dict[object, Sentence] = {}
+    for each in said:
+        told.setdefault(each["rows"][0] if each["kind"] == "outlier" else each["text"], each)
+    return list(told.values())
+
+
+def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts]:
+    """Select at most `most` of the measured metrics, the most telling first."""
+    measured = {metric["name"]: metric for metric in study["metrics"] if metric["measured"]}
+    names = dict.fromkeys([choose_metric(study["metrics"]), *BESIDE])
+    return [measured[name] for name in names if name in measured][:most]
+
+
+def select_headlines(study: StudyJson) -> list[str]:
+    """Select the sentences that belong on top, in order."""
+    return [each["text"] for each in study["words"] if each["headline"]]
 
 
 def is_shown(p: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Formats numbers, estimates, levels and cells for the sentences of a study.
+"""Formats numbers, estimates, levels and cells for the sentences of a study, and makes a sentence of a text.
 
 A number always stands with its interval and n, or with the reason for none.
 """
@@ -9,9 +9,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from sweep.study.stats.response_curves import BRACKET
-from sweep.study.study_json import Estimate, Group, LevelValue
+from sweep.study.study_json import Estimate, Group, LevelValue, Sentence, StudyJson
 from sweep.text import format_count, format_value, truncate_apart
 
+MOST_ROWS = 8  # images that show a finding
+ENOUGH_SEEDS = 8  # fewer cannot show a long tail, and advice is called that of few seeds
 _SHORT = 48  # characters of a level in a sentence
 _MOST_DECIMALS = 6
 _GROUPED = 10_000  # numbers from which digits stand in groups of three
@@ -121,3 +123,25 @@ def write_place(at: Estimate) -> str:
     if at["method"] == BRACKET:
         return f"between {write_level(at['low'])} and {write_level(at['high'])}"
     return f"at {write_interval(at)}"
+
+
+def make_sentence(
+    kind: str, text: str, detail: str = "", metric: str | None = None, axis: str | None = None, rows: Sequence[int] = ()
+) -> Sentence:
+    """Make a sentence that is no headline yet."""
+    shown = list(rows[:MOST_ROWS])
+    return Sentence(kind=kind, text=text, detail=detail, headline=False, metric=metric, axis=axis, rows=shown)
+
+
+def find_rows(data: StudyJson, group: Group) -> list[int]:
+    """Find the rows with an image at these levels; in a table without images all rows."""
+    rows = data["rows"]
+    columns = [(rows["axes"][name], level) for name, level in group.items()]
+    shown = [i for i, path in enumerate(rows["image_path"]) if path is not None]
+    places = shown or range(len(rows["key"]))
+    return [i for i in places if all(column[i] == level for column, level in columns)]
+
+
+def list_levels(data: StudyJson, axis: str) -> list[LevelValue]:
+    """List the levels of an axis."""
+    return next((each["levels"] for each in data["design"]["axes"] if each["name"] == axis), [])

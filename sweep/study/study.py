@@ -17,7 +17,7 @@ import pandas as pd
 
 from sweep.errors import UsageError
 from sweep.record import replace_atomically
-from sweep.study.headlines import choose_metric, sort_by_preference, write_sentences
+from sweep.study.findings import choose_metric, sort_by_preference, write_sentences
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
 from sweep.study.stats.intervals import list_finite, round_digits
 from sweep.study.stats.level_differences import compare_levels, correct_claims
