@@ -211,7 +211,8 @@ def _choose_axes(data: ReportData, y: str | None, fixed: Mapping[str, Any]) -> t
 
 def _fit_cell(data: ReportData, rows: Iterable[int], width: int) -> tuple[int, int]:
     """Return width and height of a cell: the shape of the first image among `rows`, square if no size is known."""
-    shapes = (data.rendered("height") / data.rendered("width")).iloc[list(rows)].dropna()
+    own_width, own_height = (data.column(data.name_rendered(name)).iloc[list(rows)] for name in ("width", "height"))
+    shapes = (own_height / own_width).dropna()
     shape = float(shapes.iloc[0]) if len(shapes) else 1.0
     return width, round(width * min(3.0, max(1 / 3, shape)))
 

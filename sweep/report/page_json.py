@@ -55,9 +55,9 @@ def build_page_json(
             {**column, "values": {"v": column["values"]} if column["kind"] == "metric" else pack(column["values"])}
             for column in _list_columns(data, study["metrics"] if study else described)
         ],
-        "key": pack(_encode_texts(data.column("key"), _KEY_DIGITS)),
-        "status": pack(_encode_texts(data.column("status"))),
-        "error": pack(_encode_texts(data.column("error"))),
+        "key": pack(_encode_texts(data, "key", _KEY_DIGITS)),
+        "status": pack(_encode_texts(data, "status")),
+        "error": pack(_encode_texts(data, "error")),
         "images": encode_images(data, links),
         "others": None,
         "sources": _encode_sources(data, links),
@@ -162,12 +162,8 @@ def pack(values: Sequence[Scalar]) -> JsonObject:
     return {"d": [value for _, value in distinct], "i": at}
 
 
-def _encode_texts(column: pd.Series, most: int | None = None) -> list[Scalar]:
-    return [None if cell is None else str(cell)[:most] for cell in _encode_column(column)]
-
-
-def _encode_column(column: pd.Series) -> list[Scalar]:
-    return [to_json_value(value) for value in column.astype(object).tolist()]
+def _encode_texts(data: ReportData, name: str, most: int | None = None) -> list[Scalar]:
+    return [None if cell is None else str(cell)[:most] for cell in data.list_values(name)]
 
 
 def round_floats(values: pd.Series, digits: int) -> list[Scalar]:
@@ -197,8 +193,7 @@ def _list_columns(data: ReportData, described: Sequence[JsonObject] = ()) -> Ite
     taken = {axis.column for axis in data.axes}
     for name, label in _INFO.items():
         if name in data.frame and name not in taken and data.frame[name].notna().any():
-            cells = data.frame[name]
-            values = round_floats(cells, 3) if name == "render_seconds" else _encode_column(cells)
+            values = round_floats(data.frame[name], 3) if name == "render_seconds" else data.list_values(name)
             about = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
             yield {**about, "values": values}
 
@@ -209,12 +204,12 @@ def encode_images(data: ReportData, links: ImageLinks) -> JsonObject:
 
 
 def _list_images(data: ReportData, links: ImageLinks) -> dict[str, list[Scalar]]:
-    thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(data.column("sha256"))]
+    thumbs = [sha and make_thumb_id(str(sha)) for sha in _encode_texts(data, "sha256")]
     return {
-        "path": _encode_texts(data.column("image_path")),
+        "path": _encode_texts(data, "image_path"),
         "thumb": [identity if identity in links.thumbs else None for identity in thumbs],
-        "width": _encode_column(data.rendered("width")),
-        "height": _encode_column(data.rendered("height")),
+        "width": data.list_values(data.name_rendered("width")),
+        "height": data.list_values(data.name_rendered("height")),
     }
 
 
@@ -231,7 +226,7 @@ def build_live_rows(data: ReportData, links: ImageLinks) -> list[JsonObject]:
     images, sources = _list_images(data, links), _encode_sources(data, links)
     axes = {axis["name"]: [axis["levels"][at] for at in axis["at"]] for axis in _encode_axes(data)}
     number = None if any(axis.name == "image" for axis in data.axes) else axes.pop("image", None)
-    keys, status, error = (_encode_texts(data.column(name)) for name in ("key", "status", "error"))
+    keys, status, error = (_encode_texts(data, name) for name in ("key", "status", "error"))
     return [
         {
             "key": str(keys[row])[:_KEY_DIGITS],

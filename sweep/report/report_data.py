@@ -104,14 +104,17 @@ class ReportData:
         """Return a column of the table, empty where it has none of this name."""
         return self.frame[name] if name in self.frame else pd.Series(None, self.frame.index, dtype=object)
 
-    def rendered(self, name: str) -> pd.Series:
-        """Return the column of what was rendered, which has another name where an axis is called like it."""
-        return self.column(f"rendered_{name}" if f"rendered_{name}" in self.frame else name)
+    def name_rendered(self, name: str) -> str:
+        """Return the name of the column of what was rendered, which is another one where an axis is called like it."""
+        return f"rendered_{name}" if f"rendered_{name}" in self.frame else name
+
+    def list_values(self, name: str) -> list[Scalar]:
+        """List the cells of a column as JSON values."""
+        return [to_json_value(value) for value in self.column(name).astype(object).tolist()]
 
     def read_levels(self, axis: str) -> list[Scalar]:
         """Return the level of each row on the axis with this name."""
-        column = next(each.column for each in self.axes if each.name == axis)
-        return [to_json_value(value) for value in self.frame[column]]
+        return self.list_values(next(each.column for each in self.axes if each.name == axis))
 
     @property
     def metrics(self) -> tuple[str, ...]:
