@@ -11,7 +11,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
@@ -298,7 +298,7 @@ def _common(first: ColumnKind, second: ColumnKind) -> ColumnKind:
 
 
 def _time(stored: object) -> datetime | None:
-    return queries.from_microseconds(stored) if isinstance(stored, int) else None
+    return queries.EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
 
 
 def split_rows(rows: Iterable[_Row], size: int) -> Iterator[list[_Row]]:

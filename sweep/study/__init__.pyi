@@ -23,8 +23,8 @@ from .metrics.base import (
 from .metrics.metric_lookup import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .metrics.pixel_metrics import luma
 from .ratings import add_ratings, parse_ratings, write_ratings
-from .stats.level_differences import compare_levels, correct_claims
 from .stats.response_curves import compute_curve
+from .stats.t_tests import compare_levels, correct_claims
 from .stats.variance_shares import compute_effects
 from .study import Study, make_study
 from .study_design import read_design

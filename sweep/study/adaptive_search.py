@@ -22,7 +22,7 @@ import numpy as np
 
 from sweep.errors import UsageError
 from sweep.study.stats.additive_fit import FloatArray
-from sweep.study.stats.intervals import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, compute_p_value, compute_t_quantile, make_estimate
 from sweep.study.study_json import AdaptiveGroup, AdaptiveResult, Estimate, Group
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sweep.study.formatting import (
     write_number_word,
     write_place,
 )
-from sweep.study.stats.intervals import make_estimate
+from sweep.study.stats.t_tests import make_estimate
 from sweep.study.study_json import AdaptiveResult, Group, Hold, MetricFacts, Recommendation, Sentence, StudyJson
 from sweep.text import format_count, join_words
 

@@ -23,9 +23,9 @@ from sweep.study.formatting import (
     write_place,
     write_units,
 )
-from sweep.study.stats.intervals import CONFIDENCE, make_estimate
 from sweep.study.stats.response_curves import UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
+from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
 from sweep.study.study_design import MOST_PAIRS
 from sweep.study.study_json import (
     AxisDistance,

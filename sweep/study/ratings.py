@@ -21,7 +21,7 @@ from scipy.special import expit, ndtri
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, is_choice, is_rating, name_image, replace_atomically
 from sweep.study.stats.additive_fit import FloatArray
-from sweep.study.stats.intervals import CONFIDENCE
+from sweep.study.stats.t_tests import CONFIDENCE
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import ChoiceRank, Choices, MetricFacts
 

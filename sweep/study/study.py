@@ -19,8 +19,6 @@ from sweep.errors import UsageError
 from sweep.record import replace_atomically
 from sweep.study.findings import choose_metric, sort_by_preference, write_sentences
 from sweep.study.metrics.metric_lookup import describe_columns, list_standard
-from sweep.study.stats.intervals import list_finite, round_digits
-from sweep.study.stats.level_differences import compare_levels, correct_claims
 from sweep.study.stats.response_curves import compute_curve
 from sweep.study.stats.safe_levels import count_holds, recommend_levels
 from sweep.study.stats.seeds_and_noise import (
@@ -32,6 +30,7 @@ from sweep.study.stats.seeds_and_noise import (
     find_outliers,
     rank_seeds,
 )
+from sweep.study.stats.t_tests import compare_levels, correct_claims, list_finite, round_digits
 from sweep.study.stats.variance_shares import compute_effects
 from sweep.study.study_design import StudyDesign, add_bookkeeping, infer_axes, read_design
 from sweep.study.study_json import (

@@ -21,6 +21,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 REPLICATE_COLUMN = "replicate"  # an axis of this name repeats a point with everything equal
 SHARED = 2  # cells a seed must have on average for seeds to count as shared between cells
 MOST_PAIRS = 120  # of images that differ in one axis; of more, so many are drawn
+GRIDDED = 4  # images a distinct value, from which values count as rounded
 MOST_GROUPS = 12  # an axis with more levels does not split curves
 
 
@@ -124,6 +125,13 @@ class StudyDesign:
     def response(self, metric: str) -> FloatArray:
         """Read a metric by row; NaN where it was not measured."""
         return self.frame[metric].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def measure_step(self, metric: str) -> float:
+        """Measure the step that a metric's values are multiples of; 0 where they are not rounded to few values."""
+        values = self.response(metric)
+        known = values[np.isfinite(values)]
+        distinct = np.unique(known)
+        return float(np.diff(distinct).min()) if 2 <= len(distinct) <= len(known) / GRIDDED else 0.0
 
     def measure_coverage(self, group: Group) -> float:
         """Measure which part of all points × units of a group has an image: 1 where nothing is missing."""

@@ -23,7 +23,7 @@ from sweep.types import Scalar
 OPEN = ("intended", "submitted", "rendered")
 OUTCOMES = ("completed", "failed", "cancelled")
 RUN_FACTS = ("experiment", "fingerprint", "points", "command", "sweep_version")  # kept as they are
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURRENT = "(SELECT definition FROM runs ORDER BY number DESC LIMIT 1)"
 _COUNTED = (*OUTCOMES, *OPEN)
 _NUMBERS = "SELECT definition, {} FROM points GROUP BY definition".format(
@@ -36,12 +36,12 @@ def to_microseconds(moment: datetime) -> int:
     """Return a time as it is stored: microseconds since 1970, UTC. Raises ValueError for a naive one."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no time zone")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def from_microseconds(stored: int) -> datetime:
     """Return a stored time."""
-    return _EPOCH + timedelta(microseconds=stored)
+    return EPOCH + timedelta(microseconds=stored)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.optimize import isotonic_regression
 
 from sweep.study.stats.additive_fit import FloatArray, fill_holes
-from sweep.study.stats.intervals import (
+from sweep.study.stats.t_tests import (
     CONFIDENCE,
     ROUNDED,
     Band,
@@ -21,7 +21,6 @@ from sweep.study.stats.intervals import (
     explain_few_units,
     list_finite,
     make_estimate,
-    measure_step,
     round_digits,
 )
 from sweep.study.study_design import Mask, StudyDesign
@@ -281,8 +280,8 @@ def _jackknife_crossing(x: FloatArray, left_out: FloatArray, value: float, thres
 def _collect_warnings(x: FloatArray, levels: Band, fit: Fit, n: int, *, change: str | None) -> list[CurveWarning]:
     found: list[CurveWarning] = []
     known = np.isfinite(levels.mean)
-    if reason := explain_few_units(n):
-        found.append(_make_warning("one-seed", reason))
+    if n < 2:
+        found.append(_make_warning("one-seed", explain_few_units(n) or ""))
     if not known.all():
         found.append(_make_warning("missing", f"{int((~known).sum())} of {len(x)} levels were not measured"))
     if change:
@@ -381,8 +380,7 @@ def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: Float
     """Tell whether seeds differ by so few steps of a rounded metric that the t interval would hold too seldom (below
     0.93 by simulation of rounded normal values): by less than 4 / n steps, or with fewer than three seeds.
     """
-    response = design.response(metric)
-    step, images = measure_step(response), int(np.isfinite(response[design.rows_of(group)]).sum())
+    step, images = design.measure_step(metric), int(np.isfinite(design.response(metric)[design.rows_of(group)]).sum())
     filled = np.isfinite(matrix)
     n = filled.sum(axis=0)
     if not step or not (n > 1).any():

@@ -11,7 +11,7 @@ from itertools import product, takewhile
 
 import numpy as np
 
-from sweep.study.stats.intervals import make_estimate
+from sweep.study.stats.t_tests import make_estimate
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import Curve, Group, Hold, MetricFacts, Recommendation
 

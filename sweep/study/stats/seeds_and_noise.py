@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import chdtri
 
 from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
-from sweep.study.stats.intervals import CONFIDENCE, estimate_mean, make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, estimate_mean, make_estimate
 from sweep.study.study_design import Mask, StudyDesign
 from sweep.study.study_json import Determinism, Direction, EqualLevels, Estimate, NoiseFacts, Outlier, SeedRow
 

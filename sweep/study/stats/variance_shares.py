@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from sweep.study.stats.additive_fit import Codes, FloatArray
-from sweep.study.stats.intervals import make_estimate
 from sweep.study.stats.response_curves import SPARSE
+from sweep.study.stats.t_tests import LEAST_SEEDS, make_estimate
 from sweep.study.study_design import Mask, StudyDesign
 from sweep.study.study_json import Effects, Share
 
@@ -26,7 +26,6 @@ MOSTLY_HOLES = 4  # so many cells of the crossed grid to an image: the design is
 FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list of levels
 RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
-LEAST_SEEDS = 4  # for sizes; below that a ranking only
 LEAST_CELLS = 16  # combinations without seeds, for sizes: of fewer, those that stand out do so by chance, too
 LEAST_PART = 0.5  # of the variance; smaller parts that stand out among noise are overstated (by simulation)
 SLICE = 8192  # rows of the design matrix that are in memory at once

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.study.stats.intervals import estimate_mean
 from sweep.study.stats.response_curves import analyse_curve
+from sweep.study.stats.t_tests import estimate_mean
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, STRENGTHS, logistic, planted
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from sweep.study.metrics.metric_lookup import describe_columns
 from sweep.study.stats.additive_fit import fill_holes
-from sweep.study.stats.intervals import compute_band
 from sweep.study.stats.response_curves import (
     BRACKET,
     FEW_THERE,
@@ -20,6 +19,7 @@ from sweep.study.stats.response_curves import (
     find_crossing,
     fit_monotone,
 )
+from sweep.study.stats.t_tests import compute_band
 from sweep.study.study import make_study
 from sweep.study.study_design import add_bookkeeping, read_design
 from sweep.study.study_json import Curve

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.study.stats.level_differences import adjust_p_values
+from sweep.study.stats.t_tests import adjust_p_values
 from sweep.study.study import make_study
 from tests.support.planted_studies import AXES, planted
 
