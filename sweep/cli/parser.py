@@ -177,7 +177,7 @@ def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     elif choice := re.search(r": '(.*)' is not one of (.*)\.$", said):
         said += did_you_mean(choice[1], re.findall("'(.*?)'", choice[2]))
     elif said.startswith("No such command"):
-        said = f"There is no command {escape_controls(words[0])}.{did_you_mean(words[0], COMMANDS)}"
+        said = f"sweep has no command named {escape_controls(words[0])}.{did_you_mean(words[0], COMMANDS)}"
         if words[0] in TEMPLATE_NAMES or Path(words[0]).is_file():
             hint = f"Did you mean sweep run {shlex.join(words)}?"
     return UsageError(said, hint=hint)

@@ -47,7 +47,7 @@ class RenderingOptions:
         concurrency: How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, 2
             for each.
         attempts: Attempts per point before it counts as failed.
-        retry_failed: Render again the points that failed in an earlier run.
+        retry_failed: Try the points again that failed in an earlier run. Without this option they are left out.
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
         max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points done so far,
@@ -58,8 +58,8 @@ class RenderingOptions:
         shard: Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.
         priority: Put the items ahead of others that wait in the server's queue.
         idle_only: Send nothing while items of other people are in the queue.
-        board: Put the images on this board (a folder in the server's gallery). sweep creates it if it is missing.
-        intermediate: Keep the images out of the server's gallery.
+        board: Put the images on this board (a folder in InvokeAI's gallery). sweep creates it if it is missing.
+        intermediate: Keep the images out of InvokeAI's gallery.
     """
 
     concurrency: Annotated[int | None, _rendering_option(min=1, metavar="N")] = None

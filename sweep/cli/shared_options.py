@@ -168,7 +168,7 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all sweep workers of a Ray cluster as servers. sweep worker --help tells how to start one. "
+        help="Use all sweep workers of a Ray cluster as servers. To start a worker, see sweep worker --help. "
         "Write --on ray for the cluster of this machine, or --on ray:HOST:PORT for another cluster.",
         metavar="RAY",
     ),
@@ -185,7 +185,7 @@ class Login:
     Attributes:
         ca_file: File with the certificates of your own certificate authority, for https servers.
         credentials: File (mode 0600) with a token, or with email and password.
-        queue: The name of the queue to use on the servers. Every server has a queue named default.
+        queue: The name of the queue to use on InvokeAI servers. Every InvokeAI has a queue named default.
     """
 
     addresses: list[str] | None = None

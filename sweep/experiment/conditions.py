@@ -238,7 +238,7 @@ class Compiler:
             raise self._make_error(right.node, f"{_name_kind(right.kind)} has no order to compare by")
         if len(kinds - {"null"}) > 1:
             one, other = (f"{self._write_operand(each.node)} is {_name_kind(each.kind)}" for each in (left, right))
-            quoted = f"in quotes, '{self._write_operand(right.node)}', it is text"
+            quoted = f"write '{self._write_operand(right.node)}' for the text {self._write_operand(right.node)}"
             way = quoted if left.kind == "text" else "write numbers without quotes"
             raise self._make_error(right.node, f"{one}, but {other}; {way}")
         if not ordered:

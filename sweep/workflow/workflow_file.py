@@ -76,7 +76,7 @@ def _read_png(path: Path) -> dict[str, Any]:
     raise WorkflowError(
         f"{path.name} contains no workflow. Either it was not made by {families}, or another program has removed "
         "its workflow.",
-        hint="To use it as the source image, give a template: "
+        hint="To use it as the source image, give a built-in workflow: "
         f"sweep run img2img --image {quote_argument(os.path.relpath(path))}.",
     )
 

@@ -135,7 +135,7 @@ SLIPS = [
     typed("no concurrency", "--concurrency must be 1 or more.", "run", "small.yaml", "--concurrency", "0"),
     typed("unknown progress", "'jsn' is not one of 'auto', 'rich'", "run", "small.yaml", "--progress", "jsn"),
     typed("unknown option", "no option --sevrer. Did you mean --server?", "run", "small.yaml", "--sevrer", "x"),
-    typed("unknown command", "There is no command rnu. Did you mean run?", "rnu"),
+    typed("unknown command", "sweep has no command named rnu. Did you mean run?", "rnu"),
     typed("no argument", "Missing argument", "run"),
     typed("a name nearly right", "sweep has no option --verison. Did you mean --version?", "--verison"),
     typed("no results", "There is no run named nothing.", "status", "nothing"),

@@ -36,7 +36,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     ),
     (("plan", "img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
     (("run", "gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
-    (("run", "photo.png", "--axis", "seed=1,2"), "give a template: sweep run img2img --image photo.png."),
+    (("run", "photo.png", "--axis", "seed=1,2"), "give a built-in workflow: sweep run img2img --image photo.png."),
     # init
     (("init", "there.yaml"), "If it is an experiment, sweep plan there.yaml shows what it would do."),
     (("init", "flow.json", "-o", "there.yaml"), "there.yaml exists already. Choose another --output."),

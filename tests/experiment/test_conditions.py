@@ -85,7 +85,7 @@ def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
         ("seed", "where something true or false belongs", 1),
         ("seed and flag", "where something true or false belongs", 1),
         ("seed == '42'", "seed is a number, but '42' is text; write numbers without quotes", 9),
-        ("lora < 3", "lora is text, but 3 is a number; in quotes, '3', it is text", 8),
+        ("lora < 3", "lora is text, but 3 is a number; write '3' for the text 3", 8),
         ("flag < true", "has no order", 8),
         ("'a' * 3 == lora", "counts with text", 1),
         ("seed ** 3 > 1", "an operator that conditions do not know", 1),
