@@ -228,7 +228,7 @@ class ResultsTable:
 
     def _with_marks(self, rows: Iterable[TableRow], numbers: Counter[tuple[Cell, Cell]]) -> Iterator[TableRow]:
         """Add a person's marks; `numbers` counts the images of each point."""
-        path = self.names.index("image_path")
+        path = self._all_names.index("image_path")
         for row in rows:
             numbers[row[0], row[1]] += 1
             names = name_image(str(row[1]), numbers[row[0], row[1]]) if row[path] is not None else ()

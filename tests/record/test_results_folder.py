@@ -331,6 +331,16 @@ def test_a_column_that_a_label_sets_is_read_by_the_axis_whatever_its_name(tmp_pa
     assert RecordedResults.open(tmp_path).table(columns=["cfg_scale"])["cfg_scale"].tolist() == [7.5, 3.0]
 
 
+def test_columns_of_rated_images_can_be_chosen_without_their_paths(tmp_path: Path) -> None:
+    """Whether a row has an image, so a rating, is read from the whole row."""
+    results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 2)))
+    mark = {"stars": 4, "rejected": False, "note": "ok"}
+    ratings = {"schema": 1, "ratings": {point(0).key: mark}, "choices": []}
+    (tmp_path / "ratings.json").write_text(json.dumps(ratings))
+    rows = list(results.rows(columns=["rating", "index"]))
+    assert rows == [{"rating": 4.0, "index": 0}, {"rating": None, "index": 1}]
+
+
 def test_a_workbook_keeps_seeds_that_excel_would_round(tmp_path: Path) -> None:
     """Excel counts to 10¹⁵ exactly: longer numbers are texts."""
     results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 1)))
