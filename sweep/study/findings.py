@@ -235,7 +235,8 @@ def _write_change(curve: Curve, label: str, verb: str, ends: tuple[int, int], *,
     bounds = [v for v in (*lows, *highs) if v is not None]
     if len(bounds) == 4 and max(bounds[:2]) <= min(bounds[2:]):
         return ""
-    if half["value"] is None or not is_shown(curve["p_adjusted"]):
+    has_direction = half["value"] is not None or len(curve["x"]) == 2
+    if not (has_direction and is_shown(curve["p_adjusted"])):
         return f"{label}: {first} and {last} along {axis}."
     place = ""
     if half["low"] is not None and half["high"] is not None:

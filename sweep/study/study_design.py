@@ -321,9 +321,23 @@ BOOKKEEPING = frozenset(
 
 
 def infer_axes(frame: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, str]]:
-    """Infer the axes of a plain table: every column that is no metric and no bookkeeping, its kind from its type."""
-    names = [name for name in frame.columns if name not in metrics and name not in BOOKKEEPING]
-    return [(str(name), _infer_kind(str(name), frame[name])) for name in names]
+    """Infer the axes of a plain table: every column that is no metric and no bookkeeping, its kind from its type.
+
+    Real numbers that hardly repeat are measurements that nobody asked for, not levels.
+    """
+    return [
+        (str(name), _infer_kind(str(name), frame[name]))
+        for name in frame.columns
+        if name not in metrics and name not in BOOKKEEPING and not _is_measurement(frame[name])
+    ]
+
+
+def _is_measurement(column: pd.Series) -> bool:
+    if not pd.api.types.is_float_dtype(column) or len(column) <= 2:
+        return False
+    counts = column.value_counts()
+    is_uneven = len(counts) > len(column) / 6 and counts.max() > 3 * counts.min()  # rounded values, as 0.01
+    return bool(len(counts) > len(column) / 2 or is_uneven)
 
 
 def _infer_kind(name: str, column: pd.Series) -> str:

@@ -120,6 +120,17 @@ def test_the_largest_of_several_differences_is_called_overstated() -> None:
     assert "so the true one is probably smaller" in words
 
 
+@pytest.mark.parametrize("rounding", [2, 3, 9])
+def test_measured_columns_that_nobody_asked_for_are_no_axes(rounding: int) -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(11, 3, 4, lambda x, *_: 0.95 - 0.6 * x + 0.02 * rng.normal(size=len(x)))
+    frame["mine"] = (frame["structure_coarse"] * 3 + 0.02 * rng.normal(size=len(frame))).round(rounding)
+
+    study = make_study(frame, metrics=["structure_coarse"])
+
+    assert [axis["name"] for axis in study.data["design"]["axes"]] == ["denoise_strength", "variation", "seed"]
+
+
 def test_no_average_hides_that_single_prompts_change() -> None:
     noise = np.random.default_rng(2)
     frame = make_grid(5, 2, 8, lambda x, p, _: 0.5 + np.where(p, 0.3, -0.3) * (x - 0.5) + noise.normal(0, 5e-4, len(x)))

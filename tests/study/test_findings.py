@@ -115,3 +115,12 @@ def test_failed_repeats_of_a_combination_that_has_an_image_leave_no_hole() -> No
     assert list_holes() == []
     rows[2] |= rows[3]
     assert list_holes() == ["1 of 9 combinations has no image (1 failed): means are adjusted for them."]
+
+
+def test_a_change_between_two_levels_says_its_direction() -> None:
+    frame = planted(np.random.default_rng(1), seeds=8)
+    ends = frame[frame["denoise_strength"].isin([0.2, 0.8])]
+
+    assert text_of(make_study(ends, axes=AXES, metrics=["structure_coarse"]), "curve").startswith(
+        "Layout of light and dark falls along denoise strength from "
+    )
