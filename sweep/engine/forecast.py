@@ -144,7 +144,7 @@ async def _require_own_images(plan: Plan, servers: Sequence[PooledServer], optio
     """Raise PlanError for images that the workflow names and none of the servers has, as a run would."""
     graph = (await run_sync(lambda: plan.instance(plan.grid[0]))).graph
     asks = ((each, partial(list_lacking_images, each.server, graph, plan.schemas.dialect)) for each in servers)
-    answers = [await ask_or_drop(each, ask, options) for each, ask in asks]
+    answers = [await ask_or_drop(each, ask, options, servers) for each, ask in asks]
     lacking = [answer for answer in answers if answer is not None]
     if lacking and all(lacking):
         problems = [Problem(message=readable(graph, f"workflow: {text}.")) for text in lacking[0]]

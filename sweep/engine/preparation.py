@@ -268,7 +268,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
         lacking = server.lacking.keys()
         mine = [each for each in left if lacking.isdisjoint(collect_refs(each[1], plan.schemas.dialect))]
         ask = partial(server.server.check, [graph for _, graph in mine], images)
-        answers = await ask_or_drop(server, ask, options) if mine else []
+        answers = await ask_or_drop(server, ask, options, servers) if mine else []
         if answers is None:
             continue
         left = [each for each in left if each not in mine]

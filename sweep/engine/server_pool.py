@@ -40,6 +40,7 @@ LONGEST_HOLD: Final = 4  # times its seconds a variation that an idle server lea
 SURVEY_EVERY: Final = 0.5  # seconds for which it is not asked anew how fast the servers are together
 SHORTEST_PAUSE: Final = 0.05  # seconds before a server that left is asked again
 CLOSING: Final = 5.0  # seconds a server's client may take to let go
+LONGEST_WAIT: Final = 30.0  # seconds that a server may ask the others of a run to wait for it at the start
 MOST_COUNTED: Final = 2000  # points that are looked at to say how many a server renders
 _LASTING = (ServerRefusedError, ServerUnsupportedError)
 _T = TypeVar("_T")
@@ -340,10 +341,16 @@ async def _close_all(servers: Sequence[Server]) -> None:
         await run_all(*(server.aclose() for server in servers))
 
 
-async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], options: RunOptions) -> _T | None:
+async def ask_or_drop(
+    server: PooledServer,
+    ask: Callable[[], Awaitable[_T]],
+    options: RunOptions,
+    servers: Sequence[PooledServer] = (),
+) -> _T | None:
     """Ask a server for something that may be asked again, as often as a variation would be tried.
 
-    One that does not answer leaves the run: then, and where it left before, return None.
+    One that does not answer leaves the run: then, and where it left before, return None. So does one that asks for a
+    long pause where others of the `servers` take work: they begin, and it is asked again after the pause.
     """
     attempt = 0
     while server.left is None:
@@ -351,11 +358,13 @@ async def ask_or_drop(server: PooledServer, ask: Callable[[], Awaitable[_T]], op
         try:
             return await ask()
         except TransientError as error:
-            if attempt >= options.attempts:
+            asked = (error.retry_after if isinstance(error, OverloadedError) else None) or 0.0
+            is_too_long = asked > LONGEST_WAIT and any(each.left is None for each in servers if each is not server)
+            if attempt >= options.attempts or is_too_long:
                 server.left = ServerUnreachableError(error.message)
+                server.held_until = anyio.current_time() + asked
             else:
-                asked = error.retry_after if isinstance(error, OverloadedError) else None
-                await anyio.sleep(max(options.backoff.longest_delay(attempt), asked or 0.0))
+                await anyio.sleep(max(options.backoff.longest_delay(attempt), asked))
         except ServerError as error:
             server.left = error
         except AttemptError as error:  # it refuses a question that every server of its kind answers
@@ -378,8 +387,8 @@ async def plan_jointly(
     for members in _group_by_family(servers):
         schemas: NodeSchemas | None = None
         for each in members:
-            schemas = schemas or await ask_or_drop(each, each.server.schemas, options)
-        answers = [await ask_or_drop(each, each.server.models, options) for each in members]
+            schemas = schemas or await ask_or_drop(each, each.server.schemas, options, servers)
+        answers = [await ask_or_drop(each, each.server.models, options, servers) for each in members]
         catalogues = [answer for answer in answers if answer is not None]
         if schemas is None or not catalogues:
             problem = problem or members[0].left
@@ -393,7 +402,7 @@ async def plan_jointly(
             problem = problem or error
         else:
             checks = ((server, partial(check_models, plan, server, models)) for server in servers)
-            await run_all(*(ask_or_drop(server, check, options) for server, check in checks))
+            await run_all(*(ask_or_drop(server, check, options, servers) for server, check in checks))
             return plan, models
     raise problem or AssertionError("no server is open")
 

@@ -314,20 +314,22 @@ class Http:
                     data=request.form() if request.form else None,
                     headers=self.headers(),
                     allow_redirects=request.method == "GET",
-                    max_redirects=MOST_REDIRECTS,
+                    max_redirects=MOST_REDIRECTS + 1,  # the number that is too many
                 ) as response,
             ):
                 data = await self._body(request, response, deadline)
                 data = data if response.ok else self._hide_secrets(data)
                 self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
                 return _Answer(response.status, response.headers, data)
-        except _ElsewhereError:
+        except (_ElsewhereError, aiohttp.RedirectClientError):
             raise redirect_error(self.address.url) from None
         except aiohttp.TooManyRedirects:
             message = f"{self.address.url} redirects in circles while {request.what}."
             raise TransientError(message, kind="BadAnswer") from None
         except NETWORK_ERRORS as error:
             raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
+        except ValueError:  # of aiohttp, for a redirect to an address with a password
+            raise redirect_error(self.address.url) from None
 
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.

@@ -70,6 +70,19 @@ async def test_others_do_the_work_of_a_server_that_refuses(bench: Bench, sandbox
         assert not tired.renders
 
 
+@pytest.mark.parametrize("path", ["/models/", "/enqueue_batch"])  # which checks a graph, too
+async def test_a_run_begins_without_a_server_that_asks_for_a_long_pause(
+    bench: Bench, sandbox_with: Callable[..., Any], path: str
+) -> None:
+    """It asks for an hour while the plan is made: the others begin."""
+    hour = FaultInjection(error_503=1.0, only=path, retry_after=3600)
+    async with sandbox_with(faults=hour) as tired, sandbox_with() as well:
+        summary = await bench.run(await bench.experiment(), tired.url, well.url)
+        assert (summary.exit_code, summary.completed) == (0, 6)
+        assert set(well.renders.values()) == {1}
+        assert not tired.renders
+
+
 async def test_a_server_that_has_something_of_ours_is_not_asked_for_more(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sweep.errors import TransientError, VariationError
+from sweep.errors import ServerError, TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.http import LARGEST_ERROR, ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
@@ -167,12 +167,15 @@ async def test_an_image_that_is_gone_is_transient(fake: Fake, client: InvokeAI) 
 
 async def test_no_redirect_leads_to_another_host(fake: Fake, client: InvokeAI) -> None:
     path = "/api/v1/images/i/a b?.png/full"
-    fake.on("GET", path, status(302, None, Location="http://localhost:1/elsewhere"))
-    with pytest.raises(Exception, match="redirects elsewhere"):
-        await client.fetch(IMAGE, 10)
+    for elsewhere in ("http://localhost:1/x", "ftp://localhost/x", "http://[::1/x", "http:///x"):
+        fake.on("GET", path, status(302, None, Location=elsewhere))
+        with pytest.raises(ServerError, match="redirects elsewhere"):
+            await client.fetch(IMAGE, 10)
 
     fake.on("GET", path, status(307, None, Location="/moved"))
-    fake.on("GET", "/moved", lambda *_: web.Response(body=b"here"))
+    fake.on("GET", "/moved", status(302, None, Location="/moved/again"))
+    fake.on("GET", "/moved/again", status(308, None, Location="/here"))
+    fake.on("GET", "/here", lambda *_: web.Response(body=b"here"))
     assert await client.fetch(IMAGE, 10) == b"here"
     fake.on("GET", path, status(307, None, Location=path.replace(" ", "%20").replace("?", "%3F")))
     with pytest.raises(TransientError, match="in circles"):
