@@ -80,7 +80,7 @@ def read_ratings(folder: Path) -> Mapping[str, Any]:
     """
     try:
         found = json.loads((folder / RATINGS_JSON).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     is_known = isinstance(found, dict) and found.get("schema") == 1 and isinstance(found.get("ratings"), dict)
     if not is_known:

@@ -79,7 +79,7 @@ def write_ratings(folder: Path, ratings: Ratings) -> None:
     """Write the file of ratings of a results folder. Raises RecordError where it cannot be written."""
     found = {"schema": 1, "ratings": ratings.marks, "choices": ratings.choices}
     with replace_atomically(folder / RATINGS_JSON) as file:
-        file.write(json.dumps(found, ensure_ascii=False, indent=1).encode())
+        file.write(json.dumps(found, ensure_ascii=False, indent=1).encode(errors="replace"))  # half a character
 
 
 def add_ratings(folder: Path, given: Path) -> Ratings:

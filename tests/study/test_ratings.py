@@ -49,6 +49,8 @@ def test_a_study_leaves_out_choices_that_the_page_does_not_write(measured_result
         (measured_results / RATINGS_JSON).write_text(text, "utf-8")
 
         assert make_study(measured_results, metrics=["ssim"], workers=0).data["choices"] == []
+    (measured_results / RATINGS_JSON).write_text("[" * 200_000, "utf-8")
+    assert make_study(measured_results, metrics=["ssim"], workers=0).data["choices"] == []
 
 
 def test_the_table_can_be_filtered_by_ratings(measured_results: Path) -> None:
@@ -149,6 +151,15 @@ def test_ratings_are_merged_and_a_foreign_file_is_refused(tmp_path: Path) -> Non
         (tmp_path / "3.json").write_text(text, "utf-8")
         with pytest.raises(UsageError, match=r"3\.json is not a file of ratings"):
             add_ratings(folder, tmp_path / "3.json")
+
+
+def test_half_a_character_in_a_note_loses_nothing_else(tmp_path: Path) -> None:
+    given = tmp_path / "given.json"
+    given.write_text('{"schema": 1, "ratings": {"a": {"stars": 2, "note": "good \\ud83d"}}, "choices": []}', "utf-8")
+
+    add_ratings(tmp_path, given)
+
+    assert load_ratings(tmp_path / RATINGS_JSON).marks == {"a": {"stars": 2, "note": "good ?"}}
 
 
 def test_marks_that_the_page_does_not_write_are_refused_and_never_read(measured_results: Path, tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     present = np.isfinite(matrix)
     if present.all():
         return matrix
-    units, levels = np.nonzero(present)
-    fit = fit_additive(matrix[present], levels, units)
     filled, holes = matrix.copy(), ~present & present.any(axis=0)
-    filled[holes] = fit.predict(*np.nonzero(holes)[::-1])
+    longest_first = np.argsort(matrix.shape)[::-1]  # there may be very many units: the effects of levels are solved for
+    known, wanted = (np.array(np.nonzero(mask))[longest_first] for mask in (present, holes))
+    filled[holes] = fit_additive(matrix[present], *known).predict(*wanted)
     return filled

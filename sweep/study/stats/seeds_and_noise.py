@@ -157,8 +157,10 @@ def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
     points = np.unique(design.points[rows], return_inverse=True)[1]
     counts = np.bincount(points)
     freedom = int((counts - 1).sum())
-    if design.replicates < 2 or freedom < 1:
+    if design.replicates < 2:
         return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
+    if freedom < 1:
+        return make_estimate(reason="no point has two images with a value")
     means = np.bincount(points, response[rows]) / counts
     value = float((((response[rows] - means[points]) ** 2).sum() / freedom) ** 0.5)
     tail = (1 - CONFIDENCE) / 2

@@ -284,6 +284,7 @@ async def test_text_to_image_is_compared_with_the_baseline_that_is_named(tmp_pat
     assert "baseline cell has no image" in str(table["reason"][2])
     assert found.data["name"] == "cfg"
     assert found.data["design"]["reference"] == "baseline"
+    assert any(text.startswith("Images are compared with those at cfg scale 7, ") for text in found.words)
     assert [fact["name"] for fact in found.data["metrics"]] == ["structure_coarse", "sharpness"]
     assert "2 images lack a metric; the first reason: the baseline cell has no image for this point." in found.words
 
@@ -335,6 +336,7 @@ async def test_repeats_of_a_point_are_compared_with_its_first(tmp_path: Path) ->
     noise = {row["metric"]: row for row in found.data["noise"]}
     assert (noise["sharpness"]["replicate"]["value"] or 0) > 0
     assert noise["sharpness"]["replicate"]["n"] == 4
+    assert noise["diversity"]["replicate"]["reason"] == "no point has two images with a value"
 
 
 async def test_an_axis_keeps_its_column_where_a_metric_has_its_name(tmp_path: Path) -> None:

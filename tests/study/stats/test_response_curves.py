@@ -318,6 +318,14 @@ def test_holes_are_filled_with_what_seed_and_level_predict() -> None:
     assert fill_holes(holed) == pytest.approx(full, abs=1e-6)
 
 
+def test_holes_of_hundreds_of_seeds_with_two_levels_each_are_filled_exactly() -> None:
+    full = np.add.outer(np.sin(np.arange(400)), X)
+    first = np.arange(400) % (len(X) - 1)
+    seen = (np.arange(len(X)) == first[:, None]) | (np.arange(len(X)) == first[:, None] + 1)
+
+    assert fill_holes(np.where(seen, full, np.nan)) == pytest.approx(full, abs=1e-6)
+
+
 def test_a_hole_at_a_difficult_prompt_does_not_bend_the_curve() -> None:
     frame = planted(np.random.default_rng(1), prompt_effect=0.0, seed_sd=0.0, noise_sd=0.0)
     frame["structure_coarse"] += np.where(frame["prompt_text"] == "painterly", -0.4, 0.0)
