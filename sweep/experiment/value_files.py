@@ -275,7 +275,8 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
 
 
 MAX_PROMPTS: Final = 100_000
-_WILDCARD = re.compile(r"__([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
+_WILDCARD = re.compile(r"__[!@]?([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
+_RANDOM = re.compile(r"(?:\{|__)\s*~")
 
 
 def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
@@ -299,7 +300,9 @@ def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str
 
 
 def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
-    """Check that every wildcard has values; the library would go on for ever without."""
+    """Check that every wildcard has values, without which the library would go on for ever, and that none is drawn."""
+    if _RANDOM.search(text):
+        raise SourceError(f"{text!r} draws with ~, so it would be other prompts at every load; leave the ~ out")
     for name in _WILDCARD.findall(text):
         if ".." in name or name.startswith("/"):
             raise SourceError(f"the wildcard {name} leads out of the folder of wildcards")

@@ -179,6 +179,7 @@ class _Reader:
         self.source = source
         self.problems: list[Problem] = []
         self._anchors: dict[str, tuple[DocumentPath, Any]] = {}
+        self._open: list[Any] = []  # the values that are being read, from the outermost one in
 
     def read(self, events: Iterator[Any]) -> Document:
         for event in events:
@@ -213,6 +214,7 @@ class _Reader:
                 self._refuse(mark, f"nested deeper than {MAX_DOCUMENT_DEPTH} levels")
         if event.anchor:
             self._anchors[event.anchor] = (place, value)
+        self._open.append(value)
         if isinstance(value, dict):
             while not isinstance(inner := next(events), MappingEndEvent):
                 key = self._read_key(inner, place, value)
@@ -220,6 +222,7 @@ class _Reader:
         elif isinstance(value, list):
             while not isinstance(inner := next(events), SequenceEndEvent):
                 value.append(self._read_node(inner, events, (*place, len(value))))
+        self._open.pop()
         return value
 
     def _read_key(self, event: Any, place: DocumentPath, holder: Mapping[str, Any]) -> str:
@@ -244,7 +247,7 @@ class _Reader:
         if name not in self._anchors:
             self._refuse(mark, f"*{name} refers to nothing: there is no &{name} before it")
         origin, value = self._anchors[name]
-        if place[: len(origin)] == origin:
+        if any(value is holder for holder in self._open):
             self._refuse(self.document.values[origin], _TOO_DEEP)
         return self._copy(value, origin, place)
 

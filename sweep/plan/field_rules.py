@@ -444,8 +444,10 @@ class RuleBuilder:
         said = said or target
         one = parse_numbered(target)
         role = one[0] if one else target
-        if one and self.context.is_template and role in _COUNTED and one[1] > len(self.roles.groups(role)):
-            return ()  # another variant has it: a template has as many as its levels set
+        if one and self.context.is_template and one[1] > len(self.roles.groups(role)):
+            is_elsewhere = role in _COUNTED or (role == "lora_weight" and f"lora_{one[1]}" in self.uses)
+            if is_elsewhere:
+                return ()  # another variant has it: a template has as many as its levels set
         try:
             if role not in INPUT_NAMES:
                 found = [field_target(self.graph, self.schemas, find_address(self.graph, target))]

@@ -29,6 +29,9 @@ def test_every_combination_once(load: Load, wildcards: Path) -> None:
     assert values_of(experiment, "prompt") == ["a red cat", "a red dog", "a blue cat", "a blue dog"]
     nested = load(HEAD + "{dynamic: [__scene__, plain], wildcards: wild}")
     assert values_of(nested, "prompt") == ["a cat at dawn", "a cat at dusk", "a dog at dawn", "a dog at dusk", "plain"]
+    for symbol, expected in {"!": ["a cat", "a dog"], "@": ["a cat"]}.items():  # how the library takes from the list
+        sampled = load(HEAD + f"{{dynamic: 'a __{symbol}animal__', wildcards: wild}}")
+        assert values_of(sampled, "prompt") == expected
 
 
 def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
@@ -45,6 +48,8 @@ def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
         ("{dynamic: '__../bird__', wildcards: wild}", "the wildcard ../bird leads out of the folder of wildcards"),
         ("{dynamic: '__coat(season=winter)__', wildcards: wild}", "the wildcard coat has no values"),
         ("{dynamic: '__a:b__', wildcards: wild}", "the wildcard a:b has no values; is there a file a:b.txt?"),
+        ("{dynamic: 'a __~animal__', wildcards: wild}", "draws with ~, so it would be other prompts at every load"),
+        ("{dynamic: 'a {2$$x|y} {~red|blue}'}", "draws with ~, so it would be other prompts at every load"),
         ("{dynamic: 'a', wildcards: none}", "the wildcards folder none does not exist"),
         ("{dynamic: 'a {red|blue'}", "the template 'a {red|blue' cannot be read"),
     ],

@@ -41,6 +41,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
         ("a:\n\t- 1", "x.yaml: 1 problem 2:1  a tab indents this line; YAML needs spaces."),
         ("a: b\n\tc: d", "x.yaml: 1 problem 2:1  a tab indents this line; YAML needs spaces."),
         ("a: 1\nb: 2\na: 3", "x.yaml: 1 problem 3:1  a appears twice; first in line 1."),
+        ("a: &x [1]\na: [*x]", "x.yaml: 1 problem 2:1  a appears twice; first in line 1."),
         ("a: {x: 1, x: 2}", "x.yaml: 1 problem 1:11  x appears twice; first in line 1."),
         ("a: 1\n---\nb: 2", "x.yaml: 1 problem 2:1  a second document begins here; a file holds one experiment."),
         ("a: .nan", "x.yaml: 1 problem 1:4  .nan is not a number that can be set."),

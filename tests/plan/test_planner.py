@@ -143,12 +143,12 @@ def test_loras_one_a_stack_and_none(plans: Plans) -> None:
 
 @pytest.mark.parametrize("labels", [("plain", "both"), ("both", "plain")])
 def test_a_label_that_sets_no_second_lora_has_a_graph_without_it(plans: Plans, labels: tuple[str, str]) -> None:
-    looks = {"plain": {"steps": 3}, "both": {"steps": 3, "lora_2": "ink"}}
+    looks = {"plain": {"steps": 3}, "both": {"steps": 3, "lora_2": "ink", "lora_weight_2": 0.4}}
     plan = plans("lora", inputs={"lora_1": "glow"}, axes={"look": {"values": {name: looks[name] for name in labels}}})
 
     nodes = {point.values["look"]: plan.instance(point).graph.nodes for point in plan.grid}
     assert ("lora2" in nodes["plain"], "lora2" in nodes["both"]) == (False, True)
-    assert nodes["both"]["lora2"].fields["lora"] == ModelRef("ink", "sd-1", "lora")
+    assert nodes["both"]["lora2"].fields == {"weight": 0.4, "lora": ModelRef("ink", "sd-1", "lora")}
 
 
 def test_a_label_without_the_control_net_of_another_has_a_graph_without_it(plans: Plans) -> None:
