@@ -322,7 +322,7 @@ class Runner:
                 return await self._work.take(server.url, size)
             with anyio.move_on_after(ASIDE):  # then what was seen of others' items is old
                 return await self._work.take(server.url, size)
-        return None
+        return await self._work.take(server.url)  # None, and for the other servers, too
 
     async def _seconds_aside(self, server: PooledServer) -> float:
         """Return the seconds for which the server should get no new item.

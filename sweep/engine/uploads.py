@@ -53,7 +53,7 @@ class UploadMemory:
             for sha256, image in self._experiment.images().items():
                 if image.server == server.url:  # in its gallery
                     server.server.uploads[sha256] = image.shown.partition(":")[2]
-            self._kept[server.url] = dict(server.server.uploads)  # the journal keeps what this run uploads itself
+            self._kept.setdefault(server.url, dict(server.server.uploads))  # the journal keeps what this run uploads
 
     async def keep(self, server: PooledServer) -> None:
         """Note what is new. Raises RecordError where the journal cannot be written."""

@@ -209,6 +209,7 @@ class WorkQueue:
                 self.in_flight += 1
                 return job
             if self.is_over:
+                self._returned.clear()  # what servers have that left: one that is back now would keep the others here
                 self._changes.notify()
                 return None
             await self._sleep(event)

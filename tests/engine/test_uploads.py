@@ -6,16 +6,19 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import pytest
 
 from sweep.engine import delete_leftovers, events, find_leftovers, find_user_cache
+from sweep.engine.limits import Limit
+from sweep.engine.server_pool import PooledServer
+from sweep.engine.uploads import UploadMemory
 from sweep.record import read_submitted
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.servers import connect
+from sweep.servers import InvokeAI, ServerInfo, connect
 from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.left_out import mark_rest_slow
 from tests.support.mutating_proxy import Exchange, hide_the_sandbox, open_proxy
@@ -53,6 +56,34 @@ async def test_server_that_joins_late_is_sent_no_image_again(
             await bench.run(experiment, first.url, url, options=replace(AT_ONCE, fuse=1))
         assert late[0].renders
         assert (first.requests[UPLOAD], late[0].requests[UPLOAD]) == (1, 0)
+
+
+async def test_an_upload_beside_a_second_recall_is_kept(bench: Bench) -> None:
+    """Several items may be the first at a server that joins late; one of them uploads while another still asks."""
+    server = InvokeAI("http://127.0.0.1:9090")
+    info = ServerInfo(name="late", url=server.url, version="6.14.2", api="queue")
+    answers, kept = [anyio.Event(), anyio.Event()], {}
+
+    class Slow:
+        async def uploads(self, _url: str) -> dict[str, str]:
+            await answers[asked.pop()].wait()
+            return {}
+
+        async def keep_uploads(self, _url: str, names: dict[str, str]) -> None:
+            kept.update(names)
+
+    asked, pooled = [1, 0], PooledServer(server, info, Limit(2))
+    memory = UploadMemory(cast("Any", Slow()), None, await bench.experiment())
+    async with anyio.create_task_group() as group:
+        for _ in answers:
+            group.start_soon(memory.recall, pooled)
+        await anyio.wait_all_tasks_blocked()
+        answers[0].set()
+        await anyio.wait_all_tasks_blocked()
+        server.uploads["sha"] = "name.png"
+        answers[1].set()
+    await memory.keep(pooled)
+    assert kept == {"sha": "name.png"}
 
 
 async def test_image_that_the_server_lost_is_uploaded_again(bench: Bench, sandbox: Sandbox) -> None:

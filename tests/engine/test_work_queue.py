@@ -145,6 +145,18 @@ async def test_stopped_work_hands_out_only_what_a_living_server_has() -> None:
     assert await source.take(A) is None
 
 
+async def test_stopped_work_that_is_over_for_one_server_is_over_for_all() -> None:
+    """A server that is back only then has nobody who would take what it has; the others would wait for it for ever."""
+    servers = Alive(frozenset([B]))
+    source = WorkQueue([], servers=servers)
+    source.put(job(1, home=A))
+    source.stop()
+    assert await source.take(B) is None
+    servers.alive_urls = frozenset([A, B])
+    with anyio.fail_after(5):
+        assert await source.take(B) is None
+
+
 async def test_a_job_waits_out_its_delay() -> None:
     now = 100.0
     source = WorkQueue([], servers=Alive(frozenset([A])), clock=lambda: now)
