@@ -93,6 +93,7 @@ _GAP: Final = 4
 _PAD: Final = 14
 _MOST_LABEL: Final = 3  # lines of a column's label
 _BEGINNING: Final = 24  # characters of a label, however narrow its column
+_LIKEST: Final = 50  # labels before and after one in alphabetical order that it is told apart from
 _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this computer have a hard time
 
 
@@ -124,7 +125,10 @@ class _Sheet:
         """Return the labels of the columns, wrapped; of those that begin alike what tells them apart."""
         width = self.size[0] - 4
         room = max(_BEGINNING, _MOST_LABEL * 3 * width // (2 * self.letters))  # about the characters that fit
-        short = (truncate_apart(label, self.columns, room) for label in self.columns)
+        ordered = sorted(set(self.columns))
+        begin = {label: max(0, place - _LIKEST) for place, label in enumerate(ordered)}
+        likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in self.columns)
+        short = (truncate_apart(label, among, room) for label, among in zip(self.columns, likest, strict=True))
         return [wrap_text(label, self.letters, width, _MOST_LABEL) for label in short]
 
     @property

@@ -498,7 +498,8 @@ def _list_design_limits(
     if measured and not any(len(axis["levels"]) > 1 for axis in design["axes"] if axis["kind"] != "seed"):
         yield "Only one combination of settings was rendered: give an axis a second level to compare with."
     for late, early in aliases.items():
-        yield f"{capitalise(name_axis(late))} steps together with {name_axis(early)}: their effects cannot be told apart."
+        together = f"{capitalise(name_axis(late))} steps together with {name_axis(early)}"
+        yield f"{together}: their effects cannot be separated."
     if images and design["reference"] == "baseline":
         cell = ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in design["baseline"].items())
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.errors import RecordError, UsageError
+from sweep.report import contact_sheet
 from sweep.report.contact_sheet import RED, load_font, wrap_text, write_sheet
+from sweep.text import truncate_apart
 from tests.report.painted import Plan, paint_folder
 
 
@@ -125,3 +128,18 @@ async def test_cells_have_the_shape_of_the_images_where_an_axis_is_called_width(
             write = partial(write_sheet, folder, x="width", size=size, out=tmp_path / f"{size}.png")
             heights.append((await run_sync(size_of, (await run_sync(write))[0]))[1])
         assert heights[1] - heights[0] == 20
+
+
+def test_a_label_of_hundreds_is_told_apart_from_the_likest_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def truncate(label: str, among: Sequence[str], room: int) -> str:
+        compared.append(len(among))
+        return truncate_apart(label, among, room)
+
+    monkeypatch.setattr(contact_sheet, "truncate_apart", truncate)
+    columns = [f"{'a red cup on a table, ' * 3}number {number:03}" for number in range(300)]
+    labels = contact_sheet._Sheet(heading="", other_levels="", columns=columns, cells=[], size=(96, 96)).labels
+
+    assert len(set(labels)) == len(columns)
+    assert max(compared) <= 100
