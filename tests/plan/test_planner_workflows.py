@@ -189,6 +189,13 @@ def test_a_portable_documents_image_must_be_there_unless_another_is_named(own: O
     assert [path.name for path in plan.instance(plan.grid[0]).images.values()] == ["tall.png"]
 
 
+def test_an_image_outside_the_experiments_folder_is_told(own: Own, tmp_path: Path, images: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes((images / "wide.png").read_bytes())
+    plan = own(PORTABLE, models=[model("only")], inputs={"image": str(outside)}, axes={"seed": [1]})
+    assert any("outside.png is outside" in note for note in plan.notes)
+
+
 def test_of_several_models_none_is_taken_for_the_one_a_document_names(own: Own) -> None:
     with pytest.raises(PlanError) as error:
         own(PORTABLE, models=[model("one"), model("two")], axes={"seed": [1]})
