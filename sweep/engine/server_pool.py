@@ -361,7 +361,8 @@ async def ask_or_drop(
             asked = (error.retry_after if isinstance(error, OverloadedError) else None) or 0.0
             is_too_long = asked > LONGEST_WAIT and any(each.left is None for each in servers if each is not server)
             if attempt >= options.attempts or is_too_long:
-                server.left = ServerUnreachableError(error.message)
+                pause = f" It asks for a pause of {asked:.0f} s." if asked else ""
+                server.left = ServerUnreachableError(f"{error.message}{pause}")
                 server.held_until = anyio.current_time() + asked
             else:
                 await anyio.sleep(max(options.backoff.longest_delay(attempt), asked))

@@ -81,6 +81,8 @@ async def test_a_run_begins_without_a_server_that_asks_for_a_long_pause(
         assert (summary.exit_code, summary.completed) == (0, 6)
         assert set(well.renders.values()) == {1}
         assert not tired.renders
+    (reason,) = [event.reason for event in bench.of(events.ServerChanged) if event.state == "left"]
+    assert "asks for a pause of 3600 s" in str(reason)
 
 
 async def test_a_server_that_has_something_of_ours_is_not_asked_for_more(
