@@ -100,7 +100,8 @@ def fill_holes(matrix: FloatArray) -> FloatArray:
     if present.all():
         return matrix
     filled, holes = matrix.copy(), ~present & present.any(axis=0)
-    longest_first = np.argsort(matrix.shape)[::-1]  # there may be very many units: the effects of levels are solved for
-    known, wanted = (np.array(np.nonzero(mask))[longest_first] for mask in (present, holes))
+    # levels first: what no unit has seen side by side is taken for their difference, not for one of the units
+    factors = (1, 0) if len(matrix) <= MOST_SOLVED else (0, 1)
+    known, wanted = ([np.nonzero(mask)[factor] for factor in factors] for mask in (present, holes))
     filled[holes] = fit_additive(matrix[present], *known).predict(*wanted)
     return filled

@@ -205,7 +205,7 @@ def analyse_curve(
         return CurveAnalysis(levels=levels, fit=None, half=half, crossings=[], warnings=missing, p=None)
     inner, curves, left_out = x[known], fill_holes(matrix[:, known]), None
     tested = curves
-    if without is not None:
+    if without is not None and len(curves) > 1:
         left_out = np.array([fill_holes(each[:, known]).mean(axis=0) for each in without])
         tested = _jackknife_band(levels, known, curves.mean(axis=0), left_out)
     means = levels.mean[known]

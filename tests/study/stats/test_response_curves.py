@@ -318,6 +318,12 @@ def test_holes_are_filled_with_what_seed_and_level_predict() -> None:
     assert fill_holes(holed) == pytest.approx(full, abs=1e-6)
 
 
+def test_a_difference_that_no_seed_has_seen_is_one_of_the_levels() -> None:
+    apart = np.array([[1.0, np.nan], [1.2, np.nan], [np.nan, 0.4], [np.nan, 0.6]])
+
+    assert fill_holes(apart).mean(axis=0) == pytest.approx([1.1, 0.5])
+
+
 def test_holes_of_hundreds_of_seeds_with_two_levels_each_are_filled_exactly() -> None:
     full = np.add.outer(np.sin(np.arange(400)), X)
     first = np.arange(400) % (len(X) - 1)
@@ -360,3 +366,15 @@ def test_prompts_of_a_coarsely_rounded_metric_have_no_intervals() -> None:
     for curve in prompts:
         assert curve["low"] == [None] * 11
         assert curve["interval"].startswith("no interval: its values are rounded so coarsely")
+
+
+def test_a_curve_of_one_seed_among_many_holes_has_no_interval_and_no_warning() -> None:
+    frame = planted(np.random.default_rng(5), seeds=8)
+    sparse = frame.sample(frac=0.1, random_state=1)
+    alone = sparse[(sparse["prompt_text"] != "studio") | (sparse["seed"] == 42)]
+    more = frame[(frame["prompt_text"] == "studio") & (frame["seed"] == 42)].iloc[[0, 4]]
+
+    study = make_study(pd.concat([alone, more]).drop_duplicates(), axes=AXES, metrics=["structure_coarse"])
+
+    (curve,) = (curve for curve in study.data["curves"] if curve["group"] == {"prompt_text": "studio"})
+    assert curve["half"]["reason"] == "there is only one seed"
