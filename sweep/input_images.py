@@ -26,7 +26,8 @@ MAX_INPUT_PIXELS: Final = 100_000_000
 _READ_KINDS: Final = frozenset({"PNG", "JPG", "JPEG", "WEBP", "GIF", "BMP", "TIF", "TIFF", "AVIF", ""})
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _EPS: Final = (b"%!PS", b"\xc5\xd0\xd3\xc6")
-_READY_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"})
+_PNG_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+_READY_MODES: Final = _PNG_MODES | {"PA", "RGBX"}
 _ORIENTATION: Final = 0x0112  # the EXIF tag; 1 is upright
 _TURNED: Final = (5, 6, 7, 8)  # by 90 degrees: width and height change places
 
@@ -121,7 +122,7 @@ def prepare_image(raw: bytes) -> bytes:
         assert isinstance(low, int | float) and isinstance(high, int | float)  # noqa: PT018  one band
         scale = 1 / 256 if image.mode.startswith("I") and high > 255 else 1 if high > 1 else 255
         image = image.convert("F").point(lambda value: value * scale).convert("L")
-    elif image.mode not in _READY_MODES:
+    elif image.mode not in _PNG_MODES:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=1)

@@ -86,6 +86,7 @@ def test_modes_that_servers_fail_at_are_converted(tmp_path: Path) -> None:
         save(tmp_path / "lab.tif", marked("LAB")),
         save(tmp_path / "deep.png", deep),
         save(tmp_path / "float.tif", marked("L").convert("F")),
+        save(tmp_path / "turned palette.tif", marked("P").convert("PA"), orientation=6),
     ]
     for path in paths:
         found = ImageReader().read(path, path.name)

@@ -199,7 +199,7 @@ def apply_override(document: Document, text: str) -> None:
 
 
 def _find_misreading(place: DocumentPath, value: Any, written: str) -> str | None:
-    """Tell as what YAML reads a text that is something else to it, as the shell took its quotes away; else None."""
+    """Name what YAML reads in place of a text whose quotes the shell took away; None where it reads that text."""
     role = find_role(str(place[1])) if len(place) == 2 and place[0] == "inputs" else None
     if role is None or role.kind not in ("text", "name"):
         return None
