@@ -340,11 +340,11 @@ class Runner:
             return 0.0
         try:
             busy = bool(await server.server.others_waiting(self._context.destination))
-        except ServerError as error:
-            self._pool.suspend(server, error)
-            return 0.0
-        except SweepError:
+        except SweepError as error:  # without `idle_only`, what is wrong there shows when the item is submitted
             busy = is_idle_only
+            if is_idle_only and isinstance(error, ServerError):
+                self._pool.suspend(server, error)
+                return 0.0
         server.fusion.longest = SHORT_ITEM if busy else LONGEST_ITEM
         return ASIDE if busy and is_idle_only else 0.0
 

@@ -227,6 +227,16 @@ async def test_others_that_wait_at_the_server_make_the_next_items_shorter(
     assert bounds[-1] == SHORT_ITEM
 
 
+async def test_a_server_that_does_not_tell_of_others_renders(
+    bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counts only shorten items; an account may submit without a right to read them."""
+    monkeypatch.setattr(FusionSize, "size", 2)
+    async with sandbox_with(faults=FaultInjection(error_403=1.0, only="counts_by_destination")) as server:
+        summary = await bench.run(await bench.experiment(), server.url)
+    assert (summary.exit_code, summary.completed) == (0, 6)
+
+
 async def test_a_graph_that_cannot_be_fused_goes_one_by_one(
     bench: Bench, sandbox_with: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
