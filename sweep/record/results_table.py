@@ -96,12 +96,15 @@ def is_rating(mark: object) -> bool:
         return False
     stars, note = mark.get("stars"), mark.get("note")
     is_number = isinstance(stars, int | float) and not isinstance(stars, bool) and 0 <= stars <= 5
-    return (stars is None or is_number) and isinstance(note, str | None)
+    is_mark = (stars is None or is_number) and isinstance(mark.get("rejected"), bool | None)
+    return is_mark and isinstance(note, str | None)
 
 
 def is_choice(choice: object) -> bool:
     """Tell whether a choice between two images is one that the page writes."""
-    return isinstance(choice, dict) and all(isinstance(choice.get(of), str) for of in ("left", "right", "winner"))
+    if not isinstance(choice, dict) or choice.get("winner") not in ("left", "right", "tie"):
+        return False
+    return isinstance(choice.get("left"), str) and isinstance(choice.get("right"), str)
 
 
 def name_image(key: str, number: int) -> tuple[str, ...]:

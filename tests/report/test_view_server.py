@@ -188,6 +188,8 @@ async def test_server_keeps_ratings_in_the_folder(folder: Path) -> None:
         '{"schema": 1, "ratings": {"a.1": {"stars": 9}}, "choices": []}',
         '{"schema": 1, "ratings": {}, "choices": [{"left": "a.1"}]}',
         '{"schema": 1, "ratings": {"a.1": {"stars": true}}, "choices": []}',
+        '{"schema": 1, "ratings": {"a.1": {"rejected": "no"}}, "choices": []}',
+        '{"schema": 1, "ratings": {}, "choices": [{"left": "a.1", "right": "b.1", "winner": "both"}]}',
     ],
 )
 async def test_server_refuses_ratings_of_another_shape(folder: Path, body: str) -> None:
