@@ -86,6 +86,7 @@ ROOMS_OF_WORDS = {
     r"comfy|class_type|object_info": ("workflow/comfyui", "servers/comfyui", "servers/discovery.py"),
     r"invoke\W?ai|core_metadata|use_cache|is_intermediate|denoise_latents|latentsfield|model_loader": (
         *("workflow/invokeai", "servers/invokeai", "servers/discovery.py", "sandbox", "cli/servers.py"),
+        *("cli/run.py", "cli/shared_options.py"),  # whose help says which options it alone has
         *("workflow/comfyui", "servers/comfyui"),  # which say where the two differ
     ),
 }
