@@ -214,7 +214,7 @@ def _plan_measurement(
         "text": [_hash_together([prompt or ""]) for prompt in prompts],
         "cell": [joint.get(cell, _NOTHING) for cell in design.cells.tolist()],
     }
-    references = [by_kind[metric.reference] for metric in chosen]
+    references = [by_kind.get(metric.reference, by_kind["none"]) for metric in chosen]  # packages may have other kinds
     if chosen[-1] is SAME_POINT_METRIC:
         references[-1] = _find_first_repeats(design, images)
     return MeasurementPlan(

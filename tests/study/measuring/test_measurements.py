@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pandas as pd
@@ -231,6 +232,12 @@ async def test_a_source_of_another_size_comes_to_the_renderings_size(tmp_path: P
 
     assert table["ssim"].between(0.9, 1.0).all()
     assert (table["structure_coarse"] > 0.99).all()
+
+
+def test_a_metric_with_a_kind_of_reference_that_there_is_not_is_measured(results: Path) -> None:
+    other: Any = "source"
+
+    assert measure_now(results, metrics=[replace(BRIGHTNESS, reference=other)], workers=0)["brightness"].gt(0).all()
 
 
 def test_a_metric_that_raises_spares_the_others(results: Path) -> None:
