@@ -275,5 +275,7 @@ def _select_study_parts(study: Mapping[str, Any]) -> JsonObject:
         for curve in study.get("curves", ())
         if curve["half"]["value"] is not None
     ]
-    names = ("words", "effects", "recommendations", "holds", "distances", "choices")
-    return {"curves": curves, **{name: study.get(name, []) for name in names}, "adaptive": study.get("adaptive")}
+    words = [{**word, "text": word["text"].replace(" %", "\u00a0%")} for word in study.get("words", ())]  # on one line
+    names = ("effects", "recommendations", "holds", "distances", "choices")
+    parts = {name: study.get(name, []) for name in names}
+    return {"curves": curves, "words": words, **parts, "adaptive": study.get("adaptive")}

@@ -152,3 +152,12 @@ def test_metrics_that_no_image_has_are_not_on_the_page() -> None:
     rows = {"key": ["a", "b"], "metrics": {"ssim": [None, None], "contrast": [0.5, None]}}
 
     assert add_study_columns(data, {"rows": rows}).metrics == ("contrast",)
+
+
+def test_a_number_and_its_percent_sign_stay_on_one_line() -> None:
+    word = {"text": "SSIM is 0.8 (0.7–0.9, 95 %, n = 4 seeds).", "rows": []}
+    study = {"metrics": [], "words": [word]}
+
+    (told,) = build_page_json(material(pd.DataFrame({"key": ["a"]})), SHOWN, study)["study"]["words"]
+
+    assert told == {"text": "SSIM is 0.8 (0.7–0.9, 95\u00a0%, n = 4 seeds).", "rows": []}
