@@ -193,7 +193,10 @@ class KeepsImages(Protocol):
 
 
 def keeps_images(server: object) -> TypeGuard[KeepsImages]:
-    """Tell whether a server is one. From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on."""
+    """Tell whether a server keeps images by name.
+
+    From Python 3.12 on, `isinstance` does not see what `AnyServer` passes on.
+    """
     return hasattr(server, "uploads")
 
 
