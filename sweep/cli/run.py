@@ -50,8 +50,9 @@ class RenderingOptions:
         retry_failed: Try the points again that failed in an earlier run. Without this option they are left out.
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
-        max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points done so far,
-            such as 20%. A percentage is checked only when ten points or more are done.
+        max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points that are
+            completed or failed, such as 20%. A percentage is checked only when these are ten or more. Without this
+            option, a run stops only when ten points in a row fail with the same error.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
             time. Each image file then contains the workflow of its whole item. If you run this workflow in the server's
             editor, it makes all images of the item. With off, an item has only one image.
@@ -239,7 +240,7 @@ def backend_options() -> dict[str, bool]:
 
 
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
-    """Render the points of an experiment that are not rendered yet.
+    """Render the points of an experiment that are neither rendered nor failed yet.
 
     Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME,
     where NAME is the name of the experiment. Run the same command again to resume. If you edit the file, only new

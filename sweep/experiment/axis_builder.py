@@ -400,7 +400,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
 _OWN_NAME: Final = (
-    ' If it is a name of your own for the axis, say under {axis} which input it sets, for example "target: seed".'
+    ' To use this as the name of an axis, say under {axis} which input it sets, for example "target: seed".'
 )
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
