@@ -73,9 +73,11 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     if name in foreign:
         return (foreign[name],)
     candidates = [*known, "flip", *foreign, "panel"]
+    labels = {each: known[each].label if each in known else each for each in candidates}
+    shown = [each if label.lower().replace("-", "_") == each else f"{each} ({label})" for each, label in labels.items()]
     raise UsageError(
         " ".join([f"There is no metric {name}.{did_you_mean(name, candidates)}", *broken]),
-        hint=f"Known: {', '.join(candidates)}.",
+        hint=f"Known: {', '.join(shown)}.",
     )
 
 

@@ -96,8 +96,11 @@ def test_names_are_found_in_order_and_once() -> None:
 
 
 def test_an_unknown_metric_is_told_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"There is no metric ms_sim\. Did you mean ms_ssim\?"):
+    with pytest.raises(UsageError, match=r"There is no metric ms_sim\. Did you mean ms_ssim\?") as refused:
         resolve_metrics(["ms_sim"])
+    hint = str(refused.value.hint)
+    assert hint.startswith("Known: ssim, ms_ssim, structure_fine (fine detail), ")
+    assert "structure_coarse (layout of light and dark)" in hint, "as a report calls it"
 
 
 def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
