@@ -459,7 +459,8 @@ def list_limits(
     else:
         yield (
             "An adaptive design has no means, curves, shares and differences: it chose its images by their values, "
-            "so these would be biased. For them use design: {kind: rotated, share: 0.3}."
+            "so these would be biased. For means, curves and differences use design: {kind: rotated, share: 0.3}; for "
+            "shares render at least 55 % of all combinations."
         )
     failed = max((fact["failed"] for fact in data["metrics"]), default=0)
     reason = next(filter(None, data["rows"]["reason"]), None)
