@@ -24,7 +24,7 @@ BLOCKS = re.findall(
 COMMANDS = {
     "sweep": 'exec {python} -m sweep "$@"',
     "ray": 'exec {ray} "$@"',
-    "invokeai-web": 'for last; do :; done; exec {python} -m sweep sandbox --port "$last"',
+    "invokeai-web": 'exec {python} -m sweep sandbox --port "$INVOKEAI_PORT"',
     "srun": 'exec "$@"',
     "scontrol": "echo 127.0.0.1",
 }

@@ -122,7 +122,7 @@ def test_cluster_address_without_a_listener_is_reported_at_once() -> None:
 @pytest.mark.parametrize(
     ("command", "address"),
     [
-        ("invokeai-web --host 127.0.0.1 --port 9090", "http://127.0.0.1:9090"),
+        ("env INVOKEAI_PORT=9090 invokeai-web", "http://127.0.0.1:9090"),
         ("python main.py --port={port}", "http://127.0.0.1:{port}"),
         ("invokeai-web", ""),
     ],
