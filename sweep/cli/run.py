@@ -240,7 +240,7 @@ def backend_options() -> dict[str, bool]:
 
 
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
-    """Render the points of an experiment that are neither rendered nor failed yet.
+    """Render the points of an experiment that are not rendered yet.
 
     Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME,
     where NAME is the name of the experiment. Run the same command again to resume. If you edit the file, only new

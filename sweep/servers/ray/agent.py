@@ -336,12 +336,12 @@ class _ItemLog:
 def derive_url(command: str) -> str:
     """Return a server's address on this host, from the port in the command that starts it; empty without one.
 
-    InvokeAI takes its port from the environment: env INVOKEAI_PORT=9090 invokeai-web.
+    Some servers take their port from the environment: env SERVER_PORT=9090 serve.
     """
     words = shlex.split(command)
     for at, word in enumerate(words):
         name, equals, value = word.partition("=")
-        if name in ("--port", "-p", "INVOKEAI_PORT"):
+        if name in ("--port", "-p") or (name.endswith("_PORT") and equals):
             return f"http://127.0.0.1:{value if equals else ''.join(words[at + 1 : at + 2])}"
     return ""
 

@@ -161,7 +161,7 @@ def start_servers(command: str, settings: AgentSettings, shared: Path | None = N
     if not url:
         raise UsageError(
             f"--with {command!r} does not say where the server will answer.",
-            hint="Add --port {port}, or for an InvokeAI: env INVOKEAI_PORT={port} invokeai-web.",
+            hint="Add --port {port}, or env NAME_PORT={port} before it where the server takes its port from there.",
         )
     import ray
 
