@@ -299,5 +299,6 @@ async def test_an_item_of_another_batch_under_the_same_number_is_not_ours(fake: 
     ticket = await listening.submit(submission())
     fake.on("GET", f"{Q}/i/{ITEM_ID}", payload("item_completed_6_14") | {"batch_id": "somebody-else"})
     fake.on(*SUMMARIES, [summary(ITEM_ID, "completed")])
+    await fake.emit("queue_items_canceled", {"queue_id": "default"})  # so that the client asks at once
     with pytest.raises(ItemLostError, match="another item"):
         await _told(listening, ticket)
