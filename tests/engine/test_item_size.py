@@ -306,19 +306,26 @@ async def test_faults_cost_no_image_twice_when_fused(
         assert set(flaky.renders.values()) == {1}
 
 
-async def test_a_cancelled_item_keeps_what_it_had_rendered(
-    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server has made two of six images when it is told to cancel, and finishes the third."""
+def stop_after_two(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, faults: FaultInjection | None = None) -> Stop:
+    """Cancel the run, with these faults from then on, when the sandbox has made two images; it finishes the third."""
     stop, make = Stop(), Workers._make
 
     async def make_until_cancelled(self: Workers, item: Any, node: Any, graph: str) -> Any:
         if sum(sandbox.renders.values()) == 2 and stop.stage == 0:
+            sandbox.faults = faults or sandbox.faults
             stop.request(2)
             await self._cancels[item.item_id].wait()
         return await make(self, item, node, graph)
 
     monkeypatch.setattr(Workers, "_make", make_until_cancelled)
+    return stop
+
+
+async def test_a_cancelled_item_keeps_what_it_had_rendered(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has made two of six images when it is told to cancel, and finishes the third."""
+    stop = stop_after_two(sandbox, monkeypatch)
     six = replace(AT_ONCE, fuse=6, concurrency=1)
     summary = await bench.run(await bench.experiment(), sandbox.url, stop=stop, options=six)
     assert summary.ending == "cancelled"
@@ -332,16 +339,7 @@ async def test_what_a_cancelled_item_had_rendered_is_waited_for(
     bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The downloads break when it is cancelled, and for long in the next run."""
-    stop, make = Stop(), Workers._make
-
-    async def make_until_cancelled(self: Workers, item: Any, node: Any, graph: str) -> Any:
-        if sum(sandbox.renders.values()) == 2 and stop.stage == 0:
-            sandbox.faults = FaultInjection(reset=1.0, only="/full", most=60)
-            stop.request(2)
-            await self._cancels[item.item_id].wait()
-        return await make(self, item, node, graph)
-
-    monkeypatch.setattr(Workers, "_make", make_until_cancelled)
+    stop = stop_after_two(sandbox, monkeypatch, FaultInjection(reset=1.0, only="/full", most=60))
     six = replace(AT_ONCE, fuse=6, concurrency=1)
     await bench.run(await bench.experiment(), sandbox.url, stop=stop, options=six)
     summary = await bench.run(await bench.experiment(), sandbox.url, options=six)
