@@ -24,10 +24,10 @@ from sweep.engine import events
 from sweep.engine.attempt import Attempt
 from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
 from sweep.engine.limits import ItemSlot, RunOptions, open_task_group
-from sweep.engine.preparation import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.run_context import RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
+from sweep.engine.startup import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
 from sweep.engine.work_queue import Deduplicator, Job
 from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
 from sweep.record import CSV, Checkpoint, Counts, RecordedResults, no_checkpoint, write_tables

@@ -14,12 +14,12 @@ from .axes import (
     Setting,
     replace_words,
 )
+from .command_line import parse_axis, parse_input, write_experiment
 from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from .experiment import Experiment
 from .file_schema import make_experiment_schema
 from .grid import Grid, Space, Variation, put_cell_seeds
 from .problems import ProblemCollector
-from .typed_options import parse_axis, parse_input, write_experiment
 from .value_files import FetchedFiles, is_reference, write_fetched
 from .yaml_document import path_kind
 

@@ -30,7 +30,7 @@ from sweep.experiment.axes import (
 )
 from sweep.experiment.file_schema import find_kind_key
 from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
-from sweep.experiment.typed_ranges import suggest_axis
+from sweep.experiment.range_notation import suggest_axis
 from sweep.experiment.value_files import (
     AxisError,
     SourceError,

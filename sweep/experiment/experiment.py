@@ -15,12 +15,12 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean, did_you_mean_file
 from sweep.experiment.axes import Assignments, Axis, AxisKind, CellSeeds, Dimension, ListLevels, Setting, UndrawnLevels
 from sweep.experiment.axis_builder import AxisBuilder
+from sweep.experiment.command_line import apply_override
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.designs import DesignValidator, choose_points
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
 from sweep.experiment.grid import Grid, make_space
 from sweep.experiment.problems import DocumentPath, Mark, ProblemCollector, join_path
-from sweep.experiment.typed_options import apply_override
 from sweep.experiment.value_files import UNFETCHED, AxisError, FetchedFiles, ValueReader, is_reference
 from sweep.experiment.yaml_document import (
     Document,

@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from sweep.errors import did_you_mean
 from sweep.experiment.problems import DocumentPath, ProblemCollector, join_path
-from sweep.experiment.typed_ranges import suggest_axis
+from sweep.experiment.range_notation import suggest_axis
 from sweep.experiment.yaml_document import MERGED, Document, quote_source
 from sweep.role_table import CONTROLS, INPUT_NAMES, NUMBERED, ROLE_TABLE, TEMPLATE_NAMES, quote
 

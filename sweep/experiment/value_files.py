@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sweep.errors import ExperimentError, did_you_mean, did_you_mean_file
 from sweep.experiment.axes import Setting
 from sweep.experiment.problems import DocumentPath
-from sweep.experiment.typed_ranges import parse_number, suggest_axis
+from sweep.experiment.range_notation import parse_number, suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import ImageReader, InputImageError
 from sweep.role_table import as_written, find_role, find_value_problem, is_image, quote

@@ -33,7 +33,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from sweep.errors import ExperimentError, Problem, did_you_mean_file
 from sweep.experiment.problems import DocumentPath, Mark, make_problem
-from sweep.experiment.typed_ranges import MAX_DIGITS, parse_number
+from sweep.experiment.range_notation import MAX_DIGITS, parse_number
 from sweep.text import quote_argument
 
 

@@ -16,11 +16,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from sweep.errors import UsageError
-from sweep.sandbox.api_routes import IMAGE_ROUTES, QUEUE_ROUTES, SERVER_ROUTES
 from sweep.sandbox.http_requests import KEY, Accounts, RefusedError, bearer, reply, route
+from sweep.sandbox.queue_api_routes import IMAGE_ROUTES, QUEUE_ROUTES, SERVER_ROUTES
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
-from sweep.sandbox.session_routes import SESSION_IMAGES, SESSION_ROUTES
+from sweep.sandbox.sessions_api_routes import SESSION_IMAGES, SESSION_ROUTES
 from sweep.sandbox.socket_events import EventEmitter, SessionEvents
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import pytest
 
-from sweep.engine.preparation import prepare
 from sweep.engine.runner import Runner, run
 from sweep.engine.shutdown import Stop
+from sweep.engine.startup import prepare
 from sweep.record import RecordedResults
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.servers import ConnectOptions, connect

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from sweep import record
-from sweep.engine import preparation as space
+from sweep.engine import startup as space
 from sweep.errors import DiskFullError, RecordError
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UsageError, nearest
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
-from sweep.experiment.typed_ranges import parse_number, parse_numbers
+from sweep.experiment.range_notation import parse_number, parse_numbers
 from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered, quote
 from sweep.text import truncate
