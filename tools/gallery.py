@@ -25,9 +25,10 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "gallery.md"
 HEAD = """# Gallery
 
-Five complete studies: the question, the command, the images, and what sweep found. The first four are painted by the
-sandbox, so you can repeat them without a GPU; the findings are true for the sandbox, not for your model. The fifth is
-rendered by a real server. `python -m tools.gallery` writes this page.
+Five complete studies: the question, the command, the images, and what sweep found. The images of the first four are
+painted by the sandbox, a small server that needs no GPU, so their findings say nothing about a real model. On this page
+they have 256 × 256 px; the commands paint larger ones. The fifth study is rendered by a real server.
+`python -m tools.gallery` writes this page.
 """
 SIDE = 256  # pixels of an image that the sandbox paints
 CELL = 88  # pixels of an image on the page
@@ -64,7 +65,7 @@ class GalleryStudy:
 
 SMALL = (f"inputs.width={SIDE}", f"inputs.height={SIDE}")
 STUDIES = (
-    GalleryStudy("cup", "How strong may image-to-image be?", CUP_COMMAND, "denoise_strength", "seed"),
+    GalleryStudy("cup", "How high may denoise strength be?", CUP_COMMAND, "denoise_strength", "seed"),
     GalleryStudy(
         "cfg_steps",
         "Guidance scale and steps",
@@ -92,7 +93,7 @@ STUDIES = (
     ),
     GalleryStudy(
         "real_cup",
-        "The first study on a real InvokeAI",
+        "The first study, on a real InvokeAI",
         f"{CUP_COMMAND} --server http://gpu1:9090",
         "denoise_strength",
         "seed",
@@ -118,7 +119,7 @@ def write_section(study: GalleryStudy, experiment: sweep.Experiment, folder: Pat
         *([f"{experiment.description}\n"] if experiment.description else []),
         f"<!-- {'server' if study.is_live else 'install'} -->\n```console\n$ {study.command}\n```\n",
         f"![{study.across} from left to right, {study.down} from top to bottom](gallery/{sheet.name})\n",
-        f"{counts.completed} images{f' (here {shown})' if shown else ''}. {note}\n",
+        f"{counts.completed} images{f' (here those with {shown})' if shown else ''}.{note}\n",
         *(f"- {text}" for text in distinct),
     ]
     return "\n".join(lines) + "\n"
@@ -137,8 +138,8 @@ def render_study(study: GalleryStudy, server: str, inputs: Mapping[str, object],
     summary = asyncio.run(render())
     said = ", ".join(f"{name} {value}" for name, value in inputs.items())
     if str(inputs.get("model")).startswith("tiny-"):
-        said += " (a model for tests, whose weights are random)"
-    note = f"Rendered by InvokeAI with {said or 'its only model'}." if study.is_live else f"Painted at {SIDE} × {SIDE}."
+        said += "; the weights of this model are random, so the findings say nothing about other models"
+    note = f" Rendered by InvokeAI with {said or 'its only model'}." if study.is_live else ""
     return write_section(study, experiment, summary.folder, note, PAGE.parent / "gallery")
 
 
