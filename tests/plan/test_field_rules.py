@@ -231,3 +231,18 @@ def test_a_template_has_one_size_for_noise_and_image(plans: Plans, refusal: Refu
 def test_the_only_node_with_a_size_may_be_set_by_its_address(experiment: Callable[..., Experiment]) -> None:
     wanted = experiment("img2img", inputs={"image": "wide.png"}, axes={"resize.width": [64, 128]})
     assert len(make_plan(wanted, core_schemas(), [model("small", "")])) == 2
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"axes": {"sampler": ["heun"], "scheduler": ["karras", "beta"]}},
+        {"inputs": {"sampler": "heun"}, "axes": {"scheduler": ["karras", "beta"]}},
+        {"axes": {"scheduler": ["karras", "beta"], "sampler": ["heun"]}},
+    ],
+    ids=["two axes", "an input and an axis", "scheduler first"],
+)
+def test_scheduler_sets_only_the_noise_schedule_beside_a_sampler(sections: dict[str, Any]) -> None:
+    wanted = Experiment.from_dict({"workflow": "txt2img", **sections})
+    plan = make_plan(wanted, core_schemas(), [model("small", "")])
+    assert values(plan, "denoise.sampler_name", "denoise.scheduler") == [("heun", "karras"), ("heun", "beta")]

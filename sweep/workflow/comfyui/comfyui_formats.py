@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import Any, Final, TypeAlias
 
@@ -168,13 +169,31 @@ class _Scope:
             if isinstance(link, list) and len(link) >= 5:
                 self.links[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
 
-    def shown_widgets(self) -> Iterator[tuple[str, str, Any]]:
-        """Yield the widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name, value."""
-        match self.instance:
-            case {"properties": {"proxyWidgets": list(proxies)}, "widgets_values": list(values)}:
-                for proxy, value in zip(proxies, values, strict=False):
-                    if isinstance(proxy, list) and len(proxy) >= 2 and value is not None:
-                        yield str(proxy[0]), str(proxy[1]), value
+    def find_widget(self, slot: int) -> tuple[str, str]:
+        """Find the widget that an input of a subgraph shows, the first one that it feeds: its node and its name."""
+        for link in self.inputs[slot].get("linkIds") or ():
+            *_, node, place = self.links.get(str(link), ("", 0, "", 0))
+            match (self.nodes.get(node, {}).get("inputs") or [])[place : place + 1]:
+                case [{"widget": _, "name": name}]:
+                    return node, str(name)
+        return "", ""
+
+    @cached_property
+    def shown_widgets(self) -> list[tuple[str, str, Any]]:
+        """The widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name, value.
+
+        Some exports name them (`proxyWidgets`); in others their values stand in the order of the inputs.
+        """
+        values = self.instance.get("widgets_values")
+        values = values if isinstance(values, list) else []
+        proxies = (self.instance.get("properties") or {}).get("proxyWidgets")
+        if not proxies and values:
+            inputs = [given for slot, given in enumerate(self.inputs) if self.find_widget(slot)[0]]
+            proxies = [("-1", given.get("name")) for given in inputs]
+            if len(values) > len(proxies):  # with what the editor does with seeds
+                values = [value for value in values if str(value) not in _AFTER_SEED]
+        shown = zip(proxies or (), values, strict=False)
+        return [(str(widget[0]), str(widget[1]), value) for widget, value in shown if value is not None]
 
 
 class _Drawing:
@@ -215,9 +234,7 @@ class _Drawing:
     def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> None:
         """Add one node as the server takes it, the edges into it and the image files that it names."""
         name, kind = f"{scope.prefix}{entry['id']}", str(entry.get("type"))
-        schema = self.schemas.get(kind)
-        values = self._widgets(entry, schema)
-        values |= {shown: value for node, shown, value in scope.shown_widgets() if node == str(entry["id"])}
+        values = self._widgets(scope, entry)
         for given in entry.get("inputs") or ():
             field_name = str(given.get("name"))
             found = self._linked(scope, given.get("link"), 0)
@@ -226,18 +243,18 @@ class _Drawing:
             elif found is not None:
                 self.edges.append(Edge(found, Address(name, field_name)))
                 values.pop(field_name, None)
-        fields, files = node_values(name, values, schema)
+        fields, files = node_values(name, values, self.schemas.get(kind))
         self.files |= files
         title = str(entry.get("title") or "")
         self.nodes.append(Node(name, kind, fields, "" if title == kind else title))
 
-    def _widgets(self, entry: Mapping[str, Any], schema: NodeSchema | None) -> dict[str, Any]:
-        """Return the values of a node's widgets, which stand in the order of its inputs."""
-        values = entry.get("widgets_values")
+    def _widgets(self, scope: _Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a node's widgets, which stand in the order of its inputs, or on the subgraph's node."""
+        values, schema = entry.get("widgets_values"), self.schemas.get(str(entry.get("type")))
         fields = [each for each in schema.fields.values() if each.takes_value] if schema else []
-        if isinstance(values, Mapping):
-            return {each.name: values[each.name] for each in fields if each.name in values}
         found: dict[str, Any] = {}
+        if isinstance(values, Mapping):
+            found = {each.name: values[each.name] for each in fields if each.name in values}
         left = list(values) if isinstance(values, list) else []
         for each, after in zip_longest(fields, fields[1:]):
             if not left:
@@ -248,7 +265,7 @@ class _Drawing:
             was_control = was_control and not (after and after.type == "boolean")
             if is_control or was_control or (each.type == "ImageField" and left and left[0] == "image"):
                 left.pop(0)
-        return found
+        return found | {shown: value for node, shown, value in scope.shown_widgets if node == str(entry["id"])}
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
         found = scope.links.get(str(link))
@@ -286,15 +303,18 @@ class _Drawing:
         return Address(f"{scope.prefix}{node}", str(slot))
 
     def _outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
-        """Return the source of a subgraph's input from outside; None where its inner value counts."""
-        if scope.parent is None:
+        """Return the source of a subgraph's input: from outside, or the value of the widget that it shows."""
+        if scope.parent is None or slot >= len(scope.inputs):
             return None
-        name = scope.inputs[slot].get("name") if slot < len(scope.inputs) else None
-        given = scope.instance.get("inputs") or []
-        links = (each.get("link") for each in given if each.get("name") == name)
-        linked = self._linked(scope.parent, next(links, None), depth)
-        shown = (_Literal(value) for node, label, value in scope.shown_widgets() if (node, label) == ("-1", name))
-        return linked or next(shown, None)
+        name = scope.inputs[slot].get("name")
+        links = (each.get("link") for each in scope.instance.get("inputs") or [] if each.get("name") == name)
+        if linked := self._linked(scope.parent, next(links, None), depth):
+            return linked
+        node, widget = scope.find_widget(slot)
+        own = self._widgets(scope, scope.nodes[node]) if node else {}
+        shown = {label: value for node, label, value in scope.shown_widgets if node == "-1"}
+        value = shown.get(name, own.get(widget))
+        return None if value is None else _Literal(value)
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
         """Return the source that a bypassed node passes on: an input of the output's type, if possible at its place."""

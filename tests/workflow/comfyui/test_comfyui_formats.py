@@ -120,6 +120,54 @@ def test_subgraphs_are_unfolded_with_what_they_show_on_themselves() -> None:
     assert (graph.nodes["6:2"].fields["width"], graph.nodes["6:2"].fields["height"]) == (128, 64)
 
 
+def widget(name: str, link: int) -> dict[str, Any]:
+    return {**given(name, link), "widget": {"name": name}}
+
+
+def test_a_subgraph_shows_one_value_for_all_that_its_input_feeds() -> None:
+    """Since 2026 the values stand in the order of the inputs that are widgets; before, the first inner one counts."""
+    inner = {
+        "id": "sub",
+        "inputs": [
+            {"name": "source", "linkIds": [10]},
+            {"name": "side", "linkIds": [12, 11, 13]},
+            {"name": "seed", "linkIds": [14]},
+            {"name": "method", "linkIds": [15]},
+        ],
+        "nodes": [
+            node(1, "ImageScale", ["lanczos", 64, 48, "disabled"])
+            | {"inputs": [given("image", 10), widget("width", 11), widget("upscale_method", 15)]},
+            node(2, "PreviewAny", inputs=[given("source", 12)]),
+            node(3, "EmptyImage", [8, 8, 1, 0], inputs=[widget("height", 13)]),
+            node(4, "KSampler", SAMPLING, inputs=[widget("seed", 14)]),
+        ],
+        "links": [
+            {"id": number, "origin_id": -10, "origin_slot": slot, "target_id": target, "target_slot": place}
+            for number, slot, target, place in (
+                (10, 0, 1, 0),
+                (11, 1, 1, 1),
+                (12, 1, 2, 0),
+                (13, 1, 3, 0),
+                (14, 2, 4, 0),
+                (15, 3, 1, 2),
+            )
+        ],
+    }
+
+    def sides(shown: list[Any], **more: Any) -> tuple[Any, ...]:
+        nodes = [node(5, "EmptyImage", [8, 8, 1, 0]), node(6, "sub", shown, inputs=[given("source", 1)], **more)]
+        graph = read(nodes, [[1, 5, 0, 6, 0, "IMAGE"]], definitions={"subgraphs": [inner]})
+        scaled, preview, empty, sampler = (graph.nodes[f"6:{number}"].fields for number in (1, 2, 3, 4))
+        sizes = (scaled["width"], scaled["height"], preview["source"], empty["height"])
+        return (*sizes, sampler["seed"], scaled["upscale_method"])
+
+    assert sides([]) == (64, 48, 64, 64, 5, "lanczos")
+    assert sides([128, 7, "area"]) == (128, 48, 128, 128, 7, "area")
+    assert sides([128, 7, "randomize", "area"]) == (128, 48, 128, 128, 7, "area")
+    shown = {"proxyWidgets": [["1", "width"]]}
+    assert sides([32], properties=shown) == (32, 48, 32, 32, 5, "lanczos")
+
+
 def test_an_unknown_node_stays_for_the_check_to_name() -> None:
     workflow = workflow_from({"nodes": [node(1, "Custom", [1])], "links": []})
     assert workflow.graph.nodes["1"].type == "Custom"
