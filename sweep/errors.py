@@ -164,11 +164,15 @@ class TransientError(AttemptError):
 
 
 class OverloadedError(TransientError):
-    """The server asked for less (429, 503); `retry_after` is in seconds, None where it did not say."""
+    """The server asked for less (429, 503); `retry_after` is in seconds, None where it did not say.
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    It is not `is_certain` that nothing was done where the connection to the server may have broken behind a proxy: 503.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, is_certain: bool = True) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.is_certain = is_certain
 
 
 class ItemLostError(TransientError):

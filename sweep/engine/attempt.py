@@ -337,12 +337,8 @@ class Attempt:
             await self._context.uploads.recall(self._server)  # it may have joined late
         try:
             ticket = await self._server.server.submit(submission)
-        except OverloadedError:
-            raise
         except TransientError as error:
-            if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
-                raise ServerUnreachableError(error.message) from error  # it would not answer the next question, either
-            found = await self._find_item() or await self._find_late(error)
+            found = await self._find_submitted(error)
             if found is None:
                 raise
             ticket = found
@@ -363,13 +359,26 @@ class Attempt:
         except AttemptError as error:
             raise ServerUnreachableError(error.message) from error
 
-    async def _find_late(self, error: TransientError) -> Ticket | None:
-        """Look a second time where the request may be on its way still, as behind a proxy that gave up too early."""
-        kind = error.kind or ""
-        if not isinstance(error, NoAnswerError) and not kind.startswith("HTTP 5"):
+    async def _find_submitted(self, error: TransientError) -> Ticket | None:
+        """Look for an item whose submission failed: the server may have it all the same.
+
+        A second time where the request may be on its way still, as behind a proxy that gave up too early. A server
+        that says twice that it is overloaded is believed.
+        """
+        if isinstance(error, NoAnswerError) and error.reason == TIMED_OUT:
+            raise ServerUnreachableError(error.message) from error  # it would not answer the next question, either
+        if isinstance(error, OverloadedError) and error.is_certain:
             return None
-        await anyio.sleep(min(ON_ITS_WAY, self._context.options.backoff.longest_delay(1)))
-        return await self._find_item()
+        try:
+            found = await self._find_item()
+        except ServerUnreachableError as silence:
+            if isinstance(error, OverloadedError) and isinstance(silence.__cause__, OverloadedError):
+                return None
+            raise
+        if found is None and (isinstance(error, NoAnswerError) or error.kind.startswith("HTTP 5")):
+            await anyio.sleep(min(ON_ITS_WAY, self._context.options.backoff.longest_delay(1)))
+            found = await self._find_item()
+        return found
 
     async def _follow(self, ticket: Ticket) -> ItemEnded:
         """Listen until the item ends, fetching each image as soon as it is there.

@@ -282,6 +282,8 @@ def write_image_part(
     can never replace an image. What is left behind is removed at the start of the next run.
     """
     facts = _verify_in_turn(data, most_pixels)
+    if not folder.is_dir():  # never made anew, away from its journal
+        raise RecordError(f"{folder} was moved or deleted while the run was writing to it.")
     try:
         with write_part(folder / IMAGES_FOLDER, checkpoint) as file:
             file.write(data)

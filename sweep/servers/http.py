@@ -406,9 +406,9 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
             else "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
         )
     if status in TOO_MANY:
-        return OverloadedError(
-            f"{url} is overloaded ({status} while {what}).", retry_after=retry_after(headers.get("Retry-After"))
-        )
+        asked = retry_after(headers.get("Retry-After"))
+        message = f"{url} is overloaded ({status} while {what})."
+        return OverloadedError(message, retry_after=asked, is_certain=status == 429)
     if status in BAD_REQUEST:
         return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
     if status >= 500 or status == 409:

@@ -171,6 +171,21 @@ async def test_total_that_is_no_number_never_means_that_a_batch_is_not_there(
     assert sorted(sandbox.renders.values()) == [1] * 6
 
 
+async def test_item_whose_acceptance_arrives_as_overload_is_not_sent_again(bench: Bench, sandbox: Sandbox) -> None:
+    """A proxy says 503 also where the server took the request and the connection to it broke after that."""
+    async with open_proxy(sandbox.url) as proxy:
+
+        def refuse(exchange: Exchange) -> None:
+            if exchange.path.endswith("enqueue_batch") and b"check-" not in exchange.request:
+                exchange.status, exchange.json = 503, {}
+                proxy.mutate = lambda _: None
+
+        proxy.mutate = refuse
+        summary = await bench.run(await bench.experiment(), proxy.url)
+    assert (summary.exit_code, summary.completed) == (0, 6)
+    assert sorted(sandbox.renders.values()) == [1] * 6
+
+
 @pytest.mark.slow  # it waits for deadlines that are long enough for all other answers, however slow this machine is
 @pytest.mark.parametrize("path", ["/full", "app/version", "openapi.json", "enqueue_batch"])
 async def test_answer_that_trickles_ends_at_its_deadline(bench: Bench, sandbox: Sandbox, path: str) -> None:

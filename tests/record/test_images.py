@@ -25,8 +25,8 @@ KEY, OTHER = "a" * 32, "b" * 32
 
 async def test_the_bytes_kept_are_the_servers_own(tmp_path: Path) -> None:
     data = image(note="invokeai_graph would stand here")
-    saved = await ImageStore(tmp_path / "new folder", 1).save(data, "0000_cup", KEY)
-    kept = await to_thread((tmp_path / "new folder" / saved.path).read_bytes)
+    saved = await ImageStore(tmp_path, 1).save(data, "0000_cup", KEY)
+    kept = await to_thread((tmp_path / saved.path).read_bytes)
     assert kept == data
     assert saved.path == "images/0000_cup.png"
     assert saved.sha256 == hashlib.sha256(data).hexdigest()
@@ -37,6 +37,14 @@ async def test_a_bad_image_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TransientError):
         await ImageStore(tmp_path, 1).save(image()[:-9], "0000", KEY)
     assert await to_thread(lambda: list(tmp_path.rglob("*"))) == []
+
+
+async def test_an_image_makes_no_results_folder_anew_where_that_was_moved_away(tmp_path: Path) -> None:
+    """It would be beside its journal, and nobody could give the folder its name back."""
+    folder = tmp_path / "gone"
+    with pytest.raises(RecordError, match="was moved or deleted"):
+        await ImageStore(folder, 1).save(image(), "0000", KEY)
+    assert not await to_thread(folder.exists)
 
 
 async def test_several_images_of_one_variation(tmp_path: Path) -> None:

@@ -193,7 +193,10 @@ class QueueApi(SocketIOConnection):
         if await self._count_batch(batch_id) is None:
             return None
         data = [[{"node_path": "n", "field_name": "value", "items": []}]]
-        answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
+        try:
+            answer = await self.enqueue({"batch_id": batch_id, "graph": PROBE, "data": data}, prepend=False)
+        except OverloadedError as error:  # which does not mean that it refused the item: it has it
+            raise TransientError(error.message) from None
         ids = integers(answer.get("item_ids"))
         found = str(max(ids)) if ids else await self._search(batch_id)
         if found is None:
