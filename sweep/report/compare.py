@@ -246,11 +246,10 @@ def _write_sentences(
         ("lacks", "lack", "an image in one run", found.unmeasured),
     )
     parts = [f"{count} {one if count == 1 else many} {what}" for one, many, what, count in counts if count]
-    words = [
-        f"Of {format_count(len(pairs.both), 'point')} in both runs, {', '.join(parts) or 'none could be compared'}."
-    ]
-    if not pairs.both:
-        words.append(_explain_no_pairs(*runs, pairs))
+    if pairs.both:
+        words = [f"Of {format_count(len(pairs.both), 'point')} in both runs, {', '.join(parts)}."]
+    else:
+        words = ["No point is in both runs.", _explain_no_pairs(*runs, pairs)]
     if found.moved:
         worst, measured = _find_largest_difference(found.table)
         words.append(f"The largest difference is at {name_variation(data, worst)}: {measured}.")
@@ -260,7 +259,8 @@ def _write_sentences(
     if pairs.lost:
         verb, them = ("this axis", "it") if len(pairs.lost) == 1 else ("these axes", "them")
         text = f"Not compared: {', '.join(pairs.lost)}, because only one run has {verb}"
-        if any(run.frame.duplicated([axis.column for axis in run.axes if axis.name in common]).any() for run in runs):
+        shared = ([axis.column for axis in run.axes if axis.name in common] for run in runs)
+        if pairs.both and any(run.frame.duplicated(names).any() for run, names in zip(runs, shared, strict=True)):
             text += f"; points that differ in {them} alone are paired in the order of their tables"
         words.append(f"{text}.")
     return words
@@ -281,12 +281,12 @@ def _explain_no_pairs(before: ReportData, after: ReportData, pairs: Pairs) -> st
     levels = {axis.name: [set(run.read_levels(axis.name)) for run in (before, after)] for axis in pairs.axes}
     apart = [axis for axis in pairs.axes if set.isdisjoint(*levels[axis.name])]
     if not apart:
-        return "The runs have levels in common on each axis, but not in the same combination."
+        return "They have levels in common on each axis, but not in the same combination."
     names = " and of ".join(axis.name for axis in apart)
     if [axis.kind for axis in apart] != ["seed"]:
-        return f"No point is in both because the two runs have no level of {names} in common."
+        return f"They have no level of {names} in common."
     return (
-        f"No point is in both because the two runs have different values of {names}: give them in the experiment file, "
+        f"They have different values of {names}: give them in the experiment file, "
         f"as in {names}: {{start: 1, count: {max(1, len(levels[names][1]))}}}, and run one of them again."
     )
 
@@ -329,7 +329,7 @@ def count_shared(a: Path, b: Path) -> str:
     if first.problem or second.problem:
         return "One of the two cannot be read."
     pairs = pair_rows(first, second)
-    names = f"{first.name} and {second.name}"
+    names = " and ".join(_name_runs(first, second))
     if not pairs.axes:
         return f"{names} have no axis in common: there is nothing to compare."
     if not pairs.both:

@@ -91,7 +91,7 @@ def _find_level(known: Levels, value: Any) -> int:
 
 _GAP: Final = 4
 _PAD: Final = 14
-_MOST_LABEL: Final = 3  # lines of a column's label
+_MOST_LABEL: Final = 3  # lines of a column's label; one beside a line has twice as many
 _BEGINNING: Final = 24  # characters of a label, however narrow its column
 _LIKEST: Final = 50  # labels before and after one in alphabetical order that it is told apart from
 _MOST_PIXELS: Final = 120_000_000  # of one file: beyond, viewers and this computer have a hard time
@@ -122,14 +122,22 @@ class _Sheet:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Return the labels of the columns, wrapped; of those that begin alike what tells them apart."""
-        width = self.size[0] - 4
-        room = max(_BEGINNING, _MOST_LABEL * 3 * width // (2 * self.letters))  # about the characters that fit
-        ordered = sorted(set(self.columns))
+        """Return the labels of the columns, wrapped."""
+        return self._wrap_apart(self.columns, self.size[0] - 4, _MOST_LABEL)
+
+    def _wrap_apart(self, labels: Sequence[str], width: int, most_lines: int) -> list[str]:
+        """Wrap labels; of those that begin alike it keeps what tells them apart."""
+        room = max(_BEGINNING, most_lines * 3 * width // (2 * self.letters))  # about the characters that fit
+        ordered = sorted(set(labels))
         begin = {label: max(0, place - _LIKEST) for place, label in enumerate(ordered)}
-        likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in self.columns)
-        short = (truncate_apart(label, among, room) for label, among in zip(self.columns, likest, strict=True))
-        return [wrap_text(label, self.letters, width, _MOST_LABEL) for label in short]
+        likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in labels)
+        short = (truncate_apart(label, among, room) for label, among in zip(labels, likest, strict=True))
+        return [wrap_text(label, self.letters, width, most_lines) for label in short]
+
+    @property
+    def line_labels(self) -> list[str]:
+        """Return the labels of the lines, wrapped."""
+        return self._wrap_apart(self.lines, self.left - _PAD - 10, 2 * _MOST_LABEL)
 
     @property
     def top(self) -> int:
@@ -237,8 +245,8 @@ def _draw_sheet(data: ReportData, sheet: _Sheet) -> Image.Image:
         _write(draw, (x + wide / 2, top - 4), label, letters, anchor="md", align="center")
     for x, caption in zip(lefts, captions, strict=False):
         _write(draw, (x, below), caption, letters - 2, DIM)
-    for y, label, line in zip(range(top, below, high + _GAP), sheet.lines, sheet.cells, strict=True):
-        _write(draw, (_PAD, y + high / 2), wrap_text(label, letters, left - _PAD - 10, 6), letters, anchor="lm")
+    for y, label, line in zip(range(top, below, high + _GAP), sheet.line_labels, sheet.cells, strict=True):
+        _write(draw, (_PAD, y + high / 2), label, letters, anchor="lm")
         for x, row in zip(lefts, line, strict=False):
             image.paste(draw_cell(data, row, sheet.size), (x, y))
     return image

@@ -205,7 +205,8 @@ def _changed_at(folder: Path) -> float:
     times = [0.0]
     for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal"):
         with contextlib.suppress(OSError):  # a run may end, or be deleted, meanwhile
-            times.append((folder / name).stat().st_mtime)
+            found = (folder / name).stat()
+            times.append(found.st_mtime if found.st_size else 0.0)  # who only reads leaves an empty log behind
     return max(times)
 
 

@@ -169,15 +169,18 @@ class Feed:
             changed, rows = [name for name, at in self._since.items() if at > since], self.snapshot.rows
             fresh = [rows[name] for name in changed if name in rows]
             gone = [name.partition(".")[0] for name in changed if name not in rows]
-            state = {"generation": self.generation, "report": self.is_reported, **self._progress}
-            return {**state, "rows": fresh, "gone": gone}
+            return {"generation": self.generation, **self._state, "rows": fresh, "gone": gone}
+
+    @property
+    def _state(self) -> JsonObject:
+        return {"report": self.is_reported, **self._progress}
 
     def page_data(self, links: ImageLinks | None = None) -> JsonObject:
         """Build the payload of a page that goes on listening."""
         generation = self.generation  # before the snapshot, which may be replaced meanwhile: then the page hears of it
         data, study = self.snapshot.data, self.study if self.is_reported else None
         payload = build_page_json(add_study_columns(data, study), links or self.snapshot.links, study)
-        live = {"events": "events", "ratings": "ratings", "generation": generation, **self._progress}
+        live = {"events": "events", "ratings": "ratings", "generation": generation, **self._state}
         return {**payload, "live": {**live, "rows": build_open_rows(data, self._steps)}}
 
     def find_image(self, identity: str) -> Path | None:

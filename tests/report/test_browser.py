@@ -579,6 +579,21 @@ async def test_live_rows_appear_without_reloading(browser: Browser, tmp_path: Pa
         assert tab.problems == []
 
 
+async def test_an_ended_run_says_that_its_images_are_being_measured(browser: Browser, tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(failed={1: "out of memory"}, metrics=False))
+    async with open_view(folder, studies=False) as view:
+        tab = await browser.page()
+        await tab.open(view.url)
+        head = "document.querySelector('.progress-head')?.innerText ?? ''"
+        said = await tab.evaluate(head)
+        assert "11 of 12" in said
+        assert "the run has ended · measuring the images" in said
+        await view.finish(measure=False)
+        await tab.until("performance.getEntriesByName('sweep-report').length > 0")
+        assert await tab.evaluate(head) == ""
+        assert tab.problems == []
+
+
 ENDINGS = ("completed", "failures", "interrupted", "stopped-by-failures", "killed")
 
 
@@ -687,12 +702,90 @@ async def test_a_mailed_page_says_that_it_holds_previews(browser: Browser, tmp_p
     await tab.until(f"({notice}).includes('previews of 256 px')")
     scale = "document.querySelector('sweep-inspector .scale').innerText"
     await tab.until(f"({scale}).startsWith('Preview of 256 px')")
+    assert await tab.evaluate("document.querySelector('.stage').clientWidth") > 256
+    assert "enlarged" not in await tab.evaluate(scale)
     await tab.press("+", "+")
     assert "enlarged" in await tab.evaluate(scale)
     whole = await run_sync(lambda: write_report(folder, out=tmp_path / "reader" / "whole.html", originals=True))
     await tab.open(whole.as_uri())
     await tab.until("document.querySelector('.stage img.a').naturalWidth === 384")
     assert await tab.evaluate(notice) == ""
+
+
+async def test_counts_stand_beside_their_line_under_their_name(browser: Browser, tmp_path: Path) -> None:
+    """With one axis, a line has no name on its left; with many columns, they pass under the counts."""
+    box = "(name) => (({ left, right }) => [left, right])(document.querySelector(name).getBoundingClientRect())"
+    for seeds in ({}, {"seed": list(range(24))}):
+        plan = Plan(axes={"denoise_strength": [0.2, 0.4, 0.6], **seeds}, size=(96, 72))
+        folder = await paint_folder(tmp_path / f"{len(seeds)} seeds", plan)
+        study = await run_sync(lambda: make_study(folder, metrics=["structure_coarse"], workers=0))  # noqa: B023
+        page = await run_sync(lambda: write_report(folder, study=study.to_json()))  # noqa: B023
+        tab = await browser.page()
+        await tab.open(f"{page.as_uri()}#x=seed&y=denoise_strength&sx=&sy=" if seeds else page.as_uri())
+        head, counts = await tab.evaluate(f"['.sum-head', '.row-sum'].map({box})")
+        assert head == counts
+        assert await tab.evaluate("document.querySelector('.sum-head').innerText") == "held"
+        images = await tab.evaluate(f"{CELLS}.map(cell => cell.getBoundingClientRect().left)")
+        assert min(images) < counts[0]
+        at = f"document.elementFromPoint({(head[0] + head[1]) / 2}, "
+        top = await tab.evaluate("document.querySelector('.sum-head').getBoundingClientRect().bottom")
+        assert await tab.evaluate(f"{at}{top - 6}).className") == "sum-head"
+        names = "[...document.querySelectorAll('.sum-name, .row-head span')].filter(name => name.innerText)"
+        assert min(await tab.evaluate(f"[...{names}.map(name => name.getBoundingClientRect().left), 9]")) >= 0
+        assert tab.problems == []
+
+
+async def test_the_strip_shows_all_its_counts(browser: Browser, tmp_path: Path) -> None:
+    prompts = ["enhanced colors", "painterly effect", "dramatic lighting", "winter light", "soft focus"]
+    strengths = [round(0.1 * step, 1) for step in range(1, 11)]
+    axes: dict[str, list[Scalar]] = {"denoise_strength": [*strengths], "variation": [*prompts], "seed": [1, 2, 3, 4]}
+    folder = await paint_folder(tmp_path / "cups", Plan(axes=axes, size=(32, 24)))
+    study = await run_sync(lambda: make_study(folder, metrics=["structure_coarse"], workers=0))
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder, study=study.to_json()))).as_uri())
+    assert " of 200" in await tab.evaluate("document.querySelector('.sum.all').innerText")
+    room, width = await tab.evaluate("(s => [s.clientWidth, s.scrollWidth])(document.querySelector('.strip-figure'))")
+    assert width <= room
+
+
+async def test_a_long_word_of_the_prompt_stays_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, list[Scalar]] = {"variation": ["x" * 80, "painterly"], "seed": [1, 2, 3]}
+    folder = await paint_folder(tmp_path / "cups", Plan(axes=axes, source=False, metrics=False))
+    study = await run_sync(lambda: make_study(folder, workers=0))
+    tab = await browser.page(width=390, height=844, phone=True)
+    page = await run_sync(lambda: write_report(folder, study=study.to_json()))
+    await tab.open(f"{page.as_uri()}#panel=findings")
+    await tab.until("document.querySelectorAll('.prompt-chart .word').length > 1")
+    bars = await tab.evaluate(
+        "[...document.querySelectorAll('.prompt-chart i')].map(bar => bar.getBoundingClientRect())"
+        ".map(({ width, right }) => [width, right])"
+    )
+    assert all(width > 60 and right <= 390 for width, right in bars)
+
+
+async def test_the_overview_names_the_folder_of_a_run_called_otherwise(browser: Browser, tmp_path: Path) -> None:
+    for name in ("cups", "cups #2"):
+        await paint_folder(tmp_path / name)
+    async with open_view(tmp_path, all_runs=True) as view:
+        tab = await browser.page()
+        await tab.open(view.url)
+        names = await tab.evaluate("[...document.querySelectorAll('.run a')].map(a => a.parentElement.innerText)")
+        assert sorted(name.split("\n")[0] for name in names) == ["cups", "cups in cups #2/"]
+        await tab.press("/")
+        await tab.type("#2")
+        assert await tab.evaluate("document.querySelectorAll('li.run').length") == 1
+        assert tab.problems == []
+
+
+async def test_one_image_says_what_made_it(browser: Browser, tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups", Plan(axes={"seed": [42]}, source=False))
+    study = await run_sync(lambda: make_study(folder, metrics=["sharpness"], workers=0))
+    tab = await browser.page()
+    await tab.open((await run_sync(lambda: write_report(folder, study=study.to_json()))).as_uri())
+    assert await tab.evaluate("document.querySelector('sweep-summary h2').innerText") == (
+        "One image: nothing to compare it with yet."
+    )
+    assert "seed 42" in await tab.evaluate("document.querySelector('dl.made dd').innerText")
 
 
 async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: Browser, tmp_path: Path) -> None:

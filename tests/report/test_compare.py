@@ -104,12 +104,14 @@ async def test_compare_rejects_a_folder_without_results(folder: Path, tmp_path: 
 async def test_compare_names_the_axes_that_have_no_level_in_common(tmp_path: Path) -> None:
     async def explain(name: str, **axes: Sequence[Scalar]) -> str:
         found = await compared(tmp_path / name, Plan(axes=STRENGTHS), Plan(axes={**STRENGTHS, **axes}))
+        assert found.words[0] == "No point is in both runs."
+        assert not any("paired in the order" in word for word in found.words)
         return found.words[1]
 
     strengths = await explain("strengths", denoise_strength=[0.3, 0.5])
-    assert strengths == "No point is in both because the two runs have no level of denoise_strength in common."
+    assert strengths == "They have no level of denoise_strength in common."
     both = await explain("both", denoise_strength=[0.3, 0.5], seed=[1])
-    assert both == "No point is in both because the two runs have no level of denoise_strength and of seed in common."
+    assert both == "They have no level of denoise_strength and of seed in common."
     seeds = await explain("seeds", seed=[1, 2, 3])
     assert "have different values of seed: give them in the experiment file, as in seed: {start: 1, count: 3}" in seeds
 
@@ -125,6 +127,11 @@ async def test_points_that_only_one_run_tells_apart_are_said_to_be_paired_in_ord
     assert "only one run has this axis; points that differ in it alone are paired in the order" in found.words[-1]
     assert "1 cell in common" in await run_sync(count_shared, a, b)
     assert "The image is the same" in await run_sync(count_shared, a, b)
+
+
+async def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    a, b = await paint_folder(tmp_path / "monday"), await paint_folder(tmp_path / "tuesday")
+    assert (await run_sync(count_shared, a, b)).startswith("monday and tuesday have 12 cells in common")
 
 
 def test_the_largest_difference_is_one_of_colour_where_shapes_are_alike() -> None:

@@ -143,3 +143,10 @@ def test_a_label_of_hundreds_is_told_apart_from_the_likest_only(monkeypatch: pyt
 
     assert len(set(labels)) == len(columns)
     assert max(compared) <= 100
+
+
+def test_labels_that_begin_alike_are_told_apart_above_and_beside() -> None:
+    named = [f"{'a very long prompt about a cup, ' * 20}{end}" for end in ("with a cat", "with a dog")]
+    sheet = contact_sheet._Sheet(heading="", other_levels="", columns=named, lines=named, cells=[], size=(96, 96))
+    for labels in (sheet.labels, sheet.line_labels):
+        assert ["cat" in labels[0], "dog" in labels[1]] == [True, True]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
@@ -170,6 +171,14 @@ async def test_headlines_of_the_study_stand_on_top(folder: Path) -> None:
     told = parsed.data()
     assert [effect["metric"] for effect in told["study"]["effects"]]
     assert {column["name"] for column in told["columns"] if column["kind"] == "metric"} >= {"ssim", "structure_coarse"}
+
+
+async def test_a_look_at_a_run_does_not_change_its_age(folder: Path) -> None:
+    an_hour_ago = datetime.now(UTC).timestamp() - 3600
+    await run_sync(os.utime, folder / "journal.sqlite", (an_hour_ago, an_hour_ago))
+    await run_sync(read_report_data, folder)
+    assert (folder / "journal.sqlite-wal").exists()
+    assert (await run_sync(summarize_run, folder))["age"] == "1 h ago"
 
 
 async def test_page_says_how_long_all_runs_took(folder: Path) -> None:

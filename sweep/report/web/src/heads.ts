@@ -11,6 +11,7 @@ export class GridHeads {
   readonly element: HTMLElement;
   readonly #corner = h("div", { class: "corner", role: "columnheader" });
   readonly #name = h("div", { class: "across-name" });
+  readonly #held = h("div", { class: "sum-head", role: "columnheader" }, "held");
   readonly also = h("div", { class: "also" }); // beside the grid: a grid holds lines alone
   readonly #sums = h("div", { class: "sums", role: "row" });
   readonly #groups = new Map<number, HTMLElement>();
@@ -49,6 +50,7 @@ export class GridHeads {
     this.element.hidden = geometry.headHeight === 0;
     this.#corner.hidden = !geometry.hasRowHeads;
     this.#name.hidden = geometry.nameHeight === 0;
+    this.#held.hidden = geometry.sumWidth === 0;
     for (let c = c0; c < c1; c += 1) {
       const col = cols[c];
       const left = geometry.headWidth + (geometry.colAt[c] ?? 0);
@@ -58,7 +60,7 @@ export class GridHeads {
       head.style.left = `${left}px`;
       made.push(head);
     }
-    this.element.replaceChildren(...made);
+    this.element.replaceChildren(...made, this.#held);
     this.#paintSums(geometry, c0, c1);
   }
 
@@ -88,7 +90,7 @@ export class GridHeads {
     const { layout, verdict } = this.app;
     this.#sums.hidden = geometry.sumHeight === 0 || !verdict;
     if (!verdict || geometry.sumHeight === 0) return;
-    const made: Node[] = [h("span", { class: "sum-name", role: "rowheader" }, "held")];
+    const made: Node[] = [h("span", { class: "sum-name", role: "rowheader" }, geometry.hasRowHeads ? "held" : "")];
     for (let c = c0; c < c1; ) {
       let end = c + 1;
       while (end < c1 && layout.cols[c]?.over && layout.cols[end]?.group === layout.cols[c]?.group) end += 1;

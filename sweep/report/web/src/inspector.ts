@@ -202,7 +202,8 @@ export class SweepInspector extends HTMLElement {
   #paintScale(): void {
     const preview = this.#stage.classList.contains("preview") || (this.app.view.cursor >= 0 && this.app.thumbs.full(this.app.view.cursor) === null);
     const { naturalWidth: width, naturalHeight: height } = this.#image;
-    const times = width > 0 ? this.app.view.zoom * Math.min(this.#room.width / width, this.#room.height / height) : 0;
+    const fitting = Math.min(this.#room.width / width, this.#room.height / height, preview ? 1 : Infinity); // as .preview in grid.css
+    const times = width > 0 ? this.app.view.zoom * fitting : 0;
     const enlarged = times > 1.05 ? `nlarged ${number(times, 2)}×` : "";
     this.#scale.hidden = width === 0 || this.#image.hidden || !(preview || enlarged);
     this.#stage.classList.toggle("preview", preview);
@@ -279,7 +280,7 @@ function retryOf({ table }: App): HTMLElement[] {
 /** Settings, prompt, negative prompt and file: what one needs to make the image again. */
 function madeOf({ table, thumbs }: App, row: number): Entry[] {
   const { inputs } = table.payload;
-  const axes = table.axes.filter((axis) => axis.levels.length > 1 && axis.name !== "prompt").map((axis) => `${axis.label} ${axis.labels[axis.at[row] ?? -1] ?? "none"}`);
+  const axes = table.axes.filter((axis) => axis.name !== "prompt").map((axis) => `${axis.label} ${axis.labels[axis.at[row] ?? -1] ?? "none"}`);
   const varied = new Set(table.axes.map((axis) => axis.name));
   const fixed = Object.entries(inputs).filter(([name, value]) => !varied.has(name) && !elsewhere.has(name) && value !== null && name !== "image");
   const prompt = table.value(row, "rendered_prompt") ?? table.value(row, "prompt") ?? inputs.prompt ?? null;

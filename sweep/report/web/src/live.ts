@@ -11,7 +11,6 @@ interface News extends Progress {
   generation: number;
   rows: LiveRow[];
   gone: string[]; // keys that are at no server any more
-  report: boolean; // the study is made: the page can become the report
 }
 
 export class SweepProgress extends HTMLElement {
@@ -28,7 +27,8 @@ export class SweepProgress extends HTMLElement {
     const { table } = this.app;
     const live = table.payload.live;
     const running = live?.running === true;
-    const parts = running ? runningParts(live, table.payload.leftOut.length) : endedParts(table);
+    const waiting = live && live.points > 0 && !live.report ? [headOf(live, "the run has ended · measuring the images")] : [];
+    const parts = running ? runningParts(live, table.payload.leftOut.length) : [...waiting, ...endedParts(table)];
     this.hidden = parts.length === 0;
     this.className = running ? "running" : "ended";
     this.replaceChildren(...parts, this.#spoken);
@@ -54,8 +54,11 @@ function runningParts(live: Progress, leftOut: number): HTMLElement[] {
     piece.style.width = `${(100 * part) / Math.max(1, points)}%`;
     bar.append(piece);
   }
-  const head = h("p", { class: "progress-head" }, h("b", {}, `${done.toLocaleString("en")} of ${points.toLocaleString("en")}`), h("span", {}, time));
-  return [head, bar, legendOf({ rendered: done, rendering, queued, retrying, failed, leftOut })];
+  return [headOf(live, time), bar, legendOf({ rendered: done, rendering, queued, retrying, failed, leftOut })];
+}
+
+function headOf({ done, points }: Progress, text: string): HTMLElement {
+  return h("p", { class: "progress-head" }, h("b", {}, `${done.toLocaleString("en")} of ${points.toLocaleString("en")}`), h("span", {}, text));
 }
 
 function endedParts(table: Table): HTMLElement[] {
@@ -90,12 +93,12 @@ export function follow(app: App, progress: SweepProgress): void {
   app.store.touch("filter");
   const source = new EventSource(`${live.events}?since=${live.generation}`);
   source.addEventListener("rows", (event) => {
-    const { rows, gone, report, ...now } = JSON.parse(event.data) as News;
+    const { rows, gone, ...now } = JSON.parse(event.data) as News;
     Object.assign(live, now);
     app.table.remove(gone);
     take(app, rows);
     progress.paint();
-    if (!report) return;
+    if (!now.report) return;
     source.close();
     void becomeReport(app, progress);
   });

@@ -76,7 +76,7 @@ class Overview {
     const address = `${encodeURIComponent(run.folder)}/`;
     const box = h("input", { type: "checkbox", checked: chosen, "aria-label": `Select ${run.name} to compare`, onchange: () => this.#choose(run.folder) });
     const images = h("span", { class: "run-images" }, ...run.images.map((id) => h("img", { src: `${address}thumbs/${id.slice(0, 2)}/${id}.webp`, alt: "", loading: "lazy" })));
-    const row = h("li", { class: `run${chosen ? " chosen" : ""}` }, box, images, h("div", {}, h("a", { href: address }, run.name), h("p", {}, run.description)), stateOf(run), h("p", { class: "run-finding" }, run.finding || (run.state === "running" ? "None yet: the run goes on." : "–")), h("span", { class: "age" }, run.age));
+    const row = h("li", { class: `run${chosen ? " chosen" : ""}` }, box, images, h("div", {}, h("a", { href: address }, run.name), run.folder === run.name ? "" : h("small", {}, ` in ${run.folder}/`), h("p", {}, run.description)), stateOf(run), h("p", { class: "run-finding" }, run.finding || (run.state === "running" ? "None yet: the run goes on." : "–")), h("span", { class: "age" }, run.age));
     row.dataset.folder = run.folder;
     row.toggleAttribute("data-current", at === this.#at);
     return row;

@@ -169,6 +169,7 @@ export interface Progress {
   seconds: number; // since the run began
   left: number | null; // seconds, null where nobody can know yet
   outcome: string;
+  report: boolean; // the study is made: the page can become the report
 }
 
 export interface Live extends Progress {

@@ -112,7 +112,7 @@ export function firstView(table: Table): View {
     mark: true,
     filter: "",
     brush: {},
-    colour: table.others && table.column("between_ssim") ? "between_ssim" : null, // what changed is seen at once
+    colour: table.others && table.column("between_ssim")?.numeric ? "between_ssim" : null, // what changed is seen at once
     cursor: -1,
     pin: -1,
     against: table.others ? "run" : table.sources.length > 0 ? "source" : "pin",

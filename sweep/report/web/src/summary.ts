@@ -65,8 +65,10 @@ export class SweepSummary extends HTMLElement {
 
   /** A run without a recommendation: what the study says on top, the first sentence large. */
   #words(): HTMLElement[] {
-    const [first, ...rest] = (this.app.table.payload.study?.words ?? []).filter((word) => word.headline);
-    if (!first) return this.app.table.rows === 1 && this.app.table.status[0] === "completed" ? [h("div", { class: "answer" }, h("h2", {}, "One image: nothing to compare it with yet."))] : [];
+    const { table } = this.app;
+    if (table.rows === 1 && table.status[0] === "completed") return [h("div", { class: "answer" }, h("h2", {}, "One image: nothing to compare it with yet."))];
+    const [first, ...rest] = (table.payload.study?.words ?? []).filter((word) => word.headline);
+    if (!first) return [];
     const [title, detail] = splitSentence(first.text);
     const lines = first.kind === "word" ? [[detail, first.detail ?? ""].filter(Boolean).join(" ")] : [detail, ...rest.map((word) => word.text)];
     return [h("div", { class: "answer" }, h("h2", { class: title.length > 90 ? "long" : "" }, title), ...lines.filter(Boolean).map((text) => h("p", { class: "counts-line" }, text)))];

@@ -225,5 +225,6 @@ function determines(leader: Axis, axis: Axis, rows: number): boolean {
     if (before === undefined) seen.set(key, value);
     else if (before !== value) return false;
   }
-  return seen.size < rows || rows === 1;
+  const settled = new Set(seen.values()).size === axis.levels.length; // while a run goes on, most levels have no row yet
+  return settled && (seen.size < rows || rows === 1);
 }

@@ -33,6 +33,12 @@ test("an axis off the grid becomes a slider, a zipped one does not", () => {
   assert.deepEqual(slidersFor({ ...firstView(zipped), x: "axis0", y: null, sx: null, sy: null }, zipped), []);
 });
 
+test("an axis of which a run has rendered one level so far is no zipped one", () => {
+  const begun = table({ axes: [["strength", [0, 1, 0, 1, 0, 1, 0, 1]], ["prompt", [0, 0, 0, 0, 0, 0, 0, 0]]].map(([name, at]) => ({ name: String(name), kind: "text", levels: ["a", "b"], at: at as number[] })) });
+  assert.deepEqual(slidersFor({ ...firstView(begun), x: "strength", y: null, sx: null, sy: null }, begun).map((axis) => axis.name), ["prompt"]);
+  assert.equal(firstView(begun).y, "prompt");
+});
+
 test("step passes over empty cells and stops at the edge", () => {
   const layout = list([3, 1, 2, 0, 4], 2);
   assert.equal(step({ layout, cursor: 3 }, 0, 1), 1);
