@@ -56,16 +56,16 @@ class ImageReader:
 
     def read(self, path: Path, shown: str, server: str = "") -> InputImage:
         """Read and decode an image file. Raises InputImageError where it is missing or cannot be decoded whole."""
-        sha256, width, height = self._inspect(path)
+        sha256, width, height = self._inspect(path, Path(shown).parent)
         if server and sha256 != hashlib.sha256(path.read_bytes()).hexdigest():
             server = ""  # it is not sent as it is there
         return InputImage(path=path, shown=shown, sha256=sha256, width=width, height=height, server=server)
 
 
-def _inspect_file(path: Path) -> tuple[str, int, int]:
+def _inspect_file(path: Path, folder: Path) -> tuple[str, int, int]:
     try:
         if not path.is_file():
-            near = did_you_mean_file(path)
+            near = did_you_mean_file(path, folder)
             missing = f"does not exist.{near}" if near else "does not exist; write the path of your image"
             raise InputImageError("is a folder" if path.is_dir() else missing)
         if path.stat().st_size > MAX_IMAGE_BYTES:
@@ -92,7 +92,7 @@ def _inspect(raw: bytes, kind: str) -> tuple[str, int, int]:
                 width, height = reversed(image.size) if _read_orientation(image) in _TURNED else image.size
     except UnidentifiedImageError as error:
         if raw[4:8] == b"ftyp" and raw[8:12] in _HEIF_BRANDS:
-            raise InputImageError("is a HEIC image, which is not read here; save it as JPEG or PNG") from error
+            raise InputImageError("is a HEIC image; save it as JPEG or PNG") from error
         if kind not in _READ_KINDS:
             raise InputImageError("is not an image that sweep can read; save it as JPEG or PNG") from error
         raise InputImageError(f"is no {kind}: it does not decode as an image") from error

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from sweep.errors import did_you_mean
+from sweep.errors import did_you_mean, did_you_mean_file
 from sweep.text import escape_breaks, truncate
 
 SEED_MAX: Final = 2**32 - 1
@@ -114,6 +115,15 @@ def is_target(text: str, names: Collection[str] = ROLE_NAMES) -> bool:
 def describe_no_target(text: str, names: Sequence[str] = ROLE_NAMES) -> str:
     """Say that a text is no target, as the end of a sentence that begins with its place."""
     return f"is neither an input (such as prompt) nor a NODE.FIELD.{did_you_mean(text, names)}"
+
+
+def describe_missing(written: str, path: Path) -> str:
+    """Say that there is nothing at `path`, which a person `written` so to name a file or a built-in workflow."""
+    near = did_you_mean_file(path, Path(written).parent)
+    if path.suffix or Path(written).name != written:
+        return f"{written} does not exist.{near}"
+    near = did_you_mean(written, TEMPLATE_NAMES) or near or f" Built-in workflows: {', '.join(TEMPLATE_NAMES)}."
+    return f"{written} is neither a built-in workflow nor a file.{near}"
 
 
 def is_image(target: str) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from sweep.errors import DefinitionError, SweepError
+from sweep.errors import SweepError
 from sweep.text import escape_controls
 
 if TYPE_CHECKING:
@@ -100,12 +100,11 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 def print_error(error: SweepError) -> None:
     """Print an error and its hint on stderr, in red on a terminal."""
     screen = console(stderr=True)
-    text = error.message if not isinstance(error, DefinitionError) or not error.problems else str(error)
-    first, *rest = text.split("\n")
+    first, *rest = error.message.split("\n")
     screen.print(first, style="red")
     for line in rest:
         screen.print(line)
-    if error.hint and error.hint not in text:
+    if error.hint:
         screen.print(error.hint)
 
 

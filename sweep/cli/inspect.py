@@ -29,7 +29,7 @@ from sweep.cli.shared_options import (
     output_option,
 )
 from sweep.errors import DefinitionError, UsageError
-from sweep.role_table import TEMPLATE_NAMES
+from sweep.role_table import TEMPLATE_NAMES, describe_missing
 from sweep.text import format_count, join_words, quote_argument, truncate
 
 if TYPE_CHECKING:
@@ -228,7 +228,6 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
 
     Raises UsageError if the file does not exist or there is no server, WorkflowError if it is wrong.
     """
-    from sweep.errors import did_you_mean_file
     from sweep.experiment import is_reference
     from sweep.sandbox import FAMILY
 
@@ -238,8 +237,9 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         path = anyio.run(engine.fetch_workflow, reference, servers[0], make_scratch_folder())
     if not path.exists():
         if str(path) in TEMPLATE_NAMES:
-            raise UsageError(f"{path} is a template, not a file.", hint=f"In an experiment, write workflow: {path}")
-        raise UsageError(f"{path} does not exist.{did_you_mean_file(path)}")
+            hint = f"In an experiment, write workflow: {path}."
+            raise UsageError(f"{path} is a built-in workflow, not a file.", hint=hint)
+        raise UsageError(describe_missing(str(path), path))
     if path.suffix.lower() in EXPERIMENT_ENDINGS:
         hint = f"If it is an experiment, sweep plan {quote_argument(path)} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)

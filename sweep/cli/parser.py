@@ -149,12 +149,15 @@ def _version(
 
 _VALUE: Final = r"^Invalid value for '([^']+)'.*: Input should be "
 _PLAIN: Final = (  # sentences of the parser, and ours
-    (r"^Got unexpected extra argument.* \((.*)\)$", r"There are too many arguments: \1."),
+    (r"^Got unexpected extra argument.* \((.*)\)$", r"{called} takes fewer arguments: leave out \1."),
+    (r"^sweep (?:report|study|table) takes fewer .*", r"\g<0> To compare two results folders, use sweep compare."),
+    (r"^Missing (?:argument|option) '([^']+)'.*", r"{called} needs \1."),
+    (r"^(sweep (?:run|plan)) needs FILE\.$", r"\1 needs a file. For example: \1 experiments/quickstart.yaml"),
     (r"^Option '([^']+)' requires an argument\.$", r"\1 needs a value."),
-    (_VALUE + r"a valid integer.*", r"\1 must be a whole number."),
-    (_VALUE + r"a valid number.*", r"\1 must be a number."),
-    (_VALUE + r"greater than or equal to (\S+)$", r"\1 must be \2 or more."),
-    (_VALUE + r"less than or equal to (\S+)$", r"\1 must be \2 or less."),
+    (_VALUE + r"a valid integer.*", r"\1 must be a whole number"),
+    (_VALUE + r"a valid number.*", r"\1 must be a number"),
+    (_VALUE + r"greater than or equal to (\S+)$", r"\1 must be \2 or more"),
+    (_VALUE + r"less than or equal to (\S+)$", r"\1 must be \2 or less"),
 )
 
 
@@ -163,14 +166,18 @@ def usage_error(error: TyperException, words: Sequence[str]) -> UsageError:
     from sweep.role_table import TEMPLATE_NAMES
 
     said = error.format_message().replace("Value error, ", "")
+    called = f"sweep {words[0]}" if words[0] in COMMANDS else "sweep"
+    hint = f"See {called} --help."
     for pattern, plain in _PLAIN:
-        said = re.sub(pattern, plain, said)
-    hint = f"See sweep {words[0]} --help." if words[0] in COMMANDS else "See sweep --help."
+        said = re.sub(pattern, plain.format(called=called), said)
+    option, is_wrong, _ = said.partition(" must be ")
+    if is_wrong and (refused := getattr(error.__cause__, "errors", None)):
+        default = vars(error)["param"].default
+        said += f', not "{refused()[0]["input"]}". For example: {option} {2 if default is None else default}'
     unknown = getattr(error, "option_name", "") if said.startswith("No such option") else ""
     if unknown:
         context = getattr(error, "ctx", None)
         known = [word for param in context.command.params for word in param.opts] if context is not None else ()
-        called = f"sweep {words[0]}" if words[0] in COMMANDS else "sweep"
         said = f"{called} has no option {escape_controls(unknown)}.{did_you_mean(unknown, known)}"
         if words[0] not in COMMANDS and (command := next((word for word in words if word in COMMANDS), None)):
             hint = f"Write options after the command: sweep {command} {unknown} …"

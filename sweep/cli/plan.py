@@ -10,7 +10,7 @@ import anyio
 
 from sweep import engine, record
 from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, text_width
-from sweep.cli.run import FIRST_LOOK
+from sweep.cli.run import FIRST_LOOK, PAINTED
 from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption, show_notice
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
@@ -183,8 +183,8 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
     try:
         forecast = anyio.run(ask, experiment, servers, typed.results)
     except DefinitionError as error:
-        if nodes is not None and models is None:
-            error.hint = error.hint or UNASKED
+        if nodes is not None:
+            error.hint = error.hint or (PAINTED if models else UNASKED)
         raise
     try:
         ended_at = record.folder_status(folder).ended_at
@@ -209,10 +209,11 @@ def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequenc
 
     Only the sandbox's models are known.
     """
+    from sweep.plan import read_own_workflow
     from sweep.sandbox import FAMILY, SandboxOptions, catalogue
-    from sweep.workflow import load_workflow, packaged_schemas
+    from sweep.workflow import packaged_schemas
 
-    if not family and experiment.workflow_path is not None:
-        family = load_workflow(experiment.workflow_path).family
+    if not family and (own := read_own_workflow(experiment)):
+        family = own.family
     schemas = packaged_schemas(family or FAMILY)
     return schemas, catalogue(SandboxOptions().models) if schemas.dialect.name == FAMILY else None

@@ -26,7 +26,7 @@ from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_l
 from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option
 from sweep.cli.study import check_metrics
 from sweep.engine import events
-from sweep.errors import ServerUnreachableError, SweepError, UsageError
+from sweep.errors import PlanError, ServerUnreachableError, SweepError, UsageError
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -205,6 +205,7 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
         serving.cancel_scope.cancel()
 
 
+PAINTED: Final = "This was checked with the sandbox. To check it with your own server, add --server URL."
 FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter run measures them all at its end
 
 
@@ -298,7 +299,11 @@ def run_experiment(
         measure_meanwhile(folder, shown) if is_measuring else nullcontext(shown) as listener,
     ):
         render = partial(_render, experiment, clients, options, results, listener, open_page)
-        summary = anyio.run(render, backend_options=backend_options())
+        try:
+            summary = anyio.run(render, backend_options=backend_options())
+        except PlanError as error:
+            error.hint = error.hint or (None if clients else PAINTED)
+            raise
     return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if in_cluster else None)
 
 

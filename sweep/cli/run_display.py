@@ -212,15 +212,15 @@ WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
 def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
-    """Write how the run ended: `131 of 132 rendered in 2 min 51 s, measured in 8 s, 1 failed (…). …`."""
+    """Write how the run ended: `131 of 132 rendered in 2 min 51 s, metrics computed in 8 s, 1 failed (…). …`."""
     done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
-        measured = f" Measured in {format_seconds(measuring_seconds)}." if measuring_seconds else ""
+        measured = f" Metrics computed in {format_seconds(measuring_seconds)}." if measuring_seconds else ""
         return fill_lines(f"{done} done already; nothing to render.{measured}", rest="  ")
     now = "rendered" if summary.rendered == summary.completed else f"done, {summary.rendered:,} of them rendered"
     text = f"{done} {now} in {format_seconds(summary.seconds)}"
     if measuring_seconds:
-        text += f", measured in {format_seconds(measuring_seconds)}"
+        text += f", metrics computed in {format_seconds(measuring_seconds)}"
     if summary.failed:
         them = "it" if summary.failed == 1 else "them"
         text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"

@@ -66,7 +66,7 @@ def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat
     """
     if output is None:
         return form or "csv"
-    ending, known = output.suffix.lower(), f"Use {', '.join(FORMATS)}"
+    ending, known = output.suffix.lower(), "Use .csv, .xlsx (Excel), .parquet, .json or .md"
     by_ending = FORMATS.get(ending)
     if not ending and form is None:
         raise UsageError(f"{output.name} has no ending that names a format.", hint=f"{known}, or --format.")

@@ -399,9 +399,7 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = (
-    ' To use this as the name of an axis, say under {axis} which input it sets, for example "target: seed".'
-)
+_OWN_NAME: Final = ' If the name is your own, write under it which input it sets, for example "target: seed".'
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."
@@ -504,7 +502,7 @@ class AxisBuilder:
         default = getattr(spec, "default_targets", None)
         if default is None:
             is_column = spec is None or isinstance(spec, file_schema.CsvColumns)
-            way = _OWN_COLUMN if is_column else _OWN_NAME.format(axis=where)
+            way = _OWN_COLUMN if is_column else _OWN_NAME
             raise AxisError(f"{where} {describe_no_target(name)}{way}")
         return cast("tuple[str, ...]", default)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UsageError, nearest
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
-from sweep.experiment.range_notation import parse_number, parse_numbers
+from sweep.experiment.range_notation import parse_number, parse_numbers, suggest_axis
 from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered, quote
 from sweep.text import truncate
@@ -187,6 +187,10 @@ def apply_override(document: Document, text: str) -> None:
     place = _resolve(document.data, path)
     if place[0] == "include":
         raise UsageError("--set include: a file is included before --set is applied.", hint="Write it in the file.")
+    meant = suggest_axis(str(place[1]), value) if place[:-1] == ("axes",) and isinstance(value, str) else None
+    if meant:
+        hint = f'Write --set {path}="{meant}".'
+        raise UsageError(f"--set {path}: only --axis takes the short form {value}.", hint=hint)
     if misread := _find_misreading(place, value, written.strip()):
         raise UsageError(f"--set {path}: YAML reads {written} as {misread}.", hint=quoted)
     mark = Mark(1, 1, f"--set {path}", written="" if isinstance(value, str) else written.strip())

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean, did_you_mean_file
+from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment.axes import Assignments, Axis, AxisKind, CellSeeds, Dimension, ListLevels, Setting, UndrawnLevels
 from sweep.experiment.axis_builder import AxisBuilder
 from sweep.experiment.command_line import apply_override
@@ -39,6 +39,7 @@ from sweep.role_table import (
     ROLE_NAMES,
     SEED_MAX,
     TEMPLATE_NAMES,
+    describe_missing,
     describe_no_target,
     is_address,
     is_target,
@@ -319,14 +320,9 @@ class _Loader:
         shown, path = self.reader.find_path(place, written)
         if path_kind(path) == "file":
             return shown, path
-        near = did_you_mean(written, TEMPLATE_NAMES)
-        if path_kind(path) == "folder":
-            self.problems.add_at_value(place, f"workflow: {written} is a folder, not a file")
-        elif near or not (path.suffix or "/" in written):
-            known = f" Templates are {', '.join(TEMPLATE_NAMES)}." if not near else ""
-            self.problems.add_at_value(place, f"workflow: {written} is neither a template nor a file.{near}{known}")
-        else:
-            self.problems.add_at_value(place, f"workflow: {written} does not exist.{did_you_mean_file(path)}")
+        is_folder = path_kind(path) == "folder"
+        problem = f"{written} is a folder, not a file" if is_folder else describe_missing(written, path)
+        self.problems.add_at_value(place, f"workflow: {problem}")
         return written, None
 
     def compile_clauses(self, axes: Mapping[str, Axis], broken: set[str]) -> tuple[Clause, ...]:

@@ -493,5 +493,6 @@ def _describe_no_axis(name: str, raw: Any) -> str:
         near = did_you_mean(str(next(iter(raw))), AXIS_KEYS)
         return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{near}"
     meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
-    way = f"write {meant}" if meant else "for one fixed value, set it under inputs"
-    return f"{name} must be a list or a mapping, not {quote(raw)}; {way}"
+    if meant:
+        return f"{name}: in a file, write {meant}, not {quote(raw)}"
+    return f"{name} must be a list or a mapping, not {quote(raw)}; for one fixed value, set it under inputs"

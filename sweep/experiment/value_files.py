@@ -394,7 +394,7 @@ class ValueReader:
         try:
             return self._images.read(path, shown, server)
         except InputImageError as error:
-            raise AxisError(f"{shown} {error}") from error
+            raise AxisError(f"names {shown}, which {error}") from error
 
     def _find_fetched(self, reference: str) -> tuple[Path, str]:
         if not reference.startswith("gallery:"):

@@ -34,6 +34,7 @@ from ruamel.yaml.representer import SafeRepresenter
 from sweep.errors import ExperimentError, Problem, did_you_mean_file
 from sweep.experiment.problems import DocumentPath, Mark, make_problem
 from sweep.experiment.range_notation import MAX_DIGITS, parse_number
+from sweep.role_table import describe_missing
 from sweep.text import quote_argument
 
 
@@ -87,7 +88,7 @@ def _describe_syntax_error(error: MarkedYAMLError, text: str) -> Problem:
     lines = text.splitlines()
     line = lines[mark.line] if mark.line < len(lines) else ""
     if "\t" in line[: mark.column + 1]:
-        said = "a tab indents this line; YAML needs spaces"
+        said = "this line is indented with a tab; replace the tab with spaces"
     translated = (found.expand(words) for pattern, words in _WORDS if (found := re.search(pattern, said)))
     return Problem(message=next(translated, said), line=mark.line + 1, column=mark.column + 1)
 
@@ -128,7 +129,7 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         if path.is_dir():
             raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
         if not path.exists():
-            raise ExperimentError(f"{shown} does not exist.{did_you_mean_file(path, Path(shown).parent)}", source=shown)
+            raise ExperimentError(describe_missing(shown, path), source=shown)
         with path.open("rb") as stream:
             raw = stream.read(MAX_DOCUMENT_BYTES + 1)
     except OSError as error:

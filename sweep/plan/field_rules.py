@@ -18,7 +18,7 @@ from itertools import chain
 from math import lcm
 from typing import Any, Final, TypeAlias
 
-from sweep.errors import PlanError, WorkflowError
+from sweep.errors import PlanError, WorkflowError, did_you_mean
 from sweep.experiment import Assignments, Experiment, Level, ProblemCollector, ReplacingLevels, Setting, is_reference
 from sweep.input_images import InputImage
 from sweep.plan.model_finder import ModelFinder, list_model_fields
@@ -468,10 +468,12 @@ class RuleBuilder:
         self.context.refuse(problem, self.uses.locate(target))
 
     def _report_missing(self, target: str) -> None:
-        hint = f" Use the template {_WANTED[target]}." if target in _WANTED and self.context.is_template else ""
-        other = self.context.is_template and (self.base not in _ALIKE or target == "clip_skip")
+        is_template, names = self.context.is_template, self.roles.targets
+        way = did_you_mean(target, names) or f" It has {', '.join(names)}."
+        hint = f" Use the workflow {_WANTED[target]}." if target in _WANTED and is_template else way
+        other = is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow
-        self._refuse(target, f"{kind} has no {target}.{hint}")
+        self._refuse(target, f"{kind} has no input named {target}.{hint}")
 
     def _resolve_all(self, role: str, target: str) -> tuple[Slot, ...]:
         """Resolve a role wherever it occurs, for `target` to set; of LoRAs, the model's side first."""

@@ -138,6 +138,21 @@ def _label_value(value: Any) -> Scalar:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
+def read_own_workflow(experiment: Experiment) -> Workflow | None:
+    """Read the workflow file that an experiment names; None for a built-in workflow.
+
+    Raises WorkflowError, with the place in the experiment where the file is not a workflow.
+    """
+    try:
+        return load_workflow(experiment.workflow_path) if experiment.workflow_path is not None else None
+    except WorkflowError as error:
+        placed = ProblemCollector(experiment, experiment.source or experiment.name, WorkflowError)
+        if not error.problems:  # they name places in the workflow file
+            placed.add_at_value("workflow", f"workflow: {error}")
+        placed.raise_any()
+        raise
+
+
 def make_plan(
     experiment: Experiment, schemas: NodeSchemas, models: Sequence[Model] | None, workflow: Workflow | None = None
 ) -> Plan:
@@ -159,9 +174,7 @@ def make_plan(
             f"The seeds of {axes} are not drawn yet.", hint="Experiment.with_seeds gives them their values."
         )
     installed = ModelFinder.of(models)
-    own = workflow
-    if own is None and experiment.workflow_path is not None:
-        own = load_workflow(experiment.workflow_path)
+    own = workflow or read_own_workflow(experiment)
     if own is not None:
         own = schemas.dialect.translate(own, schemas)
         own = substitute_models(own, schemas, installed, experiment.assignments)

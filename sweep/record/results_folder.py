@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 CSV = "results.csv"
 PARQUET = "results.parquet"
-NO_RUNS: Final = "There are no runs in {root} yet. sweep run FILE makes one."
+NO_RUNS: Final = "There are no results in {root} yet. sweep run FILE makes some."
 _ROWS_A_FRAME = 50_000
 _DTYPES = {
     "integer": "Int64",
@@ -210,10 +210,9 @@ def find_run(run: str, root: Path, name: str | None = None) -> Path:
         except (OSError, ValueError):  # a name too long, or with a NUL in it
             continue
     names = list_runs(root)
-    hint = did_you_mean(file.name, names).strip()
-    if not hint:
-        hint = f"Runs: {', '.join(names)}." if names else NO_RUNS.format(root=root)
-    raise UsageError(f"{run} holds no results." if is_folder else f"There is no run named {run}.", hint=hint)
+    there = f"Results folders: {', '.join(str(root / name) for name in names)}." if names else NO_RUNS.format(root=root)
+    hint = did_you_mean(file.name, names).strip() or there
+    raise UsageError(f"{run} holds no results." if is_folder else f"There is no results folder {run}.", hint=hint)
 
 
 def matching_keys(folder: Path, where: Where) -> list[str]:

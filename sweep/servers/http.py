@@ -27,6 +27,7 @@ from sweep.errors import (
     TransientError,
     UsageError,
     VariationError,
+    did_you_mean,
 )
 from sweep.input_images import read_input
 from sweep.servers.credentials import Credentials, ServerAddress
@@ -190,7 +191,9 @@ class Http:
             await self.aclose()
             if isinstance(error, NoAnswerError):
                 message = f"{self.address.url} does not answer ({error.reason})."
-                hint = "Is a server running there? sweep run without --server uses the sandbox."
+                hint = "Start the server, or correct the address. sweep run without --server uses the sandbox."
+                if error.reason == NO_HOST:
+                    hint = did_you_mean(self.address.name.partition(":")[0], ["localhost"]).strip() or hint
                 raise ServerUnreachableError(message, hint=hint) from None
             if isinstance(error, OverloadedError) or (isinstance(error, AttemptError) and error.kind in _NOT_REACHED):
                 raise ServerUnreachableError(error.message, hint="Try again later.") from None
@@ -389,6 +392,7 @@ TOO_MANY = frozenset({429, 503})
 REFUSED = frozenset({401, 403})
 REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
+NO_HOST = "no such host"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 
 
@@ -498,7 +502,7 @@ def is_refusal(error: BaseException) -> bool:
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, TIMED_OUT),
-    (aiohttp.ClientConnectorDNSError, "no such host"),
+    (aiohttp.ClientConnectorDNSError, NO_HOST),
     (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted; --ca-file names a private CA"),
     (aiohttp.ServerDisconnectedError, "it closed the connection"),
     (ConnectionRefusedError, REFUSED_CONNECTION),

@@ -111,16 +111,17 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
                 counted = f"{first[at]['held']} of {format_count(first[at]['images'], 'image')} held"
                 yield f"At {axis} {write_level(high)} the weakest {name_axis(name)} is {written[at]}: {counted}."
             continue
-        miss = f"{'above' if advice['wanted'] == 'below' else 'below'} {advice['threshold']:g}"
-        who, whose = f"the first {name_axis(name)} with images {miss} is", "its"
+        who, whose = f"The weakest {name_axis(name)} is", "its"
         if len(first) > 1:
-            who, whose = f"the first levels of {name_axis(name)} with images {miss} are", "their"
-        where = f"at {write_level(high)}, the first level tested, not all {whose} images are at {mark}"
+            who, whose = f"The weakest levels of {name_axis(name)} are", "their"
+        held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
+        kept = (
+            f"{held} of {whose} {images} images stayed at {mark} at {axis} {write_level(high)}, the first level tested"
+        )
         if advice["bracket_low"] is not None:
-            low = write_level(advice["bracket_low"])
-            where = f"at {low} all {whose} images stayed at {mark}, at {write_level(high)} not all of them"
-        way = "falls" if advice["side"] == "from" else "rises"
-        yield f"As {axis} {way}, {who} {join_words(written)}: {where}."
+            kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
+            kept += f"{held} of {images} at {write_level(high)}"
+        yield f"{who} {join_words(written)}: {kept}."
 
 
 def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:

@@ -18,6 +18,7 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import quote_argument
 from sweep.workflow.dialect import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow
+from sweep.workflow.validation import make_empty_error
 
 MAX_WORKFLOW_BYTES: Final = 64 * 1024 * 1024
 MAX_WORKFLOW_DEPTH: Final = 100  # of lists and objects in each other; the deepest real workflow has about ten
@@ -106,7 +107,7 @@ def parse_object(content: bytes | str, shown: str, constant: Callable[[str], Any
     if not isinstance(document, dict):
         names = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
         kind = names.get(type(document), "a number")
-        raise WorkflowError(f"{shown} holds no workflow: it is {kind}, not an object with nodes and edges.")
+        raise WorkflowError(f"{shown} is not a workflow; it is {kind}, not an object with nodes and edges.")
     layer: list[Any] = [document]
     for _ in range(MAX_WORKFLOW_DEPTH):
         inner = (each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list))
@@ -143,5 +144,5 @@ def workflow_from(document: Mapping[str, Any], source: str = "the workflow") -> 
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{source} is not shaped as a workflow is ({error}).") from error
     if workflow is None:
-        raise WorkflowError(f"{source} holds no workflow: it has no nodes.")
+        raise make_empty_error(source)
     return workflow

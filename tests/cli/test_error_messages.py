@@ -58,16 +58,18 @@ SLIPS = [
         "zip: prompt has 3 values, seed has 4.",
         pair={"zip": {"prompt": ["a", "b", "c"], "seed": [1, 2, 3, 4]}},
     ),
-    inputs("missing image", "inputs.image gone.png does not exist", image="gone.png"),
-    inputs("a PNG that is none", "inputs.image fake.png is no PNG: it does not decode as an image", image="fake.png"),
-    inputs("a drawing", "drawing.svg is not an image that sweep can read; save it as JPEG or PNG", image="drawing.svg"),
+    inputs("missing image", "inputs.image names gone.png, which does not exist", image="gone.png"),
+    inputs("a PNG that is none", "inputs.image names fake.png, which is no PNG: it does not decode", image="fake.png"),
+    inputs("a drawing", "names drawing.svg, which is not an image that sweep can read; save", image="drawing.svg"),
     inputs(
         "unknown model",
         "inputs.model: the server has no model named sandbox-sd1. Did you mean sandbox-sd15?",
         model="sandbox-sd1",
     ),
-    inputs("an image called otherwise", "image phot.png does not exist. Did you mean photo.png?", image="phot.png"),
-    inputs("a folder for an image", "inputs.image . is a folder.", image="."),
+    inputs("an image called otherwise", "phot.png, which does not exist. Did you mean photo.png?", image="phot.png"),
+    inputs("an image of a folder, called otherwise", "in/phot.png, which does not exist. Did you mean in/photo.png?",
+           image="in/phot.png"),
+    inputs("a folder for an image", "inputs.image names ., which is a folder.", image="."),
     inputs("text that is a number", 'not 42; text that looks like something else needs quotes: "42"', prompt=42),
     inputs("negative seed", "inputs.seed is -1, but must be 0 to 4294967295.", seed=-1),
     inputs("width 63", "9:12  inputs.width is 63; the field noise.width takes multiples of 8", width=63),
@@ -87,6 +89,8 @@ SLIPS = [
     axes("a column twice", "axes.steps: shots.csv has the column n twice.", steps={"csv": "shots.csv", "column": "n"}),
     axes("too many points", "The grid has 1e+18 points; the most is 1e+15.",
          **{"seed": {"count": 10**9, "start": 0}, "noise.width": {"start": 8, "stop": 8 * 10**9, "step": 8}}),
+    axes("an input of other workflows", "axes.sampler: img2img has no input named sampler. Did you mean scheduler?\n"
+         "This was checked with the sandbox. To check it with your own server, add --server URL.", sampler=["a", "b"]),
     Slip(what="unknown axis in a condition", says="where: there is no axis named sed. Did you mean seed?",
           changes={"where": "sed > 1"}),
     Slip(what="half a condition", says="where: ends before it is complete.", changes={"where": "seed >"}),
@@ -111,14 +115,30 @@ SLIPS = [
     Slip(what="a condition that is none", says="write == to compare, not =", changes={"exclude": ["seed = 1"]}),
     Slip(what="a name that is a path", says='name "a/b" is no folder name on some systems', changes={"name": "a/b"}),
     Slip(what="missing workflow", says="workflow: gone.json does not exist", changes={"workflow": "gone.json"}),
-    Slip(what="unknown template", says="Did you mean img2img?", changes={"workflow": "img2imgg"}),
+    Slip(what="unknown template", says="img2imgg is neither a built-in workflow nor a file. Did you mean img2img?",
+          changes={"workflow": "img2imgg"}),
+    Slip(what="a workflow without nodes", says="workflow: graph.json is not a workflow; it has no nodes. Give a file",
+          changes={"workflow": "graph.json", "inputs": None}),
+    typed("a workflow that is none", "img2imgg is neither a built-in workflow nor a file. Did you mean img2img?",
+          "run", "img2imgg"),
+    typed("a workflow to inspect that is none", "neither a built-in workflow nor a file. Did you mean img2img?",
+          "inspect", "img2imgg"),
+    typed("an address for a cluster", "--on takes ray or ray:HOST:PORT, not http://gpu1:9090.\nTo render on a server "
+          "by its address, use sweep run --server URL.", "run", "small.yaml", "--on", "http://gpu1:9090"),
+    typed("a host for a cluster", "use sweep run --server URL.", "run", "small.yaml", "--on", "localhost:9090"),
+    typed("a short list for --set", "--set axes.seed: only --axis takes the short form 1,2.\nWrite --set "
+          'axes.seed="[1, 2]".', "plan", "small.yaml", "--set", "axes.seed=1,2"),
+    typed("a short range for --set", 'Write --set axes.seed="{start: 1, stop: 9, step: 2}".',
+          "plan", "small.yaml", "--set", "axes.seed=1:9:2"),
+    typed("many", '--concurrency must be a whole number, not "many". For example: --concurrency 2',
+          "run", "small.yaml", "--concurrency", "many"),
     typed("no file", "gone.yaml does not exist.", "run", "gone.yaml"),
     typed("a file of another name", "smal.yaml does not exist. Did you mean small.yaml?", "run", "smal.yaml"),
     typed("a workflow for an experiment", "graph.json is a workflow, not an experiment.\nsweep init graph.json writes",
           "plan", "graph.json"),
     typed("an image for an experiment", "photo.png is an image, not an experiment.", "plan", "photo.png"),
     typed("merge keys", "merge.yaml: 1 problem\n  2:3  merge keys (<<) are not part of YAML 1.2", "plan", "merge.yaml"),
-    typed("tabs", "tabs.yaml: 1 problem\n  2:1  a tab indents this line; YAML needs spaces.", "plan", "tabs.yaml"),
+    typed("tabs", "2:1  this line is indented with a tab; replace the tab with spaces.", "plan", "tabs.yaml"),
     typed("a key twice", "twice.yaml: 1 problem\n  2:1  name appears twice; first in line 1.", "plan", "twice.yaml"),
     typed("a folder", ". is a folder, not a file.", "run", "."),
     typed("not YAML", "cut.yaml: 1 problem\n  1:8  ", "plan", "cut.yaml"),
@@ -132,13 +152,13 @@ SLIPS = [
     typed("no such part", "--shard 6/5 is not a part of a grid.", "run", "small.yaml", "--shard", "6/5"),
     typed("no number to fuse", "--fuse many is not a number of points", "run", "small.yaml", "--fuse", "many"),
     typed("no limit", "--max-failures -3 is not a limit of failures.", "run", "small.yaml", "--max-failures", "-3"),
-    typed("no concurrency", "--concurrency must be 1 or more.", "run", "small.yaml", "--concurrency", "0"),
+    typed("no concurrency", '--concurrency must be 1 or more, not "0".', "run", "small.yaml", "--concurrency", "0"),
     typed("unknown progress", "'jsn' is not one of 'auto', 'rich'", "run", "small.yaml", "--progress", "jsn"),
     typed("unknown option", "no option --sevrer. Did you mean --server?", "run", "small.yaml", "--sevrer", "x"),
     typed("unknown command", "sweep has no command named rnu. Did you mean run?", "rnu"),
-    typed("no argument", "Missing argument", "run"),
+    typed("no argument", "sweep run needs a file. For example: sweep run experiments/quickstart.yaml", "run"),
     typed("a name nearly right", "sweep has no option --verison. Did you mean --version?", "--verison"),
-    typed("no results", "There is no run named nothing.", "status", "nothing"),
+    typed("no results", "There is no results folder nothing.", "status", "nothing"),
     typed(
         "nobody there", "does not answer (connection refused).",
         "run", "small.yaml", "-s", "http://127.0.0.1:9", code=3,
@@ -164,7 +184,7 @@ SLIPS = [
     ),
     typed("unknown sandbox model", "sdx is not a model of the sandbox.", "sandbox", "--models", "sdx"),
     typed("no sandbox model", "The sandbox needs at least one model.", "sandbox", "--models", ","),
-    typed("a template to inspect", "img2img is a template, not a file.", "inspect", "img2img"),
+    typed("a template to inspect", "img2img is a built-in workflow, not a file.", "inspect", "img2img"),
     typed("no workflow to inspect", "graf.json does not exist. Did you mean graph.json?", "inspect", "graf.json"),
     typed("half a sandbox model", "a:b is not a model.", "sandbox", "--models", "a:b"),
     typed("a base it does not paint", "The sandbox paints no sd-9 models.", "sandbox", "--models", "a:sd-9:main"),
@@ -191,6 +211,8 @@ def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
     (home / "graph.json").write_text('{"nodes": {}, "edges": []}')
     (home / "shots.csv").write_text("Text,n,n\nink,1,2\n")
     (home / "results").mkdir()
+    (home / "in").mkdir()
+    (home / "in" / "photo.png").write_bytes((home / "photo.png").read_bytes())
     for slip in SLIPS:
         write_experiment(home / "wrong.yaml", **slip.changes)
         answer = sweep(*slip.arguments)
@@ -198,6 +220,15 @@ def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
         assert "Traceback" not in answer.err, slip.what
         assert (answer.code, answer.out) == (slip.code, ""), slip.what
         assert not list(home.glob("results/*/images")), slip.what
+
+
+def test_a_file_without_nodes_is_told_at_its_name_in_the_experiment(sweep: Sweep, home: Path) -> None:
+    (home / "empty.json").write_text('{"nodes": {}}')
+    (home / "wrong.yaml").write_text("name: wrong\nworkflow: empty.json\naxes: {seed: [1, 2]}\n")
+    for command in ("plan", "run"):
+        answer = sweep(command, "wrong.yaml")
+        assert answer.code == 2
+        assert answer.err.startswith("wrong.yaml: 1 problem\n  2:11  workflow: empty.json is not a workflow;"), command
 
 
 def test_plan_reports_all_problems_of_a_file_at_once(sweep: Sweep, home: Path) -> None:

@@ -177,7 +177,7 @@ def test_init_asks_in_a_terminal_until_the_answers_make_an_experiment(home: Path
             break
     os.close(ours)
     assert process.wait() == 0, shown.decode()
-    assert b"phot.png does not exist. Did you mean photo.png?" in shown
+    assert b"phot.png, which does not exist. Did you mean photo.png?" in shown
     assert b"Wrote first.yaml." in shown
     assert "8 = 4 × 2" in sweep("plan", "first.yaml").out
 

@@ -57,7 +57,7 @@ def test_a_run_is_found_by_name_by_path_and_by_its_experiment_file(root: Path) -
     ],
 )
 def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run: str) -> None:
-    with pytest.raises(UsageError, match="There is no run named"):
+    with pytest.raises(UsageError, match="There is no results folder"):
         locate_run(run, root)
 
 
@@ -223,5 +223,5 @@ def test_options_of_a_cluster_need_one() -> None:
         RunAccess(with_="invokeai-web --port 9090")
     with pytest.raises(UsageError, match="--images shared needs --on ray"):
         RunAccess(images="shared")
-    with pytest.raises(UsageError, match="on ray only"):
+    with pytest.raises(UsageError, match="takes ray or ray:HOST:PORT, not dask"):
         RunAccess(on="dask")

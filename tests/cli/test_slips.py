@@ -22,7 +22,10 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
         "command line: 1 problem axes.sed is neither an input",
     ),
     (("plan", "img2img", "--axis", "seed=1,2", "--image", "phot.png"), "Did you mean photo.png?"),
-    (("plan", "img2img", "--axis", "seed=1,2", "--image", "small.png"), "small.png does not exist; write the path"),
+    (
+        ("plan", "img2img", "--axis", "seed=1,2", "--image", "small.png"),
+        "does not exist; write the path of your image",
+    ),
     (("plan", "img2img", "--axis", "seed=1,2"), "--image FILE"),
     (("plan", *TYPED, "--axis", "variation=@gone.txt"), "gone.txt"),
     (("plan", *TYPED, "--input", "steps"), "--input steps has no value. Write --input NAME=VALUE."),
@@ -46,7 +49,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("redo", "small"), 'redo needs --where. For example --where "index in [3, 5]", or "index >= 0" for all.'),
     (("redo", "small", "--where", "seed ="), "write == to compare, not ="),
     (("redo", "small", "--where", "sed == 42"), "there is no column named sed. Did you mean seed?"),
-    (("redo", "smal", "--where", "index == 1"), "There is no run named smal. Did you mean small?"),
+    (("redo", "smal", "--where", "index == 1"), "There is no results folder smal. Did you mean small?"),
     (("redo", "small", "--where", "index == 99"), "No point of small meets index == 99. sweep table results/small"),
     (("rm", "small"), "Add --yes to delete without asking."),
     (("rm", "small", "--where", "seed == 42"), "Add --yes to delete without asking."),
@@ -55,7 +58,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("rename", "small", "other"), "exists already."),
     (("rename", "small", "a/b"), "is no folder name on some systems"),
     (("rename", "small", "con"), "is no folder name on some systems"),
-    (("rename", "small"), "Missing argument"),
+    (("rename", "small"), "sweep rename needs NEW."),
     # check
     (("check", "small"), 'There is nothing to check. Add --require "failed == 0".'),
     ((*CHECK, "sim >= 0.9"), "there is no column named sim. Did you mean ssim?"),
@@ -68,7 +71,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     # rate, merge, table
     (("rate", "small", "gone.json"), "There is no file gone.json."),
     (("rate", "small", "flow.json"), "flow.json is not a file of ratings. Export one from the page (Share)."),
-    (("merge", "results/small"), "Missing option '--output'"),
+    (("merge", "results/small"), "sweep merge needs --output."),
     (("merge", "results/smal", "-o", "merged"), "results/smal"),
     (("merge", "results/small", "-o", "results/small"), "results/small"),
     (("table", "small", "--columns", "sed"), "There is no column named sed. Did you mean seed?"),
@@ -125,9 +128,12 @@ def test_a_file_or_template_without_a_command_is_answered_with_run(sweep: Sweep,
 def test_a_folder_without_results_is_told_from_a_run_that_does_not_exist(sweep: Sweep, done: Path, home: Path) -> None:
     (home / "empty").mkdir()
     (done.parent / "begun").mkdir()
-    assert "empty holds no results. Runs: small." in " ".join(sweep("report", "empty").err.split())
+    assert "empty holds no results. Results folders: results/small." in " ".join(sweep("report", "empty").err.split())
     assert "begun holds no results." in sweep("status", "begun").err
-    assert "There is no run named gone." in sweep("status", "gone").err
+    for command in ("status", "report", "table", "study"):
+        answer = sweep(command, "results/gone")
+        assert answer.code == 2
+        assert answer.err == "There is no results folder results/gone.\nResults folders: results/small.\n"
 
 
 def test_sheet_and_compare_say_of_a_damaged_run_what_table_says(sweep: Sweep, done: Path) -> None:
@@ -140,11 +146,18 @@ def test_sheet_and_compare_say_of_a_damaged_run_what_table_says(sweep: Sweep, do
 
 def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> None:
     for arguments, says in (
-        (("run", "small.yaml", "--concurrency", "0"), "--concurrency must be 1 or more. See sweep run --help."),
-        (("view", "small", "--port", "99999"), "--port must be 65535 or less. See sweep view --help."),
-        (("sheet", "small", "--size", "big"), "--size must be a whole number."),
-        (("sandbox", "--latency", "slow"), "--latency must be a number."),
-        (("run", "small.yaml", "other.yaml"), "There are too many arguments: other.yaml. See sweep run --help."),
+        (
+            ("run", "small.yaml", "--concurrency", "0"),
+            'not "0". For example: --concurrency 2 See sweep run --help.',
+        ),
+        (("view", "small", "--port", "99999"), '--port must be 65535 or less, not "99999".'),
+        (("sheet", "small", "--size", "big"), '--size must be a whole number, not "big". For example: --size 256'),
+        (("sandbox", "--latency", "slow"), '--latency must be a number, not "slow".'),
+        (
+            ("run", "small.yaml", "other.yaml"),
+            "sweep run takes fewer arguments: leave out other.yaml.",
+        ),
+        (("report", "small", "other"), "leave out other. To compare two results folders, use sweep compare. See sweep"),
         (("run", "small.yaml", "--set"), "--set needs a value. See sweep run --help."),
         (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),
         (("--server", "gpu", "run", "small.yaml"), "Write options after the command: sweep run --server …"),

@@ -212,9 +212,9 @@ def test_seeds_that_were_not_asked_for() -> None:
         ),
         ("l: {values: {a: {}}}", "4:19  axes.l.a sets nothing"),
         ("l: {values: {}}", "4:15  axes.l is empty; an axis needs at least one value"),
-        ("image: [shots/nope.png]", "4:11  axes.image.0 shots/nope.png does not exist"),
-        ("image: [bad.png]", "4:11  axes.image.0 bad.png is no PNG: it does not decode as an image"),
-        ("image: [shots]", "4:11  axes.image.0 shots is a folder"),
+        ("image: [shots/nope.png]", "4:11  axes.image.0 names shots/nope.png, which does not exist"),
+        ("image: [bad.png]", "4:11  axes.image.0 names bad.png, which is no PNG: it does not decode as an image"),
+        ("image: [shots]", "4:11  axes.image.0 names shots, which is a folder"),
         ("image: {images: 'no/*'}", "4:19  axes.image: no file matches no/*"),
         ("prompt: {lines: nope.txt}", "4:19  axes.prompt: nope.txt does not exist"),
         ("prompt: {csv: nope.csv}", "4:17  axes.prompt: nope.csv does not exist"),
@@ -463,8 +463,8 @@ def test_roles_are_found_under_the_names_of_other_tools(faults: Fail) -> None:
 
 def test_every_image_of_a_list_that_is_missing_is_reported(faults: Fail) -> None:
     assert faults("workflow: img2img\naxes: {image: [shots/a.png, x.png, y.png]}") == [
-        "2:29  axes.image.1 x.png does not exist; write the path of your image.",
-        "2:36  axes.image.2 y.png does not exist; write the path of your image.",
+        "2:29  axes.image.1 names x.png, which does not exist; write the path of your image.",
+        "2:36  axes.image.2 names y.png, which does not exist; write the path of your image.",
     ]
 
 

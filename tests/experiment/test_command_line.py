@@ -111,8 +111,11 @@ def test_an_experiment_saved_elsewhere_finds_the_same_files(tmp_path: Path) -> N
 
 
 def test_a_range_typed_into_a_file_is_answered_with_the_mapping(faults: Fail) -> None:
-    assert "; write {start: 10, stop: 30, step: 5}." in faults('workflow: txt2img\naxes: {steps: "10-30 (+5)"}')[0]
-    assert "; write {start: 1, stop: 5, step: 1}." in faults("workflow: txt2img\naxes: {seed: 1-5}")[0]
+    assert (
+        "axes.steps: in a file, write {start: 10, stop: 30, step: 5}, not"
+        in faults('workflow: txt2img\naxes: {steps: "10-30 (+5)"}')[0]
+    )
+    assert "write {start: 1, stop: 5, step: 1}, not" in faults("workflow: txt2img\naxes: {seed: 1-5}")[0]
     assert "for one fixed value, set it under inputs" in faults("workflow: txt2img\naxes: {seed: 15}")[0]
 
 

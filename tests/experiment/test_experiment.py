@@ -89,11 +89,11 @@ def test_images_are_known_by_what_is_in_them(load: Load, folder: Path) -> None:
 def test_a_broken_image_is_told(load: Load, folder: Path) -> None:
     whole = (folder / "shots" / "a.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) - 30])
-    with pytest.raises(ExperimentError, match=r"2:17  inputs.image cut.png is a broken image"):
+    with pytest.raises(ExperimentError, match=r"2:17  inputs.image names cut.png, which is a broken image"):
         load("workflow: img2img\ninputs: {image: cut.png}")
     for brand in (b"heic", b"mif1"):
         (folder / "phone.jpg").write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic")
-        with pytest.raises(ExperimentError, match=r"phone.jpg is a HEIC image, which is not read here"):
+        with pytest.raises(ExperimentError, match=r"phone.jpg, which is a HEIC image; save it"):
             load("workflow: img2img\ninputs: {image: phone.jpg}")
 
 

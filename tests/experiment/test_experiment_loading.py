@@ -21,13 +21,13 @@ def test_a_design_of_more_points_than_there_are_is_noticed(load: Load) -> None:
 
 def test_every_fault_at_once_in_the_order_of_the_file(faults: Fail) -> None:
     assert faults(TYPO) == [
-        "2:11  workflow: img2im is neither a template nor a file. Did you mean img2img?",
+        "2:11  workflow: img2im is neither a built-in workflow nor a file. Did you mean img2img?",
         (
             "4:3  inputs.denoise_strenght is neither an input (such as prompt) nor a NODE.FIELD. "
             "Did you mean denoise_strength?"
         ),
-        "5:10  inputs.image bad.png is no PNG: it does not decode as an image.",
-        "6:18  inputs.control_image nope.png does not exist; write the path of your image.",
+        "5:10  inputs.image names bad.png, which is no PNG: it does not decode as an image.",
+        "6:18  inputs.control_image names nope.png, which does not exist; write the path of your image.",
         "7:10  inputs.steps is 0, but must be at least 1.",
         '8:14  inputs.cfg_scale must be a number, not "7".',
         "9:9  inputs.seed is -1, but must be 0 to 4294967295.",
@@ -69,7 +69,10 @@ def test_the_message_names_the_file_as_it_was_written(
         ("workflow: [a]", "1:11  workflow must be text, not a list"),
         ("workflow: flows/none.json", "1:11  workflow: flows/none.json does not exist"),
         ("workflow: shots", "1:11  workflow: shots is a folder, not a file"),
-        ("workflow: zzz", "neither a template nor a file. Templates are txt2img, img2img, controlnet, lora."),
+        (
+            "workflow: zzz",
+            "neither a built-in workflow nor a file. Built-in workflows: txt2img, img2img, controlnet, lora.",
+        ),
         ("workflow: txt2img\nname: a/b", '2:7  name "a/b" is no folder name on some systems'),
         ("workflow: txt2img\nname: CON", '2:7  name "CON" is no folder name on some systems'),
         ("workflow: txt2img\nname: 'x '", '2:7  name "x " is no folder name on some systems'),

@@ -64,7 +64,8 @@ def test_a_number_beyond_what_there_is_says_what_there_is(refusal: Refusal) -> N
     assert refusal(inputs={"lora": "glow"}, axes={"lora_weight_2": [0, 1]}) == [
         "axes.lora_weight_2: The workflow has no lora_weight_2; it has one lora_weight."
     ]
-    assert refusal(axes={"lora_weight_2": [0, 1]}) == ["axes.lora_weight_2: txt2img has no lora_weight_2."]
+    (missing,) = refusal(axes={"lora_weight_2": [0, 1]})
+    assert missing.startswith("axes.lora_weight_2: txt2img has no input named lora_weight_2. It has prompt, ")
 
 
 def test_one_lora_of_several_is_a_model_and_none_of_it_a_weight_of_zero(plans: Plans) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
@@ -31,9 +31,21 @@ async def test_nobody_there_is_one_sentence_and_a_hint() -> None:
         await connect(url, ConnectOptions(timings=QUICK)).open()
 
     assert str(caught.value) == (
-        f"{url} does not answer (connection refused). Is a server running there? "
+        f"{url} does not answer (connection refused). Start the server, or correct the address. "
         "sweep run without --server uses the sandbox."
     )
+
+
+async def test_a_host_that_does_not_exist_is_told_with_the_one_it_resembles(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: object, **__: object) -> NoReturn:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("aiohttp.ThreadedResolver.resolve", resolve)
+
+    with pytest.raises(ServerUnreachableError) as caught:
+        await connect("http://localhots:9090", ConnectOptions(timings=QUICK)).open()
+
+    assert str(caught.value) == "http://localhots:9090 does not answer (no such host). Did you mean localhost?"
 
 
 @pytest.mark.parametrize("version", ["3.4.0", "4.0.0", "4.2.9", "5.15.0", "6.0.0rc1", "6.14.2", "v6.14.2"])

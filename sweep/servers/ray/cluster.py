@@ -38,7 +38,8 @@ def parse_cluster_address(on: str) -> str:
     """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
     kind, separator, address = on.partition(":")
     if kind != "ray":
-        raise UsageError(f"--on {on}: sweep runs on ray only.", hint="Write --on ray, or --on ray:HOST:PORT.")
+        hint = "To render on a server by its address, use sweep run --server URL."
+        raise UsageError(f"--on takes ray or ray:HOST:PORT, not {on}.", hint=hint)
     host, _, port = address.rpartition(":")
     if separator and not (host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise UsageError(f"--on {on} has no host and port.", hint="Write --on ray:HOST:PORT; Ray's port is 6379.")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
-from sweep.errors import UsageError, did_you_mean
+from sweep.errors import UsageError, nearest
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.learned_metrics import LEARNED
 from sweep.study.metrics.pixel_metrics import OPTIONAL, PANEL
@@ -73,12 +73,10 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
     if name in foreign:
         return (foreign[name],)
     candidates = [*known, "flip", *foreign, "panel"]
-    labels = {each: known[each].label if each in known else each for each in candidates}
-    shown = [each if label.lower().replace("-", "_") == each else f"{each} ({label})" for each, label in labels.items()]
-    raise UsageError(
-        " ".join([f"There is no metric {name}.{did_you_mean(name, candidates)}", *broken]),
-        hint=f"Known: {', '.join(shown)}.",
-    )
+    labels = {metric.label.lower(): metric.name for metric in known.values()}  # as a report calls it
+    near = nearest(name, [*candidates, *labels])
+    way = f"Did you mean {labels.get(near, near)}?" if near else f"Metrics: {', '.join(candidates)}."
+    raise UsageError(" ".join([f"There is no metric {name}.", *broken]), hint=way)
 
 
 def _load_foreign() -> tuple[dict[str, Metric], list[str]]:

@@ -95,12 +95,14 @@ def test_names_are_found_in_order_and_once() -> None:
     ]
 
 
-def test_an_unknown_metric_is_told_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"There is no metric ms_sim\. Did you mean ms_ssim\?") as refused:
-        resolve_metrics(["ms_sim"])
-    hint = str(refused.value.hint)
-    assert hint.startswith("Known: ssim, ms_ssim, structure_fine (fine detail), ")
-    assert "structure_coarse (layout of light and dark)" in hint, "as a report calls it"
+def test_an_unknown_metric_is_told_with_the_nearest_or_with_all() -> None:
+    for name, hint in (
+        ("ms_sim", r"There is no metric ms_sim\. Did you mean ms_ssim\?$"),
+        ("Layout of light and dark", r"Did you mean structure_coarse\?$"),  # as a report calls it
+        ("beauty", r"There is no metric beauty\. Metrics: ssim, ms_ssim, [a-z_, ]+, flip, panel\.$"),
+    ):
+        with pytest.raises(UsageError, match=hint):
+            resolve_metrics([name])
 
 
 def test_metrics_of_other_packages_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,7 +225,7 @@ def test_images_of_a_board_and_empty_batches() -> None:
             export([invocation("a", "noise")], [{"id": "e", "type": "default", "source": "a"}]),
             "an edge has no source and target",
         ),
-        (export([drawn("n", "notes")], []), "holds no workflow"),
+        (export([drawn("n", "notes")], []), "is not a workflow"),
         (export([invocation("a", "noise"), invocation("a", "compel")], []), "two nodes have the id a."),
     ],
 )
