@@ -18,7 +18,7 @@ from sweep.workflow.wiring import Wiring
 PLACEHOLDER = "image.png"  # stands for an image that only the user has
 _FEW = 3
 _WEIGHTS = ("lora_weight", "control_weight")
-_FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "scheduler", "width", "height", *_WEIGHTS)
+_FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "sampler", "scheduler", "width", "height", *_WEIGHTS)
 _IMAGES = ("image", "control_image")
 _MODELS = {"model": "main", "lora": "lora", "control_model": "controlnet"}  # role → type of its models
 _RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)\d")  # Windows keeps these names for devices
@@ -27,7 +27,7 @@ _SWEPT = {
     "seed": "seed: {start: 42, count: 4}",
 }
 _VARIATION = "variation: [enhanced colors and lighting, painterly effect]  # each is appended to the prompt"
-_OFFERED = ("cfg_scale", "steps", "scheduler", *_WEIGHTS)
+_OFFERED = ("cfg_scale", "steps", "sampler", "scheduler", *_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +117,7 @@ class _Starter:
                     yield False, f"{name}: name  # a name the server knows; left out: its only one"
 
     def _fixed(self) -> Iterator[tuple[bool, str]]:
-        for name, targets in (each for role in _FIXED for each in self.roles.numbered(role)):
+        for _, name, targets in self._numbered(_FIXED):
             if (held := self._held(targets)) is not None:
                 yield False, f"{name}: {_quote(held)}"
 
@@ -155,6 +155,14 @@ class _Starter:
         target = targets[0]
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
+    def _numbered(self, roles: Sequence[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
+        """Yield roles, their names with a number, and their targets: of a scheduler the noise schedule, which is last,
+        because the sampler beside it is a role, too.
+        """
+        for role in roles:
+            for name, targets in self.roles.numbered(role):
+                yield role, name, targets[-1:] if role == "scheduler" else targets
+
     def _unsettled(self) -> Iterator[str]:
         """List the roles of which one has to be chosen; those of stacks can all be set, each by its number."""
         unsettled = [role for role in self.roles.ambiguous if role not in STACKED]
@@ -170,10 +178,9 @@ class _Starter:
     def _other_axes(self) -> Iterator[str]:
         if "prompt" in self.roles:
             yield _VARIATION
-        for role in _OFFERED:
-            for name, targets in self.roles.numbered(role):
-                if offered := self._offer(role, targets[0].address, self._held(targets)):
-                    yield f"{name}: {offered}{self._comment(targets[0].address)}"
+        for role, name, targets in self._numbered(_OFFERED):
+            if offered := self._offer(role, targets[0].address, self._held(targets)):
+                yield f"{name}: {offered}{self._comment(targets[0].address)}"
 
     def _exposed(self) -> Iterator[str]:
         """Yield the fields its author put on the form, but for those that stand in the file already."""
@@ -191,7 +198,7 @@ class _Starter:
         field = self.wiring.field(address)
         if field is None or field.type == "ImageField":
             return '{images: "*.png"}' if field else ""
-        schedulers = self.schemas.dialect.common_schedulers if role == "scheduler" else ()
+        schedulers = self.schemas.dialect.common_schedulers if role in ("sampler", "scheduler") else ()
         values = _list_values(role, field, field.default if value is None else value, schedulers)
         distinct = dict.fromkeys(_quote(each) for each in values if check_value(field, each) is None)
         return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""

@@ -186,7 +186,7 @@ _ENDS: Final = ("execution_success", "execution_error", "execution_interrupted")
 
 def _failure(message: Mapping[str, Any]) -> AttemptError:
     kind = shorten((text(message.get("exception_type")) or "Error").rpartition(".")[2])
-    sentence = shorten(text(message.get("exception_message")) or kind)
+    sentence = shorten(text(message.get("exception_message")) or "") or "the node failed without a message"
     is_memory = kind == _OUT_OF_MEMORY
     return TransientError(sentence, kind=kind, most_attempts=2) if is_memory else VariationError(sentence, kind=kind)
 
@@ -503,10 +503,12 @@ class ComfyUI(TrackedServer):
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
         """See `Server.find`: in the queue, the history, and on the disk."""
-        ticket = Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
-        if batch_id in dict(await self._queued()) or await self._history(batch_id) is not None:
-            return ticket
-        return ticket if await self._files(batch_id, outputs) else None
+        item = self._tracker.find(batch_id)
+        is_cancelled = item is not None and item.item_id is not None and item.is_cancel_requested  # leaves no trace
+        is_there = is_cancelled or batch_id in dict(await self._queued()) or await self._history(batch_id) is not None
+        if is_there or await self._files(batch_id, outputs):
+            return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
+        return None
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
         data = await self._http.download("/view", "downloading an image", limit, image_query(image.name))

@@ -155,7 +155,16 @@ async def test_a_cancelled_pending_item_leaves_no_trace_and_is_remembered(fake: 
     await server.cancel([BATCH, "unknown"])
     end = await end_of(server, ticket)
     assert (end.status, end.error.kind if end.error else None) == ("canceled", "Cancelled")
+    assert await server.find("unknown", ("out",)) is None  # it may be on its way
     assert fake.interrupted == []  # nothing of ours was running: an interruption would stop somebody else's
+
+
+async def test_a_stopped_run_finds_its_cancelled_pending_item(fake: FakeComfyUI, server: ComfyUI) -> None:
+    """Who asks before hearing of its end must not count it as lost: that would be an attempt that failed."""
+    ticket = await server.submit(a_submission())
+    await server.cancel([BATCH])
+    assert await server.find(BATCH, ("out",)) == ticket
+    assert (await end_of(server, ticket)).status == "canceled"
 
 
 async def test_an_early_success_is_not_taken_for_the_end(fake: FakeComfyUI, server: ComfyUI) -> None:
@@ -300,6 +309,8 @@ def test_a_failure_names_its_node_and_an_interruption_is_none() -> None:
     failed = {"status": {"status_str": "error", "messages": [["execution_error", error]]}, "outputs": {}}
     end = ended_by_history(failed, ("out",), asked=False)
     assert (end.status, end.failed_node, str(end.error)) == ("failed", "3", "sizes differ")
+    mute = {"status": {"messages": [["execution_error", {**error, "exception_message": "\n"}]]}}  # as `assert` is told
+    assert str(ended_by_history(mute, (), asked=False).error) == "the node failed without a message"
     memory = {"status": {"messages": [["execution_error", {**error, "exception_type": "torch.OutOfMemoryError"}]]}}
     exhausted = ended_by_history(memory, (), asked=False).error
     assert (type(exhausted), exhausted and exhausted.most_attempts) == (TransientError, 2)

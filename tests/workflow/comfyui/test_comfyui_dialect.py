@@ -16,10 +16,13 @@ from sweep.workflow import (
     Graph,
     ModelRef,
     Node,
+    ScaffoldContext,
+    Workflow,
     check_graph,
     core_schemas,
     find_roles,
     load_workflow,
+    starter,
     workflow_from,
     write_prompt,
 )
@@ -124,6 +127,15 @@ def test_a_scheduler_in_one_word_sets_sampler_and_schedule(word: str, sampler: s
     schedules = ("normal", "karras")
     assert SamplerEncoding("heun", schedules)(word) == sampler
     assert ScheduleEncoding(schedules)(word) == schedule
+
+
+def test_a_starter_names_sampler_and_noise_schedule_apart() -> None:
+    """The sampler's name alone as `scheduler` would set the schedule normal: another image than the workflow's."""
+    at = {Address("3", "sampler_name"): "dpmpp_2m", Address("3", "scheduler"): "karras"}
+    workflow = Workflow(graph=workflow_from(PROMPT).graph.set(at), kind="api")
+    text = starter(workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
+    assert '#   sampler: "dpmpp_2m"\n#   scheduler: "karras"\n' in text
+    assert '#   sampler: ["dpmpp_2m", "euler", "euler_ancestral"]\n#   scheduler: ["karras", ' in text
 
 
 def test_clip_skip_counts_from_the_last_layer() -> None:
