@@ -71,6 +71,7 @@ COMPOSED_ROLES: Final = frozenset({"variation", "vae", "board"})  # the plan app
 FOUND_ROLES: Final = tuple(name for name in ROLE_NAMES if name not in COMPOSED_ROLES)  # found by following edges
 CONTROL_ROLES: Final = tuple(name for name in ROLE_NAMES if name.startswith("control_"))
 
+SLOT: Final = "{variation}"  # in a prompt: where the variation goes
 TEMPLATE_NAMES: Final = ("txt2img", "img2img", "controlnet", "lora")
 _IMAGES: Final = frozenset({"image", "control_image"})
 

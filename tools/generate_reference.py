@@ -114,7 +114,13 @@ def _takes(about: Mapping[str, Any]) -> str:
         ]
         return " or ".join(dict.fromkeys(filter(None, options)))
     kind = about.get("type", "mapping" if "$ref" in about else "")
-    words = {"array": "list", "object": "mapping", "string": "text", "integer": "whole number", "boolean": "yes or no"}
+    words = {
+        "array": "list",
+        "object": "mapping",
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "true or false",
+    }
     return words.get(kind, kind if isinstance(kind, str) else "value") or "value"
 
 

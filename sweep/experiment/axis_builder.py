@@ -422,7 +422,7 @@ class AxisBuilder:
         for name, spec in axes.items():
             place = ("axes", name)
             if not _AXIS_NAME.fullmatch(name):
-                way = "write it on one line, in 1 to 100 characters"
+                way = "write it on one line, in 1 to 100 characters, without space around it"
                 self.problems.add_at_key(place, f"axes: {quote(name)} is no name of an axis; {way}")
                 continue
             try:

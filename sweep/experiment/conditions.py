@@ -287,8 +287,12 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        column = min(max(_find_syntax_error(plain, error) - 1, 1), len(text) or 1)
-        raise ConditionError(_describe_syntax_error(text, column), column) from error
+        for name in (axis.name for axis in axes if axis.name in plain):
+            if not all(map(str.isidentifier, name.split("."))):
+                message = f"put the name {name} between backticks: `{name}`"
+                raise ConditionError(message, plain.index(name) + 1) from error
+        at = max(_find_syntax_error(plain, error) - 1, 1)
+        raise ConditionError(_describe_syntax_error(text, at), min(at, len(text) or 1)) from error
     is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
     compiler = Compiler(plain, axes, quoted, exact=is_counting)
     test = compiler.compile_truth(tree.body)
@@ -297,7 +301,7 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
+_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?![=<>])")
 
 
 def _find_syntax_error(text: str, error: Exception) -> int:
@@ -317,7 +321,7 @@ def _describe_syntax_error(text: str, column: int) -> str:
     if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
         return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()
-    return f"sweep does not understand {quote(rest)}" if len(rest) > 1 else "ends before it is complete"
+    return f"sweep does not understand {quote(rest)}" if rest else "ends before it is complete"
 
 
 def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:

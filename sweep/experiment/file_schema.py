@@ -161,8 +161,8 @@ class CsvColumns(AxisSpec):
 
     @model_validator(mode="after")
     def _check_one_given(self) -> CsvColumns:
-        if self.column is not None and self.columns:
-            raise ValueError("has both column and columns; one of them")
+        if self.columns and (self.column is not None or self.target):
+            raise ValueError(f"has both {'target' if self.target else 'column'} and columns; one of them")
         if (self.title or self.count) and not self.columns:
             raise ValueError("has a title or count, which go with columns: write columns: {prompt: COLUMN}, not column")
         return self
@@ -210,7 +210,7 @@ class Dynamic(AxisSpec):
     wildcards: str | None = None
 
 
-class Zip(AxisSpec):
+class Zip(Strict):
     """Axes of equal length that advance together: {zip: {prompt: [a, b], seed: [1, 2]}}."""
 
     zip: dict[str, SingleAxis]
@@ -436,6 +436,7 @@ def _locate(loc: Sequence[str | int], document: Document) -> DocumentPath:
 _MESSAGES: Final = {  # by pydantic's type of error
     "string_type": "must be text, not {raw}",
     "int_type": "must be a whole number, not {raw}",
+    "bool_type": "must be true or false, not {raw}",
     "list_type": "must be a list, not {raw}",
     "tuple_type": "must be a list, not {raw}",
     "dict_type": "must be a mapping, not {raw}",
@@ -443,6 +444,7 @@ _MESSAGES: Final = {  # by pydantic's type of error
     "greater_than_equal": "is {raw}, but must be at least {ge}",
     "less_than_equal": "is {raw}, but must be at most {le}",
     "string_too_short": "must not be empty",
+    "union_tag_invalid": "is a zip inside a zip; list its axes in the outer one",
     "value_error": "{error}",
 }
 
@@ -472,6 +474,8 @@ def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     for part in place[:-1]:
         inner = holder.get(str(part))
         holder = inner if isinstance(inner, dict) else {}
+    if len(place) == 1 and last in INPUT_NAMES:
+        return f"{last} is not known here; write it under inputs."
     if len(place) == 1:
         known: Sequence[str] = tuple(ExperimentFile.model_fields)
     else:
@@ -491,6 +495,8 @@ def _describe_no_axis(name: str, raw: Any) -> str:
         return f"{name} is empty; an axis needs at least one value"
     if isinstance(raw, dict):
         near = did_you_mean(str(next(iter(raw))), AXIS_KEYS)
+        if not near and all(isinstance(part, dict) for part in raw.values()):
+            near = " If these are labels, write values: above them."
         return f"{name} is not a kind of axis: it has {', '.join(map(str, raw))}.{near}"
     meant = suggest_axis(name.rpartition(".")[2], raw) if isinstance(raw, str) else None
     if meant:

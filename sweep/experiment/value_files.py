@@ -22,7 +22,7 @@ from sweep.experiment.problems import DocumentPath
 from sweep.experiment.range_notation import parse_number, suggest_axis
 from sweep.experiment.yaml_document import Document, expand_path, path_kind, read_text
 from sweep.input_images import ImageReader, InputImageError
-from sweep.role_table import as_written, find_role, find_value_problem, is_image, quote
+from sweep.role_table import SLOT, as_written, find_role, find_value_problem, is_image, quote
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -277,6 +277,7 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
 MAX_PROMPTS: Final = 100_000
 _WILDCARD = re.compile(r"__[!@]?([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
 _RANDOM = re.compile(r"(?:\{|__)\s*~")
+_STAND_IN: Final = "\ue000"  # of {variation}, which the library would take for a choice of one word
 
 
 def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
@@ -312,12 +313,14 @@ def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] =
         if not values:
             raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
         for value in values:
+            if SLOT in value:
+                raise SourceError(f"the wildcard {name} holds {SLOT}; write {SLOT} in the template instead")
             _check_wildcards(value, manager, seen | {name})
 
 
 def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
     try:
-        found = generator.generate(template, max_prompts=most)
+        found = generator.generate(template.replace(SLOT, _STAND_IN), max_prompts=most)
     except Exception as error:  # the library documents none of its own
         reason = " ".join(str(error).split())
         raise SourceError(f"the template {template!r} cannot be read ({reason})") from error
@@ -325,7 +328,7 @@ def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -
         raise SourceError(f"the template {template!r} makes no prompt")
     if len(found) >= most:
         raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
-    return [str(prompt) for prompt in found]
+    return [str(prompt).replace(_STAND_IN, SLOT) for prompt in found]
 
 
 @dataclass

@@ -63,7 +63,7 @@ class Document:
 
 _WORDS: Final = (  # what the parser says, and what that comes of
     (
-        r"mapping values are not allowed",
+        r"mapping values are not allowed|expected ',' or '[]}]', but got ':'",
         "a second colon in the line, or a wrong indent; text with ': ' in it needs quotes",
     ),
     (r"expected the node content, but found '<stream end>'", "a value or a closing bracket is missing at the end"),

@@ -22,7 +22,7 @@ from sweep.errors import PlanError, WorkflowError, did_you_mean
 from sweep.experiment import Assignments, Experiment, Level, ProblemCollector, ReplacingLevels, Setting, is_reference
 from sweep.input_images import InputImage
 from sweep.plan.model_finder import ModelFinder, list_model_fields
-from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, is_address, parse_numbered, strip_number
+from sweep.role_table import CONTROL_ROLES, INPUT_NAMES, SLOT, is_address, parse_numbered, strip_number
 from sweep.text import truncate
 from sweep.workflow import (
     IDENTITY,
@@ -166,7 +166,6 @@ def check_prompt(text: str, closing: Sequence[str]) -> None:
 _ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
 _UNKNOWN: Final = FieldSchema(name="", type="any")
 _WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img"}
-SLOT: Final = "{variation}"
 
 
 def compose(prompt: str, variation: str) -> str:

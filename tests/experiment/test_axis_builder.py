@@ -211,6 +211,18 @@ def test_seeds_that_were_not_asked_for() -> None:
             "4:19  axes.l.a does not say what it sets; l is neither an input such as prompt nor NODE.FIELD",
         ),
         ("l: {values: {a: {}}}", "4:19  axes.l.a sets nothing"),
+        (
+            "l: {a: {steps: 3}, b: {steps: 4}}",
+            "4:3  axes.l is not a kind of axis: it has a, b. If these are labels, write values: above them",
+        ),
+        (
+            "l: {zip: {prompt: [a, b], more: {zip: {seed: [1, 2], steps: [3, 4]}}}}",
+            "4:35  axes.l.zip.more is a zip inside a zip; list its axes in the outer one",
+        ),
+        ("l: {zip: {prompt: [a, b], seed: [1, 2]}, target: seed}", "4:44  axes.l cannot have target beside zip"),
+        ("l: {csv: a.csv, columns: [prompt], target: seed}", "4:6  axes.l has both target and columns; one of them"),
+        ("seed: {count: 2, each_cell: yes}", '4:31  axes.seed.each_cell must be true or false, not "yes"'),
+        ('"seed ": [1]', '4:3  axes: "seed " is no name of an axis; write it on one line, in 1 to 100 characters,'),
         ("l: {values: {}}", "4:15  axes.l is empty; an axis needs at least one value"),
         ("image: [shots/nope.png]", "4:11  axes.image.0 names shots/nope.png, which does not exist"),
         ("image: [bad.png]", "4:11  axes.image.0 names bad.png, which is no PNG: it does not decode as an image"),

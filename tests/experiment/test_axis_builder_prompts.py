@@ -34,6 +34,14 @@ def test_every_combination_once(load: Load, wildcards: Path) -> None:
         assert values_of(sampled, "prompt") == expected
 
 
+def test_the_place_of_the_variation_is_kept(load: Load, faults: Fail, wildcards: Path) -> None:
+    experiment = load(HEAD + "{dynamic: 'a {red|blue} cup, {variation}, {variation}'}")
+    assert values_of(experiment, "prompt") == [f"a {c} cup, {{variation}}, {{variation}}" for c in ("red", "blue")]
+    (wildcards / "end.txt").write_text("at dawn, {variation}\n")
+    (line,) = faults(HEAD + "{dynamic: 'a cup __end__', wildcards: wild}")
+    assert "the wildcard end holds {variation}; write {variation} in the template instead" in line
+
+
 def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
     experiment = load("workflow: txt2img\naxes: {colour: {dynamic: '{red|blue} car'}}")
     assert [settings_at(experiment, v) for v in experiment.grid] == [{"prompt": "red car"}, {"prompt": "blue car"}]

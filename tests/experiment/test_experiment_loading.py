@@ -59,7 +59,7 @@ def test_the_message_names_the_file_as_it_was_written(
     Path("x.yaml").write_text("workflow: txt2img\nsteps: 3\n")
     with pytest.raises(ExperimentError) as caught:
         Experiment.load("x.yaml")
-    assert str(caught.value) == "x.yaml: 1 problem\n  2:1  steps is not known here."
+    assert str(caught.value) == "x.yaml: 1 problem\n  2:1  steps is not known here; write it under inputs."
 
 
 @pytest.mark.parametrize(

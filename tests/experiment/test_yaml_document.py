@@ -59,6 +59,10 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
         ("a: 1\nb: \x07", "x.yaml: 1 problem 2:4  a control character, U+0007, is not allowed in YAML."),
         ("a: 1\n\0", "x.yaml: 1 problem 2:1  a control character, U+0000, is not allowed in YAML."),
         ('a: "b\nc: d', "x.yaml: 1 problem 1:4  this quote is never closed."),
+        (
+            "a: {b: c: d}",
+            "x.yaml: 1 problem 1:9  a second colon in the line, or a wrong indent; text with ': ' in it needs quotes.",
+        ),
         ("a: {b: [1, 2}", "x.yaml: 1 problem 1:13  expected ',' or ']', but got '}'."),
         ("a: [1, 2", "x.yaml: 1 problem 1:4  this bracket is never closed; ] is missing."),
         (
