@@ -369,7 +369,8 @@ def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Lit
     if not quiet:
         for line in (*(finding_lines(found) if found else ()), *headline_lines(summary, seconds)):
             print_line(line)
-        if summary.rendered and (table := marginal_table(summary.folder, found)) is not None:
+        is_summed = summary.rendered and summary.ending != "record-broken"  # the folder may be gone then
+        if is_summed and (table := marginal_table(summary.folder, found)) is not None:
             print_line()
             print_table(table)
             print_line()

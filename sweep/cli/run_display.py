@@ -252,7 +252,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
 
 
 def _most_common_error(summary: RunSummary) -> str:
-    if summary.points > MAX_POINTS_SUMMED:
+    if summary.points > MAX_POINTS_SUMMED or summary.ending == "record-broken":
         return ""
     rows = record.RecordedResults.open(summary.folder).rows(where=lambda row: row["status"] == "failed")
     said = Counter(str(row["error"]) for row in rows)

@@ -145,3 +145,23 @@ def test_a_folder_in_use_is_said(bench: Bench, forks: Zygote) -> None:
     forks.signal(pid, 9)
     forks.wait(pid)
     server.kill()
+
+
+def test_a_folder_moved_away_is_said_and_the_same_command_goes_on_once_it_is_back(bench: Bench) -> None:
+    """Nothing about a missing journal, which is what the command finds when it wants to sum up the run."""
+    server = bench.sandbox(latency=0.3)
+    options = ("--progress", "plain", "--no-report", "--fuse", "off")
+    arguments = ("run", str(bench.write()), "--server", server.url, *options)
+    pid, output = bench.command(*arguments)
+    folder, away = bench.folder / "results" / "small", bench.folder / "elsewhere"
+    server.until(lambda _: len(list(folder.glob("images/*.png"))) > 1)
+    folder.rename(away)
+    code, _ = bench.zygote.wait(pid)
+    said = output.read_text(encoding="utf-8")
+    assert (code, folder.exists()) == (4, False)
+    assert "was moved or deleted while the run was writing to it" in said
+    assert "There are no results" not in said
+    away.rename(folder)
+    assert bench.sweep(*arguments)[0] == 0
+    assert sorted(server.renders().values()) == [1] * 6
+    server.kill()
