@@ -777,6 +777,33 @@ async def test_the_overview_names_the_folder_of_a_run_called_otherwise(browser: 
         assert tab.problems == []
 
 
+LONG_LEVELS = ["x" * 90, *(f"a prompt of many words about a cup of coffee on a table, {end}" for end in "abcdef")]
+
+
+async def test_long_levels_stay_inside_dialog_paper_and_charts(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(axes={"variation": LONG_LEVELS, "cfg_scale": [4, 7], "seed": [1, 2]}, size=(32, 24))
+    folder = await paint_folder(tmp_path / "cups", plan)
+    page = await run_sync(lambda: write_report(folder))
+    phone = await browser.page(width=390, height=844, phone=True)
+    await phone.open(page.as_uri())
+    await phone.press("m")
+    await phone.until("document.querySelectorAll('dialog .check').length > 7")
+    edges = "[...document.querySelectorAll('dialog .check')].map(one => one.getBoundingClientRect().right)"
+    assert max(await phone.evaluate(edges)) <= 378
+    tab = await browser.page(width=680)
+    await tab.open(f"{page.as_uri()}#x=cfg_scale&sx=variation&y=seed&sy=")
+    await tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    await tab.until("document.querySelectorAll('.paper-numbers').length > 0")
+    await tab.send("Emulation.setEmulatedMedia", media="print")
+    assert await tab.evaluate("document.documentElement.scrollWidth") <= 680
+    charts = await browser.page()
+    await charts.open(f"{page.as_uri()}#panel=charts&along=variation&group=cfg_scale")
+    await charts.until("document.querySelectorAll('.plot text').length > 20")
+    ends = "[...document.querySelectorAll('.plot text')].map(text => text.getBoundingClientRect().right)"
+    assert max(await charts.evaluate(ends)) <= 1280
+    assert [*phone.problems, *tab.problems, *charts.problems] == []
+
+
 async def test_one_image_says_what_made_it(browser: Browser, tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(axes={"seed": [42]}, source=False))
     study = await run_sync(lambda: make_study(folder, metrics=["sharpness"], workers=0))

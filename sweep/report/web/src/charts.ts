@@ -11,7 +11,7 @@ import { percent, shortAll } from "./format";
 import { meansOf, sharesOf } from "./means";
 import { SweepFindings } from "./findings";
 import { Parallel } from "./parallel";
-import { apart, frame, label, shade, swatch, title } from "./plots";
+import { apart, frame, label, shade, swatch, tickNames, title } from "./plots";
 import { paperOf } from "./printing";
 import { Response } from "./response";
 import type { View } from "./state";
@@ -100,17 +100,20 @@ class SweepCharts extends HTMLElement {
     const across = group && others.includes(group) ? group : others[0];
     if (!along || !across || along.levels.length > 24) return replace(this.#interaction);
     const means = meansOf(app.table, app.chartMask, metric, across, along);
-    const names = shortAll(across.labels, Math.floor(this.#width / across.levels.length / 7));
+    const ends = shortAll(along.labels, 18);
+    const marginRight = 20 + 7 * Math.max(2, ...ends.map((name) => name.length));
+    const names = tickNames(across.labels, this.#width - marginRight);
     const plot = Plot.plot({
       ...frame(this.#width, 210),
       marginBottom: 34,
+      marginRight,
       x: { label: null, type: "point", domain: across.levels.map((_, at) => at), tickFormat: (at: number) => names[at] ?? "", padding: 0.3 },
       y: { label: null, grid: true, nice: true, ticks: 5 },
       color: { type: "linear", range: ["#365c8d", "#4ac16d"] },
       marks: [
         Plot.line(means, { x: "x", y: "mean", z: "z", stroke: (cell: { z: number }) => shade(cell.z, along.levels.length), strokeWidth: 1.6 }),
         Plot.dot(means, { x: "x", y: "mean", fill: (cell: { z: number }) => shade(cell.z, along.levels.length), r: 2.4 }),
-        Plot.text(apart(means.filter((cell) => cell.x === across.levels.length - 1), means), { x: "x", y: "mean", text: (cell: { z: number }) => along.labels[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
+        Plot.text(apart(means.filter((cell) => cell.x === across.levels.length - 1), means), { x: "x", y: "mean", text: (cell: { z: number }) => ends[cell.z] ?? "", dx: 8, textAnchor: "start", fill: "var(--dim)" }),
       ],
     });
     label(plot, `Mean ${metric.label} by ${across.label} and ${along.label}`);

@@ -69,7 +69,7 @@ export function tellApart(labels: readonly string[], most = 24): string[] {
     if (common === undefined) return label;
     const from = Math.max(0, common - most / 2);
     const word = label.lastIndexOf(" ", from) + 1;
-    return `…${label.slice(from - word > most / 2 ? from : word)}`;
+    return `…${label.slice(from - word > most / 2 ? from : word).replace(halfAtStart, "")}`;
   });
 }
 
@@ -79,8 +79,10 @@ function commonLength(a: string, b: string): number {
   return at;
 }
 
+const [halfAtStart, halfAtEnd] = [/^[\udc00-\udfff]/, /[\ud800-\udbff]$/]; // of an emoji, which is two units of a string
+
 export function short(text: string, most: number): string {
-  return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text;
+  return text.length > most ? `${text.slice(0, Math.max(1, most - 1)).replace(halfAtEnd, "")}…` : text;
 }
 
 /** Labels in at most `most` characters, still told apart. */

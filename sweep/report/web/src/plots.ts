@@ -25,7 +25,16 @@ export function domainOf(axis: Axis): [number, number] {
 }
 
 export function frame(width: number, height: number): Plot.PlotOptions {
-  return { width, height, marginLeft: 44, marginRight: 34, marginTop: 12, marginBottom: 36, className: "plot", style: { fontSize: "11px", background: "none", overflow: "visible" } };
+  return { width, height, marginLeft, marginRight: 34, marginTop: 12, marginBottom: 36, className: "plot", style: { fontSize: "11px", background: "none", overflow: "visible" } };
+}
+
+const marginLeft = 44;
+
+/** Names of levels under a chart that ends at `width` px, as long as they fit; of more than fit every second, third …. */
+export function tickNames(labels: readonly string[], width: number): string[] {
+  const step = (width - marginLeft) / (labels.length - 0.4);
+  const every = Math.ceil(28 / step);
+  return shortAll(labels, Math.max(3, Math.min(24, Math.floor((step * every) / 7) - 1))).map((name, at) => (at % every === 0 ? name : ""));
 }
 
 /** Names a chart for those who do not see it. */

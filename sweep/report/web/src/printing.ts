@@ -3,7 +3,8 @@
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { h } from "./dom";
-import { number, shortAll } from "./format";
+import { number, short, shortAll } from "./format";
+import type { Head } from "./layout";
 import { curvesOf } from "./means";
 import { domainOf, frame, label } from "./plots";
 import { mainFindings, splitSentence } from "./ranking";
@@ -27,10 +28,11 @@ export function paperOf(app: App): HTMLElement[] {
   const shown = isWhole ? lines : namedLines(app, lines, seen);
   const count = shown.flatMap(seen).filter((row) => row >= 0).length;
   const names = [app.view.sx, app.view.x].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
-  const head = h("tr", {}, h("th", {}, `${[app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ")} ↓`), ...seen(layout.cols).map((col) => h("th", {}, [col.overName, col.name].filter(Boolean).join(" · "))));
+  const down = [app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
+  const head = h("tr", {}, h("th", {}, down && `${down} ↓`), ...seen(layout.cols).map((col) => h("th", {}, nameOf(col))));
   const body = shown.map((rows) => {
     const r = lines.indexOf(rows);
-    return h("tr", {}, h("th", {}, [layout.rows[r]?.overName, layout.rows[r]?.name].filter(Boolean).join(" · ")), ...seen(rows).map((row) => cell(app, row)));
+    return h("tr", {}, h("th", {}, nameOf(layout.rows[r])), ...seen(rows).map((row) => cell(app, row)));
   });
   const rest = all.length - count;
   return [
@@ -41,6 +43,11 @@ export function paperOf(app: App): HTMLElement[] {
     curveOf(app),
     ...(isWhole ? numbers(app, lines) : []),
   ].filter((part) => part !== null);
+}
+
+/** A line or column of the grid, with the group it is in. */
+function nameOf(head: Head | undefined): string {
+  return [head?.overName, head?.name].map((name) => short(name ?? "", 32)).filter(Boolean).join(" · ");
 }
 
 /** The metric of the finding along its axis: a line for each group, named at its end, and a mark for each image. */
@@ -103,9 +110,9 @@ function numbers(app: App, lines: number[][]): HTMLElement[] {
   const { table, verdict, layout } = app;
   const names = [verdict?.metric.name, "ssim", "delta_e"];
   const metrics = table.metrics.filter((metric, at) => (verdict ? names.includes(metric.name) : at < 3)).slice(0, 3);
-  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, [col.overName, col.name].filter(Boolean).join(", "))));
+  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, nameOf(col))));
   const tables = metrics.map((metric) =>
-    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, [layout.rows[r]?.overName, layout.rows[r]?.name].filter(Boolean).join(" · ")), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
+    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, nameOf(layout.rows[r])), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
   );
   return tables.length > 0 ? [h("h2", { class: "paper-title" }, "The numbers"), ...tables] : [];
 }

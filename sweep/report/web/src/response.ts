@@ -5,9 +5,9 @@ import type { App } from "./app";
 import { show } from "./cells";
 import { series } from "./colour";
 import { h, replace, svg } from "./dom";
-import { number, shortAll } from "./format";
+import { number } from "./format";
 import { curvesOf, type Line } from "./means";
-import { domainOf, frame, label, legend, setRect, title } from "./plots";
+import { domainOf, frame, label, legend, setRect, tickNames, title } from "./plots";
 import type { Axis, Column } from "./table";
 
 const mostLines = 80;
@@ -46,7 +46,7 @@ export class Response {
     if (this.#points.length === 0) return this.say(title(metric.label, metric.summary), "No image shown has this metric.");
     const single = new Set(this.#points.map((point) => point.line)).size <= mostLines;
     const halves = this.#halves(asked);
-    const names = along.numeric ? [] : shortAll(along.labels, 14);
+    const names = along.numeric ? [] : tickNames(along.labels, width - 34);
     const ticks = along.numeric ? {} : { ticks: along.levels.map((_, at) => at), tickFormat: (at: number) => names[at] ?? "" };
     const plot = Plot.plot({
       ...frame(width, 300),

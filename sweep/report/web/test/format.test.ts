@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { count, level, nearest, number, percent, tellApart, words } from "../src/format";
+import { count, level, nearest, number, percent, short, shortAll, tellApart, words } from "../src/format";
+import { tickNames } from "../src/plots";
 
 test("number keeps significant digits and uses a true minus sign", () => {
   assert.equal(number(0.123456), "0.123");
@@ -37,4 +38,20 @@ test("count has a plural and words have spaces", () => {
 test("nearest suggests a near name and no far one", () => {
   assert.equal(nearest("sism", ["ssim", "seed"]), "ssim");
   assert.equal(nearest("banana", ["ssim", "seed"]), null);
+});
+
+test("names under a chart fit their place, and of many every second is left out", () => {
+  const long = (count: number): string[] => Array.from({ length: count }, (_, at) => `${at} a long name of a level`);
+  assert.deepEqual(tickNames(long(2), 900), ["0 a long name of a level", "1 a long name of a level"].map((name) => name.slice(0, 24)));
+  for (const [count, width] of [[7, 560], [7, 355], [40, 700]] as const) {
+    const names = tickNames(long(count), width);
+    const shown = names.filter(Boolean).length;
+    assert.ok(Math.max(...names.map((name) => name.length)) * 7 <= (width - 44) / (shown - 0.4), `${count} in ${width}`);
+  }
+});
+
+test("a name is not cut through an emoji", () => {
+  assert.equal(short("cat 🐱 on a table", 6), "cat …");
+  const apart = shortAll(["a", "b"].map((end) => `${"🐱".repeat(40)} ${end}`), 13);
+  assert.ok(apart.every((name) => name.isWellFormed()), apart.join());
 });
