@@ -118,6 +118,7 @@ _MUTED, _BYPASSED = 2, 4  # a node's mode
 _INPUTS, _OUTPUTS = "-10", "-20"  # ids of a subgraph's own ends
 _PASSING: Final = frozenset({"Reroute", "Reroute (rgthree)", "SetNode"})  # drawn nodes that hand on what they are given
 _DRAWN: Final = _PASSING | {"Note", "MarkdownNote", "PrimitiveNode", "GetNode"}
+_GROUP: Final = ("workflow>", "workflow/")  # how the type of a node begins that stands for several
 _SWITCHES: Final = ("Fast ", "Mute / Bypass ", "Random Unmuter ", "Node Collector ")  # of rgthree: drawn, though linked
 _AFTER_SEED: Final = frozenset({"fixed", "increment", "decrement", "randomize"})  # what the editor does with a seed
 _SEEDS: Final = frozenset({"seed", "noise_seed"})
@@ -217,6 +218,9 @@ class _Drawing:
         for name, entry in scope.nodes.items():
             if entry.get("mode") in (_MUTED, _BYPASSED) or self._is_drawn(scope, entry):
                 continue
+            if str(entry.get("type")).startswith(_GROUP):
+                hint = 'Ungroup it in the editor, or save the workflow there with "Export (API)".'
+                raise WorkflowError(f"Node {scope.prefix}{name} is a group, which only the editor can open.", hint=hint)
             if definition := self.subgraphs.get(str(entry.get("type"))):
                 self._open(_Scope(definition, f"{scope.prefix}{name}:", scope, entry), depth + 1)
             else:
@@ -256,10 +260,15 @@ class _Drawing:
         if isinstance(values, Mapping):
             found = {each.name: values[each.name] for each in fields if each.name in values}
         left = list(values) if isinstance(values, list) else []
+        hidden: set[str] = set()  # what another value of a choice would show
         for each, after in zip_longest(fields, fields[1:]):
             if not left:
                 break
+            if each.name in hidden:
+                continue
             found[each.name] = left.pop(0)
+            hidden |= {name for _, names in each.shows for name in names}
+            hidden -= {name for choice, names in each.shows if choice == found[each.name] for name in names}
             is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
             was_control = each.name in _SEEDS and left and isinstance(left[0], bool)  # in 2023: draw anew, yes or no
             was_control = was_control and not (after and after.type == "boolean")

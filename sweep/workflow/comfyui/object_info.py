@@ -2,13 +2,16 @@
 
 Outputs have numbers for names (`"0"`, `"1"`), as links name them. A choice is spelled in two ways, `[["a", "b"], …]`
 and `["COMBO", {"options": […]}]`; a choice of files that a loader loads is a model field, of uploaded files an image.
+Newer servers have choices that show more inputs (`resize_type.width`), and inputs that grow (`images.image0`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
@@ -17,6 +20,8 @@ from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged, 
 OUTPUT_CLASS: Final = "output"  # of the node types that a prompt has to end in
 _SCALARS: Final = {"INT": "integer", "FLOAT": "number", "STRING": "string", "BOOLEAN": "boolean"}
 _COARSE_STEP: Final = 8  # a width or height of another multiple is changed silently by the server
+_SECTIONS: Final = ("required", "optional")
+_SHOWING, _GROWING = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3"  # a choice that shows more inputs; inputs that grow
 _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError)
 
 
@@ -55,7 +60,7 @@ def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[st
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for node, facts in document.items():
         inputs = facts.get("input") if isinstance(facts, Mapping) else None
-        for section in ("required", "optional"):
+        for section in _SECTIONS:
             fields = inputs.get(section) if isinstance(inputs, Mapping) else None
             for name, field in fields.items() if isinstance(fields, Mapping) else ():
                 found[str(node), str(name)] = _choices(field) or ()
@@ -79,23 +84,42 @@ def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tup
 def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], str]) -> NodeSchema:
     order = facts.get("input_order") or {}
     fields: dict[str, FieldSchema] = {}
-    for section in ("required", "optional"):
+    for section in _SECTIONS:
         described = facts["input"].get(section) or {}
         for name in [*(n for n in order.get(section, ()) if n in described), *described]:
-            if name not in fields:
-                model = models.get((kind, name))
-                fields[name] = _field(name, described[name], model, is_required=section == "required")
+            for field in _fields(name, described[name], models.get((kind, name)), is_required=section == "required"):
+                fields.setdefault(field.name, field)
     return NodeSchema(
         type=kind,
         fields=fields,
         outputs={str(slot): _type(output) for slot, output in enumerate(facts.get("output") or ())},
         output_class=OUTPUT_CLASS if facts.get("output_node") else "",
+        is_open=any(field.type == _GROWING for field in fields.values()),
     )
+
+
+def _fields(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> Iterator[FieldSchema]:
+    """Yield an input and, of a choice that shows more, those of all its values."""
+    if facts[0] != _SHOWING:
+        yield _field(name, facts, model, is_required=is_required)
+        return
+    shown = {
+        str(option["key"]): [
+            replace(field, default=None)  # it would count with any other value, too
+            for section in _SECTIONS
+            for inner, described in (option["inputs"].get(section) or {}).items()
+            for field in _fields(f"{name}.{inner}", described, None, is_required=False)
+        ]
+        for option in _options(facts)["options"]
+    }
+    names = tuple((key, tuple(field.name for field in fields)) for key, fields in shown.items())
+    yield FieldSchema(name=name, type="string", default=next(iter(shown)), choices=tuple(shown), shows=names)
+    yield from chain.from_iterable(shown.values())
 
 
 def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> FieldSchema:
     options, choices = _options(facts), _choices(facts)
-    default = options.get("default")
+    default, kind = options.get("default"), options.get("widgetType", facts[0])
     if options.get("image_upload"):
         return FieldSchema(name=name, type="ImageField", required=is_required)
     if choices is not None and model is not None:
@@ -104,13 +128,15 @@ def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: b
         given = default if default in choices else next(iter(choices), None)
         is_open = is_required and given is None
         return FieldSchema(name=name, type="string", required=is_open, default=given, choices=choices)
-    if facts[0] not in _SCALARS or options.get("forceInput"):
-        return FieldSchema(name=name, type=_type(facts[0]), input="connection", required=is_required)
+    has_widget = kind in _SCALARS or (default is not None and _type(kind) != "any")  # also of an extension
+    if options.get("forceInput") or not has_widget:
+        needed = is_required and kind != _GROWING
+        return FieldSchema(name=name, type=_type(kind), input="connection", required=needed)
     step = options.get("step")
-    is_coarse = facts[0] == "INT" and name in ("width", "height") and isinstance(step, int) and step >= _COARSE_STEP
+    is_coarse = kind == "INT" and name in ("width", "height") and isinstance(step, int) and step >= _COARSE_STEP
     return FieldSchema(
         name=name,
-        type=_SCALARS[facts[0]],
+        type=_SCALARS.get(kind, "any"),
         required=is_required and default is None,
         default=default,
         minimum=_number(options.get("min")),
@@ -134,7 +160,7 @@ def _options(facts: Sequence[Any]) -> Mapping[str, Any]:
 
 def _type(name: Any) -> str:
     """Return sweep's name of a type; a union and what anything may be put into are `any`."""
-    if not isinstance(name, str) or name in ("*", "COMBO") or "," in name:
+    if not isinstance(name, str) or name in ("*", "COMBO", "COMFY_MATCHTYPE_V3") or "," in name:
         return "any"
     return _SCALARS.get(name, name)
 

@@ -80,7 +80,7 @@ def _node(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> NodeSchema:
 def _openapi_field(name: str, facts: Mapping[str, Any]) -> FieldSchema:
     options = _options(facts)
     kind, items, nullable = _types(facts)
-    bounds: dict[str, float] = {}
+    bounds: dict[str, Any] = {}
     for source in (*options, facts):
         bounds.update({_BOUNDS[key]: source[key] for key in source.keys() & _BOUNDS.keys()})
     if not all(isinstance(bound, int | float) for bound in bounds.values()):

@@ -168,6 +168,14 @@ def test_a_subgraph_shows_one_value_for_all_that_its_input_feeds() -> None:
     assert sides([32], properties=shown) == (32, 48, 32, 32, 5, "lanczos")
 
 
+@pytest.mark.parametrize("kind", ["workflow>Decode", "workflow/Decode"])
+def test_a_group_of_nodes_says_what_to_do(kind: str) -> None:
+    with pytest.raises(WorkflowError, match="Node 8 is a group, which only the editor can open") as refused:
+        read([node(8, kind), node(9, "SaveImage")], [])
+    assert "Export (API)" in str(refused.value.hint)
+    assert read([node(8, kind, mode=2), node(9, "SaveImage")], []).nodes.keys() == {"9"}
+
+
 def test_an_unknown_node_stays_for_the_check_to_name() -> None:
     workflow = workflow_from({"nodes": [node(1, "Custom", [1])], "links": []})
     assert workflow.graph.nodes["1"].type == "Custom"

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import FieldSchema, core_schemas, model_files, range_of, read_object_info
+from sweep.workflow import (
+    FieldSchema,
+    check_graph,
+    core_schemas,
+    fill_defaults,
+    model_files,
+    range_of,
+    read_object_info,
+)
+from sweep.workflow.comfyui.comfyui_formats import read_drawing, read_prompt
 from sweep.workflow.node_schemas import read_packaged
 from tools.package_nodes import package
 
@@ -41,6 +50,54 @@ def test_links_models_and_images_are_told_apart() -> None:
     assert read_field(["*"]).type == "any"
     assert read_field([["a.ckpt"]], "ckpt_name").model_types == ("main",)
     assert read_field([["x.png"], {"image_upload": True}]).type == "ImageField"
+
+
+def test_a_widget_of_an_extension_takes_a_value() -> None:
+    colour = read_field(["COLOR", {"default": "#ffffff"}])
+    assert (colour.type, colour.takes_value, colour.default, colour.required) == ("any", True, "#ffffff", False)
+    assert read_field(["FLOATS", {"default": 1, "forceInput": True}]).input == "connection"
+
+
+RESIZE = {
+    "input": {
+        "required": {
+            "input": ["COMFY_MATCHTYPE_V3", {}],
+            "resize_type": [
+                "COMFY_DYNAMICCOMBO_V3",
+                {
+                    "options": [
+                        {"key": "by", "inputs": {"required": {"multiplier": ["FLOAT", {"default": 1.0}]}}},
+                        {"key": "to", "inputs": {"required": {"width": ["INT", {"default": 512, "min": 0}]}}},
+                        {"key": "square", "inputs": {"required": {"width": ["INT", {"default": 512, "min": 0}]}}},
+                    ]
+                },
+            ],
+            "method": [["area", "lanczos"]],
+            "more": ["COMFY_AUTOGROW_V3", {"template": {"prefix": "image"}}],
+        }
+    },
+    "output": ["COMFY_MATCHTYPE_V3"],
+}
+
+
+def test_inputs_that_grow_and_choices_that_show_more_inputs_are_read() -> None:
+    """As servers after 0.3.75 have them: `images.image0`, `resize_type.width`."""
+    schemas = read_object_info({**describe_node(), "Resize": RESIZE})
+    fields = schemas["Resize"].fields
+    assert (fields["resize_type"].choices, fields["resize_type"].default) == (("by", "to", "square"), "by")
+    assert (fields["resize_type.width"].minimum, fields["resize_type.width"].default) == (0, None)
+    thing = {"class_type": "Thing", "inputs": {}}
+    values = {"resize_type": "to", "resize_type.width": 64, "method": "area"}
+    resize = {"class_type": "Resize", "inputs": {**values, "input": ["1", 0], "more.image0": ["1", 1]}}
+    again = {"class_type": "Resize", "inputs": {**values, "input": ["2", 0]}}
+    graph = read_prompt({"1": thing, "2": resize, "3": again}, "it", schemas).graph
+    assert check_graph(graph, schemas) == []
+    export = {"nodes": [{"id": 2, "type": "Resize", "widgets_values": ["to", 64, "lanczos"]}], "links": []}
+    fields_of = read_drawing(export, "it", schemas).graph.nodes["2"].fields
+    assert fields_of == {"resize_type": "to", "resize_type.width": 64, "method": "lanczos"}
+    prompt = {"2": {"class_type": "Resize", "inputs": {}}}
+    fill_defaults(prompt, schemas)
+    assert prompt["2"]["inputs"] == {"resize_type": "by", "method": "area"}
 
 
 def test_a_custom_loader_takes_the_models_whose_files_it_offers() -> None:
