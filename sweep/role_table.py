@@ -6,6 +6,7 @@ checked only for what holds on every server, as a strength from 0 to 1; the rest
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +120,11 @@ def describe_no_target(text: str, names: Sequence[str] = ROLE_NAMES) -> str:
 
 
 def describe_missing(written: str, path: Path) -> str:
-    """Say that there is nothing at `path`, which a person `written` so to name a file or a built-in workflow."""
+    """Say why `path`, written so by a person, is no file: what is there, or what else the person may have meant."""
+    if os.path.isdir(path):  # noqa: PTH112  False also for a path that no system takes
+        return f"{written} is a folder, not a file."
+    if written in TEMPLATE_NAMES:
+        return f"{written} is a built-in workflow, not a file."
     near = did_you_mean_file(path, Path(written).parent)
     if path.suffix or Path(written).name != written:
         return f"{written} does not exist.{near}"

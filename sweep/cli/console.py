@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from sweep.errors import SweepError
@@ -140,12 +139,6 @@ class SafeText(io.TextIOBase):
 def print_notice(text: str = "") -> None:
     """Print a line on stderr: a notice, not a result."""
     sys.stderr.write(escape_controls(text) + "\n")
-
-
-def relative_path(path: Path) -> str:
-    """Return the path relative to the working directory, if it lies below it."""
-    folder = Path.cwd()
-    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def clock_text(seconds: float) -> str:

@@ -40,10 +40,10 @@ def status_command(
 ) -> int:
     """Show the progress of a run (works while it is running).
 
-    Without RUN, prints one line for each run in --results.
+    Without RUN, prints one line for each results folder in --results.
 
     Args:
-        run: The name of a run in --results, or the path of its folder.
+        run: A results folder, or its name in --results.
         as_json: Print one JSON object; without RUN, a list.
     """
     if run is None:
@@ -77,7 +77,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
 
 
 def _folder_lines(found: record.FolderStatus) -> list[str]:
-    lines = [f"{Path(found.folder).name}  {_done_text(found)} done{_percent_text(found)}"]
+    lines = [f"{Path(found.folder).name}  {found.completed:,}/{found.points:,} done{_percent_text(found)}"]
     for word, count in (
         ("failed", found.failed),
         ("cancelled", found.cancelled),
@@ -95,7 +95,7 @@ def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
     rows = [
         (
             Path(found.folder).name,
-            _done_text(found),
+            f"{found.completed:,}/{found.points:,}",
             _percent_text(found).strip(),
             f"{found.failed:,} failed" if found.failed else "",
             found.run,
@@ -105,10 +105,6 @@ def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
     name, done, share, failed, _ = (max(map(len, column)) for column in zip(*rows, strict=True)) if rows else (0,) * 5
     gap = "  " if failed else ""
     return [f"{a:<{name}}  {b:>{done}}  {c:>{share}}  {d:>{failed}}{gap}{e}" for a, b, c, d, e in rows]
-
-
-def _done_text(found: record.FolderStatus) -> str:
-    return f"{found.completed:,}/{found.points:,}"
 
 
 def _percent_text(found: record.FolderStatus) -> str:

@@ -144,11 +144,11 @@ def init(
     """Write a first experiment file for a workflow.
 
     The file lists every role that was found, with its value in the workflow, and is ready to run. Without a workflow,
-    or with a template (txt2img, img2img …), asks a few questions in the terminal.
+    or with a built-in one (txt2img, img2img …), asks a few questions in the terminal.
 
     Args:
-        workflow: A template, an editor export, an API graph, an image that contains one, or library:NAME with --server.
-            Without it, sweep asks.
+        workflow: A built-in workflow, an editor export, an API graph, an image that contains one, or library:NAME with
+            --server. Without it, sweep asks.
         output: The experiment file to write.
         image: The source image, if the workflow needs one.
     """
@@ -205,7 +205,7 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
     if not sys.stdin.isatty():
         hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
         raise UsageError("There is no terminal to ask in.", hint=hint)
-    question, here = f"Template ({', '.join(TEMPLATE_NAMES)})", Path.cwd()
+    question, here = f"Workflow ({', '.join(TEMPLATE_NAMES)})", Path.cwd()
     while True:
         chosen = str(template) if template else typer.prompt(question, default="img2img")
         inputs = {"prompt": typer.prompt("Prompt")}
@@ -236,9 +236,6 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
             raise UsageError(f"{reference} is on a server.", hint="Write library:NAME, and --server URL.")
         path = anyio.run(engine.fetch_workflow, reference, servers[0], make_scratch_folder())
     if not path.exists():
-        if str(path) in TEMPLATE_NAMES:
-            hint = f"In an experiment, write workflow: {path}."
-            raise UsageError(f"{path} is a built-in workflow, not a file.", hint=hint)
         raise UsageError(describe_missing(str(path), path))
     if path.suffix.lower() in EXPERIMENT_ENDINGS:
         hint = f"If it is an experiment, sweep plan {quote_argument(path)} shows what it would do."

@@ -61,6 +61,7 @@ class GroupedCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is not None:
                 kind = "Arguments" if param.param_type_name == "argument" else "Options"
+                record = (record[0], record[1].replace("x>=", "at least "))
                 groups.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(record)
         for title, records in groups.items():
             if records:

@@ -14,7 +14,7 @@ import anyio
 import typer
 
 from sweep import record, report
-from sweep.cli.console import MeasuringBar, print_line, relative_path
+from sweep.cli.console import MeasuringBar, print_line
 from sweep.cli.shared_options import (
     ChosenRun,
     OpenOption,
@@ -75,7 +75,7 @@ def view(
     --host says otherwise. Ctrl-C ends the server.
 
     Args:
-        run: Name or folder of a run; without one, all runs of --results.
+        run: A results folder, or its name in --results. Without it: all of --results.
         host: Address to listen at. With 0.0.0.0, any machine can open the page by its address.
         port: Port on this machine; 0 picks a free one.
     """
@@ -110,14 +110,14 @@ def compare(
     Prints what changed and what is missing, and writes a page with both runs side by side.
 
     Args:
-        run_a: The earlier run.
-        run_b: The later run.
+        run_a: The results folder of the earlier run, or its name in --results.
+        run_b: The results folder of the later run.
         output: The page to write.
     """
     found = report.compare_runs(locate_run(run_a, results), locate_run(run_b, results), out=output)
     for sentence in found.words:
         print_line(sentence)
-    print_line(relative_path(found.page))
+    print_line(str(found.page))
     if open_:
         typer.launch(found.page.resolve().as_uri())
 

@@ -44,20 +44,20 @@ class RenderingOptions:
     """Options about rendering: attempts, limits, fusion, shards, and the place of items and images on the server.
 
     Attributes:
-        concurrency: How many items each server has in its queue at a time. Default: 2; on a server with several GPUs, 2
-            for each.
-        attempts: Attempts per point before it counts as failed.
+        concurrency: How many items (queue entries) of this run a server has at a time, including the one that it
+            renders. Default: 2 for each of its GPUs.
+        attempts: How often a point is tried, over all runs, before it counts as failed.
         retry_failed: Try the points again that failed in an earlier run. Without this option they are left out.
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
-        max_failures: Stop the run when N points have failed. N is a number, or a percentage of the points that are
-            completed or failed, such as 20%. A percentage is checked only when these are ten or more. Without this
-            option, a run stops only when ten points in a row fail with the same error.
+        max_failures: Stop the run when N points have failed. N is a number, or a percentage such as 20% of the points
+            that have completed or failed; it counts from ten such points on. With or without this option, a run stops
+            when ten points in a row fail with the same error.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
-            time. Each image file then contains the workflow of its whole item. If you run this workflow in the server's
-            editor, it makes all images of the item. With off, an item has only one image.
+            time. The workflow in each image file is then that of the whole item: in the server's editor, it makes all
+            images of the item. With off, an item has one point.
         shard: Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.
-        priority: Put the items ahead of others that wait in the server's queue.
+        priority: Put the items of this run ahead of others that wait in the server's queue.
         idle_only: Send nothing while items of other people are in the queue.
         board: Put the images on this board (a folder in InvokeAI's gallery). sweep creates it if it is missing.
         intermediate: Keep the images out of InvokeAI's gallery.
@@ -100,9 +100,8 @@ class RunAccess(Access):
     """Options of a run that reach servers: addresses, a queue, and a Ray cluster.
 
     Attributes:
-        with_: Only with --on: the command that starts a server. sweep runs it on each machine of the cluster, and ends
-            the server after the run. With this option you do not start sweep workers yourself. In COMMAND, write
-            {port} in place of the port number; sweep replaces it with a free port.
+        with_: With --on: a command that starts a server, such as "python main.py --port {port}". sweep runs it on each
+            machine of the cluster, in place of sweep workers, with a free port, and ends the servers after the run.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """
@@ -139,7 +138,9 @@ class RunAccess(Access):
 ProgressOption: TypeAlias = Annotated[
     Style,
     typer.Option(
-        help="How to show progress: rich (colours and bars), plain (lines), json, none, or auto.", metavar="HOW"
+        help="How to show progress: rich (colours and bars), plain (lines), json (one object per line), none, or auto "
+        "(rich in a terminal, otherwise plain).",
+        metavar="HOW",
     ),
 ]
 
@@ -241,11 +242,12 @@ def backend_options() -> dict[str, bool]:
 
 
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
-    """Render the points of an experiment that are not rendered yet.
+    """Render the images of an experiment that do not exist yet.
 
-    Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME,
-    where NAME is the name of the experiment. Run the same command again to resume. If you edit the file, only new
-    points are rendered. Ctrl-C stops after the images that are being rendered; a second Ctrl-C cancels them.
+    Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME.
+    NAME is the name of the experiment; without a file, it is made of the image or workflow and the day. Run the same
+    command again to resume. If you edit the file, only new points (combinations of values) are rendered. Ctrl-C sends
+    nothing more and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
     """
     experiment, notice = typed.load(access)
     options = rendering.for_experiment(experiment, tells_steps=display.view)

@@ -6,14 +6,14 @@ import socket
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
 import typer
 
 from sweep import servers
 from sweep.cli.console import print_line
-from sweep.cli.shared_options import AnswerPrinter, InsecureRay, Login
+from sweep.cli.shared_options import AnswerPrinter, InsecureRay, Login, OnOption
 from sweep.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -124,16 +124,11 @@ def _users(given: list[str]) -> dict[str, str]:
     return {email: password for email, _, password in pairs}
 
 
-Join: TypeAlias = Annotated[
-    str, typer.Option("--on", help="The cluster: ray for the one of this host, or ray:HOST:PORT.", metavar="RAY")
-]
-
-
 def worker(
     server: Annotated[str | None, typer.Option("--server", metavar="URL")] = None,
     name: Annotated[str | None, typer.Option()] = None,
     stop: Annotated[str | None, typer.Option(metavar="NAME")] = None,
-    on: Join = "ray",
+    on: OnOption = "ray",
     *,
     login: Login,
     insecure: InsecureRay = False,
@@ -148,7 +143,7 @@ def worker(
         name: Name of the worker (default: the host's name).
         stop: End this worker.
     """
-    address = servers.parse_cluster_address(on)
+    address = servers.parse_cluster_address(on or "ray")
     if (server is None) == (stop is None):
         raise UsageError(
             "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
@@ -166,9 +161,9 @@ def worker(
     print_line(_describe(found))
 
 
-def workers(printer: AnswerPrinter, on: Join = "ray") -> None:
+def workers(printer: AnswerPrinter, on: OnOption = "ray") -> None:
     """List the workers of a Ray cluster."""
-    servers.join_cluster(servers.parse_cluster_address(on))
+    servers.join_cluster(servers.parse_cluster_address(on or "ray"))
     agents = servers.list_agents()
     lines = [_describe(agent) for agent in agents]
     listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]

@@ -130,7 +130,7 @@ class ChosenRun:
     """The run that a command is about.
 
     Attributes:
-        run: The name of a run in --results, or the path of its folder.
+        run: A results folder, or its name in --results.
     """
 
     run: Annotated[str, run_argument()]
@@ -168,9 +168,8 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use all sweep workers of a Ray cluster as servers. To start a worker, see sweep worker --help. "
-        "Write --on ray for the cluster of this machine, or --on ray:HOST:PORT for another cluster.",
-        metavar="RAY",
+        help="Use a Ray cluster of machines that run sweep worker: ray (the cluster of this machine) or ray:HOST:PORT.",
+        metavar="ADDRESS",
     ),
 ]
 InsecureRay: TypeAlias = Annotated[
@@ -184,7 +183,8 @@ class Login:
 
     Attributes:
         ca_file: File with the certificates of your own certificate authority, for https servers.
-        credentials: File (mode 0600) with a token, or with email and password.
+        credentials: TOML file with a token, or with email and password, that only you can read (mode 0600); see
+            docs/using.md. Or set the environment variable SWEEP_TOKEN.
         queue: The name of the queue to use on InvokeAI servers. Every InvokeAI has a queue named default.
     """
 
@@ -234,9 +234,7 @@ class Access(Login):
     queue: str = "default"
 
 
-_fileless_option = partial(
-    typer.Option, rich_help_panel="When FILE is a template, a workflow or an image with a workflow"
-)
+_fileless_option = partial(typer.Option, rich_help_panel="When FILE is a workflow or an image with a workflow")
 
 
 def complete_role(incomplete: str) -> list[str]:
@@ -295,16 +293,17 @@ class ExperimentOptions:
     """An experiment file, or a workflow with the axes and inputs of an experiment.
 
     Attributes:
-        file: The experiment file (YAML). Or a template (a built-in workflow such as img2img), a workflow file, or an
-            image that contains a workflow.
+        file: The experiment file (YAML). Or a workflow: a built-in one such as img2img, a file, or an image that
+            contains one.
         axes: One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of a
             file (variation=@lines.txt). Give it again for each further axis.
-        image: The source image.
+        image: The source image, if the workflow needs one.
         prompt: The prompt.
-        inputs: Set another input by its name, or the field of a node: steps=30, model=NAME, NODE.FIELD=VALUE. Give it
-            again for each further input.
+        inputs: Set any other input: steps=30, model=NAME, or a field of a node: NODE.FIELD=VALUE. sweep inspect lists
+            those of your own workflow. Give it again for each further input.
         save: Write the experiment to this file, too.
-        overrides: Change a value of the file for this run: --set axes.denoise_strength="[0.2, 0.5]".
+        overrides: Change a value of the experiment file, written as in the file, for this run only: --set
+            axes.denoise_strength="[0.2, 0.5]". Give it again for each further value.
     """
 
     file: Annotated[Path, typer.Argument(metavar="FILE")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast
+from typing import Annotated, Final, Literal, TextIO, TypeAlias, cast, get_args
 
 import typer
 
@@ -15,13 +15,7 @@ from sweep.cli.shared_options import AnswerPrinter, ChosenRun, output_option
 from sweep.errors import UsageError
 
 TableFormat: TypeAlias = Literal["csv", "excel", "xlsx", "parquet", "json", "md"]
-FORMATS: Final[Mapping[str, TableFormat]] = {
-    ".csv": "csv",
-    ".xlsx": "xlsx",
-    ".parquet": "parquet",
-    ".json": "json",
-    ".md": "md",
-}
+FORMATS: Final[Mapping[str, TableFormat]] = {f".{form}": form for form in get_args(TableFormat) if form != "excel"}
 
 
 def table(

@@ -320,9 +320,7 @@ class _Loader:
         shown, path = self.reader.find_path(place, written)
         if path_kind(path) == "file":
             return shown, path
-        is_folder = path_kind(path) == "folder"
-        problem = f"{written} is a folder, not a file" if is_folder else describe_missing(written, path)
-        self.problems.add_at_value(place, f"workflow: {problem}")
+        self.problems.add_at_value(place, f"workflow: {describe_missing(written, path)}")
         return written, None
 
     def compile_clauses(self, axes: Mapping[str, Axis], broken: set[str]) -> tuple[Clause, ...]:

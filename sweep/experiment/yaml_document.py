@@ -126,9 +126,7 @@ _TAGS: Final = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", 
 def read_file(path: Path, shown: str, source: str | None = None) -> Document:
     """Read the document in the file at `path`, which errors call `shown`. Raises ExperimentError."""
     try:
-        if path.is_dir():
-            raise ExperimentError(f"{shown} is a folder, not a file.", source=shown)
-        if not path.exists():
+        if path.is_dir() or not path.exists():
             raise ExperimentError(describe_missing(shown, path), source=shown)
         with path.open("rb") as stream:
             raw = stream.read(MAX_DOCUMENT_BYTES + 1)

@@ -148,7 +148,8 @@ def read_own_workflow(experiment: Experiment) -> Workflow | None:
     except WorkflowError as error:
         placed = ProblemCollector(experiment, experiment.source or experiment.name, WorkflowError)
         if not error.problems:  # they name places in the workflow file
-            placed.add_at_value("workflow", f"workflow: {error}")
+            way = "Give a file that your server's editor exported, or a built-in workflow such as txt2img."
+            placed.add_at_value("workflow", f"workflow: {error} {way}")
         placed.raise_any()
         raise
 

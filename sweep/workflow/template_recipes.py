@@ -21,17 +21,17 @@ from sweep.workflow.node_schemas import read_table
 def build_template(package: str, name: str, base: str, loras: int = 0, controls: int = 0) -> Graph:
     """Return a template of the family whose data files lie in `package`; see `Dialect.template`."""
     templates = read_table(package, "templates.json")
-    hint = f"Templates: {', '.join(TEMPLATE_NAMES)}{templates['offered']}."
+    hint = f"Built-in workflows: {', '.join(TEMPLATE_NAMES)}{templates['offered']}."
     if name not in TEMPLATE_NAMES:
-        raise WorkflowError(f"There is no template {name!r}.{did_you_mean(name, TEMPLATE_NAMES)}", hint=hint)
+        raise WorkflowError(f"There is no built-in workflow {name!r}.{did_you_mean(name, TEMPLATE_NAMES)}", hint=hint)
     bases = templates["bases"]
     chosen = bases.get(base) or bases.get("any")
     if chosen is None:
-        raise WorkflowError(f"There is no template for {base} models.{did_you_mean(base, bases)}", hint=hint)
+        raise WorkflowError(f"There is no built-in workflow for {base} models.{did_you_mean(base, bases)}", hint=hint)
     recipe = {**templates["common"], **templates["recipes"][chosen["recipe"]]}
     controls = max(controls, int(name == "controlnet"))
     if controls and not recipe["control"]:
-        raise WorkflowError(f"There is no template with a ControlNet for {base} models.", hint=hint)
+        raise WorkflowError(f"There is no built-in workflow with a ControlNet for {base} models.", hint=hint)
     graph = _add_part(Graph({}), recipe, chosen["size"])
     if name == "img2img":
         graph = _add_part(graph, recipe["image"], chosen["size"])

@@ -276,16 +276,10 @@ def raise_for(problems: Iterable[str], source: str) -> None:
         raise WorkflowError.of(found, source)
 
 
-def make_empty_error(source: str) -> WorkflowError:
-    """Make the error for a file without nodes."""
-    hint = "Give a file that your server's editor exported, or the name of a built-in workflow such as txt2img."
-    return WorkflowError(f"{source} is not a workflow; it has no nodes.", hint=hint)
-
-
 def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> Graph:
     """Return the graph without values that an edge overrides. Raises WorkflowError for an empty or badly wired one."""
     if not graph.nodes:
-        raise make_empty_error(source)
+        raise WorkflowError(f"{source} is not a workflow; it has no nodes.")
     raise_for((readable(graph, said) for said in check_wiring(graph, collecting)), source)
     nodes = {name: {**node.fields} for name, node in graph.nodes.items()}
     for edge in graph.edges:

@@ -18,7 +18,6 @@ from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import quote_argument
 from sweep.workflow.dialect import Dialect, NodeSchemas
 from sweep.workflow.graph import Workflow
-from sweep.workflow.validation import make_empty_error
 
 MAX_WORKFLOW_BYTES: Final = 64 * 1024 * 1024
 MAX_WORKFLOW_DEPTH: Final = 100  # of lists and objects in each other; the deepest real workflow has about ten
@@ -144,5 +143,5 @@ def workflow_from(document: Mapping[str, Any], source: str = "the workflow") -> 
     except (TypeError, AttributeError, LookupError, ValueError, RecursionError) as error:
         raise WorkflowError(f"{source} is not shaped as a workflow is ({error}).") from error
     if workflow is None:
-        raise make_empty_error(source)
+        raise WorkflowError(f"{source} is not a workflow; it has no nodes.")
     return workflow

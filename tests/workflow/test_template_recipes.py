@@ -101,9 +101,9 @@ def test_loras_come_one_after_the_other_between_the_model_and_all_that_uses_it()
 @pytest.mark.parametrize(
     ("name", "base", "sentence"),
     [
-        ("img2imgg", "sd-1", "no template 'img2imgg'. Did you mean img2img?"),
-        ("img2img", "sdxll", "no template for sdxll models. Did you mean sdxl?"),
-        ("txt2img", "z-image", "Templates: txt2img, img2img, controlnet, lora for sd-1, sd-2, sdxl, flux"),
+        ("img2imgg", "sd-1", "no built-in workflow 'img2imgg'. Did you mean img2img?"),
+        ("img2img", "sdxll", "no built-in workflow for sdxll models. Did you mean sdxl?"),
+        ("txt2img", "z-image", "Built-in workflows: txt2img, img2img, controlnet, lora for sd-1, sd-2, sdxl, flux"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(name: str, base: str, sentence: str) -> None:
