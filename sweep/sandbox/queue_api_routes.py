@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ from sweep.sandbox.http_requests import (
 from sweep.sandbox.image_library import spoil_image
 from sweep.sandbox.posted_batches import read_batch
 from sweep.sandbox.running_sandbox import Sandbox
-from sweep.workflow import write_openapi
+from sweep.workflow import builtin_schemas, write_openapi
 
 
 def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
@@ -50,9 +51,9 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
     return {"token": token, "user": {"email": given["email"]}, "expires_in": TOKEN_SECONDS}
 
 
-async def _openapi(sandbox: Sandbox, _: web.Request) -> web.Response:
-    text = await asyncio.to_thread(lambda: json.dumps(write_openapi(sandbox.types.schemas)))
-    return web.Response(body=text.encode(), content_type="application/json")
+@functools.cache
+def _write_nodes() -> bytes:
+    return json.dumps(write_openapi(builtin_schemas())).encode()
 
 
 def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
@@ -73,7 +74,7 @@ SERVER_ROUTES = (
     route("GET", "/api/v1/app/generation_device_options", _list_devices),
     route("GET", "/api/v1/auth/status", _get_auth_status),
     route("POST", "/api/v1/auth/login", _log_in),
-    route("GET", "/openapi.json", _openapi),
+    route("GET", "/openapi.json", lambda *_: web.Response(body=_write_nodes(), content_type="application/json")),
     route("GET", "/api/v1/workflows/", _list_workflows),
     route("GET", "/api/v1/workflows/i/{workflow_id}", _get_workflow),
     route("GET", "/sandbox/renders", lambda sandbox, _: dict(sandbox.renders)),

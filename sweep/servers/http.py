@@ -31,7 +31,7 @@ from sweep.errors import (
 )
 from sweep.input_images import read_input
 from sweep.servers.credentials import Credentials, ServerAddress
-from sweep.servers.untrusted_json import mapping, parse, sendable, shorten
+from sweep.servers.untrusted_json import mapping, parse, sendable, sequence, shorten
 
 LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations have about 1 MB
 LARGEST_SCHEMA = 32 * 1024 * 1024  # of /openapi.json, which has about 4 MB, and of the list of all models
@@ -95,6 +95,7 @@ class Request:
     can_repeat: bool = False  # the server may get it twice: it is sent again where the connection broke
     limit: int = LARGEST_ANSWER  # bytes of the answer
     is_image: bool = False  # what is asked for
+    parse: Callable[[bytes], Any] = parse  # makes the body of the response
 
 
 class _Answer(NamedTuple):
@@ -225,9 +226,10 @@ class Http:
         params: Mapping[str, str] | None = None,
         also: Collection[int] = (),
         limit: int = LARGEST_ANSWER,
+        parse: Callable[[bytes], Any] = parse,
     ) -> Response:
         """GET the JSON at a path, a second time where the connection broke; see `Request`."""
-        return await self.send(Request("GET", path, what, params, also=also, can_repeat=True, limit=limit))
+        return await self.send(Request("GET", path, what, params, also=also, can_repeat=True, limit=limit, parse=parse))
 
     async def send(self, request: Request) -> Response:
         """Send a request and parse the JSON that comes back."""
@@ -243,10 +245,11 @@ class Http:
             return Response(status, _parse_or_none(data))
         if not 200 <= status < 300:
             raise self._make_error(answer, request.what)
+        data = data if data.strip() else b"null"
         try:
             if len(data) > LARGE_ANSWER:  # in a thread, as other items' events need the loop
-                return Response(status, await asyncio.to_thread(parse, data))
-            return Response(status, parse(data) if data.strip() else None)
+                return Response(status, await asyncio.to_thread(request.parse, data))
+            return Response(status, request.parse(data))
         except ValueError:
             raise TransientError(
                 f"{self.address.url} answered with something that is not JSON while {request.what}.", kind="BadAnswer"
@@ -436,12 +439,10 @@ def redirect_error(url: str) -> ServerError:
 
 def detail(body: Any) -> str:
     """Return the text of an error's body in one line: its `detail`, or place and message of each problem."""
-    found = body.get("detail") if isinstance(body, dict) else None
+    found = mapping(body).get("detail")
     if isinstance(found, str):
         return shorten(found)
-    if not isinstance(found, list):
-        return ""
-    return list_problems(_describe_problem(entry) for entry in found if isinstance(entry, dict))
+    return list_problems(_describe_problem(entry) for entry in sequence(found) if isinstance(entry, dict))
 
 
 def list_problems(sentences: Iterable[str]) -> str:
@@ -452,8 +453,7 @@ def list_problems(sentences: Iterable[str]) -> str:
 
 
 def _describe_problem(entry: Mapping[str, Any]) -> str:
-    loc = entry.get("loc")
-    place = [str(part) for part in loc] if isinstance(loc, list) else []
+    place = [str(part) for part in sequence(entry.get("loc"))]
     if "nodes" in place:
         inside = place[place.index("nodes") + 1 :]
         where = ".".join([inside[0], *inside[2:]]) if inside else "graph"
@@ -468,13 +468,11 @@ def _describe_problem(entry: Mapping[str, Any]) -> str:
 
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
     """Return the seconds to wait by a Retry-After header (a number or an HTTP date); None without a readable one."""
-    if header is None:
-        return None
     try:
-        seconds = float(header)
+        seconds = float(header or "")
     except ValueError:
         try:
-            moment = parsedate_to_datetime(header)
+            moment = parsedate_to_datetime(header or "")
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             seconds = (moment - (now or datetime.now(UTC))).total_seconds()
         except (ValueError, TypeError, OverflowError):  # also of an offset that leads out of the calendar

@@ -168,3 +168,27 @@ async def test_a_queue_of_our_own_is_used_everywhere(fake: Fake) -> None:
     await server.aclose()
 
     assert fake.subscriptions == [{"queue_id": "my queue"}]
+
+
+async def test_servers_that_answer_alike_share_their_node_types(fake: Fake, client: InvokeAI) -> None:
+    node = {"class": "invocation", "properties": {"type": {"const": "noise"}}, "output": {"$ref": "#/x/Noise"}}
+    fake.on("GET", "/openapi.json", {"components": {"schemas": {"Noise": node}}})
+    other = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
+    await other.open()
+    try:
+        first = await client.schemas()
+        assert await other.schemas() is first
+    finally:
+        await other.aclose()
+
+
+async def test_servers_that_answer_differently_share_no_node_types(fake: Fake, client: InvokeAI) -> None:
+    other = InvokeAI(fake.url, ConnectOptions(timings=QUICK))
+    await other.open()
+    try:
+        for server, kind in ((client, "noise"), (other, "compel")):
+            node = {"class": "invocation", "properties": {"type": {"const": kind}}, "output": {"$ref": "#/x/Any"}}
+            fake.on("GET", "/openapi.json", {"components": {"schemas": {"Any": node}}})
+            assert set(await server.schemas()) == {kind}
+    finally:
+        await other.aclose()

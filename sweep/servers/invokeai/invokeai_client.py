@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.servers.untrusted_json import mapping, text
+from sweep.servers.untrusted_json import mapping, parse, sequence, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -84,11 +85,12 @@ class InvokeAI(TrackedServer):
     async def schemas(self) -> NodeSchemas:
         async with self._reading:
             if self._schemas is None:
-                answer = await self._http.get("/openapi.json", "reading its node types", limit=LARGEST_SCHEMA)
+                what = "reading its node types"
                 try:
-                    self._schemas = await asyncio.to_thread(read_openapi, mapping(answer.body))
+                    answer = await self._http.get("/openapi.json", what, limit=LARGEST_SCHEMA, parse=_read_schemas)
                 except WorkflowError as error:
                     raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
+                self._schemas = answer.body
             return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
@@ -242,11 +244,14 @@ def mark_outputs(api: dict[str, Any], outputs: Collection[str], *, board_id: str
 def _list_named(value: Any) -> Iterator[str]:
     """List the server's images that a field names by itself."""
     if isinstance(value, Mapping):
-        name = value.get("image_name")
-        if isinstance(name, str) and name:
+        if name := text(value.get("image_name")):
             yield name
-        for part in value.values():
-            yield from _list_named(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _list_named(part)
+        value = list(value.values())
+    for part in sequence(value):
+        yield from _list_named(part)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_schemas(document: bytes) -> NodeSchemas:
+    """Read a server's node types; those of servers that answer alike, as all of a release do, are read once."""
+    return read_openapi(mapping(parse(document)))
