@@ -42,7 +42,7 @@ def write_decision(study: StudyJson) -> str:
 def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
     """Write which level to use, the counts behind it, and what they cannot say."""
     kept = _list_kept(advice, data)
-    details = [*_write_weakest(advice, data), _write_breadth(advice, data), *([] if kept else _write_gap(advice))]
+    details = [*_write_weakest(advice, data), *_write_breadth(advice, data), *([] if kept else _write_gap(advice))]
     found = [hold["level"] for hold in kept] if advice["use"] is None else [advice["use"]]
     rows = [row for level in found[:MOST_COUNTS] for row in find_rows(data, {advice["axis"]: level})]
     text = _write_advice(advice, fact, data)
@@ -102,6 +102,9 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
     )
     for name in advice["weakest_group"] or {}:
         failures = _find_first_failures(advice, data, name)
+        tested = [hold for hold in _list_holds(advice, data) if name in hold["group"] and hold["level"] == high]
+        if len(tested) < len(failures):
+            continue  # a design with holes: others may miss it there, too
         first = [hold for hold in failures if hold and hold["level"] == high]
         written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
         if len(first) == len(failures) > 1:
@@ -132,15 +135,26 @@ def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> 
     return [next((hold for hold in failed if hold["group"][name] == level), None) for level in levels]
 
 
-def _write_breadth(advice: Recommendation, data: StudyJson) -> str:
-    """Say how few seeds and other levels the advice rests on."""
+def _write_breadth(advice: Recommendation, data: StudyJson) -> Iterator[str]:
+    """Say how few seeds and other levels were tested at the advised level, and how many new seeds may miss it there.
+
+    All seeds are alike: of n tested ones and a new one, each is the first to miss it in 1 of n + 1 cases.
+    """
+    if advice["use"] is None:
+        return
     factors = {hold["axis"] for hold in data["holds"]} - {advice["axis"]}  # not those that step with another one
-    others = [axis for axis in data["design"]["axes"] if axis["name"] in factors and not axis["numeric"]]
-    named = [axis for axis in others if axis["kind"] not in {"seed", "integer"}][:2]
-    count = data["design"]["seeds"]
-    seeds = f"{write_number_word(max(count, 1)).lower()} seed{'' if count < 2 else 's'}"
-    tested = join_words([seeds, *(f"{len(axis['levels'])} levels of {name_axis(axis['name'])}" for axis in named)])
-    return f"Tested with {'only ' if count < ENOUGH_SEEDS else ''}{tested}: others may fail earlier."
+    seed, rows = data["design"]["seed_axis"], find_rows(data, {advice["axis"]: advice["use"]})
+    there = {name: len({levels[row] for row in rows}) for name, levels in data["rows"]["axes"].items()}
+    count = max(there.get(seed or "", 1) if data["design"]["seeds_shared"] else data["design"]["seeds"], 1)
+    parts = [f"{write_number_word(count).lower()} seed{'' if count < 2 else 's'}"]
+    for name in [axis["name"] for axis in data["design"]["axes"] if axis["name"] in factors]:
+        whole = len(list_levels(data, name))
+        parts += [f"{'' if there[name] == whole else f'{there[name]} of '}{whole} levels of {name_axis(name)}"]
+    other = ", and other levels may miss it earlier" if factors else ""
+    yield (
+        f"Tested there with {'only ' if count < ENOUGH_SEEDS else ''}{join_words(parts[:3])}: "
+        f"up to about 1 of {count + 1} new seeds may still miss it{other}."
+    )
 
 
 def _write_gap(advice: Recommendation) -> Iterator[str]:

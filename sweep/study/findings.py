@@ -7,7 +7,6 @@ from typing import Final
 
 from sweep.study.advice import describe_recommendation, describe_search
 from sweep.study.formatting import (
-    ENOUGH_SEEDS,
     capitalise,
     find_rows,
     list_levels,
@@ -23,7 +22,7 @@ from sweep.study.formatting import (
     write_place,
     write_units,
 )
-from sweep.study.stats.response_curves import UNEVEN
+from sweep.study.stats.response_curves import FEW_THERE, UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
 from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
 from sweep.study.study_design import MOST_PAIRS
@@ -43,6 +42,7 @@ from sweep.text import format_count, join_words
 
 JUST_VISIBLE = 2  # colour difference of two images
 WORTH_NAMING = 0.05  # share of variance from which an interaction is named
+MANY_SEEDS = 30  # of which one in ten is likely seen
 FAR_ENOUGH = 8.0  # robust standard deviations from which an image has a sentence of its own
 SCALES = (("structure_fine", "fine detail"), ("structure_middle", "shapes"), ("structure_coarse", "layout"))
 MOST_HEADLINES = 5
@@ -206,11 +206,11 @@ def describe_curve(curve: Curve, fact: MetricFacts, groups: Sequence[Curve]) -> 
     elif text := _write_change(curve, label, verb, (known[0], known[-1]), is_uneven=is_sure and "violated" in kinds):
         passed = [c for c in curve["crossings"] if c["at"]["value"] is not None and fact["direction"] == "neutral"]
         basis = f"{CONFIDENCE * 100:.0f} %, n = {format_count(max(curve['n']), 'seed')}"
-        has_intervals = any(low is not None for low in curve["low"])
+        without = curve["interval"] if curve["interval"].startswith("no") else f"no interval: {FEW_THERE}"
         is_plain = verb in text and curve["low"][0] is not None
         parts = [
             *(f"It passes {c['threshold']:g} {write_place(c['at'])}." for c in passed),
-            f"({basis if has_intervals else curve['interval']})",
+            f"({without if curve['low'][known[0]] is None else basis})",
             *(f"{capitalise(w['message'])}." for w in curve["warnings"] if w["kind"] == "saturated" and is_plain),
         ]
         yield make_sentence("curve", text, " ".join(parts), *about)
@@ -253,7 +253,7 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
     names, top = [name_axis(share["axes"][0]) for share in mains[:4]], mains[0]["share"]
     if top["value"] is None:
         detail = f"({capitalise(effects['reason'] or top['reason'] or '')}.)"
-        text = f"Most important for {fact['label']}: {', then '.join(names)}."
+        text = f"Most important for {fact['label']}: {names[0]}."
         if len(effects["shares"][0]["axes"]) > 1:
             first, second = map(name_axis, effects["shares"][0]["axes"])
             text = f"{_write_dependence(fact, first, second)}."
@@ -374,8 +374,8 @@ def describe_noise(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
             yield make_sentence("noise", f"{text}{write_estimate(row['replicate'])}.", metric=fact["name"])
         if row["floor"]["value"] is not None and row["floor_at"] is not None and fact["reference"] == "image":
             value, at = write_estimate(row["floor"]), write_level(row["floor_at"])
-            text = f"{capitalise(fact['label'])} is {value} at strength {at}"
-            text += ", where the image is only encoded and decoded: expect no better value."
+            text = f"{capitalise(fact['label'])} is {value} at strength {at}, where the image is "
+            text += "nearly only encoded and decoded." if row["floor_at"] else "only encoded and decoded."
             yield make_sentence("noise", text, metric=fact["name"])
 
 
@@ -517,10 +517,10 @@ def _list_design_limits(
 def list_assumptions(data: StudyJson) -> Iterator[str]:
     """List what so few seeds cannot show, and for how many comparisons claims are corrected where there are several."""
     seeds = data["design"]["seeds"]
-    if 2 <= seeds < ENOUGH_SEEDS:
+    if 2 <= seeds < MANY_SEEDS:
         yield (
             f"{write_number_word(seeds)} seeds cannot show whether now and then one lies far from the rest. "
-            "If so, 92 to 94 of 100 such intervals hold instead of 95."
+            "If so, fewer than 95 of 100 such intervals hold: in the worst simulated case 52."
         )
     tests = [*data["curves"], *data["differences"]]
     tested = len({(test["metric"], test["axis"]) for test in tests if test["p_adjusted"] is not None})

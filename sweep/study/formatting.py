@@ -13,7 +13,7 @@ from sweep.study.study_json import Estimate, Group, LevelValue, Sentence, StudyJ
 from sweep.text import format_count, format_value, truncate_apart
 
 MOST_ROWS = 8  # images that show a finding
-ENOUGH_SEEDS = 8  # fewer cannot show a long tail, and advice is called that of few seeds
+ENOUGH_SEEDS = 8  # advice from fewer is called that of few seeds
 _SHORT = 48  # characters of a level in a sentence
 _MOST_DECIMALS = 6
 _GROUPED = 10_000  # numbers from which digits stand in groups of three

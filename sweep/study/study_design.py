@@ -155,12 +155,30 @@ class StudyDesign:
         if without is not None:
             rows &= self.units != without
         levels, codes = len(self.by_name[axis].levels), self.by_name[axis].codes
-        if axis not in self._others:
-            self._others[axis] = self.combined([name for name in self.factors if name != axis])
         joint = np.maximum(self.units[rows], 0) * levels + codes[rows]
         height = max(self.unit_count, 1)
-        means = average_evenly(response[rows], joint, self._others[axis][rows], height * levels)
+        means = average_evenly(response[rows], joint, self._combine_others(axis)[rows], height * levels)
         return means.reshape(height, levels)
+
+    def is_linked(self, axis: str, group: Group) -> bool:
+        """Tell whether the levels of an axis can be compared: any two were rendered at the same other settings, or are
+        linked by levels that were. If not, their difference may be that of the other settings, with every seed alike.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        rows = self.images & self.rows_of(group)
+        levels, others = self.by_name[axis].codes[rows], self._combine_others(axis)[rows]
+        others = others + len(self.by_name[axis].levels)
+        size = int(others.max(initial=0)) + 1
+        met = coo_array((np.ones(len(levels)), (levels, others)), shape=(size, size))
+        parts = connected_components(met, directed=False)[1]
+        return len(np.unique(parts[levels])) < 2
+
+    def _combine_others(self, axis: str) -> Codes:
+        if axis not in self._others:
+            self._others[axis] = self.combined([name for name in self.factors if name != axis])
+        return self._others[axis]
 
     def rows_of(self, group: Group) -> Mask:
         """Select the rows with these levels."""

@@ -160,3 +160,119 @@ def test_a_study_without_effects_says_so_first() -> None:
     study = study_of(make_grid(1, 3, 4, lambda *each: each[2] + noise.normal(0, 0.05, len(each[0]))))
 
     assert study.words[0].startswith("No difference in layout of light and dark between levels of variation was found")
+
+
+def draw_cells(rng: np.random.Generator, cells: int, levels: tuple[int, int]) -> pd.DataFrame:
+    """Draw combinations of two numeric axes, each with four seeds; only cfg_scale has an effect."""
+    chosen = np.column_stack([rng.integers(0, count, cells) for count in levels])
+    strength, scale = np.unique(chosen, axis=0).repeat(4, axis=0).T
+    seed = np.arange(len(scale)) % 4
+    value = 0.7 - 0.3 * scale / levels[1] + 0.02 * rng.normal(size=4)[seed] + 0.02 * rng.normal(size=len(scale))
+    return pd.DataFrame({"denoise_strength": strength, "cfg_scale": scale, "seed": seed, "structure_coarse": value})
+
+
+def test_levels_that_share_no_other_settings_are_not_compared() -> None:
+    """All seeds see the same 20 points, so they agree on what cfg_scale does as if denoise_strength did it."""
+    axes, rng = [("denoise_strength", "number"), ("cfg_scale", "number"), ("seed", "seed")], np.random.default_rng(1)
+    for _ in range(10):
+        study = make_study(draw_cells(rng, 20, (101, 25)), axes=axes, metrics=["structure_coarse"])
+
+        assert not any(CLAIM.search(each["text"]) for each in study.data["words"] if each["kind"] != "share")
+        assert any("its levels were rendered at different settings of the other axes" in text for text in study.words)
+        assert study.differences["low"].isna().all()
+        assert study.curves[study.curves["group"] == ""]["low"].isna().all()
+
+
+def test_levels_that_are_linked_by_shared_settings_are_compared() -> None:
+    axes, rng = [("denoise_strength", "number"), ("cfg_scale", "number"), ("seed", "seed")], np.random.default_rng(1)
+
+    study = make_study(draw_cells(rng, 60, (11, 9)), axes=axes, metrics=["structure_coarse"])
+
+    assert any("falls along cfg scale" in text for text in study.words)
+    assert any(text.startswith("No change of layout of light and dark along denoise strength") for text in study.words)
+
+
+def test_seeds_that_fall_steeply_at_different_strengths_are_no_outliers() -> None:
+    """Where a curve is steep, single seeds are far from the mean of all: there is nothing to render again."""
+    rng, told = np.random.default_rng(1), 0
+    for _ in range(20):
+        place = rng.normal(0.58, 0.05, 8)
+        frame = make_grid(11, 3, 8, lambda x, _, seed, place=place: 0.2 + 0.78 / (1 + np.exp((x - place[seed]) / 0.03)))
+        frame["structure_coarse"] += 0.02 * rng.normal(size=len(frame))
+        words = study_of(frame).data["words"]
+        told += any(each["kind"] == "outlier" for each in words)
+
+    assert told <= 4  # with one spread for all images 17 of 20
+
+
+def test_images_that_predict_themselves_are_no_outliers() -> None:
+    rng = np.random.default_rng(12)
+    for _ in range(20):
+        frame = make_grid(11, 3, 4, lambda x, *_: 0.9 - 0.4 * x + 0.02 * rng.normal(size=len(x)))
+        assert study_of(frame.sample(frac=0.3, random_state=rng)).data["outliers"] == []
+
+
+def draw_one_at_a_time(rng: np.random.Generator, slope: float) -> pd.DataFrame:
+    frame = make_grid(11, 3, 4, lambda x, _, k: 0.9 - slope * x + 0.02 * rng.normal(size=4)[k])
+    frame["structure_coarse"] += 0.02 * rng.normal(size=len(frame))
+    moved = pd.DataFrame({name: frame[name] != frame[name][60] for name, _ in AXES})
+    return frame[moved.sum(axis=1) < 2]
+
+
+def test_as_many_levels_as_images_show_no_most_important_axis() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        words = study_of(draw_one_at_a_time(rng, 0.0)).data["words"]
+        assert not any(each["kind"] == "share" for each in words)
+
+
+def test_advice_counts_what_was_tested_at_the_advised_level() -> None:
+    study = study_of(draw_one_at_a_time(np.random.default_rng(1), 0.2))
+
+    said = " ".join(study.words)
+
+    assert "Tested there with only one seed and 1 of 3 levels of variation: up to about 1 of 2 new seeds" in said
+    assert "first variation with images below" not in said  # no other variation was rendered there
+    assert "(no interval: too few seeds were rendered at some levels)" in said
+
+
+def test_new_seeds_miss_the_advice_no_more_often_than_it_says() -> None:
+    """Of four tested seeds and a new one, each is the first to miss the threshold in one of five studies."""
+    rng, missed, studies = np.random.default_rng(1), 0, 0
+    for _ in range(150):
+        place = rng.normal(0.5, 0.2, 5)
+        frame = make_grid(11, 1, 5, lambda x, _, seed, place=place: 0.9 + 0.3 * (place[seed] - x))
+        study = study_of(frame[frame["seed"] < 46])
+        (advice,) = study.data["recommendations"]
+        if advice["use"] is not None:
+            at = (frame["denoise_strength"] == advice["use"]) & (frame["seed"] == 46)
+            studies, missed = studies + 1, missed + int((frame["structure_coarse"][at] < 0.9).sum())
+            assert "1 of 5 new seeds" in study.words[0]
+
+    assert studies > 120
+    assert 0.08 < missed / studies < 0.26
+
+
+def test_few_axes_are_ordered_only_as_far_as_it_is_known() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(3, 3, 2, lambda x, _, k: 0.9 - 0.4 * x + 0.01 * k + 0.02 * rng.normal(size=len(x)))
+
+    assert "Most important for layout of light and dark: denoise strength. (" in " ".join(study_of(frame).words)
+
+
+def test_seeds_that_may_lie_far_are_told_without_a_false_figure() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(5, 1, 12, lambda x, *_: 0.9 - 0.4 * x + 0.02 * rng.normal(size=len(x)))
+
+    assert "Twelve seeds cannot show whether now and then one lies far" in " ".join(study_of(frame).words)
+
+
+def test_a_low_strength_is_not_called_encoding_alone() -> None:
+    rng = np.random.default_rng(1)
+    frame = make_grid(5, 1, 4, lambda x, *_: 0.9 - 0.4 * x + 0.02 * rng.normal(size=len(x)))
+
+    at_zero = " ".join(study_of(frame).words)
+    above = " ".join(study_of(frame.assign(denoise_strength=frame["denoise_strength"] + 0.04)).words)
+
+    assert "at strength 0, where the image is only encoded and decoded." in at_zero
+    assert "at strength 0.04, where the image is nearly only encoded and decoded." in above

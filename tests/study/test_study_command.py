@@ -60,9 +60,9 @@ def test_every_axis_is_shown_whole_at_any_width(width: int) -> None:
 def test_below_four_seeds_the_order_of_axes_is_shown() -> None:
     found = made(seeds=3)
 
-    assert (
-        caption(found.data)
-        == "Order of the axes by how much they explain (below 4 seeds or 16 combinations only the order is known)"
+    assert caption(found.data) == (
+        "Order of the axes by how much they explain "
+        "(below 4 seeds or 16 combinations sizes and further places are not sure)"
     )
     assert printed(found, 80)[1].split()[-3:] == ["1.", "2.", "3."]
 

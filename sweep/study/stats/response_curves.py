@@ -14,6 +14,7 @@ from sweep.study.stats.additive_fit import FloatArray, fill_holes
 from sweep.study.stats.t_tests import (
     CONFIDENCE,
     ROUNDED,
+    UNLINKED,
     Band,
     compute_band,
     compute_p_value,
@@ -178,7 +179,7 @@ def analyse_curve(
     *,
     thresholds: Sequence[float] = (),
     pairwise: bool = False,
-    turns: str | None = None,
+    useless: str | None = None,
     span: float | None = None,
     without: Sequence[FloatArray] | None = None,
     has_units: bool = True,
@@ -190,7 +191,7 @@ def analyse_curve(
         matrix: One row a unit (seed), NaN where it has no image.
         thresholds: Values whose crossing is looked for.
         pairwise: Whether values are mean distances to the other images of a cell.
-        turns: Why the curve cannot be monotone, where that is known beforehand.
+        useless: Why a fit stands for nothing, where that is known beforehand.
         span: Highest minus lowest value the metric can have; None without bounds.
         without: The matrix without each unit in turn, of a design with so many holes that intervals must be made by
             leaving seeds out; None where units have (nearly) all levels.
@@ -210,9 +211,9 @@ def analyse_curve(
         tested = _jackknife_band(levels, known, curves.mean(axis=0), left_out)
     means = levels.mean[known]
     fit = fit_monotone(inner, means, levels.n[known].astype(np.float64))
-    change, p = _judge_change(inner, tested, span, pairwise=pairwise)
+    change, p = (None, None) if useless == UNLINKED else _judge_change(inner, tested, span, pairwise=pairwise)
     is_uneven = float(np.abs(means - fit.at_levels).max()) > TURNED * float(np.ptp(means))  # no monotone curve fits
-    useless, n = change or turns or (UNEVEN if is_uneven else None), len(curves) if has_units else 0
+    useless, n = change or useless or (UNEVEN if is_uneven else None), len(curves) if has_units else 0
     locator = _Locator(x=inner, curves=curves, n=n, left_out=left_out, fit=fit, pairwise=pairwise, useless=useless)
     return CurveAnalysis(
         levels=levels,
@@ -328,6 +329,7 @@ def compute_curve(
     matrix = design.unit_matrix(metric, axis, group)
     lowest, highest = fact["range"]
     is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
+    is_linked = design.is_linked(axis, group)
     without_each = None
     if is_sparse and not pairwise:
         without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
@@ -339,7 +341,7 @@ def compute_curve(
         matrix,
         thresholds=thresholds,
         pairwise=pairwise,
-        turns=TURNED_BY_BASELINE if is_turning else None,
+        useless=(TURNED_BY_BASELINE if is_turning else None) if is_linked else UNLINKED,
         span=None if lowest is None or highest is None else highest - lowest,
         without=without_each,
         has_units=has_units,
@@ -347,13 +349,15 @@ def compute_curve(
     levels, fit, counts = found.levels, found.fit, found.levels.n * has_units
     seeds = int(counts.max(initial=0))
     reason = explain_few_units(seeds, pairwise=pairwise)
-    if reason is None and group and is_sparse:
+    if reason is None and not is_linked:
+        reason = UNLINKED
+    elif reason is None and group and is_sparse:
         is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
         reason = FEW_THERE if is_few else None
     elif reason is None and _is_too_coarse(design, metric, group, matrix):
         reason = ROUNDED
     low, high = levels.low, levels.high
-    if reason in (FEW_THERE, ROUNDED):
+    if reason in (FEW_THERE, ROUNDED, UNLINKED):
         low = high = np.full(len(x), np.nan)
     return Curve(
         metric=metric,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.special import chdtri
 
 from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
@@ -54,8 +55,10 @@ def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[S
 
 
 def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
-    """Find images far from the mean of their cell plus what their seed does everywhere (in robust standard deviations,
-    from the median absolute deviation). Needs three seeds; without them the axes' additive effects are expected.
+    """Find images far from the mean of their cell plus what their seed does everywhere, in robust standard deviations:
+    those of all images, or where images of a level differ by more, those of the level (where a curve is steep, seeds
+    differ). Needs three seeds; without them the axes' additive effects are expected. None in a table that has hardly
+    more images than such effects: images there predict themselves.
     """
     response = design.response(metric)
     rows = np.flatnonzero(np.isfinite(response))
@@ -66,17 +69,20 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     if design.unit_count < 3:
         effects = [design.by_name[name].codes[rows] for name in design.factors] or effects[:1]
     effects.sort(key=lambda codes: -int(codes.max()))
-    fitted = len(np.unique(design.cells[rows])) + design.unit_count  # parameters leave residuals too small
-    inflation = (len(y) / max(len(y) - fitted, 1)) ** 0.5 * MAD_TO_SD
+    fitted = sum(len(np.unique(codes)) for codes in effects)
+    if 2 * fitted > len(y):
+        return []
+    inflation = (len(y) / (len(y) - fitted)) ** 0.5 * MAD_TO_SD  # parameters leave residuals too small
+    alike = [np.zeros_like(rows), *(design.by_name[name].codes[rows] for name in design.factors)]
     kept = np.ones(len(y), dtype=np.bool_)
     for _ in range(REFITS):
         expected = fit_additive(y[kept], *(codes[kept] for codes in effects)).predict(*effects)
         rest = y - expected
-        spread = inflation * float(np.median(np.abs(rest - np.median(rest))))
-        if spread <= 1e-12 * max(1e-3, float(np.abs(y).max())):
+        spread = inflation * np.maximum.reduce([_measure_deviation(rest, codes) for codes in alike])
+        if spread.min() <= 1e-12 * max(1e-3, float(np.abs(y).max())):
             return []
         # a fit lies nearer to the rows that it has seen; all scores are as if it had seen them
-        scores = np.where(kept, 1.0, max(len(y) - fitted, 1) / len(y)) * rest / spread
+        scores = np.where(kept, 1.0, (len(y) - fitted) / len(y)) * rest / spread
         left_out = _choose_left_out(np.abs(scores), kept, effects)
         if not left_out.any():
             break
@@ -94,6 +100,13 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
         )
         for i in far
     ]
+
+
+def _measure_deviation(rest: FloatArray, codes: Codes) -> FloatArray:
+    """Measure, for each row, the median absolute deviation of the rows with its code; 0 for fewer than three."""
+    values = pd.Series(rest)
+    away = (values - values.groupby(codes).transform("median")).abs().groupby(codes)
+    return np.where(away.transform("size") > 2, away.transform("median"), 0.0)
 
 
 def _choose_left_out(scores: FloatArray, kept: Mask, effects: Sequence[Codes]) -> Mask:
@@ -197,7 +210,7 @@ def check_determinism(design: StudyDesign) -> Determinism | None:
     start = f"{'One point was' if total == 1 else f'{total} points were'} rendered more than once"
     differing = f"gave different pixels, by up to {worst.max():.3g} of 255: the server is not deterministic."
     if same == total:
-        message = f"{start} and gave the same pixels every time: the server is deterministic."
+        message = f"{start} and gave the same pixels every time."
     elif same:
         message = f"{start}: {same} gave the same pixels. The others {differing}"
     else:

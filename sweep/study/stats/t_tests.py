@@ -24,6 +24,7 @@ MOST_LEVELS_COMPARED = 50  # with more, only the two ends of a numeric axis: it 
 PAIRED = "paired t over seeds"
 LEAST_SEEDS = 4  # for sizes of effects; below that a ranking only
 ROUNDED = "its values are rounded so coarsely that an interval would be too narrow"
+UNLINKED = "its levels were rendered at different settings of the other axes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     a difference without an interval. Two or three seeds that agree in every digit do so by rounding: they show nothing.
     """
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
-    matrix = design.unit_matrix(metric, axis)
+    matrix, is_linked = design.unit_matrix(metric, axis), design.is_linked(axis, {})
     pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
     steps = [step[np.isfinite(step)] for step in (matrix[:, b] - matrix[:, a] for a, b in pairs)]
     spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]
@@ -151,7 +152,7 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     has_units = design.unit_count > 0
     agreed = [is_rounded or (0 < len(step) < LEAST_SEEDS and step.std() == 0.0 != step[0]) for step in steps]
     raw = [
-        compute_p_value(step, pairwise=of_cells) if has_units and not same else None
+        compute_p_value(step, pairwise=of_cells) if has_units and is_linked and not same else None
         for step, same in zip(steps, agreed, strict=True)
     ]
     asked = max(sum(p is not None for p in raw), 1)
@@ -160,8 +161,8 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     for (a, b), step, p, same in zip(pairs, steps, raw, agreed, strict=True):
         confidence = 1 - (1 - CONFIDENCE) / asked
         value = estimate_mean(step, method=method, has_units=has_units, pairwise=of_cells, confidence=confidence)
-        if has_units and same:
-            value = make_estimate(value["value"], n=value["n"], reason=ROUNDED)
+        if has_units and (same or not is_linked):
+            value = make_estimate(value["value"], n=value["n"], reason=ROUNDED if is_linked else UNLINKED)
         corrected = None if p is None else min(p * asked, 1.0)
         found.append(
             Difference(

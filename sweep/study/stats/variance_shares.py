@@ -27,13 +27,14 @@ FEW_LEVELS = 24  # in such a design an axis with more is a sample and not a list
 RANGES = 8
 MOST_COLUMNS = 600  # of a least-squares design; more, and only main effects are fitted
 LEAST_CELLS = 16  # combinations without seeds, for sizes: of fewer, those that stand out do so by chance, too
+LEAST_FREEDOM = 4  # images more than levels, where cells are missing: fewer show no error to compare with
 LEAST_PART = 0.5  # of the variance; smaller parts that stand out among noise are overstated (by simulation)
 SLICE = 8192  # rows of the design matrix that are in memory at once
 RIDGE = 1e-12  # of the trace
 NOTHING_STANDS_OUT = "no axis stands out from how single images differ"
 NO_INTERVAL = "shares have no intervals"
-ONLY_ORDER = f"below {LEAST_SEEDS} seeds or {LEAST_CELLS} combinations only the order is known"
-SPARSE_SHARES = "too few of all combinations were rendered for sizes, so only the order is given"
+ONLY_ORDER = f"below {LEAST_SEEDS} seeds or {LEAST_CELLS} combinations sizes and further places are not sure"
+SPARSE_SHARES = "too few of all combinations were rendered for sizes and further places"
 HOLES = "cells are missing or unequal, so shares need not add to 100 %"
 
 
@@ -62,7 +63,8 @@ def compute_effects(design: StudyDesign, metric: str) -> Effects:
     is_sparse = not exact and design.measure_coverage({}) < SPARSE
     is_small = len(np.unique(design.cells[rows])) < LEAST_CELLS
     known = total > 0 and seeds >= LEAST_SEEDS and not is_sparse and not is_small
-    parts = values / total if total > 0 else values
+    has_error = exact or len(y) > sum(int(codes.max()) for codes in factors.values()) + LEAST_FREEDOM
+    parts = values / total if total > 0 and has_error else np.zeros_like(values)
     is_fixed = [not has_seeds or len(names) - 1 not in term for term in terms]
     if max((part for part, fixed in zip(parts, is_fixed, strict=True) if fixed), default=0.0) < LEAST_PART:
         return make_no_effects(metric, len(y), NOTHING_STANDS_OUT)
