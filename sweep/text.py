@@ -56,6 +56,15 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def format_size(size: float) -> str:
+    """Write a size in decimal units: 61 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.1f} {unit}" if unit == "TB" else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} PB"
+
+
 def format_seconds(seconds: float) -> str:
     """Write a duration: 0.8 s, 12 s, 2 min 51 s, 3 h 05 min."""
     if seconds < 10:

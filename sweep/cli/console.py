@@ -148,15 +148,6 @@ def clock_text(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
-def bytes_text(size: float) -> str:
-    """Format a size in decimal units: 61 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}" if unit == "TB" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} PB"
-
-
 COUNT_EVERY: Final = 10.0  # seconds between lines where there is no terminal
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from sweep import engine, record
-from sweep.cli.console import bytes_text, fill_lines, join_parts, label_lines, print_notice, text_width
+from sweep.cli.console import fill_lines, join_parts, label_lines, print_notice, text_width
 from sweep.cli.run import FIRST_LOOK, PAINTED
 from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption, show_notice
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
-from sweep.text import format_count, format_seconds, format_value, truncate
+from sweep.text import format_count, format_seconds, format_size, format_value, truncate
 
 if TYPE_CHECKING:
     from sweep.engine import Forecast
@@ -138,7 +138,7 @@ def _order(forecast: Forecast) -> str:
 def _estimate(forecast: Forecast) -> str:
     if not forecast.new:
         return "nothing to render"
-    disk = bytes_text(forecast.bytes)
+    disk = format_size(forecast.bytes)
     if forecast.seconds is None:
         return f"{disk} of images; the time is known after the first images"
     count = max(1, len(forecast.servers))

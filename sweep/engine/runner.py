@@ -27,11 +27,12 @@ from sweep.engine.limits import ItemSlot, RunOptions, open_task_group
 from sweep.engine.run_context import RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
-from sweep.engine.startup import LOOK_EVERY, prepare, recover_jobs, wait_for_shortage
+from sweep.engine.startup import RESERVE, prepare, recover_jobs
 from sweep.engine.work_queue import Deduplicator, Job
-from sweep.errors import RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
-from sweep.record import CSV, Checkpoint, Counts, RecordedResults, no_checkpoint, write_tables
+from sweep.errors import DiskFullError, RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
+from sweep.record import CSV, FULL_HINT, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
 from sweep.servers import Server, connect
+from sweep.text import format_size
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ Chooser: TypeAlias = Callable[[Path], Sequence[Mapping[str, Scalar]]]
 Called in a thread after each image; none at its end. `sweep.study.choose_next_points` is one.
 """
 
+LOOK_EVERY = 2.0  # seconds between looks at the folder and its disk
 ASIDE = 1.0  # seconds between looks at whether a server that may not be sent anything now may be again
 
 
@@ -180,7 +182,7 @@ class Runner:
         self._report_start()
         try:
             async with open_task_group() as watchers:
-                for watch in (self._watch_stop, self._watch_pool, self._watch_disk, self._watch_record):
+                for watch in (self._watch_stop, self._watch_pool, self._watch_folder):
                     watchers.start_soon(watch)
                 watchers.start_soon(watch_requests, self._stop, context.folder)
                 watchers.start_soon(self._pool.maintain, context.plan, context.models)
@@ -397,19 +399,19 @@ class Runner:
                 self._break_off(self._pool.explain_stuck() if is_stuck and self._pool.is_serving else none)
                 return
 
-    async def _watch_disk(self) -> None:
-        """Begin nothing more when the disk is nearly full; what is in flight is finished while it can be."""
-        error = await wait_for_shortage(self._context.folder)
-        self._error = self._error or error
-        self._listener(events.Notice(message=error.message))
-        self._work.stop()
-
-    async def _watch_record(self) -> None:
-        """End the run when the folder it writes to is gone from where it was."""
+    async def _watch_folder(self) -> None:
+        """End the run when its folder is gone; begin nothing more when its disk is nearly full."""
+        folder = self._context.folder
         try:
             while True:
-                await anyio.sleep(LOOK_EVERY)
                 await self._context.journal.require_in_place()
+                there = await run_sync(free_bytes, folder)
+                if there < RESERVE and self._error is None:
+                    message = f"{folder}: only {format_size(there)} are free, too little to go on."
+                    self._error = DiskFullError(message, hint=FULL_HINT)
+                    self._listener(events.Notice(message=message))
+                    self._work.stop()
+                await anyio.sleep(LOOK_EVERY)
         except RecordError as error:
             self._break_off(error)
 

@@ -45,33 +45,11 @@ from sweep.experiment import Axis, Experiment, Setting
 from sweep.input_images import InputImage
 from sweep.plan import Plan
 from sweep.servers import Server, ServerInfo
+from sweep.text import format_size
 from sweep.version import VERSION
 from sweep.workflow import readable
 
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
-LOOK_EVERY: Final = 2.0  # seconds between looks at the disk while a run goes on
-
-
-def require_space(there: int, expected: int, place: str) -> None:
-    """Raise DiskFullError where `expected` bytes of images will not fit into the `there` bytes that are free."""
-    if there < expected + RESERVE:
-        raise DiskFullError(
-            f"{place}: the images will take about {_size_text(expected + RESERVE)} and {_size_text(there)} are free.",
-            hint="Free some space, or point --results at another disk.",
-        )
-
-
-async def wait_for_shortage(folder: Path) -> DiskFullError:
-    """Look at the disk until there is less left than a run should go on with; return the error to report then."""
-    while (there := await run_sync(record.free_bytes, folder)) >= RESERVE:  # noqa: ASYNC110  a disk tells nobody
-        await anyio.sleep(LOOK_EVERY)
-    return DiskFullError(f"{folder}: only {_size_text(there)} are free, too little to go on.", hint=record.FULL_HINT)
-
-
-def _size_text(size: int) -> str:
-    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
-
-
 LINGER: Final = 0.02  # seconds that a write nobody's request waits for may wait for another's commit
 
 
@@ -251,8 +229,12 @@ async def _check_space(plan: Plan, before: record.Counts, folder: Path, options:
     width, height = image_size(plan, past)
     still = before.points - before.completed - before.failed
     if still:
-        expected = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
-        require_space(await run_sync(record.free_bytes, folder), expected, str(folder))
+        images = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
+        there = await run_sync(record.free_bytes, folder)
+        if there < images + RESERVE:
+            takes = f"{format_size(images + RESERVE)} and {format_size(there)} are free"
+            hint = "Free some space, or point --results at another disk."
+            raise DiskFullError(f"{folder}: the images will take about {takes}.", hint=hint)
 
 
 async def check_values(plan: Plan, servers: Sequence[PooledServer], options: RunOptions, listener: Listener) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from sweep.cli.console import (
     MeasuringBar,
-    bytes_text,
     clock_text,
     console,
     fill_lines,
@@ -20,7 +19,7 @@ from sweep.cli.console import (
     print_notice,
 )
 from sweep.errors import SweepError
-from sweep.text import format_seconds
+from sweep.text import format_seconds, format_size
 
 
 def test_format_seconds() -> None:
@@ -28,9 +27,9 @@ def test_format_seconds() -> None:
     assert [format_seconds(seconds) for seconds, _ in cases] == [text for _, text in cases]
 
 
-def test_clock_text_and_bytes_text() -> None:
+def test_clock_text_and_format_size() -> None:
     assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
-    assert [bytes_text(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
+    assert [format_size(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
 
 
 def test_fill_lines_keeps_per_cent_signs_with_their_number() -> None:
