@@ -34,6 +34,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Self
 
 from sweep.text import format_count
@@ -230,13 +231,16 @@ _SYNONYMS: Final[Mapping[str, str]] = {  # what other tools call an input: our n
 }
 
 
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """Return " Did you mean …?" to append to an error, or an empty text if nothing is similar."""
+def did_you_mean(word: str, candidates: Iterable[str], meant: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return " Did you mean …?" to append to an error, or an empty text if nothing is similar.
+
+    `meant` says what to suggest in place of a candidate.
+    """
     near = nearest(word, candidates)
-    return f" Did you mean {near}?" if near else ""
+    return f" Did you mean {meant.get(near, near)}?" if near else ""
 
 
-_MAX_NAMES: Final = 10_000  # of a folder with more, no name is looked for
+_MAX_NAMES: Final = 10_000  # of a folder that are compared
 _IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
@@ -246,10 +250,8 @@ def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
     In place of an image only another image is suggested. `folder` is the folder of `path` as a person wrote it.
     """
     try:
-        names = [other.name for other in islice(path.parent.iterdir(), _MAX_NAMES + 1)]
+        names = [other.name for other in islice(path.parent.iterdir(), _MAX_NAMES)]
     except (OSError, ValueError):  # also of a path that no system takes
-        return ""
-    if len(names) > _MAX_NAMES:
         return ""
     if path.suffix.lower() in _IMAGE_ENDINGS:
         names = [name for name in names if Path(name).suffix.lower() in _IMAGE_ENDINGS]

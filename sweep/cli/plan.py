@@ -141,8 +141,7 @@ def _estimate(forecast: Forecast) -> str:
     disk = format_size(forecast.bytes)
     if forecast.seconds is None:
         return f"{disk} of images; the time is known after the first images"
-    count = max(1, len(forecast.servers))
-    servers = "1 server" if count == 1 else f"{count} servers"
+    servers = format_count(max(1, len(forecast.servers)), "server")
     rendering = (
         f"rendering about {format_seconds(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
     )

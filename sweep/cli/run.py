@@ -138,8 +138,7 @@ class RunAccess(Access):
 ProgressOption: TypeAlias = Annotated[
     Style,
     typer.Option(
-        help="How to show progress: rich (colours and bars), plain (lines), json (one object per line), none, or auto "
-        "(rich in a terminal, otherwise plain).",
+        help="How to show progress: rich (bars), plain (lines), json, none, or auto (rich in a terminal, else plain).",
         metavar="HOW",
     ),
 ]

@@ -233,9 +233,8 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     """Return where the files are; with `stale`, add that the report is older than the run."""
     lines: list[str] = []
     if summary.former:
-        count = "1 earlier image" if summary.former == 1 else f"{summary.former:,} earlier images"
         lines += fill_lines(
-            f"{count} of another definition or model: kept, not shown. "
+            f"{format_count(summary.former, 'earlier image')} of another definition or model: kept, not shown. "
             f"sweep table {quote_argument(summary.folder)} --all lists them.",
             first="  ",
             rest="  ",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sweep.errors import ExperimentError, Problem, UsageError, nearest
+from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
 from sweep.experiment.range_notation import parse_number, parse_numbers, suggest_axis
@@ -223,7 +223,7 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
     inside = inside if isinstance(inside, Mapping) else {}
     if section not in sections:
         known = {name: f"inputs.{name}" for name in INPUT_NAMES} | {name: f"axes.{name}" for name in inside}
-        near = _suggest(section, known | {name: name for name in sections})
+        near = did_you_mean(section, [*known, *sections], known)
         raise UsageError(f"--set: there is no key {path}.{near}")
     if not dot:
         return (section,)
@@ -237,16 +237,12 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
     head, _, tail = rest.partition(".")
     if section not in MERGED and head in words:
         return (section, head, *_split_steps(tail))
-    near = _suggest(head, {name: f"{section}.{name}" for name in (*words, *(inside if section in MERGED else ()))})
+    meant = {name: f"{section}.{name}" for name in (*words, *(inside if section in MERGED else ()))}
+    near = did_you_mean(head, meant, meant)
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
     if section in MERGED and (rest in words or parse_numbered(rest) or (is_address(rest) and not slip)):
         return (section, rest)
     raise UsageError(f"--set: there is no key {path}.{near}")
-
-
-def _suggest(word: str, known: Mapping[str, str]) -> str:
-    near = nearest(word, known)
-    return f" Did you mean {known[near]}?" if near else ""
 
 
 def _split_steps(tail: str) -> DocumentPath:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from sweep.errors import PlanError, did_you_mean, nearest
+from sweep.errors import PlanError, did_you_mean
 from sweep.workflow import Address, FieldSchema, Graph, Model, ModelRef, NodeSchemas, Value, Workflow
 
 _CALLED = {
@@ -127,7 +127,7 @@ class ModelFinder:
         if not have:
             return f"the server has no {kind} named {word}, and no other {kind} either."
         names = [model.name for model in have]
-        others = did_you_mean(word, names) if nearest(word, names) else f" It has {_join_names(have)}."
+        others = did_you_mean(word, names) or f" It has {_join_names(have)}."
         return f"the server has no {kind} named {word}.{others}"
 
 

@@ -193,8 +193,8 @@ class Http:
             if isinstance(error, NoAnswerError):
                 message = f"{self.address.url} does not answer ({error.reason})."
                 hint = "Start the server, or correct the address. sweep run without --server uses the sandbox."
-                if error.reason == NO_HOST:
-                    hint = did_you_mean(self.address.name.partition(":")[0], ["localhost"]).strip() or hint
+                if (host := self.address.name.partition(":")[0]) != "localhost":
+                    hint = did_you_mean(host, ["localhost"]).strip() or hint
                 raise ServerUnreachableError(message, hint=hint) from None
             if isinstance(error, OverloadedError) or (isinstance(error, AttemptError) and error.kind in _NOT_REACHED):
                 raise ServerUnreachableError(error.message, hint="Try again later.") from None
@@ -395,7 +395,6 @@ TOO_MANY = frozenset({429, 503})
 REFUSED = frozenset({401, 403})
 REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
-NO_HOST = "no such host"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 
 
@@ -500,7 +499,7 @@ def is_refusal(error: BaseException) -> bool:
 
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, TIMED_OUT),
-    (aiohttp.ClientConnectorDNSError, NO_HOST),
+    (aiohttp.ClientConnectorDNSError, "no such host"),
     (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted; --ca-file names a private CA"),
     (aiohttp.ServerDisconnectedError, "it closed the connection"),
     (ConnectionRefusedError, REFUSED_CONNECTION),

@@ -95,25 +95,20 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
     """
     if _list_kept(advice, data):
         return
-    mark, axis, high = (
-        write_mark(advice["wanted"], advice["threshold"]),
-        name_axis(advice["axis"]),
-        advice["bracket_high"],
-    )
+    mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
+    high = advice["bracket_high"]
     for name in advice["weakest_group"] or {}:
         failures = _find_first_failures(advice, data, name)
         tested = [hold for hold in _list_holds(advice, data) if name in hold["group"] and hold["level"] == high]
         if len(tested) < len(failures):
             continue  # a design with holes: others may miss it there, too
         first = [hold for hold in failures if hold and hold["level"] == high]
-        written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
         if len(first) == len(failures) > 1:
             shares = [hold["held"] / hold["images"] for hold in first]
-            at = shares.index(min(shares))
-            if shares.count(shares[at]) == 1:
-                counted = f"{first[at]['held']} of {format_count(first[at]['images'], 'image')} held"
-                yield f"At {axis} {write_level(high)} the weakest {name_axis(name)} is {written[at]}: {counted}."
-            continue
+            first = [hold for hold, share in zip(first, shares, strict=True) if share == min(shares)]
+            if len(first) > 1:
+                continue
+        written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
         who, whose = f"The weakest {name_axis(name)} is", "its"
         if len(first) > 1:
             who, whose = f"The weakest levels of {name_axis(name)} are", "their"

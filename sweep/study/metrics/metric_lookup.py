@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Final
 
-from sweep.errors import UsageError, nearest
+from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric
 from sweep.study.metrics.learned_metrics import LEARNED
 from sweep.study.metrics.pixel_metrics import OPTIONAL, PANEL
@@ -74,8 +74,8 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
         return (foreign[name],)
     candidates = [*known, "flip", *foreign, "panel"]
     labels = {metric.label.lower(): metric.name for metric in known.values()}  # as a report calls it
-    near = nearest(name, [*candidates, *labels])
-    way = f"Did you mean {labels.get(near, near)}?" if near else f"Metrics: {', '.join(candidates)}."
+    near = did_you_mean(name, [*candidates, *labels], labels)
+    way = near.strip() or f"Metrics: {', '.join(candidates)}."
     raise UsageError(" ".join([f"There is no metric {name}.", *broken]), hint=way)
 
 
