@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import Any
 
+from sweep.sandbox.graph_checks import GraphJson
 from sweep.sandbox.item_queue import initial_session
 from sweep.sandbox.nodes import NodeFields
-from sweep.sandbox.posted_batches import GraphJson
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,15 +1,21 @@
-"""HTTP requests: routes, reading bodies and queries, refusals in FastAPI's words, and the accounts of users."""
+"""HTTP requests: how they are routed, read, refused in FastAPI's words, and admitted; injected faults, and accounts."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import ipaddress
 import json
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter, ValidationError
 
 KEY: web.AppKey[Any] = web.AppKey("sandbox")  # of the `Sandbox` that answers
@@ -168,3 +174,104 @@ def bearer(headers: Mapping[str, str]) -> str:
     """Read the token of an Authorization header; empty where there is none."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     return token if kind == "Bearer" else ""
+
+
+@web.middleware
+async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page of another site sends: it must not use a sandbox on this machine.
+
+    Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
+    """
+    name = urlsplit(f"//{request.host}").hostname or ""
+    origin = request.headers.get("Origin")
+    if not _is_own_name(name, request.app[KEY].options.host):
+        return reply({"detail": f"{name} is not a name of this sandbox."}, 403)
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        return reply({"detail": f"Requests from {origin} are not allowed."}, 403)
+    return await handler(request)
+
+
+def _is_own_name(name: str, own: str) -> bool:
+    if name in ("localhost", own):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+@web.middleware
+async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
+    sandbox = request.app[KEY]
+    if request.path.startswith("/ws/"):
+        return await handler(request)
+    if request.path.startswith("/sandbox/"):
+        return await _handle(request, handler)
+    resource = request.match_info.route.resource
+    sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
+    await sandbox.workers.answering.wait()
+    met = sandbox.dice.draw_http_fault(request.path)
+    if met and met.startswith("error_"):
+        return _refuse(HTTPStatus(int(met.removeprefix("error_"))), sandbox)
+    if met == "reset":
+        return _cut(request)
+    if met == "slow":
+        await asyncio.sleep(sandbox.faults.slow_seconds)
+    response = await _admit(request, handler)
+    if met == "lost_answer":
+        return _cut(request)
+    if met == "truncated" and isinstance(response, web.Response):
+        return await _truncate(request, response)
+    return response
+
+
+async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse requests without a valid login where one is wanted; answer changes with a fresh token."""
+    accounts: Accounts = request.app[KEY].accounts
+    if request.path in _OPEN_TO_ALL:
+        return await _handle(request, handler)
+    refusal = accounts.explain_refusal(request.headers)
+    if refusal:
+        return reply({"detail": refusal}, 401)
+    response = await _handle(request, handler)
+    fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
+    if fresh:
+        response.headers[_FRESH_TOKEN] = fresh
+    return response
+
+
+async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except RefusedError as error:
+        return reply({"detail": error.detail}, error.status)
+
+
+def _refuse(status: HTTPStatus, sandbox: Any) -> web.Response:
+    response = reply({"detail": "Authentication required" if status == 401 else status.phrase}, status)
+    if status in {503, 429} and sandbox.faults.retry_after:
+        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
+    return response
+
+
+def _cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)
+
+
+async def _truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
+    body = response.body if isinstance(response.body, bytes) else b""
+    half = web.StreamResponse(status=response.status, headers=response.headers)
+    half.content_length = len(body)
+    await half.prepare(request)
+    await half.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.close()
+    return half
+
+
+_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
+_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})

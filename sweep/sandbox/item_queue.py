@@ -1,4 +1,4 @@
-"""The queue of items in memory, and the SQLite file that keeps them and the other records of a sandbox."""
+"""Batches, the queue of their items in memory, and the SQLite file that keeps them and all other records."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import BaseModel, Field
+
 from sweep.errors import UsageError
-from sweep.sandbox.posted_batches import Batch, GraphJson
+from sweep.sandbox.graph_checks import GraphJson, NodeTypes, read_graph
+from sweep.sandbox.http_requests import read_member, read_value
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
@@ -89,6 +92,36 @@ def initial_session(session_id: str, graph: GraphJson) -> dict[str, Any]:
         "prepared_source_mapping": {},
         "prepared_iteration_paths": {},
     }
+
+
+class Datum(BaseModel):
+    """An axis of a batch. The sandbox takes none with values: sweep puts those into the graph."""
+
+    node_path: str
+    field_name: str
+    items: list[Any] = Field(default_factory=list, max_length=0)
+
+
+class Batch(BaseModel):
+    """A posted batch, with its checked graph. It makes an item a run; with an axis, which has no values, none."""
+
+    batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    destination: str | None = None
+    data: list[list[Datum]] | None = None
+    runs: int = Field(default=1, ge=1)
+    graph: GraphJson
+
+    def count_items(self) -> int:
+        """Count the items that it asks for."""
+        return 0 if self.data else self.runs
+
+
+def read_batch(body: Any, types: NodeTypes) -> Batch:
+    """Read the batch of an enqueue_batch body. Raises RefusedError with 422."""
+    posted = read_member(body, "batch", dict[str, Any])
+    graph = read_graph(posted.get("graph"), types, "body", "batch", "graph")
+    batch: Batch = read_value(Batch, {**posted, "graph": graph}, "body", "batch")
+    return batch
 
 
 class SandboxQueue:

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from sweep.sandbox.graph_checks import NodeTypes
 from sweep.sandbox.graph_expansion import ExpandedGraph, NodeCopy
 from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import QueueItem, SandboxQueue, Store
 from sweep.sandbox.nodes import STEP_FIELDS, NodeContext, NodeError, NodeFields, run_node
-from sweep.sandbox.posted_batches import NodeTypes
 from sweep.sandbox.sandbox_options import SandboxOptions, share
 from sweep.sandbox.socket_events import EventEmitter
 from sweep.workflow import Model

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import UsageError
+from sweep.sandbox.graph_checks import builtin_types
 from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.image_library import ImageLibrary, plain_image
 from sweep.sandbox.item_queue import SandboxQueue, Store
 from sweep.sandbox.item_workers import Workers
 from sweep.sandbox.model_catalogue import catalogue
 from sweep.sandbox.nodes import NodeContext
-from sweep.sandbox.posted_batches import builtin_types
 from sweep.sandbox.sandbox_options import FaultDice, FaultInjection, SandboxOptions
 from sweep.sandbox.socket_events import EventEmitter
 

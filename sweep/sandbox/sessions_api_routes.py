@@ -11,11 +11,11 @@ from typing import Any
 from aiohttp import web
 
 from sweep.errors import WorkflowError
+from sweep.sandbox.graph_checks import GraphJson, read_graph
 from sweep.sandbox.http_requests import RefusedError, body_of, cut_page, refuse_value, route
-from sweep.sandbox.item_queue import QueueItem, initial_session
+from sweep.sandbox.item_queue import Batch, QueueItem, initial_session
 from sweep.sandbox.model_catalogue import identifier
 from sweep.sandbox.nodes import IMAGE_NODES
-from sweep.sandbox.posted_batches import Batch, GraphJson, read_graph
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.workflow import Address, Json, Model, ModelRef, Ref, workflow_from, write_graph
 

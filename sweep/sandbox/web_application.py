@@ -1,124 +1,236 @@
-"""The web application: middleware for access and injected faults, all routes put together, and serving it."""
+"""The web application: routes of the API of InvokeAI 3.2 to 6, joined with those of the sessions API, and served."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import math
+import functools
+import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlsplit
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from pydantic import Field
 
 from sweep.errors import UsageError
-from sweep.sandbox.http_requests import KEY, Accounts, RefusedError, bearer, reply, route
-from sweep.sandbox.queue_api_routes import IMAGE_ROUTES, QUEUE_ROUTES, SERVER_ROUTES
+from sweep.sandbox.http_requests import (
+    KEY,
+    TOKEN_SECONDS,
+    RefusedError,
+    answer_request,
+    body_of,
+    cut_page,
+    cut_window,
+    read_member,
+    read_parameter,
+    read_value,
+    refuse,
+    refuse_web_pages,
+    reply,
+    route,
+)
+from sweep.sandbox.image_library import spoil_image
+from sweep.sandbox.item_queue import read_batch
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
 from sweep.sandbox.sessions_api_routes import SESSION_IMAGES, SESSION_ROUTES
 from sweep.sandbox.socket_events import EventEmitter, SessionEvents
+from sweep.workflow import builtin_schemas, write_openapi
 
 
-@web.middleware
-async def refuse_web_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a page of another site sends: it must not use a sandbox on this machine.
-
-    Such a request names the site in Origin, or reaches the sandbox under the site's name (DNS rebinding).
-    """
-    name = urlsplit(f"//{request.host}").hostname or ""
-    origin = request.headers.get("Origin")
-    if not _is_own_name(name, request.app[KEY].options.host):
-        return reply({"detail": f"{name} is not a name of this sandbox."}, 403)
-    if origin is not None and urlsplit(origin).netloc != request.host:
-        return reply({"detail": f"Requests from {origin} are not allowed."}, 403)
-    return await handler(request)
+def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
+    return {"config": {"max_queue_size": sandbox.options.queue_limit, "generation_devices": "auto"}}
 
 
-def _is_own_name(name: str, own: str) -> bool:
-    if name in ("localhost", own):
-        return True
+def _list_devices(sandbox: Sandbox, _: web.Request) -> Any:
+    return [{"device": f"cuda:{n}"} for n in range(sandbox.options.workers)]
+
+
+def _get_auth_status(sandbox: Sandbox, _: web.Request) -> Any:
+    return {"setup_required": False, "multiuser_enabled": bool(sandbox.options.users)}
+
+
+async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
+    body = await body_of(request)
+    given = body if isinstance(body, dict) else {}
+    token = sandbox.accounts.log_in(given.get("email"), given.get("password"))
+    if token is None:
+        raise RefusedError(401, "Incorrect email or password")
+    return {"token": token, "user": {"email": given["email"]}, "expires_in": TOKEN_SECONDS}
+
+
+@functools.cache
+def _write_nodes() -> bytes:
+    return json.dumps(write_openapi(builtin_schemas())).encode()
+
+
+def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
+    """List the workflow library, which a sandbox keeps in memory only."""
+    kept = sandbox.workflows.values()
+    return cut_page(request, [{key: record[key] for key in record if key != "workflow"} for record in kept])
+
+
+def _get_workflow(sandbox: Sandbox, _: web.Request, workflow_id: str) -> Any:
+    if workflow_id not in sandbox.workflows:
+        raise RefusedError(404, "Workflow not found")
+    return sandbox.workflows[workflow_id]
+
+
+SERVER_ROUTES = (
+    route("GET", "/api/v1/app/version", lambda sandbox, _: {"version": sandbox.version, "sandbox": True}),
+    route("GET", "/api/v1/app/runtime_config", _get_config),
+    route("GET", "/api/v1/app/generation_device_options", _list_devices),
+    route("GET", "/api/v1/auth/status", _get_auth_status),
+    route("POST", "/api/v1/auth/login", _log_in),
+    route("GET", "/openapi.json", lambda *_: web.Response(body=_write_nodes(), content_type="application/json")),
+    route("GET", "/api/v1/workflows/", _list_workflows),
+    route("GET", "/api/v1/workflows/i/{workflow_id}", _get_workflow),
+    route("GET", "/sandbox/renders", lambda sandbox, _: dict(sandbox.renders)),
+)
+
+
+_Ids = Annotated[list[int], Field(max_length=1000)]
+
+
+async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
+    body = await body_of(request)
+    batch = read_batch(body, sandbox.types)
+    made = sandbox.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
+    await sandbox.store.save_items(made)
+    sandbox.workers.wake()
+    of_batch = sandbox.queue.of_batch(queue_id, batch.batch_id)
+    return {
+        "queue_id": queue_id,
+        "enqueued": len(made),
+        "requested": batch.count_items(),
+        "batch": {"batch_id": batch.batch_id},
+        "priority": made[0].priority if made else 0,
+        "item_ids": sorted((item.item_id for item in of_batch), reverse=True),
+    }
+
+
+def _describe_processor(sandbox: Sandbox) -> dict[str, bool]:
+    return {"is_started": not sandbox.workers.paused, "is_processing": sandbox.workers.busy > 0}
+
+
+def _status(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
+    counts = {"queue_id": queue_id, **sandbox.queue.counts("queue", queue_id)}
+    return {"queue": counts, "processor": _describe_processor(sandbox)}
+
+
+def _pause_or_resume(sandbox: Sandbox, _: web.Request, step: str, **_queue: str) -> Any:
+    sandbox.workers.paused = step == "pause"
+    sandbox.workers.wake()
+    return _describe_processor(sandbox)
+
+
+def _count_batch(sandbox: Sandbox, _: web.Request, queue_id: str, batch_id: str) -> Any:
+    counts = sandbox.queue.counts("batch", queue_id, batch_id)
+    return {"queue_id": queue_id, "batch_id": batch_id, **counts}
+
+
+def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
+    destination = read_parameter(request, "destination")
+    counts = sandbox.queue.counts("destination", queue_id, destination)
+    return {"queue_id": queue_id, "destination": destination, **counts}
+
+
+async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
+    ids = read_member(await body_of(request), "item_ids", _Ids)
+    found = [sandbox.queue.items[item_id] for item_id in ids if item_id in sandbox.queue.items]
+    return [item.summarise() for item in found if item.queue_id == queue_id]
+
+
+def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
+    item = sandbox.queue.items.get(read_value(int, item_id, "path", "item_id"))
+    if item is None or item.queue_id != queue_id:
+        raise RefusedError(404, f"Queue item with id {item_id} not found in queue {queue_id}")
+    return item.describe()
+
+
+async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
+    """Cancel the items of batches, with the one event that InvokeAI sends for them."""
+    ids = read_member(await body_of(request), "batch_ids", list[str])
+    batches = [sandbox.queue.of_batch(queue_id, batch_id) for batch_id in dict.fromkeys(ids)]
+    stopped = await sandbox.workers.cancel(item for batch in batches for item in batch)
+    if stopped:
+        told = {"queue_id": queue_id, "canceled_item_ids": [item.item_id for item in stopped]}
+        await sandbox.events.send("queue_items_canceled", told)
+    return {"canceled": len(stopped)}
+
+
+_Q = "/api/v1/queue/{queue_id}"
+QUEUE_ROUTES = (
+    route("GET", "/api/v2/models/", lambda sandbox, _: {"models": list(map(asdict, sandbox.models.values()))}),
+    route("POST", f"{_Q}/enqueue_batch", _enqueue),
+    route("GET", f"{_Q}/status", _status),
+    route("PUT", f"{_Q}/processor/{{step:pause|resume}}", _pause_or_resume),
+    route("GET", f"{_Q}/b/{{batch_id}}/status", _count_batch),
+    route("GET", f"{_Q}/counts_by_destination", _count_destination),
+    route("GET", f"{_Q}/list_all", lambda sandbox, _, **of: [item.describe() for item in sandbox.queue.of(**of)]),
+    route("POST", f"{_Q}/item_summaries_by_ids", _summarise),
+    route("GET", f"{_Q}/i/{{item_id}}", _get_item),
+    route("PUT", f"{_Q}/cancel_by_batch_ids", _cancel_batches),
+)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in {"true", "1"}
+
+
+async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
+    category, intermediate = (read_parameter(request, name) for name in ("image_category", "is_intermediate"))
+    form = await request.post()
+    file = form.get("file")
+    if not isinstance(file, web.FileField):
+        raise refuse("missing", ("body", "file"), "Field required")
+    facts = {"image_category": category, "is_intermediate": _is_true(intermediate), "file_name": file.filename}
     try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
+        record = await sandbox.images.upload(await asyncio.to_thread(file.file.read), **facts)
+    except (OSError, ValueError) as error:
+        raise RefusedError(415, "Failed to read image") from error
+    return reply(sandbox.images.describe(record["image_name"]), 201)
 
 
-@web.middleware
-async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
-    sandbox: Sandbox = request.app[KEY]
-    if request.path.startswith("/ws/"):
-        return await handler(request)
-    if request.path.startswith("/sandbox/"):
-        return await _handle(request, handler)
-    resource = request.match_info.route.resource
-    sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
-    await sandbox.workers.answering.wait()
-    met = sandbox.dice.draw_http_fault(request.path)
-    if met and met.startswith("error_"):
-        return _refuse(HTTPStatus(int(met.removeprefix("error_"))), sandbox)
-    if met == "reset":
-        return _cut(request)
-    if met == "slow":
-        await asyncio.sleep(sandbox.faults.slow_seconds)
-    response = await _admit(request, handler)
-    if met == "lost_answer":
-        return _cut(request)
-    if met == "truncated" and isinstance(response, web.Response):
-        return await _truncate(request, response)
-    return response
+def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
+    found = list(reversed(sandbox.images.images.values()))
+    if "is_intermediate" in request.query:
+        flag = _is_true(request.query["is_intermediate"])
+        found = [record for record in found if record["is_intermediate"] == flag]
+    if "board_id" in request.query:
+        found = [record for record in found if record["board_id"] == request.query["board_id"]]
+    listed = cut_window(request, found)
+    return {**listed, "items": [sandbox.images.describe(record["image_name"]) for record in listed["items"]]}
 
 
-async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests without a valid login where one is wanted; answer changes with a fresh token."""
-    accounts: Accounts = request.app[KEY].accounts
-    if request.path in _OPEN_TO_ALL:
-        return await _handle(request, handler)
-    refusal = accounts.explain_refusal(request.headers)
-    if refusal:
-        return reply({"detail": refusal}, 401)
-    response = await _handle(request, handler)
-    fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
-    if fresh:
-        response.headers[_FRESH_TOKEN] = fresh
-    return response
+async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
+    await sandbox.images.delete(name)
+    sandbox.context.outputs.clear()  # some may name it
+    return {"deleted_images": [name]}
 
 
-async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except RefusedError as error:
-        return reply({"detail": error.detail}, error.status)
+async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
+    record = sandbox.images.get_record(name)
+    content = spoil_image(await sandbox.images.content(record["image_name"]), record.get("bad"))
+    return web.Response(body=content, content_type="image/png")
 
 
-def _refuse(status: HTTPStatus, sandbox: Sandbox) -> web.Response:
-    response = reply({"detail": "Authentication required" if status == 401 else status.phrase}, status)
-    if status in {503, 429} and sandbox.faults.retry_after:
-        response.headers["Retry-After"] = str(math.ceil(sandbox.faults.retry_after))
-    return response
+async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
+    return await sandbox.images.create_board(read_parameter(request, "board_name"))
 
 
-def _cut(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=499)
-
-
-async def _truncate(request: web.Request, response: web.Response) -> web.StreamResponse:
-    body = response.body if isinstance(response.body, bytes) else b""
-    half = web.StreamResponse(status=response.status, headers=response.headers)
-    half.content_length = len(body)
-    await half.prepare(request)
-    await half.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return half
+_IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"
+IMAGE_ROUTES = (
+    route("POST", f"{_IMAGES}/upload", _upload),
+    route("GET", f"{_IMAGES}/", _list_images),
+    route("GET", f"{_IMAGES}/i/{{name}}", lambda sandbox, _, name: sandbox.images.describe(name)),
+    route("DELETE", f"{_IMAGES}/i/{{name}}", _delete_image),
+    route("GET", f"{_IMAGES}/i/{{name}}/full", _serve_image),
+    route("POST", f"{_BOARDS}/", _create_board, 201),
+    route("GET", f"{_BOARDS}/", lambda sandbox, _: list(sandbox.images.boards.values())),
+)
 
 
 def _find_nothing(*_request: Any, **_path: str) -> None:
@@ -168,7 +280,3 @@ async def serve_sandbox(options: SandboxOptions, announce: Callable[[str], None]
     async with sandbox_server(options) as sandbox:
         announce(sandbox.url)
         await asyncio.Event().wait()
-
-
-_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
-_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import UsageError
+from sweep.sandbox.graph_checks import NodeTypes
 from sweep.sandbox.http_requests import RefusedError
-from sweep.sandbox.item_queue import STATUSES, SandboxQueue
+from sweep.sandbox.item_queue import STATUSES, Batch, SandboxQueue, read_batch
 from sweep.sandbox.model_catalogue import catalogue
-from sweep.sandbox.posted_batches import Batch, NodeTypes, read_batch
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
 from sweep.workflow import builtin_schemas
 from tests.support.wire import datum, graph, node

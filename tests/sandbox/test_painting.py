@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sweep.sandbox.painter.landscape_and_still_life import PaintedImage
 from sweep.sandbox.painter.painting import Control, Painting, paint
 from sweep.sandbox.painter.prompt_words import read_mood
-from sweep.sandbox.painter.scenes import PaintedImage
 
 PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
 SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from sweep.sandbox.painter.prompt_words import Look, Mood, chance, read_lora, read_mood
-from sweep.sandbox.painter.scenes import (
+from sweep.sandbox.painter.landscape_and_still_life import (
     PaintedImage,
     PaintPlane,
     Rng,
@@ -34,6 +33,7 @@ from sweep.sandbox.painter.scenes import (
     to_floats,
     to_pixels,
 )
+from sweep.sandbox.painter.prompt_words import Look, Mood, chance, read_lora, read_mood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

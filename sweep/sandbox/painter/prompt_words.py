@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 
-from sweep.sandbox.painter.scenes import Palette, colour
+from sweep.sandbox.painter.landscape_and_still_life import Palette, colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Posted batches and graphs: checks against the node schemas as InvokeAI makes them."""
+"""Checks of posted graphs against the node schemas, as InvokeAI makes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from sweep.sandbox.http_requests import Loc, read_member, read_value, refuse, refuse_invalid, refuse_value
+from sweep.sandbox.http_requests import Loc, read_value, refuse, refuse_invalid, refuse_value
 from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, builtin_schemas
 
 NodeJson = dict[str, Any]
@@ -189,33 +189,3 @@ def _find_edge_problem(
     if given == taken.type or {given, taken.type} & {"any", "array"} or (given, taken.type) in _COERCED:
         return None
     return f"Edge source and target types do not match ({ends})"
-
-
-class Datum(BaseModel):
-    """An axis of a batch. The sandbox takes none with values: sweep puts those into the graph."""
-
-    node_path: str
-    field_name: str
-    items: list[Any] = Field(default_factory=list, max_length=0)
-
-
-class Batch(BaseModel):
-    """A posted batch, with its checked graph. It makes an item a run; with an axis, which has no values, none."""
-
-    batch_id: str = Field(default_factory=lambda: str(uuid.uuid4()))
-    destination: str | None = None
-    data: list[list[Datum]] | None = None
-    runs: int = Field(default=1, ge=1)
-    graph: GraphJson
-
-    def count_items(self) -> int:
-        """Count the items that it asks for."""
-        return 0 if self.data else self.runs
-
-
-def read_batch(body: Any, types: NodeTypes) -> Batch:
-    """Read the batch of an enqueue_batch body. Raises RefusedError with 422."""
-    posted = read_member(body, "batch", dict[str, Any])
-    graph = read_graph(posted.get("graph"), types, "body", "batch", "graph")
-    batch: Batch = read_value(Batch, {**posted, "graph": graph}, "body", "batch")
-    return batch
