@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with sandbox_server(SandboxOptions(models=("all",))) as found:
+    async with sandbox_server(SandboxOptions(models=("all",), paint=False, plain_side=64)) as found:
         yield found
 
 

@@ -20,7 +20,7 @@ from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings
 from tests.support.engine_bench import AT_ONCE, Bench
 
-POINTS = 30
+POINTS = 18
 Q = "/api/v1/queue/{queue_id}"
 SUBMITTED = f"POST {Q}/enqueue_batch"
 FETCHED = "GET /api/v1/images/i/{name}/full"
@@ -101,7 +101,7 @@ async def test_many_variations_at_once_share_their_commits(bench: Bench, sandbox
 async def test_without_the_socket_it_is_asked_in_one_request_for_all(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
-    """Events that never come cost polls, but no more for thirty items than for one."""
+    """Events that never come cost polls, but no more for eighteen items than for one."""
     async with sandbox_with() as deaf:
         deaf.events.send = _silent
         clients = [connect(deaf.url, ConnectOptions(timings=Timings(poll_listening=0.2, poll_deaf=0.2)))]

@@ -22,7 +22,7 @@ ASKED_TOGETHER = 16  # the points that come next, about which the record is aske
 async def test_tasks_and_instances_are_as_many_as_are_in_flight(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
     """Beside those that come next, about which the record is asked in one go; downloads hold a place of their own."""
     most = {"tasks": 0, "instances": 0}
-    async with sandbox_with(paint=False, latency=0.001) as server:
+    async with sandbox_with(latency=0.001) as server:
         around = len(asyncio.all_tasks())
 
         def watch(event: events.Event) -> None:
