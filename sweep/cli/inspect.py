@@ -30,7 +30,7 @@ from sweep.cli.shared_options import (
 )
 from sweep.errors import DefinitionError, UsageError
 from sweep.role_table import TEMPLATE_NAMES, describe_missing
-from sweep.text import format_count, join_words, quote_argument, truncate
+from sweep.text import format_count, quote_argument, truncate
 
 if TYPE_CHECKING:
     from sweep.servers import Server
@@ -180,9 +180,7 @@ def _name_open_lines(text: str) -> str:
     """Say which lines of a new experiment file still need the path of an image; empty if none does."""
     lines = enumerate(text.splitlines(), 1)
     found = [str(number) for number, line in lines if re.search(rf'[" ]{graphs.PLACEHOLDER}', line)]
-    if len(found) > 1:
-        return f" Write the paths of your own images in lines {join_words(found)}."
-    return f" Write the path of your own image in line {found[0]}." if found else ""
+    return f" Write the path of your own image in line {' and line '.join(found)}." if found else ""
 
 
 _HEAD: Final = """\

@@ -241,7 +241,7 @@ def backend_options() -> dict[str, bool]:
 
 
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
-    """Render the images of an experiment that do not exist yet.
+    """Render the images that an experiment still lacks.
 
     Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME.
     NAME is the name of the experiment; without a file, it is made of the image or workflow and the day. Run the same

@@ -168,7 +168,7 @@ server_option = partial(typer.Option, rich_help_panel="Servers")
 OnOption: TypeAlias = Annotated[
     str | None,
     server_option(
-        help="Use a Ray cluster of machines that run sweep worker: ray (the cluster of this machine) or ray:HOST:PORT.",
+        help="Use the machines of a Ray cluster (docs/cluster.md): ray (the cluster of this machine) or ray:HOST:PORT.",
         metavar="ADDRESS",
     ),
 ]
