@@ -42,7 +42,7 @@ class FieldSchema:
     exclusive_maximum: float | None = None
     multiple_of: float | None = None
     choices: tuple[str, ...] = ()  # as written: those of an integer field, too
-    shows: tuple[tuple[str, tuple[str, ...]], ...] = ()  # per choice, the fields of the node that count with it
+    shown_with: tuple[str, ...] = ()  # of `choice.field`: the values of `choice` with which it counts
     nullable: bool = False
     model_types: tuple[str, ...] = ()  # for a model field: the model types it takes (main, lora, vae, …)
     model_bases: tuple[str, ...] = ()  # and the bases (sd-1, sdxl, …); empty where any goes

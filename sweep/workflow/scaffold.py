@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class _Starter:
     def _images(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
         image, folder = self.around.image, self.around.folder
-        for name, targets in (each for role in _IMAGES for each in self.roles.numbered(role)):
+        for _, name, targets in self._numbered(_IMAGES):
             files = [self.workflow.files[target.address] for target in targets if target.address in self.workflow.files]
             is_there = any(folder is None or (folder / file).is_file() for file in files)  # as far as that is known
             if image or not (is_there or self._held(targets)):
@@ -103,18 +103,17 @@ class _Starter:
 
     def _models(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for models: those that have to be chosen, of several on the server, are needed."""
-        for role, kind in _MODELS.items():
-            for name, targets in self.roles.numbered(role):
-                held, address = self._held(targets), targets[0].address
-                fitting = self.mains if role == "model" else self._fitting(address, kind)
-                taken = fitting if role == "model" else self._fitting(address)  # of any type, where the field does
-                if isinstance(held, ModelRef) and (held.name in fitting or role != "model" or len(fitting) < 2):
-                    yield False, f"{name}: {_quote(held.name)}  # a name the server knows; left out: the workflow's"
-                elif fitting and len(taken) > 1:
-                    others = f"  # or {', '.join(fitting[1:])}" if fitting[1:] else ""
-                    yield True, f"{name}: {_quote(fitting[0])}{others}"
-                else:
-                    yield False, f"{name}: name  # a name the server knows; left out: its only one"
+        for role, name, targets in self._numbered(_MODELS):
+            held, address, kind = self._held(targets), targets[0].address, _MODELS[role]
+            fitting = self.mains if role == "model" else self._fitting(address, kind)
+            taken = fitting if role == "model" else self._fitting(address)  # of any type, where the field does
+            if isinstance(held, ModelRef) and (held.name in fitting or role != "model" or len(fitting) < 2):
+                yield False, f"{name}: {_quote(held.name)}  # a name the server knows; left out: the workflow's"
+            elif fitting and len(taken) > 1:
+                others = f"  # or {', '.join(fitting[1:])}" if fitting[1:] else ""
+                yield True, f"{name}: {_quote(fitting[0])}{others}"
+            else:
+                yield False, f"{name}: name  # a name the server knows; left out: its only one"
 
     def _fixed(self) -> Iterator[tuple[bool, str]]:
         for _, name, targets in self._numbered(_FIXED):
@@ -155,7 +154,7 @@ class _Starter:
         target = targets[0]
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
-    def _numbered(self, roles: Sequence[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
+    def _numbered(self, roles: Iterable[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
         """Yield roles, their names with a number, and their targets: of a scheduler the noise schedule, which is last,
         because the sampler beside it is a role, too.
         """

@@ -69,8 +69,6 @@ from sweep.workflow import (
 SERVER_FOLDER: Final = "sweep"  # below the server's output and input folders
 PREFIX_FIELD: Final = "filename_prefix"
 _PLACES: Final = frozenset({"output", "temp", "input"})
-_MISSING: Final = "required_input_missing"
-_OUT_OF_MEMORY: Final = "OutOfMemoryError"
 _IMAGE_GONE: Final = "ImageGone"
 
 
@@ -125,7 +123,7 @@ def _problems(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         for error in map(mapping, sequence(mapping(about).get("errors"))):
             info = mapping(error.get("extra_info"))
             kind, field = str(error.get("type")), str(info.get("input_name") or "")
-            if kind == _MISSING and field == PREFIX_FIELD:
+            if kind == "required_input_missing" and field == PREFIX_FIELD:
                 continue
             place = f"{node}.{field}" if field else str(node)
             said = ": ".join(filter(None, (text(error.get("message")), text(error.get("details")))))
@@ -166,7 +164,8 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
         error = _failure(failure)
     elif status == "canceled":
         error = cancellation_error(asked)
-    ended = next((messages[key] for key in _ENDS if key in messages), {})
+    ends = ("execution_success", "execution_error", "execution_interrupted")
+    ended = next((messages[key] for key in ends if key in messages), {})
     queued = mapping(next(iter(sequence(entry.get("prompt"))[3:4]), None))
     told = (queued.get("create_time"), messages.get("execution_start", {}).get("timestamp"), ended.get("timestamp"))
     queued_at, started_at, finished_at = map(_read_milliseconds, told)
@@ -181,14 +180,12 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
     )
 
 
-_ENDS: Final = ("execution_success", "execution_error", "execution_interrupted")
-
-
 def _failure(message: Mapping[str, Any]) -> AttemptError:
     kind = shorten((text(message.get("exception_type")) or "Error").rpartition(".")[2])
     sentence = shorten(text(message.get("exception_message")) or "") or "the node failed without a message"
-    is_memory = kind == _OUT_OF_MEMORY
-    return TransientError(sentence, kind=kind, most_attempts=2) if is_memory else VariationError(sentence, kind=kind)
+    if kind == "OutOfMemoryError":
+        return TransientError(sentence, kind=kind, most_attempts=2)
+    return VariationError(sentence, kind=kind)
 
 
 def _read_milliseconds(milliseconds: Any) -> datetime | None:
@@ -261,7 +258,6 @@ class PromptEvents(EventConnection):
 SETTLING: Final = 0.3  # seconds after which what moved from pending to running meanwhile is cancelled again
 COUNTS_KEPT: Final = 1.0  # seconds; reading a long queue costs the server some 40 ms
 MOST_FILES: Final = 64  # images of one output that are looked for on the server's disk
-_FAMILY: Final = "ComfyUI"
 _PREVIEW, _SAVE = "PreviewImage", "SaveImage"
 
 
@@ -285,7 +281,7 @@ class ComfyUI(TrackedServer):
         version = await comfyui_version(self._http)
         if version is None:
             raise ServerUnsupportedError(f"{self.url} answers, but is no ComfyUI (it has no /system_stats).")
-        return ServerInfo(name=self._http.address.name, url=self.url, version=version, api="comfyui", family=_FAMILY)
+        return ServerInfo(name=self._http.address.name, url=self.url, version=version, api="comfyui", family="ComfyUI")
 
     def gallery(self) -> Gallery:
         raise ServerUnsupportedError(f"{self.url} is a ComfyUI, which has no boards, no gallery and no library.")

@@ -260,15 +260,12 @@ class _Drawing:
         if isinstance(values, Mapping):
             found = {each.name: values[each.name] for each in fields if each.name in values}
         left = list(values) if isinstance(values, list) else []
-        hidden: set[str] = set()  # what another value of a choice would show
         for each, after in zip_longest(fields, fields[1:]):
+            if each.shown_with and found.get(each.name.rpartition(".")[0]) not in each.shown_with:
+                continue
             if not left:
                 break
-            if each.name in hidden:
-                continue
             found[each.name] = left.pop(0)
-            hidden |= {name for _, names in each.shows for name in names}
-            hidden -= {name for choice, names in each.shows if choice == found[each.name] for name in names}
             is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
             was_control = each.name in _SEEDS and left and isinstance(left[0], bool)  # in 2023: draw anew, yes or no
             was_control = was_control and not (after and after.type == "boolean")

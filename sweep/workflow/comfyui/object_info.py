@@ -11,7 +11,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 from typing import Any, Final
 
 from sweep.errors import WorkflowError
@@ -82,13 +81,10 @@ def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tup
 
 
 def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], str]) -> NodeSchema:
-    order = facts.get("input_order") or {}
     fields: dict[str, FieldSchema] = {}
-    for section in _SECTIONS:
-        described = facts["input"].get(section) or {}
-        for name in [*(n for n in order.get(section, ()) if n in described), *described]:
-            for field in _fields(name, described[name], models.get((kind, name)), is_required=section == "required"):
-                fields.setdefault(field.name, field)
+    for field in _fields(kind, facts["input"], models):
+        known = fields.get(field.name)
+        fields[field.name] = replace(known, shown_with=known.shown_with + field.shown_with) if known else field
     return NodeSchema(
         type=kind,
         fields=fields,
@@ -98,23 +94,17 @@ def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], 
     )
 
 
-def _fields(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> Iterator[FieldSchema]:
-    """Yield an input and, of a choice that shows more, those of all its values."""
-    if facts[0] != _SHOWING:
-        yield _field(name, facts, model, is_required=is_required)
-        return
-    shown = {
-        str(option["key"]): [
-            replace(field, default=None)  # it would count with any other value, too
-            for section in _SECTIONS
-            for inner, described in (option["inputs"].get(section) or {}).items()
-            for field in _fields(f"{name}.{inner}", described, None, is_required=False)
-        ]
-        for option in _options(facts)["options"]
-    }
-    names = tuple((key, tuple(field.name for field in fields)) for key, fields in shown.items())
-    yield FieldSchema(name=name, type="string", default=next(iter(shown)), choices=tuple(shown), shows=names)
-    yield from chain.from_iterable(shown.values())
+def _fields(
+    node: str, inputs: Mapping[str, Any], models: Mapping[tuple[str, str], str], prefix: str = ""
+) -> Iterator[FieldSchema]:
+    """Yield the inputs of a node and, after a choice that shows more, those of all its values, which have a prefix."""
+    for section in _SECTIONS:
+        for name, facts in (inputs.get(section) or {}).items():
+            is_required = section == "required" and not prefix
+            yield _field(prefix + name, facts, models.get((node, prefix + name)), is_required=is_required)
+            for option in _options(facts)["options"] if facts[0] == _SHOWING else ():
+                for field in _fields(node, option["inputs"], models, f"{prefix}{name}."):
+                    yield replace(field, default=None, shown_with=field.shown_with or (option["key"],))
 
 
 def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: bool) -> FieldSchema:
@@ -149,9 +139,11 @@ def _choices(facts: Any) -> tuple[str, ...] | None:
     """Return the choices of a field in either spelling; None where it is no choice."""
     if not isinstance(facts, list | tuple) or not facts:
         return None
-    offered = _options(facts).get("options", ()) if facts[0] == "COMBO" else facts[0]
-    is_choice = isinstance(offered, list | tuple)
-    return tuple(choice for choice in offered if isinstance(choice, str)) if is_choice else None
+    offered = _options(facts).get("options", ()) if facts[0] in ("COMBO", _SHOWING) else facts[0]
+    if not isinstance(offered, list | tuple):
+        return None
+    named = (choice.get("key") if isinstance(choice, Mapping) else choice for choice in offered)
+    return tuple(choice for choice in named if isinstance(choice, str))
 
 
 def _options(facts: Sequence[Any]) -> Mapping[str, Any]:

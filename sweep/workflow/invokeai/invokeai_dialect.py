@@ -29,7 +29,6 @@ from sweep.workflow.wiring import Wiring
 DESCRIPTIVE_NODES: Final = frozenset({METADATA_TYPE})
 _WHOLE_STEPS = frozenset({"denoise_latents", "tiled_multi_diffusion_denoise_latents"})  # others begin in between
 _SOURCES = frozenset({"image", "image_batch", "image_collection", "image_generator"})  # they only hand images on
-_IMAGE_LISTS = frozenset({"ImageCollectionOutput"})
 
 
 class InvokeAIDialect(Dialect):
@@ -182,7 +181,7 @@ def _makers(kinds: tuple[str, ...], graph: Graph, schemas: NodeSchemas) -> list[
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
         if schema is not None and node.type not in _SOURCES:
-            is_list = schema.output_class in _IMAGE_LISTS
+            is_list = schema.output_class == "ImageCollectionOutput"
             if any(kind in kinds for kind in schema.outputs.values() if kind != "array" or is_list):
                 found.append(node.id)
     return found
