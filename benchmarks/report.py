@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.figures import Figure
 from sweep.record import Counts
 from sweep.report import AxisColumn, ReportData, build_page_json, describe_page
-from sweep.report import page_html as explorer
+from sweep.report import report_writer as explorer
 from tests.support.chromium import Page, chromium, find_chromium
 
 _METRICS = 15

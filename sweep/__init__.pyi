@@ -7,7 +7,7 @@ from .notebook_results import Results
 from .plan.plan import Plan
 from .plan.planner import make_plan
 from .report.compare import compare_runs
-from .report.page_html import make_report
+from .report.report_writer import make_report
 from .requirements import CheckResult, check_run
 from .servers.base import Server
 from .servers.discovery import connect

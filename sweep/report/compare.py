@@ -16,9 +16,9 @@ from PIL import Image
 
 from sweep.errors import UsageError
 from sweep.record import ExperimentFacts
-from sweep.report.page_html import EMBED_UP_TO, describe_images, describe_page, link_images, write_page
 from sweep.report.page_json import JsonObject, build_page_json, describe_metrics, encode_images
 from sweep.report.report_data import AxisColumn, ReportData, name_variation, read_rendered, read_report_data
+from sweep.report.report_writer import EMBED_UP_TO, describe_images, describe_page, link_images, write_page
 from sweep.text import format_count, format_value, quote_argument, truncate
 
 _IDENTICAL: Final = {"ssim": 1, "structure_coarse": 1, "delta_e": 0}

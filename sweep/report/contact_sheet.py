@@ -51,17 +51,17 @@ class Levels:
 
 def find_levels(data: ReportData, name: str) -> Levels:
     """Return the axis called `name` with its levels. Raises UsageError where there is none."""
-    for axis in data.axes:
-        if axis.name == name:
-            payload = encode_axis(axis, data.frame)
-            return Levels(axis, payload["levels"], payload["at"])
     names = [axis.name for axis in data.axes]
+    if name in names:
+        axis = data.axes[names.index(name)]
+        encoded = encode_axis(axis, data.frame)
+        return Levels(axis, encoded["levels"], encoded["at"])
     known = f"{data.name} has the axes {', '.join(names)}." if names else f"{data.name} has no axes."
     raise UsageError(f"{name} is not an axis.{did_you_mean(name, names)}", hint=known)
 
 
-def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any]) -> tuple[list[int], dict[str, str]]:
-    """Select the rows at one level of every axis that is not `free`, and list those levels as text by axis.
+def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any]) -> tuple[list[int], str]:
+    """Select the rows at one level of every axis that is not `free`, and write those levels: "seed 1 · steps 20".
 
     Where `fixed` names no level, it is the first level of the axis that still has rows. Raises UsageError for an
     unknown axis or level.
@@ -69,15 +69,15 @@ def select_rows(data: ReportData, free: Sequence[str], fixed: Mapping[str, Any])
     for name in fixed:
         find_levels(data, name)
     rows = list(range(len(data.frame)))
-    said: dict[str, str] = {}
+    said: list[str] = []
     for name in (axis.name for axis in data.axes if axis.name not in free or axis.name in fixed):
         known = find_levels(data, name)
         first = min((known.at[row] for row in rows), default=0)
         index = _find_level(known, fixed[name]) if name in fixed else first
         rows = [row for row in rows if known.at[row] == index]
         if len(known.levels) > 1:
-            said[name] = known.label(index)
-    return rows, said
+            said.append(f"{name} {known.label(index)}")
+    return rows, " · ".join(said)
 
 
 def _find_level(known: Levels, value: Any) -> int:
@@ -123,21 +123,12 @@ class _Sheet:
     @cached_property
     def labels(self) -> list[str]:
         """Return the labels of the columns, wrapped."""
-        return self._wrap_apart(self.columns, self.size[0] - 4, _MOST_LABEL)
-
-    def _wrap_apart(self, labels: Sequence[str], width: int, most_lines: int) -> list[str]:
-        """Wrap labels; of those that begin alike it keeps what tells them apart."""
-        room = max(_BEGINNING, most_lines * 3 * width // (2 * self.letters))  # about the characters that fit
-        ordered = sorted(set(labels))
-        begin = {label: max(0, place - _LIKEST) for place, label in enumerate(ordered)}
-        likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in labels)
-        short = (truncate_apart(label, among, room) for label, among in zip(labels, likest, strict=True))
-        return [wrap_text(label, self.letters, width, most_lines) for label in short]
+        return wrap_apart(self.columns, self.letters, self.size[0] - 4, _MOST_LABEL)
 
     @property
     def line_labels(self) -> list[str]:
         """Return the labels of the lines, wrapped."""
-        return self._wrap_apart(self.lines, self.left - _PAD - 10, 2 * _MOST_LABEL)
+        return wrap_apart(self.lines, self.letters, self.left - _PAD - 10, 2 * _MOST_LABEL)
 
     @property
     def top(self) -> int:
@@ -191,12 +182,12 @@ def write_sheet(
     across = find_levels(data, x)
     one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
     down = one_line if y is None else find_levels(data, y)
-    rows, said = select_rows(data, names, fixed)
+    rows, other_levels = select_rows(data, names, fixed)
     columns, lines = (sorted({levels.at[row] for row in rows}) for levels in (across, down))
     found = {(down.at[row], across.at[row]): row for row in reversed(rows)}
     sheet = _Sheet(
         heading=f"{data.name} · {x} →" + (f" · {y} ↓" if y else ""),
-        other_levels=_join_levels(said),
+        other_levels=other_levels,
         columns=[across.label(column) for column in columns],
         lines=[down.label(line) for line in lines],
         cells=[[found.get((line, column)) for column in columns] for line in lines],
@@ -206,10 +197,6 @@ def write_sheet(
     named = [target.with_name(f"{target.stem}-{number + 1}{target.suffix}") for number in range(len(parts))]
     paths = named if len(parts) > 1 else [target]
     return [_save(_draw_sheet(data, part), path, form) for part, path in zip(parts, paths, strict=True)]
-
-
-def _join_levels(said: Mapping[str, str]) -> str:
-    return " · ".join(f"{name} {level}" for name, level in said.items())
 
 
 def _choose_axes(data: ReportData, y: str | None, fixed: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -300,10 +287,11 @@ def write_animation(
     target = out or Path(folder) / f"along-{along}.webp"
     form = _choose_format(target, ANIMATION_FORMATS)
     axis = find_levels(data, along)
-    rows, said = select_rows(data, [along], fixed or {})
+    rows, other_levels = select_rows(data, [along], fixed or {})
     first = {axis.at[row]: row for row in reversed(rows)}
-    cell, rest = _fit_cell(data, rows, size), _join_levels(said)
-    frames = [_draw_frame(data, first[at], cell, f"{along} {axis.label(at)}", rest) for at in sorted(first)]
+    cell, levels = _fit_cell(data, rows, size), sorted(first)
+    labels = wrap_apart([f"{along} {axis.label(at)}" for at in levels], _LETTERS, cell[0] - 12, 1)
+    frames = [_draw_frame(data, first[at], cell, label, other_levels) for at, label in zip(levels, labels, strict=True)]
     options = {"save_all": True, "append_images": frames[1:], "duration": milliseconds, "loop": 0}
     return _save(frames[0], target, form, **options)
 
@@ -368,7 +356,7 @@ def _draw_frame(data: ReportData, row: int, cell: tuple[int, int], text: str, re
     image = Image.new("RGB", (cell[0], cell[1] + step * (2 if rest else 1) + 10), PAPER)
     image.paste(draw_cell(data, row, cell), (0, 0))
     draw = ImageDraw.Draw(image)
-    _write(draw, (6, cell[1] + 4), wrap_text(text, _LETTERS, cell[0] - 12, 1), _LETTERS)
+    _write(draw, (6, cell[1] + 4), text, _LETTERS)
     _write(draw, (6, cell[1] + 4 + step), wrap_text(rest, _LETTERS - 3, cell[0] - 12, 1), _LETTERS - 3, DIM)
     return image
 
@@ -402,6 +390,16 @@ def wrap_text(text: str, letters: int, width: int, most_lines: int) -> str:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if all(font.getlength(line) < width for line in wrap(middle)) else (low, middle - 1)
     return "\n".join(wrap(low))
+
+
+def wrap_apart(labels: Sequence[str], letters: int, width: int, most_lines: int) -> list[str]:
+    """Wrap labels like `wrap_text`; of those that begin alike it keeps what tells them apart."""
+    room = max(_BEGINNING, most_lines * 3 * width // (2 * letters))  # about the characters that fit
+    ordered = sorted(set(labels))
+    begin = {label: max(0, place - _LIKEST) for place, label in enumerate(ordered)}
+    likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in labels)
+    short = (truncate_apart(label, among, room) for label, among in zip(labels, likest, strict=True))
+    return [wrap_text(label, letters, width, most_lines) for label in short]
 
 
 def measure_line_height(letters: int) -> int:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sweep.study import StudyJson
 
 
-FOLDER_LINE: Final = re.compile(r"^folder:.*\n", re.MULTILINE)  # the folder of the author's file is private
 STANDARD = (
     *("index", "key", "prompt", "status", "error", "attempts", "server", "model", "image_path", "image_name", "width"),
     *("height", "sha256", "queued_at", "started_at", "finished_at", "render_seconds", "former"),
@@ -184,7 +183,7 @@ def _collect(results: RecordedResults) -> ReportData:
         sources={key: names[path] for key, path in sources.items() if path in names},
         counts=results.counts(),
         runs=tuple(results.runs()),
-        experiment=FOLDER_LINE.sub("", results.experiment_text or ""),
+        experiment=re.sub(r"(?m)^folder:.*\n", "", results.experiment_text or ""),  # the author's folder is private
         facts=facts,
         ratings=read_ratings(folder),
         open_points=tuple(results.open_points()),

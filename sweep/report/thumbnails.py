@@ -53,7 +53,7 @@ class ImageLinks:
     prefix: str | None
     thumbs: frozenset[str]
     embedded: bool
-    originals: str = "beside"  # "inside" the page, "beside" it, or "none"
+    originals: str = "beside"  # "inside" the page, or "beside" it
     thumb_prefix: str = ""
     source_ids: Mapping[str, str] = field(default_factory=dict)  # by the source's path in the folder
 
@@ -62,7 +62,6 @@ class Thumbnails:
     """The thumbnails of one results folder, in `place` (by default its `thumbs/`)."""
 
     def __init__(self, folder: Path, place: Path | None = None) -> None:
-        self.folder = folder
         self.place = place or folder / FOLDER
 
     def path(self, identity: str) -> Path:
@@ -80,17 +79,6 @@ class Thumbnails:
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
             made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
         return {identity for identity in images if made.get(identity, True)}
-
-    def link(self, files: ImageFiles, target: Path, *, embedded: bool) -> ImageLinks:
-        """Make the thumbnails that a page at `target` shows, and return its links."""
-        made = self.make(files.by_id)
-        return ImageLinks(
-            prefix=build_relative_url(target.parent, self.folder),
-            thumbs=frozenset(made),
-            embedded=embedded,
-            thumb_prefix="" if embedded else f"{self.place.name}/",
-            source_ids={name: identity for name, identity in files.sources.items() if identity in made},
-        )
 
     def encode(self, identities: Iterable[str]) -> dict[str, str]:
         """Encode thumbnails as base64, for a page that holds them itself."""
@@ -128,9 +116,8 @@ def make_notebook_html(results: RecordedResults) -> str:
     for row in results.rows(where=lambda row: row["image_path"] is not None):
         if len(figures) == _NOTEBOOK_IMAGES:
             break
-        small = shrink(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE)
         named = escape(" · ".join(str(row[f"axis_{name}" if f"axis_{name}" in row else name]) for name in axes))
-        if small is not None:
+        if small := shrink(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE):
             stream = BytesIO()
             small.save(stream, "WEBP", quality=_QUALITY)
             address = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"

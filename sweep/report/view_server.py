@@ -29,7 +29,9 @@ from anyio.to_thread import run_sync
 
 from sweep.errors import SweepError, UsageError
 from sweep.report.compare import compare_runs, count_shared
-from sweep.report.page_html import (
+from sweep.report.page_json import JsonObject, build_live_rows, build_open_rows, build_page_json
+from sweep.report.report_data import ReportData, add_study_columns, read_report_data, study_folder
+from sweep.report.report_writer import (
     EMBED_UP_TO,
     build_policy,
     describe_page,
@@ -39,8 +41,6 @@ from sweep.report.page_html import (
     render_page,
     summarize_run,
 )
-from sweep.report.page_json import JsonObject, build_live_rows, build_open_rows, build_page_json
-from sweep.report.report_data import ReportData, add_study_columns, read_report_data, study_folder
 from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
 
 if TYPE_CHECKING:
@@ -207,7 +207,6 @@ def summarize_progress(snapshot: Snapshot) -> JsonObject:
         "retrying": sum(point.state == "pending" for point in data.open_points),
         "seconds": round(seconds, 1),
         "left": round(seconds / fresh * open_count, 1) if fresh and snapshot.is_running else None,
-        "outcome": (run.ending if run is not None else None) or "",
     }
 
 
@@ -456,7 +455,7 @@ def _name_run(request: web.Request) -> str:
 
 
 def _answer_page(text: str, *scripts: str) -> web.Response:
-    policy = f"{_build_live_policy(*scripts)}; frame-ancestors 'none'"
+    policy = f"{build_policy(*scripts, is_live=True)}; frame-ancestors 'none'"
     return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
 
 
@@ -472,8 +471,4 @@ def _render(feed: Feed) -> str:
     facts = describe_page(data, study)
     if feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
         facts |= {"counts": "", "failed": "", "problem": ""}
-    return "".join(render_page(feed.page_data(links), facts, inside, csp=_build_live_policy()))
-
-
-def _build_live_policy(*scripts: str) -> str:
-    return build_policy(*scripts, connect="'self'", images="'self' data: blob:")
+    return "".join(render_page(feed.page_data(links), facts, inside, is_live=True))

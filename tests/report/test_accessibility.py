@@ -12,7 +12,7 @@ import pytest_asyncio
 from anyio.to_thread import run_sync
 
 from sweep.record import FolderLock
-from sweep.report.page_html import make_report
+from sweep.report.report_writer import make_report
 from sweep.report.view_server import open_view
 from sweep.types import Scalar
 from tests.report.painted import Plan, paint_folder

@@ -15,9 +15,9 @@ from anyio.to_thread import run_sync
 from sweep import Results
 from sweep.record import Counts, FolderLock, SqliteJournal
 from sweep.report.compare import compare_runs
-from sweep.report.page_html import describe_page, write_page, write_report
 from sweep.report.page_json import build_page_json
 from sweep.report.report_data import AxisColumn, ReportData
+from sweep.report.report_writer import describe_page, write_page, write_report
 from sweep.report.thumbnails import ImageLinks
 from sweep.report.view_server import open_view
 from sweep.study import make_study

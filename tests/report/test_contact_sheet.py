@@ -148,5 +148,5 @@ def test_a_label_of_hundreds_is_told_apart_from_the_likest_only(monkeypatch: pyt
 def test_labels_that_begin_alike_are_told_apart_above_and_beside() -> None:
     named = [f"{'a very long prompt about a cup, ' * 20}{end}" for end in ("with a cat", "with a dog")]
     sheet = contact_sheet._Sheet(heading="", other_levels="", columns=named, lines=named, cells=[], size=(96, 96))
-    for labels in (sheet.labels, sheet.line_labels):
+    for labels in (sheet.labels, sheet.line_labels, contact_sheet.wrap_apart(named, 15, 240, 1)):
         assert ["cat" in labels[0], "dog" in labels[1]] == [True, True]

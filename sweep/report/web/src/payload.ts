@@ -168,7 +168,6 @@ export interface Progress {
   retrying: number;
   seconds: number; // since the run began
   left: number | null; // seconds, null where nobody can know yet
-  outcome: string;
   report: boolean; // the study is made: the page can become the report
 }
 
@@ -215,7 +214,7 @@ export interface Payload {
   others: ImageData | null;
   sources: { list: SourceData[]; at: number[] };
   thumbs: { mode: "embedded" | "files"; prefix: string };
-  originals: "beside" | "inside" | "none";
+  originals: "beside" | "inside";
   study: Study | null;
   experiment: string;
 }

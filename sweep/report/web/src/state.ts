@@ -87,7 +87,7 @@ export class Store {
   }
 }
 
-/** A first view: the arrangement that shows most of the experiment (sweep/report/page_html.py, list_first_thumbs, puts its
+/** A first view: the arrangement that shows most of the experiment (sweep/report/report_writer.py, list_first_thumbs, puts its
  * images first into the page). */
 export function firstView(table: Table): View {
   const varied = leading(table);
@@ -188,13 +188,20 @@ export function fromHash(hash: string, first: View, table: Table): View {
     const value = given.get(name);
     if (value === "" || table.axis(value)) view[name] = value || null;
   }
+  const taken = new Set<string>(); // an axis has one place: one that is asked for goes before one it has by itself
+  for (const place of (["x", "y", "sx", "sy"] as const).toSorted((a, b) => Number(given.has(b)) - Number(given.has(a)))) {
+    const name = view[place];
+    if (name && taken.has(name)) view[place] = null;
+    else if (name) taken.add(name);
+  }
   for (const name of ["sort", "colour", "metric"] as const) {
     const value = given.get(name);
     if (value === "" || (name === "sort" && /^(index|status|rating)$/.test(value ?? "")) || table.column(value) || table.axis(value)) view[name] = value || null;
   }
   view.filter = given.get("filter") ?? "";
   const against = given.get("against");
-  if (against && /^(source|pin|run|axis:.+)$/.test(against)) view.against = against;
+  const level = /^axis:(.+)=(\d+)$/.exec(against ?? "");
+  if (against && (/^(source|pin|run)$/.test(against) || Number(level?.[2]) < (table.axis(level?.[1] ?? null)?.levels.length ?? 0))) view.against = against;
   const mode = given.get("mode");
   if (mode === "compare" || mode === "difference") view.mode = mode;
   const panel = given.get("panel");

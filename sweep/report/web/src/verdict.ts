@@ -160,7 +160,6 @@ function lastHolding(levels: Sum[], rising: boolean): number {
 export interface Answer {
   title: string;
   counts: Part[]; // the counts behind it; bold where strong
-  method: string; // what a mark means, before and after the field of the threshold
   meaning: string; // of the metric, in brackets
   limits: string;
 }
@@ -182,7 +181,7 @@ const part = (text: string, strong = false): Part => ({ text, strong });
 /** The verdict in words: what to do, the counts behind it, what it cannot say. */
 export function answerOf(verdict: Verdict): Answer {
   if (verdict.found) return foundAnswer(verdict, verdict.found);
-  return { title: titleOf(verdict), counts: [...countsOf(verdict), ...weakestOf(verdict)], method: `${capital(verdict.metric.label)} ${sign(verdict)}`, meaning: meaningOf(verdict), limits: limitsOf(verdict) };
+  return { title: titleOf(verdict), counts: [...countsOf(verdict), ...weakestOf(verdict)], meaning: meaningOf(verdict), limits: limitsOf(verdict) };
 }
 
 /** The first sentence about the metric, in brackets. */
@@ -197,7 +196,6 @@ function foundAnswer(verdict: Verdict, { text, detail, used, full }: Found): Ans
   return {
     title: counts ? `${title}.` : title,
     counts: [part(capital([counts, more, detail].filter(Boolean).join(" ")))],
-    method: `${capital(verdict.metric.label)} ${sign(verdict)}`,
     meaning: meaningOf(verdict),
     limits: `The design chose these ${used} of ${full} images by their values, to find the limit: the counts are of these images, not of all.`,
   };

@@ -21,5 +21,12 @@ test("the first view has an empty address", () => {
 test("an address with unknown names is the first view", () => {
   const results = table();
   const first = firstView(results);
-  assert.deepEqual(fromHash("#x=banana&colour=none&cursor=gone&mode=wild&size=big", first, results), first);
+  assert.deepEqual(fromHash("#x=banana&colour=none&cursor=gone&mode=wild&size=big&against=axis:seed=9", first, results), first);
+});
+
+test("an address gives an axis one place", () => {
+  const results = table();
+  const first = { ...firstView(results), x: "strength", y: "prompt", sx: "seed", sy: null };
+  const { x, y, sx, sy } = fromHash("#x=seed&sy=seed", first, results);
+  assert.deepEqual([x, y, sx, sy], ["seed", "prompt", null, null]);
 });

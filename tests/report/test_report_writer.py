@@ -17,8 +17,15 @@ import pytest
 from anyio.to_thread import run_sync
 
 from sweep.errors import RecordError
-from sweep.report.page_html import build_policy, describe_page, read_asset, summarize_run, write_bundle, write_report
 from sweep.report.report_data import read_report_data
+from sweep.report.report_writer import (
+    build_policy,
+    describe_page,
+    read_asset,
+    summarize_run,
+    write_bundle,
+    write_report,
+)
 from sweep.report.thumbnails import build_relative_url
 from tests.report.painted import HOSTILE, Plan, paint_folder
 from tests.report.parsed_page import opened
@@ -148,7 +155,7 @@ async def test_report_of_a_broken_journal_says_so(folder: Path, damage: bytes) -
 async def test_failed_write_keeps_the_old_page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = await run_sync(write_report, folder)
     before = await run_sync(page.read_bytes)
-    monkeypatch.setattr("sweep.report.page_html.render_page", _breaks)
+    monkeypatch.setattr("sweep.report.report_writer.render_page", _breaks)
     with pytest.raises(RecordError, match="no space"):
         await run_sync(write_report, folder)
     assert await run_sync(page.read_bytes) == before
@@ -226,7 +233,7 @@ async def test_bundle_holds_every_file_of_equal_images_and_every_thumbnail(
 ) -> None:
     plan = Plan(axes={"variation": ["plain"], "denoise_strength": [0, 0.5], "seed": [42]}, metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan)
-    monkeypatch.setattr("sweep.report.page_html.EMBED_UP_TO", 0)
+    monkeypatch.setattr("sweep.report.report_writer.EMBED_UP_TO", 0)
 
     made = await run_sync(write_bundle, folder, tmp_path / "cups.zip")
 

@@ -46,7 +46,7 @@ from sweep.report.report_data import (
     remove_paths,
     study_folder,
 )
-from sweep.report.thumbnails import ImageLinks, Thumbnails, make_thumb_id
+from sweep.report.thumbnails import ImageLinks, Thumbnails, build_relative_url, make_thumb_id
 from sweep.text import format_count, format_seconds, quote_argument
 from sweep.version import VERSION
 
@@ -278,16 +278,19 @@ def _load_template(name: str) -> Template:
     return environment.from_string(read_asset(name))
 
 
-def build_policy(*scripts: str, connect: str = "'none'", images: str = "'self' data: blob: file:") -> str:
-    """Build the content security policy: our scripts and stylesheet by their hashes, images, and nothing else."""
+def build_policy(*scripts: str, is_live: bool = False) -> str:
+    """Build the content security policy: our scripts and stylesheet by their hashes, images, and nothing else.
+
+    A page that `is_live` may also ask its own server, and shows no files.
+    """
     hashes = " ".join(f"'{_hash_source(read_asset(name))}'" for name in scripts or ("explorer.js", "charts.js"))
     return "; ".join(
         (
             "default-src 'none'",
             f"script-src {hashes}",
             f"style-src '{_hash_source(read_asset('explorer.css'))}'",
-            f"img-src {images}",
-            f"connect-src {connect}",
+            f"img-src 'self' data: blob:{'' if is_live else ' file:'}",
+            "connect-src 'self'" if is_live else "connect-src 'none'",
             "base-uri 'none'",
             "form-action 'none'",
         )
@@ -299,7 +302,7 @@ def _hash_source(text: str) -> str:
 
 
 def render_page(
-    payload: JsonObject, facts: Mapping[str, Any], thumbs: Mapping[str, str] | None = None, *, csp: str | None = None
+    payload: JsonObject, facts: Mapping[str, Any], thumbs: Mapping[str, str], *, is_live: bool = False
 ) -> Iterator[str]:
     """Render the page in parts.
 
@@ -307,10 +310,10 @@ def render_page(
         payload: What the page's script reads.
         facts: Variables of the template's fixed text, see `describe_page`.
         thumbs: Thumbnails to embed, as base64 by id.
-        csp: Content security policy, by default that of a page opened from a file.
+        is_live: The page is served and asks its server; else it is opened from a file.
     """
     text, is_packed = encode_page_json(payload)
-    chunks = _split_thumbs(thumbs or {})
+    chunks = _split_thumbs(thumbs)
     yield from _load_template("report.html.j2").generate(
         **facts,
         payload=text if is_packed else _escape_json(text),
@@ -318,7 +321,7 @@ def render_page(
         script=_read_markup("explorer.js"),
         charts=_read_markup("charts.js"),
         style=_read_markup("explorer.css"),
-        csp=build_policy() if csp is None else csp,
+        csp=build_policy(is_live=is_live),
         first_chunks=islice(chunks, _CHUNKS_BEFORE_SCRIPT),
         chunks=chunks,
     )
@@ -442,7 +445,7 @@ def write_bundle(folder: Path, out: Path, *, study: StudyJson | None = None) -> 
         files += [Thumbnails(folder).path(identity) for identity in data.files.by_id]
     page = folder / f".{uuid4().hex}.html"  # in the folder, so that its links are those of the bundle
     try:
-        write_report(folder, out=page, study=study, embed_up_to=EMBED_UP_TO)
+        write_report(folder, out=page, study=study)
         with replace_atomically(out) as file, ZipFile(file, "w", ZIP_STORED) as bundle:
             bundle.write(page, "report.html", ZIP_DEFLATED)
             for path in files:
@@ -465,11 +468,18 @@ def link_images(data: ReportData, target: Path, *, embedded: bool, beside: bool)
     """
     kept = beside or (embedded and os.access(data.folder, os.W_OK))  # a folder that can only be read keeps none
     thumbs = Thumbnails(data.folder, None if kept else target.parent / REPORT_FILES)
-    links = thumbs.link(data.files, target, embedded=embedded)
+    made = thumbs.make(data.files.by_id)
+    links = ImageLinks(
+        prefix=build_relative_url(target.parent, data.folder),
+        thumbs=frozenset(made),
+        embedded=embedded,
+        thumb_prefix="" if embedded else f"{thumbs.place.name}/",
+        source_ids={name: identity for name, identity in data.files.sources.items() if identity in made},
+    )
     if not embedded:
         return links, {}
     wanted = dict.fromkeys([*data.files.sources.values(), *list_first_thumbs(data), *data.files.images])
-    return links, thumbs.encode(identity for identity in wanted if identity in links.thumbs)
+    return links, thumbs.encode(identity for identity in wanted if identity in made)
 
 
 def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any], thumbs: Mapping[str, str]) -> Path:
