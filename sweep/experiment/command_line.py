@@ -187,8 +187,7 @@ def apply_override(document: Document, text: str) -> None:
     place = _resolve(document.data, path)
     if place[0] == "include":
         raise UsageError("--set include: a file is included before --set is applied.", hint="Write it in the file.")
-    meant = suggest_axis(str(place[1]), value) if place[:-1] == ("axes",) and isinstance(value, str) else None
-    if meant:
+    if place[:-1] == ("axes",) and isinstance(value, str) and (meant := suggest_axis(str(place[1]), value)):
         hint = f'Write --set {path}="{meant}".'
         raise UsageError(f"--set {path}: only --axis takes the short form {value}.", hint=hint)
     if misread := _find_misreading(place, value, written.strip()):

@@ -113,9 +113,7 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
         if len(first) > 1:
             who, whose = f"The weakest levels of {name_axis(name)} are", "their"
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
-        kept = (
-            f"{held} of {whose} {images} images stayed at {mark} at {axis} {write_level(high)}, the first level tested"
-        )
+        kept = f"{held} of {whose} {images} images stayed at {mark} at {axis} {write_level(high)}, the first tested"
         if advice["bracket_low"] is not None:
             kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
             kept += f"{held} of {images} at {write_level(high)}"

@@ -74,8 +74,7 @@ def _resolve_one(name: str | Metric) -> Iterable[Metric]:
         return (foreign[name],)
     candidates = [*known, "flip", *foreign, "panel"]
     labels = {metric.label.lower(): metric.name for metric in known.values()}  # as a report calls it
-    near = did_you_mean(name, [*candidates, *labels], labels)
-    way = near.strip() or f"Metrics: {', '.join(candidates)}."
+    way = did_you_mean(name, [*candidates, *labels], labels).strip() or f"Metrics: {', '.join(candidates)}."
     raise UsageError(" ".join([f"There is no metric {name}.", *broken]), hint=way)
 
 
