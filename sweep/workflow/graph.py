@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.text import truncate
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -351,15 +350,3 @@ class Workflow:
         if self.translate is None or not base:
             return self
         return replace(self.translate(base), name=self.name)
-
-
-def read_edge(entry: Any, problems: list[str]) -> Edge | None:
-    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
-    match entry:
-        case {
-            "source": {"node_id": str(source), "field": str(output)},
-            "destination": {"node_id": str(target), "field": str(name)},
-        } if source and output and target and name:
-            return Edge(Address(source, output), Address(target, name))
-    problems.append(f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
-    return None

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
-from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after, read_edge
+from sweep.text import truncate
+from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after
 from sweep.workflow.node_schemas import NodeSchema, read_table
 from sweep.workflow.validation import clean_graph, raise_for
 
@@ -128,6 +129,18 @@ class PortableReader(ABC):
                     added.extend(new)
                     graph = graph.adding(edges=new)
         return graph, added
+
+
+def read_edge(entry: Any, problems: list[str]) -> Edge | None:
+    """Return an edge written as source and destination with node_id and field; None and a problem for anything else."""
+    match entry:
+        case {
+            "source": {"node_id": str(source), "field": str(output)},
+            "destination": {"node_id": str(target), "field": str(name)},
+        } if source and output and target and name:
+            return Edge(Address(source, output), Address(target, name))
+    problems.append(f"An edge has no source and destination with node_id and field: {truncate(str(entry), 80)}")
+    return None
 
 
 def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> list[Address]:

@@ -32,13 +32,12 @@ from sweep.workflow.graph import (
     made_up,
     map_refs,
     pruned,
-    read_edge,
 )
 from sweep.workflow.invokeai.image_metadata import METADATA_TYPE, tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
 from sweep.workflow.invokeai.openapi import packaged_nodes
 from sweep.workflow.node_schemas import FieldSchema, read_table
-from sweep.workflow.portable_format import PORTABLE, PortableReader, Rule
+from sweep.workflow.portable_format import PORTABLE, PortableReader, Rule, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
 from sweep.workflow.workflow_file import parse_object
 

@@ -85,7 +85,7 @@ class DenoisingNodes(Wiring):
 
     def loads(self, node: str, word: str) -> bool:
         """Tell whether a node type with this word in it stands between the model and a denoising node."""
-        return any(word in self.kind(found) for found in _model_path(self, node))
+        return any(word in self.kind(found) for found in _list_model_path(self, node))
 
     def drawn(self, name: str) -> Iterator[Address]:
         """Yield this field of each node that draws."""
@@ -98,7 +98,7 @@ def _denoises(wiring: Wiring, node: str) -> bool:
     return gives_latents and wiring.first(node, *_POSITIVE) is not None
 
 
-def _model_path(wiring: Wiring, node: str) -> list[str]:
+def _list_model_path(wiring: Wiring, node: str) -> list[str]:
     """Return the loader of a denoising node's weights and all between the two, nearest to the denoising first."""
     start = wiring.first(node, *_WEIGHTS)
     weights = wiring.field(start) if start else None
@@ -185,14 +185,14 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
 
 def _find_models(wiring: DenoisingNodes) -> Iterator[Address]:
     for node in wiring.denoising:
-        yield from wiring.first_fields(_model_path(wiring, node), "model")
+        yield from wiring.first_fields(_list_model_path(wiring, node), "model")
     yield from wiring.drawn("model")
 
 
 def _find_loras(wiring: DenoisingNodes, field: str) -> Iterator[Address]:
     """Yield the LoRAs on the way from the loader, the loader's side first; collected ones by their selectors."""
     for node in wiring.denoising:
-        for found in reversed(_model_path(wiring, node)):
+        for found in reversed(_list_model_path(wiring, node)):
             chosen = wiring.upstream(Address(found, "loras"), {"LoRAField"})
             yield from (Address(each, field) for each in [found, *chosen] if wiring.has(each, "lora"))
 
