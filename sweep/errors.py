@@ -232,7 +232,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {  # what other tools call an input: our n
 
 
 def did_you_mean(word: str, candidates: Iterable[str], meant: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return " Did you mean …?" for an error, or an empty text; `meant` says what to suggest in place of a candidate."""
+    """Return " Did you mean …?" for an error, or nothing; `meant` says what to suggest in place of a candidate."""
     near = nearest(word, candidates)
     return f" Did you mean {meant.get(near, near)}?" if near else ""
 
