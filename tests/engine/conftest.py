@@ -18,7 +18,6 @@ from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
 
-
 UNPAINTED = SandboxOptions(paint=False, plain_side=64)
 
 
