@@ -44,7 +44,6 @@ SHORTEST_SECRET = 4  # characters; a header's "1" or "yes" is none
 READ_AHEAD = 256 * 1024  # bytes of an answer held until they are read: one turn of the loop brings as many
 FRESH_TOKEN_HEADER = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
 NETWORK_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
-_NOT_REACHED = ("HTTP 502", "HTTP 504")  # a proxy answers for a server that is away
 
 _T = TypeVar("_T")
 
@@ -142,6 +141,7 @@ class Http:
         self._ca_file = options.ca_file
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
+        self._is_introduced = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -187,7 +187,7 @@ class Http:
         """
         await self.open()
         try:
-            return await self._ask_while_overloaded(introduce)
+            answer = await self._ask_while_overloaded(introduce)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, NoAnswerError):
@@ -196,11 +196,13 @@ class Http:
                 if (host := self.address.name.partition(":")[0]) != "localhost":
                     hint = did_you_mean(host, ["localhost"]).strip() or hint
                 raise ServerUnreachableError(message, hint=hint) from None
-            if isinstance(error, OverloadedError) or (isinstance(error, AttemptError) and error.kind in _NOT_REACHED):
+            if isinstance(error, OverloadedError):
                 raise ServerUnreachableError(error.message, hint="Try again later.") from None
             if isinstance(error, AttemptError):
                 raise ServerUnsupportedError(error.message) from None
             raise
+        self._is_introduced = True
+        return answer
 
     async def _ask_while_overloaded(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, and twice again, after longer pauses, where the server answers that it is overloaded."""
@@ -326,6 +328,8 @@ class Http:
                 data = await self._body(request, response, deadline)
                 data = data if response.ok else self._hide_secrets(data)
                 self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
+                if self._is_of_proxy(response.status, data):
+                    raise NoAnswerError(self.address.url, f"{response.status} of a proxy", request.what)
                 return _Answer(response.status, response.headers, data)
         except (_ElsewhereError, aiohttp.RedirectClientError):
             raise redirect_error(self.address.url) from None
@@ -336,6 +340,12 @@ class Http:
             raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
         except ValueError:  # of aiohttp, for a redirect to an address with a password
             raise redirect_error(self.address.url) from None
+
+    def _is_of_proxy(self, status: int, data: bytes) -> bool:
+        """Tell whether a proxy answers for a server that is away: the 404 of a server we know is JSON, or empty."""
+        if status != 404 or not self._is_introduced:
+            return status in BAD_GATEWAY
+        return data.strip() not in (b"", AIOHTTP_404) and _parse_or_none(data) is None
 
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.
@@ -396,6 +406,8 @@ REFUSED = frozenset({401, 403})
 REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
+BAD_GATEWAY = frozenset({502, 504})
+AIOHTTP_404 = b"404: Not Found"  # a ComfyUI's, where it is not empty
 
 
 def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:

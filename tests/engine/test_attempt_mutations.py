@@ -186,6 +186,29 @@ async def test_item_whose_acceptance_arrives_as_overload_is_not_sent_again(bench
     assert sorted(sandbox.renders.values()) == [1] * 6
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "times"),
+    mark_rest_slow([("/full", 502, 30), ("/full", 404, 30), ("default/i/", 404, 3), ("/full", 504, 30)], quick=3),
+)
+async def test_answer_of_a_proxy_whose_server_is_away_says_nothing_about_item_or_image(
+    bench: Bench, sandbox: Sandbox, path: str, status: int, times: int
+) -> None:
+    """Some proxies say 404, as text, while the server behind them starts anew; the server's own is JSON."""
+
+    def fail(exchange: Exchange) -> None:
+        nonlocal times
+        if path in exchange.path and times:
+            times -= 1
+            exchange.status, exchange.body = status, b"404 page not found\n"
+            exchange.headers["Content-Type"] = "text/plain"
+
+    async with open_proxy(sandbox.url, fail) as proxy:
+        proxy.mutate_event = lambda text: "6" if text.startswith("42") else text
+        summary = await bench.run(await bench.experiment(), proxy.url)
+    assert (summary.exit_code, summary.completed, times) == (0, 6, 0)
+    assert sorted(sandbox.renders.values()) == [1] * 6
+
+
 @pytest.mark.slow  # it waits for deadlines that are long enough for all other answers, however slow this machine is
 @pytest.mark.parametrize("path", ["/full", "app/version", "openapi.json", "enqueue_batch"])
 async def test_answer_that_trickles_ends_at_its_deadline(bench: Bench, sandbox: Sandbox, path: str) -> None:

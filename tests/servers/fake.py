@@ -104,7 +104,7 @@ def replies(*answers: Any) -> list[Reply]:
 def status(code: int, body: Any = None, **headers: str) -> Handler:
     """An answer of that status, made anew for each request."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _request, _data: web.json_response(body, status=code, headers=named)
+    return lambda _request, _data: web.json_response(body or {}, status=code, headers=named)
 
 
 @asynccontextmanager
