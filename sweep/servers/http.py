@@ -407,7 +407,7 @@ REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 BAD_GATEWAY = frozenset({502, 504})
-AIOHTTP_404 = b"404: Not Found"  # a ComfyUI's, where it is not empty
+AIOHTTP_404 = b"404: Not Found"  # the text of servers that are built on aiohttp
 
 
 def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:
