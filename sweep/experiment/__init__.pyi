@@ -14,6 +14,7 @@ from .axes import (
     Setting,
     replace_words,
 )
+from .axis_builder import infer_kind
 from .command_line import parse_axis, parse_input, write_experiment
 from .conditions import Clause, ConditionError, NamedAxis, ValueKind, compile_clause
 from .experiment import Experiment
@@ -48,6 +49,7 @@ __all__ = [
     "ValueKind",
     "Variation",
     "compile_clause",
+    "infer_kind",
     "is_reference",
     "make_experiment_schema",
     "parse_axis",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final, Literal, TypeAlias, TypeVar, overload
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
 
 from sweep.errors import ExperimentError
 from sweep.input_images import InputImage
@@ -87,9 +87,10 @@ class Dimension:
         return {axis.name: axis.levels[position] for axis in self.axes}
 
     @property
-    def has_cell_seeds(self) -> bool:
-        """Tell whether each combination of the other axes has seeds of its own."""
-        return isinstance(self.axes[0].levels, CellSeeds)
+    def cell_seeds(self) -> CellSeeds | None:
+        """Return the seeds that each combination of the other axes has of its own; None for any other axis."""
+        levels = self.axes[0].levels
+        return levels if isinstance(levels, CellSeeds) else None
 
     @property
     def is_seeds(self) -> bool:
@@ -210,6 +211,8 @@ class LazyPart(LazySequence[T]):
 class LevelSequence(LazySequence[Level]):
     """The levels of an axis, which set `targets`. Holds them, or their values, or only how to compute these."""
 
+    why_unknown: ClassVar[str] = ""  # why nobody can name a value of it in the file, after the axis's name
+
     targets: tuple[str, ...]
 
     @abstractmethod
@@ -307,6 +310,8 @@ class ReplacingLevels(ListLevels):
 class UndrawnLevels(LevelSequence):
     """Seeds of which only the number is known. The first run draws them and records them."""
 
+    why_unknown = "has seeds that are not drawn before the run; give them a start"
+
     name: str
     size: int
 
@@ -326,6 +331,8 @@ class CellSeeds(LevelSequence):
 
     Adding a level to another axis leaves the seeds of all combinations that were there before.
     """
+
+    why_unknown = "has other seeds in each combination; leave it out"
 
     size: int
     start: int

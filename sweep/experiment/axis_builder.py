@@ -111,7 +111,7 @@ class AxisDraft:
         return Level(value, {target: self.read(target, raw, *part) for target in self.targets})
 
 
-def infer_kind(targets: Sequence[str], values: Iterable[Scalar]) -> AxisKind:
+def infer_kind(targets: Sequence[str], values: Iterable[object]) -> AxisKind:
     """Infer the kind of column an axis makes: what its role says, or else what its values are."""
     role = find_role(targets[0]) if targets else None
     if role is not None and role.kind == "integer":

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.axes import CellSeeds, Dimension, LazySequence, UndrawnLevels
+from sweep.experiment.axes import Dimension, LazySequence
 from sweep.experiment.file_schema import DesignSpec, ExperimentFile
 from sweep.experiment.grid import Space
 from sweep.experiment.problems import DocumentPath, ProblemCollector
@@ -255,7 +255,7 @@ class DesignValidator:
         design = self.file.design
         self._check_cell("design", design.baseline)
         least = {"rotated": 2, "adaptive": LEAST_ADAPTIVE_SEEDS}.get(design.kind, 0)
-        if least and any(dimension.has_cell_seeds for dimension in self.dimensions):
+        if least and any(dimension.cell_seeds for dimension in self.dimensions):
             self._refuse("kind", f"design {design.kind} needs the same seeds at every point: leave each_cell out")
         if self.seeds < least:
             needed = f"an axis of at least {least} seeds"
@@ -304,10 +304,7 @@ class DesignValidator:
             if axis is None:
                 if name not in self.broken:
                     self.problems.add_at_key(place, f"there is no axis named {name}.{did_you_mean(name, self.axes)}")
-            elif isinstance(axis.levels, CellSeeds):
-                self.problems.add_at_key(place, f"{name} has other seeds in each combination: leave it out")
-            elif isinstance(axis.levels, UndrawnLevels):
-                message = f"the seeds of {name} are not drawn before the run; give them a start"
-                self.problems.add_at_value(place, message)
+            elif axis.levels.why_unknown:
+                self.problems.add_at_value(place, f"{name} {axis.levels.why_unknown}")
             elif axis.levels.position(value) is None:
                 self.problems.add_at_value(place, f"axis {name} has no value {quote(value)}")

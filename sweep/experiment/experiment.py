@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
-from sweep.experiment.axes import Assignments, Axis, AxisKind, CellSeeds, Dimension, ListLevels, Setting, UndrawnLevels
+from sweep.experiment.axes import Assignments, Axis, AxisKind, Dimension, ListLevels, Setting, UndrawnLevels
 from sweep.experiment.axis_builder import AxisBuilder
 from sweep.experiment.command_line import apply_override
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
@@ -337,12 +337,8 @@ class _Loader:
                     self.problems.add_at_character(place, f"{section}: {error.message}", error.column)
                     continue
                 for axis in (axes[name] for name in clause.names if name in axes):
-                    if isinstance(axis.levels, CellSeeds):
-                        message = f"{axis.name} has other seeds in each combination; leave it out of conditions"
-                        self.problems.add_at_value(place, f"{section}: {message}")
-                    elif isinstance(axis.levels, UndrawnLevels):
-                        message = f"the seeds of {axis.name} are not drawn before the run; give them a start"
-                        self.problems.add_at_value(place, f"{section}: {message}")
+                    if axis.levels.why_unknown:
+                        self.problems.add_at_value(place, f"{section}: {axis.name} {axis.levels.why_unknown}")
                 if not broken.intersection(clause.names):
                     clauses.append(clause)
         return tuple(clauses)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sweep.errors import ExperimentError
-from sweep.experiment.axes import CellSeeds, Dimension, LazySequence, Level
+from sweep.experiment.axes import Dimension, LazySequence, Level
 from sweep.experiment.conditions import Clause
 from sweep.types import Scalar
 
@@ -229,7 +229,7 @@ class Grid(LazySequence[Variation]):
         self.space = space  # of the points that conditions leave, before a design chooses from them
         self.chosen = chosen  # indices into `space` of the points that are rendered, in their order
         self._dimensions = tuple(dimensions)
-        self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in self._dimensions)
+        self._has_cell_seeds = any(dimension.cell_seeds for dimension in self._dimensions)
         self._levels_at = [lru_cache(MAX_KEPT)(dimension.levels_at) for dimension in self._dimensions]
 
     def left_out(self, most: int) -> list[tuple[int, ...]]:
@@ -273,12 +273,12 @@ class Grid(LazySequence[Variation]):
         names = {axis.name for dimension in self._dimensions for axis in dimension.axes}
         if odd := sorted(set(values) ^ names):
             raise ExperimentError(f"A point of this grid has one value for each of its axes; not so {', '.join(odd)}.")
-        owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.has_cell_seeds}
+        owners = {dimension.axes[0].name for dimension in self._dimensions if dimension.cell_seeds}
         others = {axis: value for axis, value in values.items() if axis not in owners}
         digits = []
         for dimension in self._dimensions:
-            seeds, seed = dimension.axes[0].levels, values[dimension.axes[0].name]
-            if isinstance(seeds, CellSeeds):
+            if seeds := dimension.cell_seeds:
+                seed = values[dimension.axes[0].name]
                 digit = next((at for at in range(len(seeds)) if seeds.draw(others, at) == seed), None)
             else:
                 digit = dimension.find_position(values)
@@ -296,11 +296,8 @@ class Grid(LazySequence[Variation]):
 
 def put_cell_seeds(dimensions: Sequence[Dimension], digits: Sequence[int], levels: dict[str, Level]) -> None:
     """Put the seeds of this combination into `levels`, where there is an axis of them."""
-    owners = {
-        d.axes[0].name: (d.axes[0].levels, at) for d, at in zip(dimensions, digits, strict=True) if d.has_cell_seeds
-    }
+    owners = {d.axes[0].name: (d.cell_seeds, at) for d, at in zip(dimensions, digits, strict=True) if d.cell_seeds}
     others = {name: level.value for name, level in levels.items() if name not in owners}
     for name, (seeds, at) in owners.items():
-        if isinstance(seeds, CellSeeds):
-            seed = seeds.draw(others, at)
-            levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))
+        seed = seeds.draw(others, at)
+        levels[name] = Level(seed, dict.fromkeys(seeds.targets, seed))

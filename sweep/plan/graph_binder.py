@@ -413,7 +413,7 @@ class GraphBinder:
 
     def _note_nodes(self, graph: Graph, written: Collection[Address]) -> Iterator[str]:
         """Note nodes that give another value at each render, and images that only the server has."""
-        for node in pruned(graph, self.outputs).nodes.values():
+        for node in graph.nodes.values():
             if node.type in self.dialect.random_nodes:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
         for address, image in list_own_images(graph, self.dialect):
@@ -430,7 +430,8 @@ class GraphBinder:
             f"{slot.address} comes from {slot.target}; the workflow's own {edge.source} is bypassed."
             for slot, edge in gone
         )
-        idle = [node for node in graph.nodes if node not in pruned(graph, self.outputs).nodes]
+        kept = pruned(graph, self.outputs).nodes
+        idle = [node for node in graph.nodes if node not in kept]
         if idle:
             self.notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
         return pruned(graph.without_edges(edge for _, edge in gone), self.outputs)

@@ -105,12 +105,6 @@ class ModelFinder:
             raise PlanError(f"{word} names {len(based)} models; write one of {_join_names(based)}.")
         return _make_ref(based[0])
 
-    def is_installed(self, model: ModelRef, types: Sequence[str]) -> bool:
-        """Tell whether `find` finds it."""
-        with suppress(PlanError):
-            return bool(self.find(model, types))
-        return False
-
     def _find_named(self, word: str) -> list[Model]:
         by_key = [model for model in self.installed if model.key == word]
         by_name = [model for model in self.installed if model.name == word]
@@ -204,9 +198,8 @@ def fit_models(
 
 def find_own_model(graph: Graph, schemas: NodeSchemas, models: ModelFinder) -> ModelRef | None:
     """Find the main model a graph names itself. Raises PlanError where this server does not have it."""
-    for address, field in list_model_fields(graph, schemas):
-        said = graph.nodes[address.node].fields.get(address.field)
-        if "main" in field.model_types and said:
+    for address, field in list_main_fields(graph, schemas).items():
+        if said := graph.nodes[address.node].fields.get(address.field):
             return _find_known(said, field.model_types, models)
     return None
 
@@ -268,7 +261,10 @@ def substitute_models(workflow: Workflow, schemas: NodeSchemas, models: ModelFin
         for address, field in list(list_model_fields(graph, schemas)):
             node, types = graph.nodes[address.node], field.model_types
             said = node.fields.get(address.field)
-            if not isinstance(said, ModelRef) or models.is_installed(said, types):
+            if not isinstance(said, ModelRef):
+                continue
+            with suppress(PlanError):
+                models.find(said, types)
                 continue
             if "main" in types:
                 fields = {name: value for name, value in node.fields.items() if name != address.field}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -106,6 +106,7 @@ class Replicated(LazySequence[Variation]):
         return Variation(at, {**self._points[point].levels, REPLICATE_AXIS: self._levels[number]})
 
 
+_VERSION: Final = "1"  # of how keys are made: another one makes every index new
 _LARGE: Final = 2_250_000  # pixels: more than twice what today's models are trained on
 
 
@@ -192,8 +193,38 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return a hash of everything that decides which key an index has, or which values it shows."""
-        return compute_fingerprint(self.experiment, self.bound_graphs, self.variants.axes)
+        """Return a hash (32 hex digits) of everything that decides which key an index has, or which values it shows.
+
+        Takes time in the levels of the axes, not in their product.
+        """
+        digest = blake2b(digest_size=16)
+        for part in self._list_parts():
+            digest.update(json.dumps(part, sort_keys=True).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+    def _list_parts(self) -> Iterator[Any]:
+        experiment, design = self.experiment, self.experiment.design
+        yield _VERSION
+        yield {name: _describe_setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
+        for bound in self.bound_graphs:
+            yield [bound.digests.key(bound.outputs), [rule.shown for rule in bound.rules]]
+            yield bound.digests.with_fields(self._write_first(bound)).key(bound.outputs)
+        for dimension in experiment.dimensions:
+            yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]
+        yield [[clause.text, clause.wanted] for clause in experiment.clauses]
+        yield [design.kind, design.points, design.seed, dict(design.baseline)]
+        if design.kind not in ("full", "adaptive"):
+            yield [design.seeds, design.share or 1.0]
+        yield self.replicates
+
+    def _write_first(self, bound: BoundGraph) -> Written:
+        """Compute the fields at the first levels that have this variant, though conditions may exclude that point: a
+        record that older versions wrote has the fingerprint of that.
+        """
+        deciding = set(self.variants.axes)
+        moved = [each for each in self.experiment.dimensions if deciding.isdisjoint(axis.name for axis in each.axes)]
+        return bound.values({**bound.levels, **{axis.name: axis.levels[0] for each in moved for axis in each.axes}})
 
     def __len__(self) -> int:
         return len(self.grid)
@@ -333,7 +364,7 @@ class KeyChain:
         self._dimensions = dimensions
         self._select_graph = select_graph
         self._salted = salted
-        self._has_cell_seeds = any(dimension.has_cell_seeds for dimension in dimensions)
+        self._has_cell_seeds = any(dimension.cell_seeds for dimension in dimensions)
         self._levels_at = lru_cache(_KEPT)(lambda at, position: dimensions[at].levels_at(position))
         self._digits: tuple[int, ...] = ()
         self._levels: dict[str, Level] = {}
@@ -372,7 +403,7 @@ class KeyChain:
         """Begin with a graph. Seeds of each cell are written last: they change with every axis."""
         last = len(self._dimensions) - 1
         home = {
-            axis.name: last if dimension.has_cell_seeds else at
+            axis.name: last if dimension.cell_seeds else at
             for at, dimension in enumerate(self._dimensions)
             for axis in dimension.axes
         }
@@ -388,45 +419,6 @@ class KeyChain:
             is_alone = all(own.issuperset(rule.axes) for rule in step.rules) and written.isdisjoint(nodes)
             step.changes = {} if is_alone and len(dimension) <= _KEPT else None
             written |= nodes
-
-
-_VERSION: Final = "1"  # of how keys are made: another one makes every index new
-
-
-def compute_fingerprint(experiment: Experiment, bound_graphs: Sequence[BoundGraph], deciding: Collection[str]) -> str:
-    """Return 32 hex digits; `deciding` are the axes that decide the variant of the graph.
-
-    Takes time in the levels of the axes, not in their product.
-    """
-    digest = blake2b(digest_size=16)
-    for part in _list_parts(experiment, bound_graphs, deciding):
-        digest.update(json.dumps(part, sort_keys=True).encode())
-        digest.update(b"\n")
-    return digest.hexdigest()
-
-
-def _list_parts(experiment: Experiment, bound_graphs: Sequence[BoundGraph], deciding: Collection[str]) -> Iterator[Any]:
-    yield _VERSION
-    yield {name: _describe_setting(setting) for name, setting in experiment.inputs.items() if name != "board"}
-    for bound in bound_graphs:
-        yield [bound.digests.key(bound.outputs), [rule.shown for rule in bound.rules]]
-        yield bound.digests.with_fields(_write_first(experiment, bound, deciding)).key(bound.outputs)
-    for dimension in experiment.dimensions:
-        yield [[axis.name, axis.kind, list(_describe_levels(axis))] for axis in dimension.axes]
-    yield [[clause.text, clause.wanted] for clause in experiment.clauses]
-    design = experiment.design
-    yield [design.kind, design.points, design.seed, dict(design.baseline)]
-    if design.kind not in ("full", "adaptive"):
-        yield [design.seeds, design.share or 1.0]
-    yield experiment.study.replicates
-
-
-def _write_first(experiment: Experiment, bound: BoundGraph, deciding: Collection[str]) -> Written:
-    """Compute the fields at the first levels that have this variant, though conditions may exclude that point: a record
-    that older versions wrote has the fingerprint of that.
-    """
-    moved = [each for each in experiment.dimensions if not any(axis.name in deciding for axis in each.axes)]
-    return bound.values({**bound.levels, **{axis.name: axis.levels[0] for each in moved for axis in each.axes}})
 
 
 def _describe_levels(axis: Axis) -> Iterable[Any]:

@@ -16,12 +16,12 @@ from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
 from sweep.experiment import (
     Assignments,
     Axis,
-    AxisKind,
     Dimension,
     Experiment,
     Level,
     MadeLevels,
     ProblemCollector,
+    infer_kind,
     path_kind,
 )
 from sweep.input_images import ImageReader, InputImage, InputImageError
@@ -127,9 +127,7 @@ def _make_axis(batch: BatchAxis, name: str) -> Axis:
     targets = tuple(str(address) for address in batch.addresses)
     values: list[Any] = list(batch.values)
     levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
-    kinds = {type(value) for value in batch.values}
-    kind: AxisKind = "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
-    return Axis(name, kind, MadeLevels(targets, levels))
+    return Axis(name, infer_kind(targets, batch.values), MadeLevels(targets, levels))
 
 
 def _label_value(value: Any) -> Scalar:

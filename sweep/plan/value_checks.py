@@ -11,7 +11,7 @@ from sweep.errors import DefinitionError
 from sweep.experiment import Dimension, Level, LinearLevels, Setting
 from sweep.input_images import InputImage
 from sweep.plan.field_rules import THE_FIELD, FieldRule, PlanContext, Slot
-from sweep.text import truncate
+from sweep.text import join_words, truncate
 from sweep.workflow import Dialect, Graph, Roles, Value, check_value
 
 _STRENGTH: Final = "denoise_strength"
@@ -141,7 +141,7 @@ def _note_equal(
     if len(alike) > _LISTED:
         words.append(f"{len(alike) - _LISTED} more")
     others = "; others do, too" if len(equal) > 1 else ""
-    same = f"{', '.join(words[:-1])} and {words[-1]} {dialect.equal_strengths.format(count=count)}"
+    same = f"{join_words(words)} {dialect.equal_strengths.format(count=count)}"
     apart = (n for n in range(steps + 1, _MOST) if len({count_steps(s, n) for s in strengths}) == len(strengths))
     enough = next(apart, None)
     more = f" {enough} steps tell all of them apart." if enough else ""

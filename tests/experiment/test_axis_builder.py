@@ -439,7 +439,7 @@ def test_seeds_of_each_cell_differ_and_stay_when_a_level_is_added(load: Load, fa
 
     for wrong, said in {
         "zip: {seed: {each_cell: true, count: 2}, steps: [1, 2]}": "each_cell does not go with zip",
-        "seed: {each_cell: true, count: 2}\nwhere: seed > 4": "leave it out of conditions",
+        "seed: {each_cell: true, count: 2}\nwhere: seed > 4": "leave it out",
         "seed: {each_cell: true, count: 9}\ndesign: {kind: rotated, share: 0.5}": "the same seeds at every point",
         "seed: {each_cell: true, count: 2}\nstudy: {baseline: {seed: 1}}": "leave it out",
     }.items():

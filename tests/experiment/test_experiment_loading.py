@@ -98,7 +98,7 @@ def test_the_message_names_the_file_as_it_was_written(
         ("workflow: txt2img\nwhere: [3]", "2:8  where must be text or a list of texts, not 3"),
         ("workflow: txt2img\naxes: {seed: [1]}\nwhere: seed > 1", "3:1  the conditions leave no point of the grid"),
         ("workflow: txt2img\naxes: {seed: [1]}\nexclude: seed == 1", "3:1  the conditions leave no point of the grid"),
-        ("workflow: txt2img\naxes: {seed: {count: 2}}\nwhere: seed > 1", "where: the seeds of seed are not drawn"),
+        ("workflow: txt2img\naxes: {seed: {count: 2}}\nwhere: seed > 1", "where: seed has seeds that are not drawn"),
         ("workflow: txt2img\naxes: {seed: [1]}\nstudy: {baseline: {seed: 2}}", "3:26  axis seed has no value 2"),
         ("workflow: txt2img\naxes: {seed: {count: 2}}\nstudy: {baseline: {seed: 2}}", "are not drawn before the run"),
     ],

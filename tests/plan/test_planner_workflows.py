@@ -162,6 +162,7 @@ def test_the_lists_of_a_batch_become_axes_unless_the_experiment_sets_their_field
     document = {"batch": {"graph": graph, "data": data}}
     plan = own(document, inputs={"model": "small"}, axes={"cfg_scale": [2, 3]})
     assert [axis.name for axis in plan.axes] == ["cfg_scale", "noise.seed", "denoise.steps", "prompt.prompt"]
+    assert [axis.kind for axis in plan.axes] == ["number", "seed", "integer", "text"]  # a study pairs images by seed
     assert len(plan) == 2 * 3 * 2
     assert plan.instance(plan.grid[3]).prompt == "a jug"
     assert plan.grid[3].values["denoise.steps"] == 5
