@@ -13,6 +13,7 @@ def main() -> None:
     Until its modules are loaded, and again after it has ended, nothing has to be saved: Ctrl-C ends the process.
     """
     _open_closed_streams()
+    sys.unraisablehook = lambda _: None  # what Ctrl-C left half made is deleted with an error that nobody can mend
     previous = signal.getsignal(signal.SIGINT)
     is_handled = previous is not signal.SIG_IGN  # else a background job of a shell: Ctrl-C is not meant for it
     if is_handled:

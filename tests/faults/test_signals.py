@@ -152,6 +152,18 @@ def test_output_that_nobody_reads_ends_no_run(bench: Bench) -> None:
     server.kill()
 
 
+def test_an_interrupt_while_the_event_loop_is_made_leaves_no_traceback(bench: Bench) -> None:
+    """Python tells of what is deleted half made, however the interrupt ends."""
+    early = (
+        "import asyncio.selector_events as loops\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        f"loops.BaseSelectorEventLoop.__init__ = interrupt\n{COMMAND}"
+    )
+    command = [sys.executable, "-c", early, "run", str(bench.write()), "--server", "http://127.0.0.1:9", "--no-report"]
+    ended = subprocess.run(command, cwd=bench.folder, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxProcess) -> None:
     pid, output = start(bench, slow)
     slow.send(STOP)  # so that the second stage has to wait
