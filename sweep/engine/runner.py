@@ -271,7 +271,7 @@ class Runner:
         async with open_task_group() as group:
             async with _unless_stopped(self._stop):  # a stop does not wait for servers to be asked what they have
                 for job in await recover_jobs(self._context):
-                    self._duplicates.register(job.keys)
+                    self._duplicates.register(job.instances)
                     self._work.put(job)
             parts = self._options.shard[1] if self._options.shard else 1
             self._fresh = self._context.skip.count(0) // parts

@@ -278,13 +278,15 @@ class Deduplicator:
         self._journal = journal
         self._listener = listener
         self._behind: dict[str, list[Instance]] = {}  # by key under way: the points that wait for it
+        self._recovered: set[int] = set()  # indices of points that are under way from an earlier run
         self._known: dict[str, KeyStatus] = {}  # of keys that come next, none of them begun since the record was asked
         self._asking = anyio.Lock(fast_acquire=True)  # one question at a time: it may be the answer to the next, too
 
-    def register(self, keys: Iterable[str]) -> None:
-        """Take note of keys that are under way from an earlier run."""
-        for key in keys:
-            self._behind.setdefault(key, [])
+    def register(self, instances: Iterable[Instance]) -> None:
+        """Take note of points that are under way from an earlier run, which the queue may have looked at already."""
+        for instance in instances:
+            self._behind.setdefault(instance.key, [])
+            self._recovered.add(instance.variation.index)
 
     async def admit(self, job: Job, look_ahead: Callable[[], Iterable[Instance]] = tuple) -> Job | None:
         """Return a job for the points that are to be rendered; None where there are none. Raises RecordError.
@@ -295,6 +297,8 @@ class Deduplicator:
             return job
         first: list[Instance] = []
         for instance in job.instances:
+            if instance.variation.index in self._recovered:
+                continue
             if instance.key in self._behind:
                 self._behind[instance.key].append(instance)
             else:

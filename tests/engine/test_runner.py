@@ -196,10 +196,13 @@ async def test_a_run_broken_off_is_taken_up_where_the_server_is(bench: Bench, sa
         async with anyio.create_task_group() as group:
             bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
             await bench.run(await bench.experiment(), server.url)
-        bench.watch(lambda _: None)
+        heard: list[events.Event] = []
+        bench.watch(heard.append)
         summary = await bench.run(await bench.experiment(), server.url)
         assert summary.completed == 6
         assert set(server.renders.values()) == {1}
+        told = [event.index for event in heard if isinstance(event, events.Completed)]
+        assert sorted(told) == sorted(set(told)) != []  # also that of a point that was looked at before it was taken up
 
 
 async def test_failures_that_are_alike_end_the_run(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
