@@ -225,10 +225,10 @@ def _report_left(servers: Sequence[PooledServer], listener: Listener) -> None:
 
 async def _check_space(plan: Plan, before: record.Counts, folder: Path, options: RunOptions) -> None:
     """Raise DiskFullError where what is to be rendered will not fit."""
-    past = await run_sync(record.read_sizes, folder)
-    width, height = image_size(plan, past)
     still = before.points - before.completed - before.failed
     if still:
+        past = await run_sync(record.read_past, folder)
+        width, height = image_size(plan, past)
         images = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
         there = await run_sync(record.free_bytes, folder)
         if there < images + RESERVE:

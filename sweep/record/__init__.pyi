@@ -43,7 +43,6 @@ from .results_folder import (
     matching_keys,
     read_painted,
     read_past,
-    read_sizes,
     read_submitted,
     write_tables,
 )
@@ -127,7 +126,6 @@ __all__ = [
     "read_painted",
     "read_past",
     "read_ratings",
-    "read_sizes",
     "read_submitted",
     "rename_run",
     "reopen_points",

@@ -368,22 +368,6 @@ class Past:
         return (*drawn, *(next(missing) for _ in range(count - len(drawn))))
 
 
-def read_sizes(folder: Path) -> Past:
-    """Read only `sizes`: quick in a folder of any size. Raises CorruptRecordError."""
-    if not (folder / JOURNAL_FILE).is_file():
-        return Past()
-    with reading(folder) as db:
-        return Past(sizes=_sizes(db))
-
-
-def _sizes(db: sqlite3.Connection) -> list[tuple[int, int]]:
-    query = (
-        "SELECT width * height, size FROM points JOIN images USING (key) WHERE state = 'completed'"
-        " ORDER BY id DESC LIMIT ?"
-    )
-    return db.execute(query, (_SAMPLE,)).fetchall()
-
-
 def read_painted(folder: Path) -> frozenset[bool]:
     """Read whether completed images were painted by a sandbox (True) or come from real servers; empty without any."""
     with reading(folder) as db:
@@ -429,6 +413,11 @@ def read_past(folder: Path) -> Past:
             " AND finished_at IS NOT NULL ORDER BY id DESC LIMIT ?",
             (_SAMPLE,),
         )
+        sizes = db.execute(
+            "SELECT width * height, size FROM points JOIN images USING (key) WHERE state = 'completed'"
+            " ORDER BY id DESC LIMIT ?",
+            (_SAMPLE,),
+        )
         return Past(
             folder=folder,
             fingerprint=queries.fingerprint(db),
@@ -436,5 +425,5 @@ def read_past(folder: Path) -> Past:
             completed=done,
             seeds={axis: tuple(json.loads(drawn)) for axis, drawn in db.execute("SELECT axis, drawn FROM seeds")},
             seconds=[value for (value,) in seconds],
-            sizes=_sizes(db),
+            sizes=sizes.fetchall(),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweep.record.base import Failure
 from sweep.record.images import ImageStore
-from sweep.record.results_folder import read_past, read_sizes
+from sweep.record.results_folder import read_past
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
 from tests.support.record_writing import a_folder, facts, image, point, rendering
@@ -49,8 +49,7 @@ def test_the_latest_images_tell_the_size_of_the_next(tmp_path: Path) -> None:
                 await journal.complete(one.key, [rendering(saved)], TIMES)
 
     asyncio.run(write())
-    for sizes in (read_past(tmp_path).sizes, read_sizes(tmp_path).sizes):
-        assert [pixels for pixels, _ in sizes] == [16 * 16, 8 * 8]
+    assert [pixels for pixels, _ in read_past(tmp_path).sizes] == [16 * 16, 8 * 8]
 
 
 def test_the_seeds_forecast_are_the_length_asked_for_even_where_stand_ins_were_drawn(tmp_path: Path) -> None:
