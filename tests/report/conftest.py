@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.report import painted
 from tests.report.painted import paint_folder
 from tests.support.chromium import Browser, chromium, find_chromium
 from tests.support.left_out import leave_out
@@ -24,6 +25,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Browser tests are left out where there is no browser, and the end of the run says so."""
     if find_chromium() is None:
         leave_out(config, items, [item for item in items if item.get_closest_marker("browser")], _WHY)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _painted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Paint each folder of a run that has ended once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painted, "PAINTED", painted.Painted(tmp_path_factory.mktemp("painted")))
+        yield
 
 
 @pytest_asyncio.fixture
