@@ -35,7 +35,7 @@ settings.register_profile("sweep", deadline=None, max_examples=25, suppress_heal
 settings.load_profile("sweep")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def loop_may_not_block() -> Iterator[BlockBuster]:
     """Fails a test in which code of ours blocks the event loop (file, socket, sqlite or sleep calls on it)."""
     with blockbuster_ctx("sweep") as guard:

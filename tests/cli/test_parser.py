@@ -107,10 +107,11 @@ class TestRun:
         assert "Only one combination of settings was rendered" in studied
         assert sweep("plan", "one.yaml").out.splitlines()[3].strip() == "points     1     done 1     new 0"
 
-    def test_parts_of_a_grid_make_the_whole(self, sweep: Sweep) -> None:
-        parts = [sweep("run", "small.yaml", "--shard", f"{k}/2", "--no-report") for k in (1, 2)]
+    def test_parts_of_a_grid_make_the_whole_also_fused(self, sweep: Sweep) -> None:
+        parts = [sweep("run", "small.yaml", "--shard", f"{k}/2", "--fuse", "6", "--no-report") for k in (1, 2)]
         assert {part.code for part in parts} == {0}
-        assert len(records(sweep("table", "small").out)) == 12
+        rows = records(sweep("table", "small").out)
+        assert len({row["sha256"] for row in rows}) == len(rows) == 12
 
     def test_failures_are_rows_and_are_tried_again(self, sweep: Sweep, hostile: str) -> None:
         failed = sweep("run", "small.yaml", "-s", hostile, "--attempts", "1", "--no-report")
@@ -124,21 +125,6 @@ class TestRun:
         mended = sweep("run", "small.yaml", "--retry-failed", "--no-report")
         assert mended.code == 0
         assert "12 of 12" in mended.out
-
-    def test_fused(self, sweep: Sweep) -> None:
-        assert sweep("run", "small.yaml", "--fuse", "6", "--no-report").code == 0
-        assert len({row["sha256"] for row in records(sweep("table", "small").out)}) == 12
-
-    def test_progress_for_programs(self, sweep: Sweep) -> None:
-        answer = sweep("run", "small.yaml", "--progress", "json", "--no-report")
-        told = [json.loads(line) for line in answer.out.splitlines()]
-        assert [event["event"] for event in told if event["event"] == "Completed"] == ["Completed"] * 12
-        assert told[-1]["event"] == "RunEnded"
-        assert answer.err == ""
-
-    def test_no_progress(self, sweep: Sweep) -> None:
-        answer = sweep("run", "small.yaml", "--progress", "none", "--no-report")
-        assert (answer.code, answer.out, answer.err) == (0, "", "")
 
     def test_a_folder_in_use(self, sweep: Sweep, done: Path) -> None:
         with FolderLock(done):
