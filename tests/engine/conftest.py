@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sweep.record import results_folder
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import Bench
@@ -22,7 +23,9 @@ UNPAINTED = SandboxOptions(paint=False, plain_side=64)
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose runs leave results.parquet empty: it costs as much as an image, and the record's tests read it."""
+    monkeypatch.setattr(results_folder, "write_parquet_file", lambda path, _: path.touch())
     photo = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
     photo.save(tmp_path / "photo.png")
     return Bench(tmp_path)
