@@ -87,23 +87,32 @@ def test_generated_pages_are_current() -> None:
         assert current == page(), f"docs/{file}: run python -m tools.generate_reference"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_fences_are_of_a_known_kind(document: Path) -> None:
-    for block in blocks(document):
-        assert block.language in LANGUAGES, f"{named(document)}:{block.line}"
-        assert block.mark in MARKS, f"{named(document)}:{block.line}"
+def all_blocks() -> Iterator[tuple[str, Block]]:
+    """Every block of every document, and where it stands."""
+    for document in DOCUMENTS:
+        for block in blocks(document):
+            yield f"{named(document)}:{block.line}", block
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_every_command_parses(document: Path) -> None:
+def test_fences_are_of_a_known_kind() -> None:
+    for place, block in all_blocks():
+        assert block.language in LANGUAGES, place
+        assert block.mark in MARKS, place
+
+
+def test_every_command_parses() -> None:
     line = get_command(command_line())
     whole = Context(line, info_name="sweep")
-    for block in blocks(document):
+    for place, block in all_blocks():
         if block.language == "console" and block.mark != "install":
             for name, *rest in commands(block):
                 command = line.get_command(whole, name)  # type: ignore[attr-defined]
-                assert command is not None, f"{named(document)}:{block.line}: there is no sweep {name}"
-                command.make_context(name, rest, parent=whole)
+                assert command is not None, f"{place}: there is no sweep {name}"
+                try:
+                    command.make_context(name, rest, parent=whole)
+                except Exception as error:
+                    error.add_note(f"in {place}")
+                    raise
 
 
 def runs(document: Path) -> bool:
@@ -227,8 +236,7 @@ def test_every_command_and_every_line_of_python_runs(
 EXAMPLES = [block for block in blocks(ROOT / "docs" / "axes.md") if block.language == "yaml"]
 
 
-@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: str(block.line))
-def test_every_kind_of_axis_has_the_points_its_example_says(block: Block, desk: Path) -> None:
+def test_every_kind_of_axis_has_the_points_its_example_says(desk: Path) -> None:
     shutil.copytree(desk / "experiments" / "images", desk / "images")
     (desk / "prompts.txt").write_text("# lights\na red cup\na blue cup\n\na glass\n", encoding="utf-8")
     (desk / "shots.csv").write_text(
@@ -236,25 +244,28 @@ def test_every_kind_of_axis_has_the_points_its_example_says(block: Block, desk: 
     )
     head, _, _ = EXAMPLES[0].text.partition("axes:")
     file = desk / "mine.yaml"
-    file.write_text(block.text if "workflow:" in block.text or "include:" in block.text else head + block.text, "utf-8")
-    said = re.search(r"# (?:.*= )?(\d+)(?: of \d+)? points", block.text)
-    assert said is not None
-    plan = make_plan(Experiment.load(file), builtin_schemas(), catalogue(["sd-1"]))
-    assert len(plan) == int(said[1])
+    assert len(EXAMPLES) >= 15
+    for block in EXAMPLES:
+        is_whole = "workflow:" in block.text or "include:" in block.text
+        file.write_text(block.text if is_whole else head + block.text, "utf-8")
+        said = re.search(r"# (?:.*= )?(\d+)(?: of \d+)? points", block.text)
+        assert said is not None, block.line
+        plan = make_plan(Experiment.load(file), builtin_schemas(), catalogue(["sd-1"]))
+        assert len(plan) == int(said[1]), block.line
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_links_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
-        assert (document.parent / target).exists(), f"{named(document)} leads to {target}"
+def test_links_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text):
+            assert (document.parent / target).exists(), f"{named(document)} leads to {target}"
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
-def test_files_named_in_documents_exist(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    for path in re.findall(r"`((?:tests|sweep|tools|benchmarks|docs|experiments)/[\w/.-]+)`", text):
-        assert (ROOT / path).exists(), f"{named(document)} names {path}"
+def test_files_named_in_documents_exist() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for path in re.findall(r"`((?:tests|sweep|tools|benchmarks|docs|experiments)/[\w/.-]+)`", text):
+            assert (ROOT / path).exists(), f"{named(document)} names {path}"
 
 
 def test_site_has_every_document() -> None:

@@ -36,22 +36,22 @@ def filled(graph: Graph) -> Graph:
     return graph.set(missing)
 
 
-@pytest.mark.parametrize(("name", "base"), OFFERED)
-@pytest.mark.parametrize("loras", [0, 1, 3])
-@pytest.mark.parametrize("controls", [0, 1, 2])
-def test_every_template_holds_together(name: str, base: str, loras: int, controls: int) -> None:
-    if base == "flux" and controls:
-        with pytest.raises(WorkflowError, match="ControlNet for flux"):
-            template(name, base, loras, controls)
-        return
-    graph = template(name, base, loras, controls)
-    assert check_graph(filled(graph), SCHEMAS) == []
-    assert output_nodes(graph, SCHEMAS) == ("decode",)
-    assert graph.nodes["decode"].fields["use_cache"] is False
-    assert graph.nodes["decode"].fields["is_intermediate"] is False
-    found = {node for node in graph.nodes if node.startswith("lora")}
-    assert len(found) == max(loras, name == "lora")
-    assert len([n for n in graph.nodes.values() if n.type == "controlnet"]) == max(controls, name == "controlnet")
+def test_every_template_holds_together() -> None:
+    for (name, base), loras, controls in product(OFFERED, (0, 1, 3), (0, 1, 2)):
+        asked = (name, base, loras, controls)
+        if base == "flux" and controls:
+            with pytest.raises(WorkflowError, match="ControlNet for flux"):
+                template(*asked)
+            continue
+        graph = template(*asked)
+        assert check_graph(filled(graph), SCHEMAS) == [], asked
+        assert output_nodes(graph, SCHEMAS) == ("decode",), asked
+        assert graph.nodes["decode"].fields["use_cache"] is False, asked
+        assert graph.nodes["decode"].fields["is_intermediate"] is False, asked
+        found = {node for node in graph.nodes if node.startswith("lora")}
+        assert len(found) == max(loras, name == "lora"), asked
+        nets = [node for node in graph.nodes.values() if node.type == "controlnet"]
+        assert len(nets) == max(controls, name == "controlnet"), asked
 
 
 @pytest.mark.parametrize(("name", "base"), OFFERED)
