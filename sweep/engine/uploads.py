@@ -18,7 +18,7 @@ import anyio.to_thread
 from pydantic import TypeAdapter
 
 from sweep.engine.server_pool import PooledServer
-from sweep.errors import RecordError, ServerError
+from sweep.errors import AttemptError, RecordError, ServerError
 from sweep.experiment import Experiment
 from sweep.record import Journal, SubmittedWork, replace_atomically
 from sweep.servers import Server, keeps_images
@@ -109,7 +109,7 @@ async def find_leftovers(work: Mapping[str, SubmittedWork], servers: Sequence[Se
                 await server.open()
                 if keeps_images(server):
                     images, reason = await server.find_leftovers(sent.items, sent.uploads), ""
-            except ServerError as error:
+            except (AttemptError, ServerError) as error:
                 reason = error.message.rstrip(".")
         found.append(Leftovers(url=url, name=sent.name, images=tuple(images), reason=reason))
     return found

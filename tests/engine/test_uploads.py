@@ -158,6 +158,21 @@ async def test_clean_keeps_what_a_person_starred(bench: Bench, sandbox: Sandbox)
     assert left.images == ()
 
 
+async def test_clean_says_which_server_cannot_tell_what_the_run_left(bench: Bench, sandbox: Sandbox) -> None:
+    """And cleans the others: some items cannot be read for as long as they are in the queue."""
+
+    def fail(exchange: Exchange) -> None:
+        if "/default/i/" in exchange.path:
+            exchange.status, exchange.json = 500, {"detail": "Unexpected error"}
+
+    async with open_proxy(sandbox.url) as proxy:
+        await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)
+        work = await anyio.to_thread.run_sync(read_submitted, bench.root / "results" / "small")
+        proxy.mutate = fail
+        (left,) = await find_leftovers(work, [connect(proxy.url)])
+    assert (left.images, "cannot read item" in left.reason) == ((), True)
+
+
 async def test_journal_keeps_only_uploads_of_its_own_run(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:
     """What the user's file knows of other runs is used and is not this run's to delete."""
     options = replace(AT_ONCE, user_cache=tmp_path / "cache" / "uploads.json")
