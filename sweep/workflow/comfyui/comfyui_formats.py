@@ -271,6 +271,9 @@ class _Drawing:
             was_control = was_control and not (after and after.type == "boolean")
             if is_control or was_control or (each.type == "ImageField" and left and left[0] == "image"):
                 left.pop(0)
+        if schema and schema.is_open:  # rgthree's loader of several LoRAs names none of them
+            loras = [value for value in left if isinstance(value, Mapping) and "lora" in value]
+            found |= {f"lora_{number}": value for number, value in enumerate(loras, 1)}
         return found | {shown: value for node, shown, value in scope.shown_widgets if node == str(entry["id"])}
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:

@@ -148,9 +148,10 @@ def list_texts(wiring: Wiring, node: str) -> tuple[Address, ...]:
 
 
 def _find_texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
+    """Yield the texts of each encoder; of one that encodes both sides those that are named after this side."""
     for node in wiring.nodes:
-        found = (list_texts(wiring, each) for each in wiring.conditions(node, *side))
-        yield from (dict.fromkeys(texts, IDENTITY) for texts in found if texts)
+        for texts in filter(None, (list_texts(wiring, each) for each in wiring.conditions(node, *side))):
+            yield dict.fromkeys([text for text in texts if side[0] in text.field] or texts, IDENTITY)
 
 
 def _find_strengths(wiring: SamplingNodes) -> Iterator[Address]:

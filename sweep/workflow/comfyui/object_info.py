@@ -85,12 +85,13 @@ def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], 
     for field in _fields(kind, facts["input"], models):
         known = fields.get(field.name)
         fields[field.name] = replace(known, shown_with=known.shown_with + field.shown_with) if known else field
+    is_custom = str(facts.get("python_module")).startswith("custom_nodes")  # may take more than it describes
     return NodeSchema(
         type=kind,
         fields=fields,
         outputs={str(slot): _type(output) for slot, output in enumerate(facts.get("output") or ())},
         output_class=OUTPUT_CLASS if facts.get("output_node") else "",
-        is_open=any(field.type == _GROWING for field in fields.values()),
+        is_open=is_custom or any(field.type == _GROWING for field in fields.values()),
     )
 
 

@@ -22,6 +22,7 @@ from sweep.workflow import (
     core_schemas,
     find_roles,
     load_workflow,
+    read_object_info,
     starter,
     workflow_from,
     write_prompt,
@@ -87,6 +88,21 @@ def test_roles_are_found_by_the_types_of_what_is_wired() -> None:
     assert fields_of("scheduler", graph) == ["3.sampler_name", "3.scheduler"]
     assert fields_of("sampler", graph) == ["3.sampler_name"]
     assert (fields_of("width", graph), fields_of("denoise_strength", graph)) == (["5.width"], [])
+
+
+def test_a_loader_with_both_texts_has_one_for_each_side() -> None:
+    """As the loaders of popular extensions: encoders of both sides in one node."""
+    multiline = ["STRING", {"default": "", "multiline": True}]
+    loader = {
+        "input": {"required": {"ckpt_name": [["a.ckpt"]], "positive": multiline, "negative": multiline}},
+        "output": ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT"],
+    }
+    sampler = {"input": {"required": {"model": ["MODEL"], "positive": ["CONDITIONING"], "negative": ["CONDITIONING"]}}}
+    schemas = read_object_info({"Loader": loader, "Sampler": {**sampler, "output": ["LATENT"]}})
+    edges = ["l.0 → s.model", "l.1 → s.positive", "l.2 → s.negative"]
+    roles = find_roles(Graph.of([Node("l", "Loader"), Node("s", "Sampler")], edges), schemas)
+    texts = {role: [str(target.address) for target in roles[role]] for role in ("prompt", "negative_prompt")}
+    assert texts == {"prompt": ["l.positive"], "negative_prompt": ["l.negative"]}
 
 
 @pytest.mark.parametrize("name", TEMPLATE_NAMES)

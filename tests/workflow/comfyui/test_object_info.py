@@ -95,9 +95,25 @@ def test_inputs_that_grow_and_choices_that_show_more_inputs_are_read() -> None:
     export = {"nodes": [{"id": 2, "type": "Resize", "widgets_values": ["to", 64, "lanczos"]}], "links": []}
     fields_of = read_drawing(export, "it", schemas).graph.nodes["2"].fields
     assert fields_of == {"resize_type": "to", "resize_type.width": 64, "method": "lanczos"}
-    prompt = {"2": {"class_type": "Resize", "inputs": {}}}
+    prompt: dict[str, dict[str, Any]] = {"2": {"class_type": "Resize", "inputs": {}}}
     fill_defaults(prompt, schemas)
     assert prompt["2"]["inputs"] == {"resize_type": "by", "method": "area"}
+
+
+def test_an_extension_may_take_inputs_that_it_does_not_name() -> None:
+    """As rgthree's Power Lora Loader, whose LoRAs its description leaves out."""
+    loader = {"input": {"required": {"model": ["MODEL"]}, "optional": {}}, "output": ["MODEL"]}
+    document = {**describe_node(model=["MODEL"]), "Loader": {**loader, "python_module": "custom_nodes.rgthree-comfy"}}
+    schemas = read_object_info({**document, "Core": {"input": {}, "output": ["MODEL"], "python_module": "nodes"}})
+    assert [schemas[kind].is_open for kind in ("Loader", "Thing", "Core")] == [True, False, False]
+    loras = [{"on": True, "lora": f"{name}.safetensors", "strength": 1} for name in "ab"]
+    given = {"model": ["1", 0], "lora_1": loras[0], "lora_2": loras[1]}
+    prompt = {"1": {"class_type": "Core"}, "2": {"class_type": "Loader", "inputs": given}}
+    graph = read_prompt(prompt, "it", schemas).graph
+    assert check_graph(graph, schemas) == []
+    widgets = [{}, {"type": "PowerLoraLoaderHeaderWidget"}, *loras, {}, ""]
+    export = {"nodes": [{"id": 2, "type": "Loader", "widgets_values": widgets}], "links": []}
+    assert read_drawing(export, "it", schemas).graph.nodes["2"].fields == graph.nodes["2"].fields
 
 
 def test_a_custom_loader_takes_the_models_whose_files_it_offers() -> None:
