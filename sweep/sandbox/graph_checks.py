@@ -73,10 +73,12 @@ def _build_model(schema: NodeSchema) -> type[BaseModel]:
     for index, field_ in enumerate(schema.fields.values()):
         if schema.type in _GUIDED and field_.name == "cfg_scale":
             field_ = replace(field_, minimum=1)  # as a validator of InvokeAI's wants it; its schema does not say so
+        if (schema.type, field_.name) == ("noise", "seed"):
+            field_ = replace(field_, minimum=None, maximum=None)  # any other seed wraps
         fields[f"f_{index}"] = (_annotate(field_), Field(alias=field_.name, default=field_.default))
     fields["n_type"] = (Literal[schema.type], Field(alias="type"))
     extra: Literal["allow", "ignore"] = "allow" if schema.type == "core_metadata" else "ignore"
-    return create_model(schema.type, __config__={"extra": extra}, **fields)
+    return create_model(schema.type, __config__={"extra": extra, "coerce_numbers_to_str": True}, **fields)
 
 
 def _annotate(field: FieldSchema) -> Any:

@@ -91,11 +91,11 @@ def read_member(body: Any, name: str, kind: Any) -> Any:
     return read_value(kind, body[name], "body", name)
 
 
-def read_parameter(request: web.Request, name: str) -> str:
-    """Read a query parameter that must be there. Raises RefusedError with 422."""
+def read_parameter(request: web.Request, name: str, kind: Any = str) -> Any:
+    """Read a query parameter that must be there. Raises RefusedError with 422 where it is missing or wrong."""
     if name not in request.query:
         raise refuse("missing", ("query", name), "Field required")
-    return request.query[name]
+    return read_value(kind, request.query[name], "query", name)
 
 
 async def body_of(request: web.Request) -> Any:
@@ -211,7 +211,8 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
         return await _handle(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
-    await sandbox.workers.answering.wait()
+    async with sandbox.workers.garbage:
+        pass
     met = sandbox.dice.draw_http_fault(request.path)
     if met and met.startswith("error_"):
         return _refuse(HTTPStatus(int(met.removeprefix("error_"))), sandbox)

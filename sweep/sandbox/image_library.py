@@ -40,7 +40,7 @@ def with_text(png: bytes, texts: Mapping[str, str]) -> bytes:
     return png[:_HEADER] + chunks + png[_HEADER:]
 
 
-def spoil_image(content: bytes, bad: BadImage | None) -> bytes:
+def _spoil(content: bytes, bad: BadImage | None) -> bytes:
     """Return the file that is served for an image, spoiled as `bad` says."""
     if bad == "truncated":
         return content[: len(content) * 2 // 3]
@@ -158,21 +158,24 @@ class ImageLibrary:
         return path.read_bytes()
 
     async def content(self, name: str) -> bytes:
-        """Read an image's file. Raises RefusedError."""
+        """Read the file that is served for an image. Raises RefusedError."""
         record = self.get_record(name)
-        return self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
+        file = self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)
+        return _spoil(file, record.get("bad"))
 
     def decode(self, name: str) -> NDArray[np.uint8]:
         """Decode an image to height × width × 3 bytes; call it in a thread. Raises RefusedError."""
         with Image.open(io.BytesIO(self._read(self.get_record(name)))) as image:
             return np.asarray(image.convert("RGB"))
 
-    async def delete(self, name: str) -> None:
-        """Delete an image and its file. Raises RefusedError."""
-        if self.images.pop(name, None) is None:
+    async def delete(self, name: str) -> ImageRecord:
+        """Delete an image and its file, and return what its record was. Raises RefusedError."""
+        record = self.images.pop(name, None)
+        if record is None:
             raise RefusedError(404, "Image not found")
         await self._store.save(("image", name, None))
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
+        return record
 
     def find_upload(self, path: str) -> str | None:
         """Find the newest image that was uploaded from a file of that name; None where there is none."""

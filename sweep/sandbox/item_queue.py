@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import heapq
+import itertools
 import json
 import sqlite3
 import uuid
@@ -21,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from sweep.errors import UsageError
 from sweep.sandbox.graph_checks import GraphJson, NodeTypes, read_graph
-from sweep.sandbox.http_requests import read_member, read_value
+from sweep.sandbox.http_requests import read_member, read_value, refuse_value
 
 STATUSES = ("pending", "in_progress", "waiting", "completed", "failed", "canceled")
 TERMINAL_STATUSES = frozenset({"completed", "failed", "canceled"})
@@ -121,6 +122,12 @@ def read_batch(body: Any, types: NodeTypes) -> Batch:
     posted = read_member(body, "batch", dict[str, Any])
     graph = read_graph(posted.get("graph"), types, "body", "batch", "graph")
     batch: Batch = read_value(Batch, {**posted, "graph": graph}, "body", "batch")
+    for datum in itertools.chain.from_iterable(batch.data or ()):
+        name, field_ = datum.node_path, datum.field_name
+        if name not in graph["nodes"]:
+            raise refuse_value(("body", "batch"), f"Node {name} not found in graph")
+        if field_ not in graph["nodes"][name]:
+            raise refuse_value(("body", "batch"), f"Field {field_} not found in node {name}")
     return batch
 
 

@@ -33,14 +33,11 @@ class Workers:
     events: EventEmitter
     paused: bool = False
     busy: int = 0
-    answering: asyncio.Event = field(default_factory=asyncio.Event)  # cleared while garbage is collected
+    garbage: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while it is collected: no request is answered
     model_loads: Counter[str] = field(default_factory=Counter)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cancels: dict[int, asyncio.Event] = field(default_factory=dict)
     _loaded: dict[int, str] = field(default_factory=dict)  # worker → key of the main model it has
-
-    def __post_init__(self) -> None:
-        self.answering.set()
 
     def wake(self) -> None:
         """Have idle workers look at the queue again."""
@@ -82,11 +79,8 @@ class Workers:
         await self.store.save_items([item])
         await self.events.status_changed(item)
         if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
-            self.answering.clear()
-            try:
+            async with self.garbage:
                 await asyncio.sleep(self.options.gc_pause)
-            finally:
-                self.answering.set()
         await self._rest(self.options.latency, item)
         expanded = ExpandedGraph(item.session_id, item.graph)
         failed = await self._run(item, worker, expanded)
@@ -126,6 +120,7 @@ class Workers:
         if copy.inputs:  # a node without edges was checked when it was posted
             copy.node = {**self.types.accept(copy.node), "id": copy.id}
         node, outputs = copy.node, self.context.outputs
+        self.context.check_inputs(node)
         key = None
         if node["use_cache"]:
             key = json.dumps({name: value for name, value in node.items() if name != "id"}, sort_keys=True)

@@ -111,12 +111,22 @@ class NodeContext:
         """Return the latents that a node's input refers to; None without a reference."""
         return self.values[reference["latents_name"]] if reference else None
 
-    def model(self, reference: Mapping[str, Any] | None) -> Model:
+    def model(self, reference: Mapping[str, Any]) -> Model:
         """Get a model. Raises NodeError as InvokeAI does."""
-        key = (reference or {}).get("key", "")
-        if key not in self.models:
-            raise NodeError("Exception", f"Unknown model {key}")
-        return self.models[key]
+        if reference["key"] not in self.models:
+            raise NodeError("Exception", f"Unknown model {reference['key']}")
+        return self.models[reference["key"]]
+
+    def check_inputs(self, node: NodeFields) -> None:
+        """Check that the node has the inputs that it needs. Raises NodeError as InvokeAI does."""
+        kind = node["type"]
+        for name, needed in self.schemas[kind].fields.items():
+            if needed.required and node[name] is None:
+                if needed.takes_value:
+                    raise NodeError(
+                        "MissingInputException", f"Node {kind} missing value or connection for field {name}"
+                    )
+                raise NodeError("RequiredConnectionException", f"Node {kind} missing connections for field {name}")
 
     def image(self, node: NodeFields) -> ImageRecord:
         """Get the record of a node's input image. Raises RefusedError."""
@@ -155,10 +165,11 @@ _MODEL_PARTS = {
 
 def _load_model(node: NodeFields, context: NodeContext) -> NodeFields:
     """Return the parts of a model. Each names it, and lists the LoRAs and counts the layers that later nodes change."""
+    if node["type"] == "flux_model_loader":  # it has its parts apart
+        for name in ("model", "t5_encoder_model", "clip_embed_model", "vae_model"):
+            if node[name] and node[name]["key"] not in context.models:
+                raise NodeError("ValueError", f"Unknown model: {node[name]['key']}")
     part = {"model": identifier(context.model(node["model"])), "loras": [], "skipped_layers": 0}
-    for name in ("t5_encoder_model", "clip_embed_model", "vae_model"):  # of FLUX, which has them apart
-        if node.get(name):
-            context.model(node[name])
     return {**dict.fromkeys(_MODEL_PARTS[node["type"]], part), "max_seq_len": 512}
 
 
@@ -192,7 +203,7 @@ def _encode_prompt(node: NodeFields, context: NodeContext) -> NodeFields:
 
 def _make_noise(node: NodeFields, context: NodeContext) -> NodeFields:
     noise = Latents(seed=node["seed"] % 2**32, width=node["width"], height=node["height"])
-    return {"noise": context.put_latents(noise, node["seed"]), "width": noise.width, "height": noise.height}
+    return {"noise": context.put_latents(noise, noise.seed), "width": noise.width, "height": noise.height}
 
 
 def _encode_image(node: NodeFields, context: NodeContext) -> NodeFields:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import UsageError
 from sweep.sandbox.graph_checks import builtin_types
 from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.image_library import ImageLibrary, plain_image
@@ -53,11 +52,7 @@ class Sandbox:
             schemas=self.types.schemas, models=self.models, images=self.images, dice=self.dice, threads=self._threads
         )
         self.workers = Workers(options, self.queue, self.types, self.store, self.context, self.events)
-        try:
-            await self.store.load_queue(self.queue)
-        except UsageError:
-            await self.store.aclose()
-            raise
+        await self.store.load_queue(self.queue)
         await self.images.load()
         self._tasks = [asyncio.create_task(self.workers.work(n)) for n in range(options.workers)]
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -31,7 +31,6 @@ from sweep.sandbox.http_requests import (
     reply,
     route,
 )
-from sweep.sandbox.image_library import spoil_image
 from sweep.sandbox.item_queue import read_batch
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
@@ -44,12 +43,12 @@ def _get_config(sandbox: Sandbox, _: web.Request) -> Any:
     return {"config": {"max_queue_size": sandbox.options.queue_limit, "generation_devices": "auto"}}
 
 
-def _list_devices(sandbox: Sandbox, _: web.Request) -> Any:
-    return [{"device": f"cuda:{n}"} for n in range(sandbox.options.workers)]
-
-
 def _get_auth_status(sandbox: Sandbox, _: web.Request) -> Any:
     return {"setup_required": False, "multiuser_enabled": bool(sandbox.options.users)}
+
+
+def _list_devices(sandbox: Sandbox, _: web.Request) -> Any:
+    return [{"device": f"cuda:{n}"} for n in range(sandbox.options.workers)]
 
 
 async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
@@ -116,8 +115,8 @@ def _describe_processor(sandbox: Sandbox) -> dict[str, bool]:
 
 
 def _status(sandbox: Sandbox, _: web.Request, queue_id: str) -> Any:
-    counts = {"queue_id": queue_id, **sandbox.queue.counts("queue", queue_id)}
-    return {"queue": counts, "processor": _describe_processor(sandbox)}
+    counts = sandbox.queue.counts("queue", queue_id)
+    return {"queue": {"queue_id": queue_id, **counts}, "processor": _describe_processor(sandbox)}
 
 
 def _pause_or_resume(sandbox: Sandbox, _: web.Request, step: str, **_queue: str) -> Any:
@@ -127,8 +126,7 @@ def _pause_or_resume(sandbox: Sandbox, _: web.Request, step: str, **_queue: str)
 
 
 def _count_batch(sandbox: Sandbox, _: web.Request, queue_id: str, batch_id: str) -> Any:
-    counts = sandbox.queue.counts("batch", queue_id, batch_id)
-    return {"queue_id": queue_id, "batch_id": batch_id, **counts}
+    return {"queue_id": queue_id, "batch_id": batch_id, **sandbox.queue.counts("batch", queue_id, batch_id)}
 
 
 def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
@@ -140,14 +138,16 @@ def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) ->
 async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     ids = read_member(await body_of(request), "item_ids", _Ids)
     found = [sandbox.queue.items[item_id] for item_id in ids if item_id in sandbox.queue.items]
-    return [item.summarise() for item in found if item.queue_id == queue_id]
+    told = (item.summarise() for item in found if item.queue_id == queue_id)
+    return [{name: each[name] for name in each if not name.startswith("error_")} for each in told]
 
 
 def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> Any:
     item = sandbox.queue.items.get(read_value(int, item_id, "path", "item_id"))
     if item is None or item.queue_id != queue_id:
-        raise RefusedError(404, f"Queue item with id {item_id} not found in queue {queue_id}")
-    return item.describe()
+        status, quoted = (404, "") if item is None else (500, "Unexpected error while fetching queue item: 404: ")
+        raise RefusedError(status, f"{quoted}Queue item with id {item_id} not found in queue {queue_id}")
+    return {name: value for name, value in item.describe().items() if value is not None}
 
 
 async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
@@ -176,19 +176,18 @@ QUEUE_ROUTES = (
 )
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in {"true", "1"}
+_Category = Literal["general", "mask", "control", "user", "other"]
 
 
 async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
-    category, intermediate = (read_parameter(request, name) for name in ("image_category", "is_intermediate"))
+    kinds = {"image_category": _Category, "is_intermediate": bool}
+    facts = {name: read_parameter(request, name, kind) for name, kind in kinds.items()}
     form = await request.post()
     file = form.get("file")
     if not isinstance(file, web.FileField):
         raise refuse("missing", ("body", "file"), "Field required")
-    facts = {"image_category": category, "is_intermediate": _is_true(intermediate), "file_name": file.filename}
     try:
-        record = await sandbox.images.upload(await asyncio.to_thread(file.file.read), **facts)
+        record = await sandbox.images.upload(await asyncio.to_thread(file.file.read), file_name=file.filename, **facts)
     except (OSError, ValueError) as error:
         raise RefusedError(415, "Failed to read image") from error
     return reply(sandbox.images.describe(record["image_name"]), 201)
@@ -196,29 +195,26 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
 
 def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
     found = list(reversed(sandbox.images.images.values()))
-    if "is_intermediate" in request.query:
-        flag = _is_true(request.query["is_intermediate"])
-        found = [record for record in found if record["is_intermediate"] == flag]
-    if "board_id" in request.query:
-        found = [record for record in found if record["board_id"] == request.query["board_id"]]
+    for name, kind in (("is_intermediate", bool), ("board_id", str)):
+        if name in request.query:
+            wanted = read_parameter(request, name, kind)
+            found = [record for record in found if record[name] == wanted]
     listed = cut_window(request, found)
     return {**listed, "items": [sandbox.images.describe(record["image_name"]) for record in listed["items"]]}
 
 
 async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
-    await sandbox.images.delete(name)
+    record = await sandbox.images.delete(name)
     sandbox.context.outputs.clear()  # some may name it
-    return {"deleted_images": [name]}
+    return {"affected_boards": [record["board_id"] or "none"], "deleted_images": [name], "failed_images": []}
 
 
 async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    record = sandbox.images.get_record(name)
-    content = spoil_image(await sandbox.images.content(record["image_name"]), record.get("bad"))
-    return web.Response(body=content, content_type="image/png")
+    return web.Response(body=await sandbox.images.content(name), content_type="image/png")
 
 
-async def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
-    return await sandbox.images.create_board(read_parameter(request, "board_name"))
+def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
+    return sandbox.images.create_board(read_parameter(request, "board_name"))
 
 
 _IMAGES, _BOARDS = "/api/v1/images", "/api/v1/boards"

@@ -92,9 +92,9 @@ async def test_server_stalls_while_it_collects_garbage() -> None:
     async with served(SandboxOptions(gc_pause=0.05)) as (sandbox, wire), wire.events() as heard:
         await wire.enqueue(add())
         await until(lambda: any(data.get("status") == "in_progress" for _, data in heard))
-        assert not sandbox.workers.answering.is_set()
+        assert sandbox.workers.garbage.locked()
         assert (await wire.queue("GET", "status")).status == 200
-        assert sandbox.workers.answering.is_set()
+        assert not sandbox.workers.garbage.locked()
 
 
 async def test_unknown_node_type_fails_by_name() -> None:
@@ -110,6 +110,14 @@ async def test_error_in_a_node_fails_its_item_only() -> None:
         assert (await wire.run(posted))["error_type"] == "KeyError"
         assert (await wire.run(graph(node("d", "div", a=1, b=0))))["error_type"] == "ZeroDivisionError"
         assert (await wire.run(add()))["status"] == "completed"
+
+
+async def test_unknown_flux_model_fails_as_on_invokeai() -> None:
+    async with served() as (_, wire):
+        unknown = {**wire.model, "key": "no"}
+        parts = dict.fromkeys(("model", "t5_encoder_model", "clip_embed_model", "vae_model"), unknown)
+        item = await wire.run(graph(node("m", "flux_model_loader", **parts)))
+        assert (item["error_type"], item["error_message"]) == ("ValueError", "Unknown model: no")
 
 
 async def test_item_that_cannot_be_saved_fails_and_the_next_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,10 +50,9 @@ def mix(a: Any, b: Any, t: Any) -> Any:
     return a + (b - a) * t
 
 
-def resize(values: PaintPlane, height: int, width: int) -> PaintPlane:
+def resize(values: PaintPlane, height: int, width: int, how: Image.Resampling = Image.Resampling.BICUBIC) -> PaintPlane:
     """Resize a plane smoothly."""
-    image = Image.fromarray(np.ascontiguousarray(values, np.float32))
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values, np.float32)).resize((width, height), how))
 
 
 def clouds(rng: Rng, height: int, width: int, rows: int, columns: int, octaves: int = 3) -> PaintPlane:

@@ -264,11 +264,12 @@ def _mix_bands(source: PaintPlane, composed: PaintPlane, strength: float, rng: R
     height, width = source.shape[1:]
     local = strength + np.float32(0.16 * (1 - strength)) * clouds(rng, height, width, 3, 3, 2)
     fine = smooth_paint((local - 0.58) / 0.34)
-    a, b, local = source, composed, local[None]
+    a, b, small = source, composed, local[None]
     for _ in range(min(3, max(0, int(np.log2(min(height, width))) - 3))):
-        a, b, local = _halve(a), _halve(b), _halve(local)
-    late = smooth_paint((local - 0.65) / 0.33) - smooth_paint((local - 0.58) / 0.34)
-    return np.asarray(mix(source, composed, fine) + _enlarge((b - a) * late, height, width), np.float32)
+        a, b, small = _halve(a), _halve(b), _halve(small)
+    late = smooth_paint((small - 0.65) / 0.33) - smooth_paint((small - 0.58) / 0.34)
+    coarse = [resize(plane, height, width, Image.Resampling.BILINEAR) for plane in (b - a) * late]
+    return np.asarray(mix(source, composed, fine) + coarse, np.float32)
 
 
 def _halve(values: PaintPlane) -> PaintPlane:
@@ -276,8 +277,3 @@ def _halve(values: PaintPlane) -> PaintPlane:
     even = values[:, :height, :width]
     summed = (even[:, 0::2, 0::2] + even[:, 1::2, 0::2] + even[:, 0::2, 1::2] + even[:, 1::2, 1::2]) * np.float32(0.25)
     return np.asarray(summed, np.float32)
-
-
-def _enlarge(values: PaintPlane, height: int, width: int) -> PaintPlane:
-    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in values)
-    return np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BILINEAR)) for plane in planes])
