@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.sandbox.painter.landscape_and_still_life import PaintedImage
-from sweep.sandbox.painter.painting import Control, Painting, paint
-from sweep.sandbox.painter.prompt_words import read_mood
+from sweep.sandbox.painter.painting import Control, Painting, paint, read_mood
 
 PLAIN = Painting(width=96, height=96, seed=1, prompt="a lake", model="m")
 SOURCE = paint(replace(PLAIN, seed=77, prompt="a cup of coffee"), None)
