@@ -200,8 +200,9 @@ def _list_columns(data: ReportData, described: Sequence[JsonObject] = ()) -> Ite
         told = {name: fact[name] for name in ("name", "label", "direction", "summary")}
         yield {**told, "kind": "metric", "values": round_floats(data.frame[fact["name"]], digits)}
     taken = {axis.column for axis in data.axes}
+    is_open = bool(data.runs) and data.runs[-1].ended_at is None  # rows to come may have what no row has yet
     for name, label in _INFO.items():
-        if name in data.frame and name not in taken and data.frame[name].notna().any():
+        if name in data.frame and name not in taken and (is_open or data.frame[name].notna().any()):
             values = round_floats(data.frame[name], 3) if name == "render_seconds" else data.list_values(name)
             about = {"name": name, "label": label, "kind": "info", "direction": "neutral", "summary": ""}
             yield {**about, "values": values}

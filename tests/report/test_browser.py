@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -591,6 +592,24 @@ async def test_an_ended_run_says_that_its_images_are_being_measured(browser: Bro
         await view.finish(measure=False)
         await tab.until("performance.getEntriesByName('sweep-report').length > 0")
         assert await tab.evaluate(head) == ""
+        assert tab.problems == []
+
+
+async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(browser: Browser, tmp_path: Path) -> None:
+    plan = Plan(pending=frozenset(range(12)), metrics=False)
+    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    source = hashlib.sha256(await run_sync((folder / "inputs" / "cup.png").read_bytes)).hexdigest()
+    async with FolderLock(folder), open_view(folder, studies=False) as view:
+        tab = await browser.page()
+        await tab.open(view.url)
+        async with await SqliteJournal.open(folder) as journal:
+            await add(folder, journal, plan, points(plan, source)[:6])
+            view.feed.wake()
+            await tab.until(f"{CELLS}.length > 0")
+        told = await tab.evaluate("document.querySelector('sweep-inspector').innerText")
+        assert "a cup, studio lighting" in told
+        assert "tiny-sd" in told
+        assert await tab.evaluate("document.querySelector('.reference select').value") == "source"
         assert tab.problems == []
 
 

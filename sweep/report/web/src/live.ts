@@ -126,6 +126,10 @@ function take(app: App, rows: LiveRow[]): void {
     const { x, y, sx, sy, sort, metric, along, group, against } = app.first;
     store.set(untouched ? { slide, x, y, sx, sy, sort, metric, along, group, against } : { slide });
   }
+  if (table.sources.length > 0 && app.first.against === "pin") {
+    if (app.view.against === "pin" && app.view.pin < 0) store.set({ against: "source" });
+    app.first.against = "source"; // it came with the first image
+  }
   app.relayout();
   const first = app.view.cursor < 0 ? table.status.indexOf("completed") : -1;
   if (first >= 0) store.set({ cursor: first }); // something to look at, until the reader chooses
