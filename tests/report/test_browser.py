@@ -796,6 +796,21 @@ async def test_the_overview_names_the_folder_of_a_run_called_otherwise(browser: 
         assert tab.problems == []
 
 
+async def test_names_of_parallel_coordinates_stay_on_the_canvas(browser: Browser, results: Path) -> None:
+    tab = await browser.page()
+    await tab.open((results / "report.html").as_uri())
+    await tab.evaluate(
+        "(() => { const own = CanvasRenderingContext2D.prototype.fillText; window.written = [];"
+        " CanvasRenderingContext2D.prototype.fillText = function (text, x, y) { const half = this.measureText(text).width"
+        " / 2; window.written.push([text, x - half, x + half, parseFloat(this.canvas.style.width)]);"
+        " own.call(this, text, x, y); }; })()"
+    )
+    await tab.press("h")
+    await tab.until("window.written.some(([text]) => text.startsWith('denoise'))")
+    written = await tab.evaluate("window.written")
+    assert [text for text, left, right, width in written if left < -0.5 or right > width + 0.5] == []
+
+
 LONG_LEVELS = ["x" * 90, *(f"a prompt of many words about a cup of coffee on a table, {end}" for end in "abcdef")]
 
 

@@ -113,7 +113,6 @@ export class Parallel {
   #paintAxes(context: CanvasRenderingContext2D, theme: CSSStyleDeclaration): void {
     context.font = `11px ${theme.fontFamily}`;
     context.textAlign = "center";
-    const room = Math.max(66, this.#x(1) - this.#x(0) - 8);
     this.#coordinates.forEach((coordinate, at) => {
       const x = this.#x(at);
       context.strokeStyle = theme.getPropertyValue("--dim");
@@ -123,12 +122,21 @@ export class Parallel {
       context.lineTo(x, height - bottom);
       context.stroke();
       context.fillStyle = theme.getPropertyValue("--ink");
-      context.fillText(fit(context, coordinate.label, room), x, 10);
+      this.#write(context, coordinate.label, at, 10);
       context.fillStyle = theme.getPropertyValue("--dim");
-      context.fillText(fit(context, coordinate.highText, room), x, 24);
-      context.fillText(fit(context, coordinate.lowText, room), x, height - 4);
+      this.#write(context, coordinate.highText, at, 24);
+      this.#write(context, coordinate.lowText, at, height - 4);
       this.#paintBrush(context, coordinate, at, theme.getPropertyValue("--accent"));
     });
+  }
+
+  /** Writes a text over the middle of an axis; at the edges it stays on the canvas. */
+  #write(context: CanvasRenderingContext2D, text: string, at: number, y: number): void {
+    const room = Math.max(66, this.#x(1) - this.#x(0) - 8);
+    const isOuter = at === 0 || at === this.#coordinates.length - 1;
+    const fitting = fit(context, text, isOuter ? this.#x(0) + room / 2 : room);
+    const half = context.measureText(fitting).width / 2;
+    context.fillText(fitting, Math.min(this.#width - half, Math.max(half, this.#x(at))), y);
   }
 
   #paintBrush(context: CanvasRenderingContext2D, coordinate: Coordinate, at: number, accent: string): void {
