@@ -595,7 +595,9 @@ async def test_an_ended_run_says_that_its_images_are_being_measured(browser: Bro
         assert tab.problems == []
 
 
-async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(browser: Browser, tmp_path: Path) -> None:
+async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(
+    browser: Browser, tmp_path: Path
+) -> None:
     plan = Plan(pending=frozenset(range(12)), metrics=False)
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
     source = hashlib.sha256(await run_sync((folder / "inputs" / "cup.png").read_bytes)).hexdigest()
@@ -611,6 +613,20 @@ async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(b
         assert "tiny-sd" in told
         assert await tab.evaluate("document.querySelector('.reference select').value") == "source"
         assert tab.problems == []
+
+
+async def test_pages_say_that_their_server_is_gone(browser: Browser, tmp_path: Path) -> None:
+    """`sweep run --view` ends its server when the page has the report: what is rated then has to be exported."""
+    folder = await paint_folder(tmp_path / "cups")
+    async with open_view(tmp_path, all_runs=True, studies=False) as view:
+        overview, tab = await browser.page(), await browser.page()
+        await overview.open(view.url)
+        await tab.open(f"{view.url}{folder.name}/")
+        unsaved = "document.querySelector('.unsaved').textContent"
+        assert await tab.evaluate(unsaved) == ""
+    await tab.press("4")
+    await tab.until(f"{unsaved}.startsWith('Not saved')")
+    await overview.until("document.querySelector('.runs-tools').innerText.includes('Connection lost')")
 
 
 ENDINGS = ("completed", "failures", "interrupted", "stopped-by-failures", "killed")

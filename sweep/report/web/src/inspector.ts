@@ -22,6 +22,7 @@ export class SweepInspector extends HTMLElement {
   #split!: HTMLInputElement;
   #facts!: HTMLElement;
   #judgement!: HTMLElement;
+  #unsaved!: HTMLElement;
   #note!: HTMLInputElement;
   #caption!: HTMLElement;
   #actions!: HTMLElement;
@@ -49,11 +50,12 @@ export class SweepInspector extends HTMLElement {
     this.#note = h("input", { type: "text", class: "note", placeholder: "note", "aria-label": "Note", maxLength: 2000 });
     this.#note.addEventListener("input", () => this.app.marks.set(this.app.view.cursor, { note: this.#note.value }));
     this.#judgement = h("div", { class: "judgement" });
+    this.#unsaved = h("p", { class: "unsaved", role: "alert" });
     const grip = h("button", { class: "grip", "aria-label": "Show or hide the panel", onclick: () => this.classList.toggle("open") });
     this.#actions = h("div", { class: "actions" });
     this.#scale = h("p", { class: "scale", role: "status", hidden: true });
     this.#image.addEventListener("load", () => this.#paintScale());
-    this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#scale, this.#split, this.#caption, this.#judgement, this.#note, this.#facts, this.#actions);
+    this.replaceChildren(grip, this.#tools, this.#reference, this.#stage, this.#scale, this.#split, this.#caption, this.#judgement, this.#unsaved, this.#note, this.#facts, this.#actions);
     store.listen(() => this.#paint());
     new ResizeObserver(() => this.#fit()).observe(this);
     new ResizeObserver(([stage]) => {
@@ -100,8 +102,6 @@ export class SweepInspector extends HTMLElement {
     const [width, height] = [table.images.width[view.cursor], table.images.height[view.cursor]];
     const aspect = typeof width === "number" && typeof height === "number" && width > 0 ? height / width : 1;
     this.#stage.style.setProperty("--aspect", String(1 / aspect));
-    this.#note.classList.toggle("lost", this.app.marks.failure !== "");
-    this.#note.title = this.app.marks.failure;
   }
 
   #paintCaption(row: number, has: boolean): void {
@@ -140,6 +140,7 @@ export class SweepInspector extends HTMLElement {
     this.#note.hidden = row < 0;
     if (row < 0) return;
     const mark = marks.of(row);
+    this.#unsaved.textContent = marks.failure;
     if (document.activeElement !== this.#note) this.#note.value = mark.note;
     const stars = [1, 2, 3, 4, 5].map((n) =>
       h(

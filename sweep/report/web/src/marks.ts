@@ -88,7 +88,7 @@ export class Marks {
 
   async #send(address: string): Promise<void> {
     const answer = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(this.file()), keepalive: true }).catch(() => null);
-    this.failure = answer?.ok ? "" : "Ratings could not be saved: is sweep view still running?";
+    this.failure = answer?.ok ? "" : "Not saved: the server of this page does not answer. Export your ratings (s) and add them with sweep rate.";
     this.changed();
   }
 }

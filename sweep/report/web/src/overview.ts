@@ -24,6 +24,7 @@ class Overview {
   readonly #list = h("ol", { class: "runs" });
   readonly #bar = h("footer", { class: "compare-bar", hidden: true, role: "status" });
   readonly #search = h("input", { type: "search", class: "filter", placeholder: "name, question or finding", "aria-label": "Filter the runs" });
+  readonly #lost = h("b", { role: "status" });
   readonly #chosen: string[] = [];
   #state = "";
   #order = "newest";
@@ -42,6 +43,7 @@ class Overview {
       this.#search,
       h("label", {}, "state ", select("State", states, "", (state) => ((this.#state = state), this.paint()))),
       h("label", {}, "order ", select("Order", orders, "newest", (order) => ((this.#order = order), this.paint()))),
+      this.#lost,
       h("span", { class: "finding-keys" }, ...["j k move", "x select", "c compare", "↵ open"].map((text) => h("span", {}, text))),
     );
     const heads = h("div", { class: "run heads-line", "aria-hidden": "true" }, h("span", {}), h("span", {}, "three of its images"), h("span", {}, "run and question"), h("span", {}, "state"), h("span", {}, "first finding"), h("span", { class: "age" }, "last change"));
@@ -54,6 +56,7 @@ class Overview {
   async #refresh(): Promise<void> {
     if (document.hidden) return;
     const answer = await fetch("runs").catch(() => null);
+    this.#lost.textContent = answer?.ok ? "" : "Connection lost, reconnecting…";
     if (!answer?.ok) return;
     this.runs = (await answer.json()) as Run[];
     this.paint();
