@@ -816,9 +816,9 @@ async def test_names_of_parallel_coordinates_stay_on_the_canvas(browser: Browser
     tab = await browser.page()
     await tab.open((results / "report.html").as_uri())
     await tab.evaluate(
-        "(() => { const own = CanvasRenderingContext2D.prototype.fillText; window.written = [];"
-        " CanvasRenderingContext2D.prototype.fillText = function (text, x, y) { const half = this.measureText(text).width"
-        " / 2; window.written.push([text, x - half, x + half, parseFloat(this.canvas.style.width)]);"
+        "(() => { const canvas = CanvasRenderingContext2D.prototype, own = canvas.fillText; window.written = [];"
+        " canvas.fillText = function (text, x, y) { const half = this.measureText(text).width / 2;"
+        " window.written.push([text, x - half, x + half, parseFloat(this.canvas.style.width)]);"
         " own.call(this, text, x, y); }; })()"
     )
     await tab.press("h")
