@@ -60,6 +60,9 @@ class SingleCrossing(NamedTuple):
     inside: bool  # whether it lies within the levels
 
 
+NOWHERE: Final = SingleCrossing(math.nan, -1, inside=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTask:
     """The levels, groups and seeds that are searched for a threshold, and the precision asked for. `levels` ascend."""
@@ -150,7 +153,8 @@ class SearchDecision:
         places = []
         for group in alive:
             sign = -1 if self.is_rising(group) else 1  # so that a smaller place is weaker
-            places.append(np.array([sign * self.crossings[group, seed].at for seed in range(seeds)]))
+            at = (self.crossings.get((group, seed), NOWHERE).at for seed in range(seeds))
+            places.append(sign * np.fromiter(at, dtype=np.float64))
         known = [each[np.isfinite(each)] for each in places]
         means = [each.mean() if len(each) else math.inf for each in known]
         weakest = means.index(min(means))
@@ -162,6 +166,10 @@ class SearchDecision:
             if i == weakest or p is None or p * asked >= 1 - CONFIDENCE:
                 kept.append(group)
         return tuple(kept)
+
+    def find_possible(self) -> tuple[int, ...]:
+        """Find the groups that can be the weakest."""
+        return self.alive if self._task.is_weakest_wanted else self._drop(self.alive, self.seeds)
 
     def _fits(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
@@ -203,7 +211,7 @@ class SearchDecision:
             value = self._values[point]
             path[point.level] = value
             if math.isnan(value):
-                self.crossings[group, seed] = SingleCrossing(math.nan, -1, inside=False)
+                self.crossings[group, seed] = NOWHERE
                 return
             low, high = (place, high) if self._holds(value) else (low, place)
         self.crossings[group, seed] = self._interpolate(group, seed, low, high)
@@ -409,7 +417,7 @@ def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
         crossing=crossing,
         groups=groups,
         weakest=pick(known, key=lambda group: group["mean"] or 0.0)["group"] if known else None,
-        possible=[task.groups[group] for group in decision.alive],
+        possible=[task.groups[group] for group in decision.find_possible()],
         use=None if None in safe else pick(level for level in safe if level is not None),
     )
 

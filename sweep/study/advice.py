@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from sweep.study.formatting import (
@@ -129,25 +130,27 @@ def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> 
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> Iterator[str]:
-    """Say how few seeds and other levels were tested at the advised level, and how many new seeds may miss it there.
-
-    All seeds are alike: of n tested ones and a new one, each is the first to miss it in 1 of n + 1 cases.
-    """
+    """Say how few seeds and other levels were tested at the advised level, and how many new seeds may miss it there."""
     if advice["use"] is None:
         return
-    factors = {hold["axis"] for hold in data["holds"]} - {advice["axis"]}  # not those that step with another one
+    asked = {hold["axis"] for hold in data["holds"]} - {advice["axis"]}  # not those that step with another one
+    factors = [axis for axis in data["design"]["axes"] if axis["name"] in asked]
     seed, rows = data["design"]["seed_axis"], find_rows(data, {advice["axis"]: advice["use"]})
     there = {name: len({levels[row] for row in rows}) for name, levels in data["rows"]["axes"].items()}
     count = max(there.get(seed or "", 1) if data["design"]["seeds_shared"] else data["design"]["seeds"], 1)
     parts = [f"{write_number_word(count).lower()} seed{'' if count < 2 else 's'}"]
-    for name in [axis["name"] for axis in data["design"]["axes"] if axis["name"] in factors]:
-        whole = len(list_levels(data, name))
-        parts += [f"{'' if there[name] == whole else f'{there[name]} of '}{whole} levels of {name_axis(name)}"]
+    for axis in factors:
+        some = "" if there[axis["name"]] == len(axis["levels"]) else f"{there[axis['name']]} of "
+        parts.append(f"{some}{len(axis['levels'])} levels of {name_axis(axis['name'])}")
+    whole = advice["images"] // math.prod(len(axis["levels"]) for axis in factors)  # seeds, if each had all levels
+    tested = f"Tested there with {'only ' if count < ENOUGH_SEEDS else ''}{join_words(parts[:3])}"
     other = ", and other levels may miss it earlier" if factors else ""
-    yield (
-        f"Tested there with {'only ' if count < ENOUGH_SEEDS else ''}{join_words(parts[:3])}: "
-        f"up to about 1 of {count + 1} new seeds may still miss it{other}."
-    )
+    yield f"{tested}: {_write_chance(max(min(count, whole), 1))}{other}."
+
+
+def _write_chance(seeds: int) -> str:
+    """Write how often a new seed is the first to miss: all are alike, so in 1 of n + 1 cases."""
+    return f"up to about 1 of {seeds + 1} new seeds may still miss it"
 
 
 def _write_gap(advice: Recommendation) -> Iterator[str]:
@@ -175,10 +178,13 @@ def describe_search(found: AdaptiveResult, data: StudyJson) -> Iterator[Sentence
     text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
     if use is not None:
         limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
-        text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} with every seed rendered."
+        text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} in every image rendered there."
         rows = find_rows(data, {found["axis"]: use})
-    weakest = _write_weakest_found(found, data)
-    yield make_sentence("recommendation", text, weakest, found["metric"], found["axis"], rows)
+    details = [_write_weakest_found(found, data)]
+    if use is not None:
+        details.append(f"{capitalise(_write_chance(min(group['n'] for group in found['groups'])))}.")
+    detail = " ".join(filter(None, details))
+    yield make_sentence("recommendation", text, detail, found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
 
@@ -205,7 +211,7 @@ def _write_weakest_found(found: AdaptiveResult, data: StudyJson) -> str:
     text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'], data)}, which {miss} "
     text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
     others = [_write_levels(group, data) for group in found["possible"] if group != weakest["group"]]
-    if found["goal"] == "weakest" and others and found["ending"]:
+    if others and found["ending"]:
         text += f" {capitalise(join_words(others[:3]))} may be as weak."
     return text
 

@@ -20,7 +20,6 @@ from sweep.study.formatting import (
     write_number_word,
     write_percent,
     write_place,
-    write_units,
 )
 from sweep.study.stats.response_curves import FEW_THERE, UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
@@ -179,7 +178,7 @@ def describe_scales(data: StudyJson, axis: str) -> Iterator[Sentence]:
     places = [f"for {label} {write_place(half)}" for label, half in found]
     is_first = (found[0][1]["high"] or 0.0) <= (found[1][1]["low"] or 0.0)
     start = f"Along {name_axis(axis)} the image changes in this order"
-    detail = f"(Tested levels, n = {write_units(found[0][1])}.)"
+    detail = f"(Tested levels, n = {format_count(found[0][1]['n'], 'seed')}.)"
     if is_first:
         start = f"{capitalise(found[0][0])} changes first along {name_axis(axis)}"
         detail += f" So compare {found[0][0]} only at levels before that."
@@ -317,7 +316,7 @@ def _describe_no_difference(pairs: Sequence[Difference], fact: MetricFacts, data
     average = _name_partner(data, fact["name"], top["axis"])
     text = f"No difference in {fact['label']} between levels of {named} was found{average}; "
     text += f"one of up to {write_number(most)} is possible."
-    detail = f"(95 %{together}, n = {write_units(changes[0])}.)"
+    detail = f"(95 %{together}, n = {format_count(changes[0]['n'], 'seed')}.)"
     if any((change["low"] or 0.0) > 0 or (change["high"] or 0.0) < 0 for change in changes):
         text = f"{capitalise(fact['label'])} may differ between levels of {named}, or seem to by chance."
         detail = "So many comparisons were made that this difference shows nothing yet: render more seeds."

@@ -45,9 +45,9 @@ def write_estimate(estimate: Estimate) -> str:
     if low is None or high is None:
         return f"{write_number(value)} (no interval: {estimate['reason']})"
     if _same(estimate):
-        return f"{write_number(value)} (the same with each of {write_units(estimate)})"
+        return f"{write_number(value)} (the same with each of {format_count(estimate['n'], 'seed')})"
     shown = write_interval(estimate)
-    return f"{shown[:-1]}, {estimate['confidence'] * 100:.0f} %, n = {write_units(estimate)})"
+    return f"{shown[:-1]}, {estimate['confidence'] * 100:.0f} %, n = {format_count(estimate['n'], 'seed')})"
 
 
 def write_interval(estimate: Estimate) -> str:
@@ -66,11 +66,6 @@ def _same(estimate: Estimate) -> bool:
     """Tell whether the interval has no width but for rounding."""
     width = (estimate["high"] or 0.0) - (estimate["low"] or 0.0)
     return width <= 1e-9 * max(1e-3, abs(estimate["value"] or 0.0))
-
-
-def write_units(estimate: Estimate) -> str:
-    """Write how many seeds or repeated points the interval rests on."""
-    return format_count(estimate["n"], "repeated point" if "repeated" in estimate["method"] else "seed")
 
 
 def write_number_word(n: int) -> str:

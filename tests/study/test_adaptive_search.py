@@ -149,6 +149,42 @@ def test_a_search_without_crossings_says_why() -> None:
     assert "is safe for every image" not in write(None, 0.4, None)
 
 
+def test_a_search_names_what_it_did_not_see() -> None:
+    """Groups that cannot be told apart are not called weakest, images that were not rendered do not hold."""
+    task = SearchTask(
+        levels=tuple(x / 10 for x in range(11)),
+        groups=({"v": "a"}, {"v": "b"}),
+        seeds=4,
+        threshold=0.5,
+        within=1.0,
+        most=200,
+    )
+    values: dict[SearchPoint, float] = {}
+
+    def search(shift: float) -> SearchDecision:
+        values.clear()
+        while (decision := SearchDecision(task, values)).wanted:
+            for point in decision.wanted:
+                place = 0.45 + 0.05 * ((point.seed + point.group) % 2) + shift * point.group + 0.01 * point.seed
+                values[point] = 0.5 + place - task.levels[point.level]
+        return decision
+
+    assert search(0.0).find_possible() == (0, 1)
+    assert search(0.3).find_possible() == (0,)
+
+    data: Any = make_study(pd.DataFrame({"s": [0.1, 0.2], "m": [1, 2]}), axes=[("s", "number")], metrics=["m"]).data
+    crossing = {"value": None, "low": None, "high": None, "reason": "some images failed"}
+    group = {"mean": 0.45, "lowest": 0.4, "highest": 0.5, "use": 0.4, "n": 4, "is_rising": False, "inside": 4}
+    groups = [{"group": {"v": name}, **group} for name in "ab"]
+    found: Any = {"metric": "ssim", "axis": "s", "threshold": 0.9, "goal": "each", "used": 8, "full": 64, "within": 0.1}
+    found |= {"ending": "budget spent", "seeds": 4, "seeds_there": 8, "crossing": crossing, "groups": groups}
+    found |= {"weakest": {"v": "a"}, "possible": [{"v": "a"}, {"v": "b"}], "use": 0.4}
+    advice = next(describe_search(found, data))
+
+    assert advice["text"] == "Use s 0.4 or less: ssim stayed at 0.9 or more in every image rendered there."
+    assert "“b” may be as weak. Up to about 1 of 5 new seeds may still miss it." in advice["detail"]
+
+
 @pytest.mark.slow
 async def test_a_run_renders_what_its_design_wants_and_says_how_it_ended(tmp_path: Path) -> None:
     Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB").save(tmp_path / "photo.png")

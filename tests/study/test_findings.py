@@ -124,3 +124,16 @@ def test_a_change_between_two_levels_says_its_direction() -> None:
     assert text_of(make_study(ends, axes=AXES, metrics=["structure_coarse"]), "curve").startswith(
         "Layout of light and dark falls along denoise strength from "
     )
+
+
+def test_noise_of_repeats_has_no_interval_and_no_server_is_called_deterministic() -> None:
+    """Some points differ more than others: of chi-square intervals over points, 43 to 90 of 100 would hold."""
+    repeated = pd.concat([FRAME.assign(replicate=1, replicate_error=np.nan), FRAME.assign(replicate=2)])
+    repeated["structure_coarse"] += 0.01 * np.random.default_rng(1).normal(size=len(repeated))
+    repeated["replicate_error"] = repeated["replicate"].map({1: np.nan, 2: 0.0})
+
+    words = " ".join(make_study(repeated, axes=[*AXES, ("replicate", "integer")], metrics=["structure_coarse"]).words)
+
+    assert re.search(r"by a standard deviation of 0\.0\d+ \(no interval: some points may differ more", words)
+    assert "132 points were rendered more than once and gave the same pixels every time." in words
+    assert "deterministic" not in words

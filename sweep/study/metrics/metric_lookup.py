@@ -96,20 +96,8 @@ def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
 
 def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
     """Collect what a report says of a metric."""
-    return MetricFacts(
-        name=metric.name,
-        label=metric.label,
-        summary=metric.summary,
-        unit=metric.unit,
-        version=metric.version,
-        direction=metric.direction,
-        range=list(metric.range),
-        reference=metric.reference,
-        working_size=metric.working_size,
-        source=metric.source,
-        measured=measured,
-        failed=failed,
-    )
+    known = {name: getattr(metric, name) for name in MetricFacts.__annotations__ if hasattr(metric, name)}
+    return MetricFacts(**{**known, "range": list(metric.range), "measured": measured, "failed": failed})
 
 
 def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:

@@ -231,9 +231,8 @@ def _jackknife_band(levels: Band, known: Mask, mean: FloatArray, left_out: Float
     """
     n = len(left_out)
     pseudo = n * mean - (n - 1) * left_out
-    error = pseudo.std(axis=0, ddof=1) / n**0.5
-    half = error * compute_t_quantile(n - 1)
-    levels.mean[known], levels.error[known] = mean, error
+    half = pseudo.std(axis=0, ddof=1) / n**0.5 * compute_t_quantile(n - 1)
+    levels.mean[known] = mean
     levels.low[known], levels.high[known] = mean - half, mean + half
     return np.asarray(pseudo, dtype=np.float64)
 

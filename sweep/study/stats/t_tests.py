@@ -35,7 +35,6 @@ class Band:
     low: FloatArray
     high: FloatArray
     n: Codes
-    error: FloatArray  # standard error
 
 
 def compute_pairwise_factor(n: FloatArray) -> FloatArray:
@@ -57,7 +56,7 @@ def compute_band(matrix: FloatArray, *, pairwise: bool = False, confidence: floa
     if pairwise:
         error = error * compute_pairwise_factor(n.astype(np.float64))
     half = error * compute_t_quantile(n - 1, confidence)
-    return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp), error=error)
+    return Band(mean=mean, low=mean - half, high=mean + half, n=n.astype(np.intp))
 
 
 def compute_t_quantile(freedom: Codes | int, confidence: float = CONFIDENCE) -> FloatArray:

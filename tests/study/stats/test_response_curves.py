@@ -76,7 +76,7 @@ def test_intervals_of_pairwise_distances_are_wider_and_need_three() -> None:
 
     plain, pairwise = compute_band(values), compute_band(values, pairwise=True)
 
-    assert pairwise.error[0] == pytest.approx(plain.error[0] * 2 * 3 / 2)
+    assert pairwise.high[0] - pairwise.low[0] == pytest.approx((plain.high[0] - plain.low[0]) * 2 * 3 / 2)
     assert np.isnan(compute_band(values[:2], pairwise=True).low[0])
 
 
