@@ -18,7 +18,7 @@ from sweep.study.formatting import (
     write_number_word,
     write_place,
 )
-from sweep.study.stats.t_tests import make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
 from sweep.study.study_json import AdaptiveResult, Group, Hold, MetricFacts, Recommendation, Sentence, StudyJson
 from sweep.text import format_count, join_words
 
@@ -56,12 +56,13 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) ->
     kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{fact['label']} stayed at {mark}"
     held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
     extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
+    doubt = f"{capitalise(axis)} may have no effect. " if _is_unsure(advice, data) else ""
     if advice["use"] is None:
         if inner := _list_kept(advice, data):
             levels, images = [write_level(hold["level"]) for hold in inner], sum(hold["images"] for hold in inner)
             levels = levels if len(levels) <= MOST_INNER else [*levels[:MOST_INNER], f"{len(levels) - MOST_INNER} more"]
             where = f"{images} of {format_count(images, 'image')} there"
-            return f"Only at {axis} {join_words(levels)} did every image hold: {kept} in {where}."
+            return f"{doubt}Only at {axis} {join_words(levels)} did every image hold: {kept} in {where}."
         if not any(hold["held"] for hold in counts):
             return f"No {axis} tested keeps {fact['label']} at {mark}: no image of any level held."
         end = f"at {write_level(counts[0]['level'])}, the {extreme}"
@@ -71,7 +72,15 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) ->
     if not later:
         return f"Any {axis} tested will do: {kept} {held} at {use} and at every other level."
     rest = ", ".join(f"in {hold['held']} of {hold['images']} at {write_level(hold['level'])}" for hold in later)
-    return f"Use {axis} {use} {limit}: {kept} {held} at {use}, {rest}."
+    start = f"{doubt}If it has, use" if doubt else f"Use {axis}"
+    return f"{start} {use} {limit}: {kept} {held} at {use}, {rest}."
+
+
+def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
+    """Tell whether three or more seeds show no change along the axis: then counts may differ by chance."""
+    about = advice["metric"], advice["axis"], {}
+    curve = next(curve for curve in data["curves"] if (curve["metric"], curve["axis"], curve["group"]) == about)
+    return max(curve["n"]) > 2 and curve["p"] is not None and (curve["p_adjusted"] or 0.0) >= 1 - CONFIDENCE
 
 
 def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
@@ -99,17 +108,18 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
     mark, axis = write_mark(advice["wanted"], advice["threshold"]), name_axis(advice["axis"])
     high = advice["bracket_high"]
     for name in advice["weakest_group"] or {}:
-        failures = _find_first_failures(advice, data, name)
-        tested = [hold for hold in _list_holds(advice, data) if name in hold["group"] and hold["level"] == high]
-        if len(tested) < len(failures):
+        levels = list_levels(data, name)
+        holds = [hold for hold in _list_holds(advice, data) if name in hold["group"] and hold["level"] == high]
+        if len(holds) < len(levels):
             continue  # a design with holes: others may miss it there, too
-        first = [hold for hold in failures if hold and hold["level"] == high]
-        if len(first) == len(failures) > 1:
+        holds.sort(key=lambda hold: levels.index(hold["group"][name]))
+        first = [hold for hold in holds if hold["held"] < hold["images"]]
+        if len(first) == len(levels) > 1:
             shares = [hold["held"] / hold["images"] for hold in first]
             first = [hold for hold, share in zip(first, shares, strict=True) if share == min(shares)]
             if len(first) > 1:
                 continue
-        written = [write_level(hold["group"][name], list_levels(data, name)) for hold in first]
+        written = [write_level(hold["group"][name], levels) for hold in first]
         who, whose = f"The weakest {name_axis(name)} is", "its"
         if len(first) > 1:
             who, whose = f"The weakest levels of {name_axis(name)} are", "their"
@@ -119,14 +129,6 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
             kept += f"{held} of {images} at {write_level(high)}"
         yield f"{who} {join_words(written)}: {kept}."
-
-
-def _find_first_failures(advice: Recommendation, data: StudyJson, name: str) -> list[Hold | None]:
-    """Find, for each level of the axis `name`, the first level of the advice at which not all its images held."""
-    holds = [hold for hold in _list_holds(advice, data) if name in hold["group"]]
-    levels = [level for level in list_levels(data, name) if any(hold["group"][name] == level for hold in holds)]
-    failed = [hold for hold in holds if hold["held"] < hold["images"]]
-    return [next((hold for hold in failed if hold["group"][name] == level), None) for level in levels]
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> Iterator[str]:

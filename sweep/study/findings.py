@@ -434,9 +434,8 @@ def describe_unshown(data: StudyJson, measured: Sequence[MetricFacts], main: str
         if seeds == 2 and measured:
             yield make_sentence("limit", "Two seeds are too few to tell small effects from chance: four are useful.")
         return
-    tests = [*(curve for curve in data["curves"] if not curve["group"]), *data["differences"]]
-    numeric = {curve["axis"] for curve in data["curves"]}
-    tests = [test for test in tests if "x" in test or test["axis"] not in numeric]
+    curves = [curve for curve in data["curves"] if not curve["group"]]
+    tests = [*curves, *(d for d in data["differences"] if d["axis"] not in {curve["axis"] for curve in curves})]
     for axis in dict.fromkeys(test["axis"] for test in tests):
         tested = {test["metric"] for test in tests if test["axis"] == axis and test["p_adjusted"] is not None}
         shown = {test["metric"] for test in tests if test["axis"] == axis and is_shown(test["p_adjusted"])}

@@ -20,25 +20,15 @@ from scipy.special import expit, ndtri
 
 from sweep.errors import UsageError
 from sweep.record import RATINGS_JSON, is_choice, is_rating, name_image, replace_atomically
+from sweep.study.metrics.metric_lookup import describe_columns
 from sweep.study.stats.additive_fit import FloatArray
 from sweep.study.stats.t_tests import CONFIDENCE
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import ChoiceRank, Choices, MetricFacts
 
-RATED = MetricFacts(
-    name="rating",
-    label="rating",
-    summary="A person's judgement on the page. It says nothing of what others would prefer.",
-    unit="",
-    version="1",
-    direction="higher",
-    range=[0.0, 5.0],
-    reference="none",
-    working_size=0,
-    source="ratings.json",
-    measured=0,
-    failed=0,
-)
+RATED = describe_columns(["rating"], {"rating": (0, 0)})[0]
+RATED |= {"direction": "higher", "range": [0.0, 5.0], "version": "1", "source": "ratings.json"}
+RATED["summary"] = "A person's judgement on the page. It says nothing of what others would prefer."
 REJECTED = MetricFacts(**{**RATED, "name": "rejected", "label": "rejection", "direction": "lower", "range": [0.0, 1.0]})
 PRIOR = 0.5  # wins and losses against an average level that each level begins with: no strength is infinite
 FITTED = 30  # rounds of the fit

@@ -276,3 +276,17 @@ def test_a_low_strength_is_not_called_encoding_alone() -> None:
 
     assert "at strength 0, where the image is only encoded and decoded." in at_zero
     assert "at strength 0.04, where the image is nearly only encoded and decoded." in above
+
+
+def test_advice_on_an_axis_without_a_shown_effect_says_so() -> None:
+    rng, doubted, advised = np.random.default_rng(5), 0, 0
+    for _ in range(30):
+        frame = make_grid(5, 3, 4, lambda x, _, k: 0.94 + 0.02 * rng.normal(size=4)[k] + 0.02 * rng.normal(size=len(x)))
+        text = next(each["text"] for each in study_of(frame).data["words"] if each["kind"] == "recommendation")
+        advised += text.startswith(("Use denoise strength", "Only at denoise strength"))
+        doubted += text.startswith("Denoise strength may have no effect. ")
+
+    assert doubted > 8
+    assert advised <= 3  # without the test of the curve half of all studies
+    falling = make_grid(5, 3, 4, lambda x, *_: 0.99 - 0.3 * x + 0.005 * rng.normal(size=len(x)))
+    assert study_of(falling).words[0].startswith("Use denoise strength 0.25 or less: ")

@@ -231,8 +231,7 @@ def _normalise(image: DecodedImage, side: int, mean: Sequence[float], deviation:
     left, top = (whole.width - side) // 2, (whole.height - side) // 2
     rgb = np.asarray(whole.crop((left, top, left + side, top + side)), dtype=np.float32) / np.float32(255)
     centre, spread = (np.asarray(values, dtype=np.float32) for values in (mean, deviation))
-    scaled: Vector = (rgb - centre) / spread
-    return scaled.transpose(2, 0, 1)[None]
+    return np.asarray((rgb - centre) / spread).transpose(2, 0, 1)[None]
 
 
 def _open_session(path: Path) -> Any:

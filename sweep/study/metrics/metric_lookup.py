@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Final
+from typing import Final, cast
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.study.metrics.base import Metric
@@ -97,7 +97,7 @@ def _load_foreign() -> tuple[dict[str, Metric], list[str]]:
 def describe_metric(metric: Metric, *, measured: int = 0, failed: int = 0) -> MetricFacts:
     """Collect what a report says of a metric."""
     known = {name: getattr(metric, name) for name in MetricFacts.__annotations__ if hasattr(metric, name)}
-    return MetricFacts(**{**known, "range": list(metric.range), "measured": measured, "failed": failed})
+    return cast("MetricFacts", {**known, "range": list(metric.range), "measured": measured, "failed": failed})
 
 
 def describe_columns(names: Iterable[str], counts: Mapping[str, tuple[int, int]]) -> list[MetricFacts]:

@@ -37,8 +37,7 @@ SMALL_SIDE = 64  # px of the longest side for colour
 @compute_once
 def luma(image: DecodedImage) -> Plane:
     """Return Y' of BT.601, 0–255, float32."""
-    found: Plane = image.rgb @ LUMA
-    return found
+    return np.asarray(image.rgb @ LUMA)
 
 
 def smooth(plane: Plane, taps: tuple[float, ...]) -> Plane:
@@ -121,8 +120,7 @@ def convert_to_oklab(linear: Plane) -> Plane:
     processing" (2020).
     """
     lms = np.cbrt(linear @ TO_LMS.T)
-    lab: Plane = lms @ TO_LAB.T
-    return lab
+    return np.asarray(lms @ TO_LAB.T)
 
 
 @compute_once

@@ -67,11 +67,6 @@ class Fit:
         """Highest minus lowest value."""
         return float(abs(self.y[-1] - self.y[0]))
 
-    @property
-    def middle(self) -> float:
-        """Return the value half way between both ends."""
-        return float(self.y[0] + self.y[-1]) / 2
-
 
 def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit:
     """Fit the better of a rising and a falling isotonic curve to two or more levels; `x` ascends, all are finite."""
@@ -82,9 +77,11 @@ def fit_monotone(x: FloatArray, mean: FloatArray, weights: FloatArray) -> Fit:
     return Fit(x=fine, y=PchipInterpolator(x, fits[falling])(fine), at_levels=fits[falling], falling=falling)
 
 
-def find_crossing(fit: Fit, threshold: float) -> float | None:
-    """Find where the fit passes the threshold: the middle of a stretch that lies on it; None where it never does."""
-    rest = fit.y - threshold
+def find_crossing(fit: Fit, threshold: float | None) -> float | None:
+    """Find where the fit passes the threshold, by default half of its range: the middle of a stretch that lies on it;
+    None where it never does.
+    """
+    rest = fit.y - (float(fit.y[0] + fit.y[-1]) / 2 if threshold is None else threshold)
     on = np.flatnonzero(np.abs(rest) <= 1e-12 * max(fit.range, 1e-300))
     if len(on):
         return float((fit.x[on[0]] + fit.x[on[-1]]) / 2)
@@ -156,7 +153,7 @@ class _Locator:
 
     def locate(self, threshold: float | None, unmet: str) -> Estimate:
         """Locate where the fit passes a threshold, by default half of its range."""
-        value = find_crossing(self.fit, self.fit.middle if threshold is None else threshold)
+        value = find_crossing(self.fit, threshold)
         if self.useless or value is None:
             return make_estimate(reason=self.useless or unmet, n=self.n)
         if self.left_out is not None:
@@ -267,8 +264,7 @@ def _jackknife_crossing(x: FloatArray, left_out: FloatArray, value: float, thres
     n = len(left_out)
     if n < LEAST_JACKKNIFE or not np.isfinite(left_out).all():
         return make_estimate(value, n=n, reason=FEW_THERE)
-    fits = [fit_monotone(x, mean, np.ones(len(x))) for mean in left_out]
-    places = [find_crossing(fit, fit.middle if threshold is None else threshold) for fit in fits]
+    places = [find_crossing(fit_monotone(x, mean, np.ones(len(x))), threshold) for mean in left_out]
     known = np.array([place for place in places if place is not None])
     if len(known) < n:
         return make_estimate(value, n=n, reason="without one of the seeds the curve does not pass it")

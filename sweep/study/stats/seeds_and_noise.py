@@ -165,18 +165,14 @@ def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:
 
 
 def _estimate_replicate(design: StudyDesign, metric: str) -> Estimate:
-    response = design.response(metric)
-    rows = np.isfinite(response)
-    points = np.unique(design.points[rows], return_inverse=True)[1]
-    counts = np.bincount(points)
-    freedom = int((counts - 1).sum())
     if design.replicates < 2:
         return make_estimate(reason="no point was rendered twice (study: {replicates: 2})")
-    if freedom < 1:
+    points = pd.Series(design.response(metric)).groupby(design.points)
+    freedom = points.count()[points.count() > 1] - 1
+    if freedom.empty:
         return make_estimate(reason="no point has two images with a value")
-    means = np.bincount(points, response[rows]) / counts
-    value = float((((response[rows] - means[points]) ** 2).sum() / freedom) ** 0.5)
-    return make_estimate(value, n=int((counts > 1).sum()), reason=NO_NOISE_INTERVAL)
+    value = float((points.var() * freedom).sum() / freedom.sum()) ** 0.5
+    return make_estimate(value, n=len(freedom), reason=NO_NOISE_INTERVAL)
 
 
 def _estimate_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float | None]:
@@ -189,21 +185,17 @@ def _estimate_floor(design: StudyDesign, metric: str) -> tuple[Estimate, float |
         return make_estimate(reason=f"the lowest strength is {at:g}: add one of at most {NEAR_ZERO:g}"), None
     response = design.response(metric)
     rows = np.isfinite(response) & (axis.codes == 0)
-    units = np.maximum(design.units[rows], 0)
-    sums, counts = np.bincount(units, response[rows]), np.bincount(units)
-    means = sums[counts > 0] / counts[counts > 0]
+    means = pd.Series(response[rows]).groupby(design.units[rows]).mean().to_numpy()
     return estimate_mean(means, method="t over seed means", has_units=design.unit_count > 0), at
 
 
 def check_determinism(design: StudyDesign) -> Determinism | None:
     """Check whether the server gives the same pixels for the same point; None where no point was repeated."""
-    error = design.response(SAME_POINT) if SAME_POINT in design.frame else np.empty(0)
-    rows = np.flatnonzero(np.isfinite(error))
-    if not len(rows):
+    if SAME_POINT not in design.frame:
         return None
-    points = np.unique(design.points[rows], return_inverse=True)[1]
-    worst = np.zeros(int(points.max()) + 1)
-    np.maximum.at(worst, points, error[rows])
+    worst = pd.Series(design.response(SAME_POINT)).groupby(design.points).max().dropna()
+    if worst.empty:
+        return None
     total, same = len(worst), int((worst == 0).sum())
     start = f"{'One point was' if total == 1 else f'{total} points were'} rendered more than once"
     differing = f"gave different pixels, by up to {worst.max():.3g} of 255: the server is not deterministic."

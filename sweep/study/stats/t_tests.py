@@ -206,13 +206,11 @@ def correct_claims(curves: Sequence[Curve], differences: Sequence[Difference], m
 
 def adjust_p_values(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Adjust p values by the weighted procedure of Holm 1979; with equal weights it is the plain one."""
-    order = sorted(range(len(values)), key=lambda i: values[i] / weights[i])
-    left, worst, found = sum(weights), 0.0, [1.0] * len(values)
-    for i in order:
-        worst = max(worst, min(left * values[i] / weights[i], 1.0))
-        found[i] = worst
-        left -= weights[i]
-    return found
+    ratios, found = np.divide(values, weights), np.empty(len(values))
+    order = np.argsort(ratios, kind="stable")
+    left = np.cumsum(np.asarray(weights)[order][::-1])[::-1]
+    found[order] = np.minimum(np.maximum.accumulate(left * ratios[order]), 1.0)
+    return list(found.tolist())
 
 
 def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
