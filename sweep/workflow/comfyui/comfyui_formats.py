@@ -266,10 +266,11 @@ class _Drawing:
             if not left:
                 break
             found[each.name] = left.pop(0)
-            is_control = each.type == "integer" and left and isinstance(left[0], str) and left[0] in _AFTER_SEED
-            was_control = each.name in _SEEDS and left and isinstance(left[0], bool)  # in 2023: draw anew, yes or no
+            button = left[0] if left else ""
+            is_control = each.type == "integer" and isinstance(button, str) and button in _AFTER_SEED
+            was_control = each.name in _SEEDS and (button is None or isinstance(button, bool))  # in 2023: yes or no
             was_control = was_control and not (after and after.type == "boolean")
-            if is_control or was_control or (each.type == "ImageField" and left and left[0] == "image"):
+            if is_control or was_control or (each.type == "ImageField" and button == "image"):
                 left.pop(0)
         if schema and schema.is_open:  # rgthree's loader of several LoRAs names none of them
             loras = [value for value in left if isinstance(value, Mapping) and "lora" in value]
