@@ -65,8 +65,8 @@ def count_told(whole: Path, folder: Path, flips: Iterable[tuple[int, int]]) -> i
 def test_a_flipped_bit_is_told_or_harmless(whole: Path, tmp_path: Path) -> None:
     content = (whole / JOURNAL_FILE).read_bytes()
     dice = random.Random(7)
-    flips = [(dice.randrange(len(content)), dice.randrange(8)) for _ in range(160)]
-    assert count_told(whole, tmp_path / "run", flips) > 20
+    flips = [(dice.randrange(len(content)), dice.randrange(8)) for _ in range(400)]
+    assert count_told(whole, tmp_path / "run", flips) > 50
 
 
 def test_every_bit_of_a_row_counts(whole: Path, tmp_path: Path) -> None:
