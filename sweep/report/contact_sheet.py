@@ -126,11 +126,6 @@ class _Sheet:
         return wrap_apart(self.columns, self.letters, self.size[0] - 4, _MOST_LABEL)
 
     @property
-    def line_labels(self) -> list[str]:
-        """Return the labels of the lines, wrapped."""
-        return wrap_apart(self.lines, self.letters, self.left - _PAD - 10, 2 * _MOST_LABEL)
-
-    @property
     def top(self) -> int:
         """Return where the cells begin, in px: below the heading and the labels of the columns."""
         most = max((label.count("\n") + 1 for label in self.labels), default=1)
@@ -232,7 +227,8 @@ def _draw_sheet(data: ReportData, sheet: _Sheet) -> Image.Image:
         _write(draw, (x + wide / 2, top - 4), label, letters, anchor="md", align="center")
     for x, caption in zip(lefts, captions, strict=False):
         _write(draw, (x, below), caption, letters - 2, DIM)
-    for y, label, line in zip(range(top, below, high + _GAP), sheet.line_labels, sheet.cells, strict=True):
+    names = wrap_apart(sheet.lines, letters, left - _PAD - 10, 2 * _MOST_LABEL)
+    for y, label, line in zip(range(top, below, high + _GAP), names, sheet.cells, strict=True):
         _write(draw, (_PAD, y + high / 2), label, letters, anchor="lm")
         for x, row in zip(lefts, line, strict=False):
             image.paste(draw_cell(data, row, sheet.size), (x, y))

@@ -145,8 +145,19 @@ def test_a_label_of_hundreds_is_told_apart_from_the_likest_only(monkeypatch: pyt
     assert max(compared) <= 100
 
 
-def test_labels_that_begin_alike_are_told_apart_above_and_beside() -> None:
+async def test_labels_that_begin_alike_are_told_apart_above_and_beside(tmp_path: Path) -> None:
     named = [f"{'a very long prompt about a cup, ' * 20}{end}" for end in ("with a cat", "with a dog")]
-    sheet = contact_sheet._Sheet(heading="", other_levels="", columns=named, lines=named, cells=[], size=(96, 96))
-    for labels in (sheet.labels, sheet.line_labels, contact_sheet.wrap_apart(named, 15, 240, 1)):
-        assert ["cat" in labels[0], "dog" in labels[1]] == [True, True]
+    plan = Plan(axes={"denoise_strength": [0.2, 0.4], "variation": named}, metrics=False, source=False)
+    folder = await paint_folder(tmp_path / "cups", plan)
+
+    def draw() -> None:
+        sheet = contact_sheet._Sheet(heading="", other_levels="", columns=named, cells=[], size=(96, 96))
+        for labels in (sheet.labels, contact_sheet.wrap_apart(named, 15, 240, 1)):
+            assert ["cat" in labels[0], "dog" in labels[1]] == [True, True]
+        (path,) = write_sheet(folder, x="denoise_strength", y="variation", size=96)
+        with Image.open(path) as image:
+            tops = [image.height - 14 - 76 * lines for lines in (2, 1)]
+            first, second = (image.crop((0, top + 44, 110, top + 62)).tobytes() for top in tops)
+        assert first != second
+
+    await run_sync(draw)
