@@ -24,13 +24,16 @@ KEY: web.AppKey[Any] = web.AppKey("sandbox")  # of the `Sandbox` that answers
 def route(method: str, path: str, answer: Callable[..., Any], status: int = 200) -> web.RouteDef:
     """Make a route. `answer` takes the sandbox, the request and the names in the path, by keyword.
 
-    It gives, or awaits, the JSON of the answer or a whole response.
+    It gives, or awaits, the JSON of the answer or a whole response; a RefusedError that it raises is the answer, too.
     """
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        found = answer(request.app[KEY], request, **request.match_info)
-        if inspect.isawaitable(found):
-            found = await found
+        try:
+            found = answer(request.app[KEY], request, **request.match_info)
+            if inspect.isawaitable(found):
+                found = await found
+        except RefusedError as error:
+            return reply({"detail": error.detail}, error.status)
         return found if isinstance(found, web.StreamResponse) else reply(found, status)
 
     return web.get(path, handle) if method == "GET" else web.route(method, path, handle)
@@ -203,12 +206,10 @@ def _is_own_name(name: str, own: str) -> bool:
 
 @web.middleware
 async def answer_request(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn refusals into answers, count, stall while garbage is collected, and commit HTTP faults."""
+    """Count requests, stall while garbage is collected, and commit HTTP faults."""
     sandbox = request.app[KEY]
-    if request.path.startswith("/ws/"):
+    if request.path.startswith(("/ws/", "/sandbox/")):
         return await handler(request)
-    if request.path.startswith("/sandbox/"):
-        return await _handle(request, handler)
     resource = request.match_info.route.resource
     sandbox.requests[f"{request.method} {resource.canonical if resource else request.path}"] += 1
     async with sandbox.workers.garbage:
@@ -228,26 +229,22 @@ async def answer_request(request: web.Request, handler: Handler) -> web.StreamRe
     return response
 
 
+_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
+
+
 async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse requests without a valid login where one is wanted; answer changes with a fresh token."""
     accounts: Accounts = request.app[KEY].accounts
     if request.path in _OPEN_TO_ALL:
-        return await _handle(request, handler)
+        return await handler(request)
     refusal = accounts.explain_refusal(request.headers)
     if refusal:
         return reply({"detail": refusal}, 401)
-    response = await _handle(request, handler)
+    response = await handler(request)
     fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
     if fresh:
-        response.headers[_FRESH_TOKEN] = fresh
+        response.headers["X-Refreshed-Token"] = fresh
     return response
-
-
-async def _handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except RefusedError as error:
-        return reply({"detail": error.detail}, error.status)
 
 
 def _refuse(status: HTTPStatus, sandbox: Any) -> web.Response:
@@ -272,7 +269,3 @@ async def _truncate(request: web.Request, response: web.Response) -> web.StreamR
     if request.transport is not None:
         request.transport.close()
     return half
-
-
-_FRESH_TOKEN = "X-Refreshed-Token"  # noqa: S105  (the name of a header)
-_OPEN_TO_ALL = frozenset({"/api/v1/auth/status", "/api/v1/auth/login", "/api/v1/app/version", "/openapi.json"})
