@@ -43,8 +43,9 @@ class Session:
 async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
     """Create a session for a posted graph, not running yet. Raises RefusedError with 422."""
     body = await body_of(request)
-    posted = body.get("graph") if sandbox.options.api == "portable" and isinstance(body, Mapping) else body
-    if sandbox.options.api == "portable" and not isinstance(posted, Mapping):
+    is_wrapped = sandbox.options.api == "portable"
+    posted = body.get("graph") if is_wrapped and isinstance(body, Mapping) else body
+    if (is_wrapped or posted) and not isinstance(posted, Mapping):
         raise refuse_value(("body", "graph"), "Field required")
     posted = posted or {"id": str(uuid.uuid4()), "nodes": {}, "edges": []}
     is_portable = isinstance(posted.get("nodes"), list)

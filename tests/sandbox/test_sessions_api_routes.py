@@ -132,6 +132,12 @@ async def test_legacy_session_runs_a_portable_document() -> None:
         assert file.data[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize("body", [[1], "nodes", 5, {"nodes": [1]}])
+async def test_legacy_session_refuses_what_is_no_graph(body: Any) -> None:
+    async with served("sessions") as (_, wire):
+        assert (await wire.call("POST", S, json=body)).status == 422
+
+
 @pytest.mark.parametrize("body", [None, {}, {"graph": 5}, {"graph": {"nodes": [{"id": "a", "type": "no_such"}]}}])
 async def test_legacy_session_refuses_invalid_documents(body: Any) -> None:
     async with served("portable") as (_, wire):
