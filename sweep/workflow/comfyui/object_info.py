@@ -58,11 +58,9 @@ def _list_choices(document: Mapping[str, Any]) -> dict[tuple[str, str], tuple[st
     """Return the choices of each input, by node type and name."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for node, facts in document.items():
-        inputs = facts.get("input") if isinstance(facts, Mapping) else None
-        for section in _SECTIONS:
-            fields = inputs.get(section) if isinstance(inputs, Mapping) else None
-            for name, field in fields.items() if isinstance(fields, Mapping) else ():
-                found[str(node), str(name)] = _choices(field) or ()
+        with suppress(*_MISSHAPEN):
+            fields = [field for section in _SECTIONS for field in (facts["input"].get(section) or {}).items()]
+            found |= {(str(node), str(name)): _choices(field) or () for name, field in fields}
     return found
 
 
