@@ -78,8 +78,8 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) ->
 
 def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
     """Tell whether three or more seeds show no change along the axis: then counts may differ by chance."""
-    about = advice["metric"], advice["axis"], {}
-    curve = next(curve for curve in data["curves"] if (curve["metric"], curve["axis"], curve["group"]) == about)
+    about = advice["metric"], advice["axis"]
+    curve = next(each for each in data["curves"] if (each["metric"], each["axis"]) == about and not each["group"])
     return max(curve["n"]) > 2 and curve["p"] is not None and (curve["p_adjusted"] or 0.0) >= 1 - CONFIDENCE
 
 

@@ -347,7 +347,9 @@ def compute_curve(
     if reason is None and not is_linked:
         reason = UNLINKED
     elif reason is None and group and is_sparse:
-        is_few = seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
+        is_few = (
+            np.isfinite(matrix).any(axis=1).sum() < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
+        )
         reason = FEW_THERE if is_few else None
     elif reason is None and _is_too_coarse(design, metric, group, matrix):
         reason = ROUNDED

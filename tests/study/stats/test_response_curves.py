@@ -378,3 +378,15 @@ def test_a_curve_of_one_seed_among_many_holes_has_no_interval_and_no_warning() -
 
     (curve,) = (curve for curve in study.data["curves"] if curve["group"] == {"prompt_text": "studio"})
     assert curve["half"]["reason"] == "there is only one seed"
+
+
+def test_prompts_of_a_rotated_design_of_many_seeds_have_intervals() -> None:
+    """Each level has three of eight seeds: those of the design count, not those of a level."""
+    frame = planted(np.random.default_rng(1), seeds=8)
+    turn = frame["seed"] + (frame["denoise_strength"] * 10).round().astype(int) * 3
+    design = read_design(add_bookkeeping(frame[turn % 8 < 3]), AXES)
+
+    curve = compute_curve(design, COARSE, "denoise_strength", {"prompt_text": "studio"})
+
+    assert None not in curve["low"]
+    assert set(curve["n"]) == {3}
