@@ -208,9 +208,9 @@ def unknown_type(node: Node, schemas: NodeSchemas) -> str:
     if not near and words.intersection(best.split("_")):
         near = f" Did you mean {best}?"
     if not label(node) and made_up(node.id):
-        return f"{node.type} is a type of node that this server does not have: a custom or removed one?{near}"
+        return f"{node.type} is a type of node that this server does not have: a custom, newer or removed one?{near}"
     who = label(node) if made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
-    return f"{who} is of type {node.type}, which this server does not have: a custom or removed node?{near}"
+    return f"{who} is of type {node.type}, which this server does not have: a custom, newer or removed node?{near}"
 
 
 def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str]:
