@@ -492,16 +492,14 @@ class GraphBinder:
             positions[at] = thin(positions[at], int(room ** (1 / left)))
             room //= len(positions[at])
         for chosen in product(*positions.values()):
-            here = dict(bound.levels)
-            for at, position in zip(moving, chosen, strict=True):
+            here, fixed = dict(bound.levels), dict(zip(moving, chosen, strict=True))
+            for at, position in fixed.items():
                 here.update(moving[at].levels_at(position))
             if not self._is_selected(here):
                 continue
             written = {at.field: v for rule in rules for at, v in rule.write(here).items() if at.node == node.id}
-            problem = self.dialect.find_contradiction(
-                replace(node, fields={name: {**node.fields, **written}.get(name) for name in fields})
-            )
-            fixed = dict(zip(moving, chosen, strict=True))
+            values = {name: {**node.fields, **written}.get(name) for name in fields}
+            problem = self.dialect.find_contradiction(replace(node, fields=values))
             if problem and any(map(self._is_selected, self.variants.iterate_levels(fixed))):
                 yield here, problem
 

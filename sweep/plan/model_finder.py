@@ -222,14 +222,13 @@ def list_main_bases(graph: Graph, schemas: NodeSchemas) -> tuple[str, ...] | Non
 
 def _find_known(said: Value, types: tuple[str, ...], models: ModelFinder) -> ModelRef:
     """Find the model that a graph of another installation names: by its key or, elsewhere, by its name."""
-    if not isinstance(said, Mapping):
-        return models.find(said, types)
-    key, name, base = (str(said.get(part) or "") for part in ("key", "name", "base"))
-    if any(model.key == key for model in models.installed):
-        return models.find(key, types)
-    if not name:
-        raise PlanError("names a model of another server by its key alone; name it by inputs.model or its address.")
-    return models.find(f"{name}@{base}" if base else name, types)
+    if isinstance(said, Mapping):
+        key = str(said.get("key") or "")
+        if any(model.key == key for model in models.installed):
+            return models.find(key, types)
+        if not said.get("name"):
+            raise PlanError("names a model of another server by its key alone; name it by inputs.model or its address.")
+    return models.find(said, types)
 
 
 def _describe_lack(

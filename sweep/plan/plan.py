@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -14,9 +14,7 @@ from typing import Any, Final
 from sweep.experiment import (
     Axis,
     CellSeeds,
-    Dimension,
     Experiment,
-    LazySequence,
     Level,
     LinearLevels,
     ListLevels,
@@ -31,6 +29,7 @@ from sweep.plan.field_rules import FieldRule, Written
 from sweep.plan.graph_binder import BoundGraph, GraphVariant, VariantSelector, make_probes
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
 from sweep.role_table import TEMPLATE_NAMES
+from sweep.types import LazySequence
 from sweep.workflow import (
     Dialect,
     Digests,
@@ -238,7 +237,7 @@ class Plan:
     def instance(self, variation: Variation) -> Instance:
         """Bind one point: its graph, with its key."""
         levels = variation.levels
-        bound = self._select_graph(levels)
+        bound = self.select_graph(levels)
         digests = bound.digests.with_fields(bound.values(levels))
         graph = digests.graph
         prompt, model, image = (bound.read(graph, role) for role in ("prompt", "model", "image"))
@@ -270,11 +269,10 @@ class Plan:
     def keys_and_levels(self, indices: Iterable[int]) -> Iterator[tuple[int, str, Mapping[str, Level]]]:
         """Yield (index, key, levels by axis) of these points, as `keys`; the mapping is valid until the next one."""
         grid = self.experiment.grid
-        chain = KeyChain(self.experiment.dimensions, self._select_graph, self.salted)
         count, chosen, unrank = self.replicates, grid.chosen, grid.space.unrank
         points = ((index, unrank(chosen[index // count])) for index in indices)
         repeats = make_replicate_axis(count).levels
-        for index, key, levels in chain.keys(points):
+        for index, key, levels in KeyChain(self).keys(points):
             number = index % count
             found = {**levels, REPLICATE_AXIS: repeats[number]} if count > 1 else levels
             yield index, _repeat_key(key, number), found
@@ -299,7 +297,8 @@ class Plan:
         """List (where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
         return [probe for bound in self.bound_graphs for probe in make_probes(bound, self.variants)]
 
-    def _select_graph(self, levels: Mapping[str, Level]) -> BoundGraph:
+    def select_graph(self, levels: Mapping[str, Level]) -> BoundGraph:
+        """Select the graph of the variant that these levels need."""
         return self.bound_graphs[0] if len(self.bound_graphs) == 1 else self._by_variant[self.variants.at(levels)]
 
     @cached_property
@@ -355,15 +354,9 @@ class _Step:
 class KeyChain:
     """Keys of points in a row: only the nodes that changed since the point before are digested again."""
 
-    def __init__(
-        self,
-        dimensions: Sequence[Dimension],
-        select_graph: Callable[[Mapping[str, Level]], BoundGraph],
-        salted: Sequence[str],
-    ) -> None:
-        self._dimensions = dimensions
-        self._select_graph = select_graph
-        self._salted = salted
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._dimensions = dimensions = plan.experiment.dimensions
         self._has_cell_seeds = any(dimension.cell_seeds for dimension in dimensions)
         self._levels_at = lru_cache(_KEPT)(lambda at, position: dimensions[at].levels_at(position))
         self._digits: tuple[int, ...] = ()
@@ -377,7 +370,7 @@ class KeyChain:
         for index, digits in points:
             changed = self._move(digits)
             levels = self._levels
-            bound = self._select_graph(levels)
+            bound = self._plan.select_graph(levels)
             if bound is not self._bound:
                 self._begin(bound)
                 changed = 0
@@ -385,7 +378,7 @@ class KeyChain:
             for at in range(changed, len(digits)):
                 digests[at + 1] = self._steps[at].take(digests[at], digits[at], levels)
             key = digests[-1].key(bound.outputs)
-            yield index, salt_key(key, {axis: levels[axis].value for axis in self._salted}), levels
+            yield index, salt_key(key, {axis: levels[axis].value for axis in self._plan.salted}), levels
 
     def _move(self, digits: tuple[int, ...]) -> int:
         """Take the levels of a point; return the first dimension along which it differs from the one before."""
