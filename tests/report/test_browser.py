@@ -778,7 +778,7 @@ async def test_the_strip_shows_all_its_counts(browser: Browser, tmp_path: Path) 
     study = await run_sync(lambda: make_study(folder, metrics=["structure_coarse"], workers=0))
     tab = await browser.page()
     await tab.open((await run_sync(lambda: write_report(folder, study=study.to_json()))).as_uri())
-    assert " of 200" in await tab.evaluate("document.querySelector('.sum.all').innerText")
+    assert "of 200" in await tab.evaluate("document.querySelector('.sum.all').innerText")
     room, width = await tab.evaluate("(s => [s.clientWidth, s.scrollWidth])(document.querySelector('.strip-figure'))")
     assert width <= room
 

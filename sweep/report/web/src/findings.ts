@@ -105,7 +105,7 @@ export class SweepFindings extends HTMLElement {
       y: { label: null, axis: null },
       marks: [
         Plot.barY(rows, { x: "at", y: "images", fill: (row: { part: string }) => (row.part === "held" ? "var(--series-1)" : "var(--bg)"), stroke: (row: { part: string }) => (row.part === "held" ? "var(--series-1)" : "var(--red)"), order: ["held", "fell"] }),
-        Plot.text(verdict.levels.map((level, at) => ({ at, ...level })), { x: "at", y: "images", text: (row: { held: number }) => String(row.held), dy: -7, fill: "var(--ink)" }),
+        Plot.text(verdict.levels.map((level, at) => ({ at, ...level })).filter((level) => level.images > 0), { x: "at", y: "images", text: (row: { held: number }) => String(row.held), dy: -7, fill: "var(--ink)" }),
       ],
     });
     label(plot, `Images that held, by ${verdict.along.label}`);

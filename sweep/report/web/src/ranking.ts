@@ -52,7 +52,7 @@ function says(word: Word, text: string): boolean {
   return word.text.includes(text);
 }
 
-const kinds: Record<string, string> = { recommendation: "limits by other metrics, which ask another question", share: "shares of variance", difference: "differences", seed: "seeds", noise: "noise", diversity: "diversity", limit: "cautions", assumption: "cautions", choice: "choices" };
+const kinds: Record<string, string> = { recommendation: "limits by other metrics, which ask another question", share: "shares of variance", curve: "curves", outlier: "outliers", word: "what decides the image", equal: "what changes nothing", difference: "differences", seed: "seeds", noise: "noise", diversity: "diversity", limit: "cautions", assumption: "cautions", choice: "choices" };
 
 /** The others, by kind, in the order in which they are told. */
 export function foldedFindings(table: Table): [kind: string, words: Word[]][] {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Study } from "../src/payload";
-import { mainFindings } from "../src/ranking";
+import { foldedFindings, mainFindings } from "../src/ranking";
 import { answerOf, followUp, hasWeakest, judge, questionOf, untestedGap } from "../src/verdict";
 import { table } from "./results";
 
@@ -120,4 +120,12 @@ test("levels in the middle that hold are told, also where the end does not", () 
   const question = questionOf(some, 0.85);
   assert.ok(question);
   assert.equal(answerOf(judge(question, some.rows)).title, "Every image holds only at strength 0.5.");
+});
+
+test("folded findings are named as people would", () => {
+  const kinds = ["limit", "assumption", "curve", "outlier", "equal", "word", "share", "difference"];
+  const words = kinds.flatMap((kind) => Array.from({ length: 9 }, (_, at) => ({ kind, text: `${kind} ${at}.`, headline: false, metric: null, axis: null })));
+  const names = foldedFindings(table({ study: { ...study, words } })).map(([name]) => name);
+  assert.ok(names.length >= 5);
+  assert.deepEqual(names.filter((name) => kinds.includes(name)), []);
 });
