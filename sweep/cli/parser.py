@@ -150,7 +150,7 @@ def _version(
 
 _VALUE: Final = r"^Invalid value for '([^']+)'.*: Input should be "
 _PLAIN: Final = (  # sentences of the parser, and ours
-    (r"^Got unexpected extra argument.* \((.*)\)$", r"{called} takes fewer arguments: leave out \1."),
+    (r"^Got unexpected extra argument.* \((.*)\)$", r'{called} takes fewer arguments: leave out "\1".'),
     (r"^sweep (?:report|study|table) takes fewer .*", r"\g<0> To compare two results folders, use sweep compare."),
     (r"^Missing (?:argument|option) '([^']+)'.*", r"{called} needs \1."),
     (r"^(sweep (?:run|plan)) needs FILE\.$", r"\1 needs a file. For example: \1 experiments/quickstart.yaml"),

@@ -120,9 +120,9 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             if len(first) > 1:
                 continue
         written = [write_level(hold["group"][name], levels) for hold in first]
-        who, whose = f"The weakest {name_axis(name)} is", "its"
+        who, whose = f"The {name_axis(name)} that fails first is", "its"
         if len(first) > 1:
-            who, whose = f"The weakest levels of {name_axis(name)} are", "their"
+            who, whose = f"The levels of {name_axis(name)} that fail first are", "their"
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
         kept = f"{held} of {whose} {images} images stayed at {mark} at {axis} {write_level(high)}, the first tested"
         if advice["bracket_low"] is not None:

@@ -155,9 +155,12 @@ def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> N
         (("sandbox", "--latency", "slow"), '--latency must be a number, not "slow".'),
         (
             ("run", "small.yaml", "other.yaml"),
-            "sweep run takes fewer arguments: leave out other.yaml.",
+            'sweep run takes fewer arguments: leave out "other.yaml".',
         ),
-        (("report", "small", "other"), "leave out other. To compare two results folders, use sweep compare. See sweep"),
+        (
+            ("report", "small", "other"),
+            'leave out "other". To compare two results folders, use sweep compare. See sweep',
+        ),
         (("run", "small.yaml", "--set"), "--set needs a value. See sweep run --help."),
         (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),
         (("--server", "gpu", "run", "small.yaml"), "Write options after the command: sweep run --server …"),

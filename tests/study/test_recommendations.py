@@ -43,7 +43,7 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert text.startswith("Use denoise strength 0.3 or less: ")
     assert text.endswith("stayed at 0.9 or more in 4 of 4 images at 0.3, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
     first = (
-        "The weakest prompt text is “weak”: all its images stayed at 0.9 or more at denoise strength 0.3, "
+        "The prompt text that fails first is “weak”: all its images stayed at 0.9 or more at denoise strength 0.3, "
         "and 0 of 2 at 0.5."
     )
     assert detail.startswith(first)
@@ -115,7 +115,7 @@ def test_groups_that_miss_a_rising_metric_first_stand_in_the_order_of_their_axis
 
     study = make_study(pd.DataFrame(rows, columns=columns), metrics=["structure_coarse"])
 
-    assert "The weakest levels of variation are “v1” and “v2”: " in " ".join(study.words)
+    assert "The levels of variation that fail first are “v1” and “v2”: " in " ".join(study.words)
 
 
 def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
@@ -133,13 +133,14 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         return next(each["detail"] for each in study.data["words"] if each["kind"] == "recommendation")
 
     assert told((2, 0), (1, 0), (2, 0)).startswith(
-        "The weakest variation is “v1”: all its images stayed at 0.9 or more at denoise strength 0.2, and 1 of 2 at 0.4"
+        "The variation that fails first is “v1”: all its images stayed at 0.9 or more at denoise strength 0.2, "
+        "and 1 of 2 at 0.4"
     )
     assert told((1, 0), (0, 0), (2, 0)).startswith(
-        "The weakest levels of variation are “v0” and “v1”: all their images stayed at 0.9 or more at denoise strength "
-        "0.2, and 1 of 4 at 0.4."
+        "The levels of variation that fail first are “v0” and “v1”: all their images stayed at 0.9 or more at denoise "
+        "strength 0.2, and 1 of 4 at 0.4."
     )
-    assert told((1, 1), (0, 0), (1, 0)).startswith("The weakest variation is “v1”: all its images stayed")
+    assert told((1, 1), (0, 0), (1, 0)).startswith("The variation that fails first is “v1”: all its images stayed")
     assert told((1, 0), (0, 0), (0, 0)).startswith("Tested there with")
 
 
