@@ -13,7 +13,7 @@ def main() -> None:
     Until its modules are loaded, and again after it has ended, nothing has to be saved: Ctrl-C ends the process.
     """
     _open_closed_streams()
-    sys.unraisablehook = lambda _: None  # what Ctrl-C left half made is deleted with an error that nobody can mend
+    sys.unraisablehook = _leave_if_interrupted
     previous = signal.getsignal(signal.SIGINT)
     is_handled = previous is not signal.SIG_IGN  # else a background job of a shell: Ctrl-C is not meant for it
     if is_handled:
@@ -38,6 +38,12 @@ def _open_closed_streams() -> None:
 
 def _leave(*_: object) -> None:
     os._exit(_INTERRUPTED)
+
+
+def _leave_if_interrupted(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Leave at a Ctrl-C that came where nothing can be raised; what one has left half made is deleted in silence."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        _leave()
 
 
 if __name__ == "__main__":

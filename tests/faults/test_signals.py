@@ -164,6 +164,17 @@ def test_an_interrupt_while_the_event_loop_is_made_leaves_no_traceback(bench: Be
     assert (ended.returncode, ended.stderr) == (130, b"")
 
 
+def test_an_interrupt_where_nothing_can_be_raised_ends_the_process_all_the_same(bench: Bench) -> None:
+    """As while Python deletes something: it drops the interrupt, and prints it."""
+    dropped = (
+        "import sweep.cli.main\n"
+        "class Dropping:\n    def __del__(self): raise KeyboardInterrupt\n"
+        f"sweep.cli.main.run_cli = lambda _: (Dropping(), 7)[1]\n{COMMAND}"
+    )
+    ended = subprocess.run([sys.executable, "-c", dropped], cwd=bench.folder, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
 def test_three_interrupts_end_the_process_at_once(bench: Bench, slow: SandboxProcess) -> None:
     pid, output = start(bench, slow)
     slow.send(STOP)  # so that the second stage has to wait
