@@ -49,7 +49,7 @@ from sweep.servers import (
 from sweep.workflow import Names
 
 ABANDONED: Final = "Abandoned"  # the kind of an attempt whose server left, and may still render it when it is back
-COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; a larger one is asked for alone, or nearly
+COMMON_SIZE: Final = 24 * 1024 * 1024  # bytes of an image; larger ones are asked for one after the other
 LONG_PAUSE: Final = 10.0  # seconds that a server asks for, from which on a person is told
 ON_ITS_WAY: Final = 0.5  # seconds after which a request that was broken off has arrived, if it ever does
 MOST_STRANDINGS: Final = 12  # of one job: a server that leaves at it every time is not waited for for ever
@@ -154,7 +154,8 @@ class ItemDownloads:
         except VariationError as error:
             if error.kind != "TooLarge" or context.options.max_image_bytes <= COMMON_SIZE:
                 raise
-            saved = await self._fetch(point, image, ordinal, context.options.max_image_bytes)
+            async with context.large_download:  # one at a time: it takes much memory
+                saved = await self._fetch(point, image, ordinal, context.options.max_image_bytes)
         context.checkpoint(SAVED)
         return Rendering(
             path=saved.path,
@@ -168,14 +169,14 @@ class ItemDownloads:
         )
 
     async def _fetch(self, point: JournalPoint, image: ServerImage, ordinal: int, most: int) -> SavedImage:
-        """Fetch and save an image of at most `most` bytes, which are reserved before it is asked for."""
+        """Fetch and save an image of at most `most` bytes."""
         context, server = self._context, self._server.server
         stem = context.store.stem(point.index, point.values, context.kinds)
-        if saves_images(server):  # its bytes never come here, so none are reserved
+        if saves_images(server):  # its bytes never come here
             part = await server.save(image, most, context.store.part_writer)
             context.checkpoint(FETCHED)
             return await context.store.place(part, stem, point.key, ordinal)
-        async with context.downloads, context.budget.reserve(most):
+        async with context.downloads:
             data = await server.fetch(image, most)
             context.checkpoint(FETCHED)
             try:

@@ -140,27 +140,6 @@ class Backoff:
         return drawn if at_least is None else max(drawn, at_least)
 
 
-class ByteBudget:
-    """Bytes that all downloads of a run together may hold in memory."""
-
-    def __init__(self, total: int) -> None:
-        self._total = self._free = total
-        self._changes = ChangeSignal()
-
-    @asynccontextmanager
-    async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Wait until `size` bytes are free and hold them; a size above the total takes the total."""
-        size = min(size, self._total)
-        while self._free < size:
-            await self._changes.event.wait()
-        self._free -= size
-        try:
-            yield
-        finally:
-            self._free += size
-            self._changes.notify()
-
-
 class ItemSlot:
     """The slot of the run and the slot of a server that one item holds. Releasing one twice changes nothing."""
 
@@ -310,7 +289,6 @@ class RunOptions:
     board: str | None = None
     intermediate: bool = False
     max_image_bytes: int = 128 * 1024 * 1024
-    download_bytes: int = 192 * 1024 * 1024  # that all downloads together may hold in memory
     fuse: int | None = None  # variations an item; None: as many as pay, and one where the graph cannot be fused
     shard: tuple[int, int] | None = None  # (k, n): only the k-th of n parts of the grid, k from 1
     user_cache: Path | None = None  # the user's file of uploads; None: only the journal remembers them

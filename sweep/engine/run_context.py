@@ -11,7 +11,7 @@ import anyio
 
 from sweep.engine import events
 from sweep.engine.events import Listener
-from sweep.engine.limits import ByteBudget, FailurePolicy, RunOptions
+from sweep.engine.limits import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import WorkQueue, partition_points
@@ -53,7 +53,7 @@ class RunContext:
     work: WorkQueue = field(init=False)
     failures: FailurePolicy = field(init=False)
     downloads: anyio.Semaphore = field(init=False)
-    budget: ByteBudget = field(init=False)
+    large_download: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -64,7 +64,6 @@ class RunContext:
         self.work = WorkQueue([self._iterate_fresh(lane()) for lane in lanes], servers=self.pool)
         self.failures = FailurePolicy(options.failures, options.alike)
         self.downloads = anyio.Semaphore(options.downloads, fast_acquire=True)
-        self.budget = ByteBudget(options.download_bytes)
 
     def instance(self, index: int) -> Instance:
         return self.plan.instance(self.plan.grid[index])
