@@ -176,17 +176,14 @@ def describe_search(found: AdaptiveResult, data: StudyJson) -> Iterator[Sentence
         return
     label = next((fact["label"] for fact in data["metrics"] if fact["name"] == found["metric"]), found["metric"])
     mark = write_mark("below" if _is_lower_better(found, data) else "above", found["threshold"])
-    axis, use, rows = name_axis(found["axis"]), found["use"], []
+    axis, use, rows, detail = name_axis(found["axis"]), found["use"], [], _write_weakest_found(found, data)
     text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
     if use is not None:
         limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
         text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} in every image rendered there."
         rows = find_rows(data, {found["axis"]: use})
-    details = [_write_weakest_found(found, data)]
-    if use is not None:
-        details.append(f"{capitalise(_write_chance(min(group['n'] for group in found['groups'])))}.")
-    detail = " ".join(filter(None, details))
-    yield make_sentence("recommendation", text, detail, found["metric"], found["axis"], rows)
+        detail += f" {capitalise(_write_chance(min(group['n'] for group in found['groups'])))}."
+    yield make_sentence("recommendation", text, detail.strip(), found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
 

@@ -168,12 +168,11 @@ class StudyDesign:
         from scipy.sparse.csgraph import connected_components
 
         rows = self.images & self.rows_of(group)
-        levels, others = self.by_name[axis].codes[rows], self._combine_others(axis)[rows]
-        others = others + len(self.by_name[axis].levels)
+        levels = self.by_name[axis].codes[rows]
+        others = self._combine_others(axis)[rows] + len(self.by_name[axis].levels)
         size = int(others.max(initial=0)) + 1
         met = coo_array((np.ones(len(levels)), (levels, others)), shape=(size, size))
-        parts = connected_components(met, directed=False)[1]
-        return len(np.unique(parts[levels])) < 2
+        return len(np.unique(connected_components(met, directed=False)[1][levels])) < 2
 
     def _combine_others(self, axis: str) -> Codes:
         if axis not in self._others:

@@ -34,6 +34,10 @@ from sweep.study.study_design import MOST_PAIRS, REPLICATE_COLUMN, StudyDesign, 
 from sweep.study.study_json import AxisDistance, Group, LevelValue, MetricFacts
 
 COMPARED_SIDE = 128  # pixels of the longest side: colours need no more
+PAUSE = 3.0  # seconds between two looks at the journal; longer where a look takes long
+KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since
+KEEP_AT = 500  # values, whichever comes first
+MeasureProgress: TypeAlias = Callable[[int, int], None]
 
 
 def measure_axis_distances(design: StudyDesign, folder: Path) -> list[AxisDistance]:
@@ -263,11 +267,6 @@ def _make_tasks(plan: MeasurementPlan, cache: MetricCache) -> list[Task]:
     return sorted(tasks, key=lambda task: max(task.rows))  # images are done one after the other, not all at the end
 
 
-MeasureProgress: TypeAlias = Callable[[int, int], None]
-KEEP_EVERY = 1.0  # seconds between transactions: a kill loses at most what was measured since
-KEEP_AT = 500  # values, whichever comes first
-
-
 def measure_design(
     results: RecordedResults,
     *,
@@ -356,9 +355,6 @@ def measure_now(
     """
     results = RecordedResults.open(Path(data)) if isinstance(data, (str, Path)) else data
     return measure_design(results, metrics=metrics, baseline=baseline, progress=progress, workers=workers)[0].frame
-
-
-PAUSE = 3.0  # seconds between two looks at the journal; longer where a look takes long
 
 
 def follow(folder: Path) -> None:

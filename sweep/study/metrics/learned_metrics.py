@@ -29,6 +29,13 @@ from sweep.study.study_json import Direction, ReferenceKind
 LONGEST_TEXT = 77  # tokens CLIP takes, both ends included
 START, END = "<|startoftext|>", "<|endoftext|>"
 TOKENIZER = "tokenizer.json"
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on; Radford et al. 2021
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
+MODEL_SIDE = 224  # px of the square that CLIP and DINO take
+INSTALL = "Install it with: pip install 'sweep-engine[clip]'"
+Vector: TypeAlias = npt.NDArray[np.float32]
+Bounds: TypeAlias = tuple[float | None, float | None]
 
 
 def load_tokenizer(file: Path) -> Callable[[str], list[int]]:
@@ -50,16 +57,6 @@ def load_tokenizer(file: Path) -> Callable[[str], list[int]]:
         return [start, *made.encode(text, add_special_tokens=False).ids[: LONGEST_TEXT - 2], end]
 
     return encode
-
-
-Vector: TypeAlias = npt.NDArray[np.float32]
-Bounds: TypeAlias = tuple[float | None, float | None]
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on; Radford et al. 2021
-CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what DINO was trained with
-MODEL_SIDE = 224  # px of the square that CLIP and DINO take
-INSTALL = "Install it with: pip install 'sweep-engine[clip]'"
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ STABLE = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # C1, C2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 GRADIENT_STABLE = 170.0  # for luma 0–255
 HASH_SIDE, HASH_PIXELS = 16, 64
+BINS = 256
 
 
 def ssim(view: ImagePair) -> float:
@@ -254,9 +255,6 @@ def _gradient(image: DecodedImage) -> Plane:
     across = (rows[:, 2:] - rows[:, :-2]) / np.float32(3)
     down = (columns[2:] - columns[:-2]) / np.float32(3)
     return np.sqrt(across * across + down * down)
-
-
-BINS = 256
 
 
 def delta_e(view: ImagePair) -> float:

@@ -18,6 +18,9 @@ REFITS = 5  # fits without the images found so far
 SAME_PIXELS = "pixel_hash"  # the metric that identifies the decoded pixels of an image
 STRENGTHS = ("denoise_strength", "denoising_strength", "strength")  # axes whose zero changes nothing
 MAD_TO_SD = 1.4826  # for a normal distribution
+NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
+NO_NOISE_INTERVAL = "some points may differ more than others"  # then 43 to 90 of 100 chi-square intervals hold
+SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 
 
 def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[SeedRow]:
@@ -87,12 +90,11 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
             break
         kept &= ~left_out
     far = [i for i in np.argsort(-np.abs(scores))[:MOST_OUTLIERS] if abs(scores[i]) > FAR]
-    keys = design.frame["key"].tolist()
     return [
         Outlier(
             metric=metric,
             row=int(rows[i]),
-            key=str(keys[rows[i]]),
+            key=str(design.frame["key"].iloc[rows[i]]),
             value=float(y[i]),
             expected=float(expected[i]),
             score=float(scores[i]),
@@ -148,11 +150,6 @@ def find_equal_levels(design: StudyDesign) -> list[EqualLevels]:
             every = len(equal) == len(axis.levels) - 1
             found.append(EqualLevels(axis=name, levels=len(axis.levels), pairs=pairs, all=every))
     return found
-
-
-NEAR_ZERO = 0.05  # the highest strength at which what is seen counts as the floor
-NO_NOISE_INTERVAL = "some points may differ more than others"  # then 43 to 90 of 100 chi-square intervals hold
-SAME_POINT = "replicate_error"  # the metric against the first repeat of the same point
 
 
 def estimate_noise(design: StudyDesign, metric: str) -> NoiseFacts:

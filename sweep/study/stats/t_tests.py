@@ -218,6 +218,4 @@ def _choose_pairs(levels: int, *, numeric: bool) -> list[tuple[int, int]]:
         return list(itertools.combinations(range(levels), 2))
     if levels > MOST_LEVELS_COMPARED:
         return [(0, levels - 1)] if numeric else []
-    neighbours: Sequence[tuple[int, int]] = list(itertools.pairwise(range(levels))) if numeric else []
-    ends = [(0, b) for b in range(1, levels)] if not numeric else [(0, levels - 1)]
-    return [*neighbours, *ends]
+    return [*itertools.pairwise(range(levels)), (0, levels - 1)] if numeric else [(0, b) for b in range(1, levels)]

@@ -134,7 +134,7 @@ def split_variance(
         if counts.min() == counts.max():
             cube = (np.bincount(cells, y, minlength=counts.size) / counts[0]).reshape(sizes)
             return True, terms, *_split_exactly(cube, terms, has_seeds=has_seeds)
-    if sum(_count_columns(sizes, term) for term in terms) > min(MOST_COLUMNS, len(y) - 2):
+    if sum(math.prod(sizes[i] - 1 for i in term) for term in terms) > min(MOST_COLUMNS, len(y) - 2):
         terms = [term for term in terms if len(term) == 1]
     return False, terms, *_split_by_least_squares(y, codes, terms)
 
@@ -173,14 +173,10 @@ def _component(cube: FloatArray, term: Term, kept: int) -> FloatArray:
     return np.asarray(joint - mains[0][:, None] - mains[1][None, :], dtype=np.float64)
 
 
-def _count_columns(sizes: Sequence[int], term: Term) -> int:
-    return int(np.prod([sizes[i] - 1 for i in term]))
-
-
 def _split_by_least_squares(y: FloatArray, codes: Sequence[Codes], terms: Sequence[Term]) -> tuple[FloatArray, float]:
     """Split by ω²: each term's type II sum of squares less its degrees of freedom times the residual mean square."""
     sizes = [int(c.max()) + 1 for c in codes]
-    widths = np.cumsum([1, *(_count_columns(sizes, term) for term in terms)])
+    widths = np.cumsum([1, *(math.prod(sizes[i] - 1 for i in term) for term in terms)])
     gram, projected = _compute_moments(y, codes, terms, int(widths[-1]), sizes)
     columns = [list(range(a, b)) for a, b in pairwise(widths.tolist())]
 
