@@ -194,7 +194,7 @@ async def _upload(sandbox: Sandbox, request: web.Request) -> web.Response:
 
 
 def _list_images(sandbox: Sandbox, request: web.Request) -> Any:
-    found = list(reversed(sandbox.images.images.values()))
+    found = list(sandbox.images.images.values())[:: 1 if request.query.get("order_dir") == "ASC" else -1]
     for name, kind in (("is_intermediate", bool), ("board_id", str)):
         if name in request.query:
             wanted = read_parameter(request, name, kind)

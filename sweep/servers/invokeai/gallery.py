@@ -75,8 +75,8 @@ class InvokeAIGallery:
         wanted = {"board_id": board_id, "is_intermediate": "false", "order_dir": "ASC", "starred_first": "false"}
         pages = ({**wanted, "offset": str(page * _PAGE), "limit": str(_PAGE)} for page in range(_MOST))
         images = await self._read_pages(_IMAGES, "reading the images of a board", pages, "boards")
-        found = [(text(image.get("created_at")) or "", text(image.get("image_name")) or "") for image in images]
-        return [name for _, name in sorted(found) if name]
+        ordered = sorted(images, key=lambda image: text(image.get("created_at")) or "")  # of equal ones, as they came
+        return [name for image in ordered if (name := text(image.get("image_name")))]
 
     async def fetch_image(self, name: str, limit: int) -> bytes | None:
         return await self._http.download(f"{self.image_path(name)}/full", "downloading an image", limit)
