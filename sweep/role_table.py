@@ -125,10 +125,10 @@ def describe_missing(written: str, path: Path) -> str:
         return f"{written} is a folder, not a file."
     if written in TEMPLATE_NAMES:
         return f"{written} is a built-in workflow, not a file."
-    near = did_you_mean_file(path, Path(written).parent)
+    file, template = did_you_mean_file(path, Path(written).parent), did_you_mean(written, TEMPLATE_NAMES)
     if path.suffix or Path(written).name != written:
-        return f"{written} does not exist.{near}"
-    near = did_you_mean(written, TEMPLATE_NAMES) or near or f" Built-in workflows: {', '.join(TEMPLATE_NAMES)}."
+        return f"{written} does not exist.{file or template}"
+    near = template or file or f" Built-in workflows: {', '.join(TEMPLATE_NAMES)}."
     return f"{written} is neither a built-in workflow nor a file.{near}"
 
 

@@ -287,10 +287,9 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        for name in (axis.name for axis in axes if axis.name in plain):
-            if not all(map(str.isidentifier, name.split("."))):
-                message = f"put the name {name} between backticks: `{name}`"
-                raise ConditionError(message, plain.index(name) + 1) from error
+        for name in (axis.name for axis in axes if not all(map(str.isidentifier, axis.name.split(".")))):
+            if found := re.search(rf"(?<![\w'\"]){re.escape(name)}(?![\w'\"])", plain):
+                raise ConditionError(f"put the name {name} between backticks: `{name}`", found.start() + 1) from error
         at = max(_find_syntax_error(plain, error) - 1, 1)
         raise ConditionError(_describe_syntax_error(text, at), min(at, len(text) or 1)) from error
     is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))

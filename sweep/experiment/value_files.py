@@ -277,6 +277,7 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
 MAX_PROMPTS: Final = 100_000
 _WILDCARD = re.compile(r"__[!@]?([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
 _RANDOM = re.compile(r"(?:\{|__)\s*~")
+_SLOT = re.compile(rf"(?<!\$){re.escape(SLOT)}")  # ${variation} is a variable of the library
 _STAND_IN: Final = "\ue000"  # of {variation}, which the library would take for a choice of one word
 
 
@@ -313,14 +314,14 @@ def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] =
         if not values:
             raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
         for value in values:
-            if SLOT in value:
+            if _SLOT.search(value):
                 raise SourceError(f"the wildcard {name} holds {SLOT}; write {SLOT} in the template instead")
             _check_wildcards(value, manager, seen | {name})
 
 
 def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
     try:
-        found = generator.generate(template.replace(SLOT, _STAND_IN), max_prompts=most)
+        found = generator.generate(_SLOT.sub(_STAND_IN, template), max_prompts=most)
     except Exception as error:  # the library documents none of its own
         reason = " ".join(str(error).split())
         raise SourceError(f"the template {template!r} cannot be read ({reason})") from error

@@ -37,6 +37,8 @@ def test_every_combination_once(load: Load, wildcards: Path) -> None:
 def test_the_place_of_the_variation_is_kept(load: Load, faults: Fail, wildcards: Path) -> None:
     experiment = load(HEAD + "{dynamic: 'a {red|blue} cup, {variation}, {variation}'}")
     assert values_of(experiment, "prompt") == [f"a {c} cup, {{variation}}, {{variation}}" for c in ("red", "blue")]
+    variable = load(HEAD + "{dynamic: '${variation={red|blue}}a ${variation} cup, {variation}'}")  # of the library
+    assert values_of(variable, "prompt") == [f"a {c} cup, {{variation}}" for c in ("red", "blue")]
     (wildcards / "end.txt").write_text("at dawn, {variation}\n")
     (line,) = faults(HEAD + "{dynamic: 'a cup __end__', wildcards: wild}")
     assert "the wildcard end holds {variation}; write {variation} in the template instead" in line

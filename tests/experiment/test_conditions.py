@@ -86,6 +86,8 @@ def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
         ("my axis == 'c'", "put the name my axis between backticks: `my axis`", 1),
         ("seed > 1 and 3.seed > 1", "put the name 3.seed between backticks: `3.seed`", 14),
         ("`3.seed` = 1", "write == to compare, not =", 10),
+        ("lora = 'my axis'", "write == to compare, not =", 6),
+        ("seed = 13.seed", "write == to compare, not =", 6),
         ("", "is empty", 1),
         ("1 == 1", "names no axis", 1),
         ("seed", "where something true or false belongs", 1),

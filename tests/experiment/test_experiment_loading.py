@@ -68,6 +68,7 @@ def test_the_message_names_the_file_as_it_was_written(
         ("inputs: {}", "1:1  workflow is missing"),
         ("workflow: [a]", "1:11  workflow must be text, not a list"),
         ("workflow: flows/none.json", "1:11  workflow: flows/none.json does not exist"),
+        ("workflow: ./txt2img", "1:11  workflow: ./txt2img does not exist. Did you mean txt2img?"),
         ("workflow: shots", "1:11  workflow: shots is a folder, not a file"),
         (
             "workflow: zzz",

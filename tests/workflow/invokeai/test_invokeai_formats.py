@@ -100,7 +100,10 @@ def test_unknown_types_and_fields_are_kept_and_told_with_label_and_near_names() 
     nodes = [invocation("a", "noize", "Grain", seed=1), invocation("b", "noise", "Fog", sede=1)]
     told = [problem.message for problem in check_graph(workflow_from(export(nodes, [])).graph, SCHEMAS)]
     assert told == [
-        "Grain (a) is of type noize, which this server does not have: a custom, newer or removed node? Did you mean noise?",
+        (
+            "Grain (a) is of type noize, which this server does not have: a custom, newer or removed node?"
+            " Did you mean noise?"
+        ),
         "Fog (noise, b) has no field sede. Did you mean seed?",
     ]
 
