@@ -227,7 +227,7 @@ class RuleBuilder:
         slots = self._resolve(target)
         if strip_number(target) == "scheduler" and target.replace("scheduler", "sampler") in self.uses:
             samplers = {each.address for group in self.roles.groups("sampler") for each in group}
-            slots = tuple(slot for slot in slots if slot.address not in samplers)  # the noise schedule alone
+            slots = tuple(slot for slot in slots if slot.address not in samplers) or slots  # the noise schedule alone
         run_fields = self.schemas.dialect.run_fields
         if any(slot.address.field in run_fields and slot.address.node in self.outputs for slot in slots):
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"

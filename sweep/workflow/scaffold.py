@@ -17,6 +17,7 @@ from sweep.workflow.wiring import Wiring
 
 PLACEHOLDER = "image.png"  # stands for an image that only the user has
 _FEW = 3
+_HUGE = 1e15  # of which no third more is worth a try, or can be written
 _WEIGHTS = ("lora_weight", "control_weight")
 _FIXED = ("prompt", "negative_prompt", "steps", "cfg_scale", "sampler", "scheduler", "width", "height", *_WEIGHTS)
 _IMAGES = ("image", "control_image")
@@ -155,12 +156,14 @@ class _Starter:
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
     def _numbered(self, roles: Iterable[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
-        """Yield roles, their names with a number, and their targets: of a scheduler the noise schedule, which is last,
-        because the sampler beside it is a role, too.
+        """Yield roles, their names with a number, and their targets: of a scheduler without the sampler, if that is a
+        role of its own.
         """
+        samplers = {target.address for group in self.roles.groups("sampler") for target in group}
         for role in roles:
             for name, targets in self.roles.numbered(role):
-                yield role, name, targets[-1:] if role == "scheduler" else targets
+                if own := [each for each in targets if role != "scheduler" or each.address not in samplers]:
+                    yield role, name, own
 
     def _unsettled(self) -> Iterator[str]:
         """List the roles of which one has to be chosen; those of stacks can all be set, each by its number."""
@@ -220,7 +223,7 @@ def _list_values(role: str, field: FieldSchema, value: Value, schedulers: Sequen
         return False, True
     if role.endswith("weight"):
         return 0, 0.5, 1
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > _HUGE:
         return (value,) if isinstance(value, str) else ()
     if value == 0:
         return -1, 0, 1

@@ -247,3 +247,22 @@ def test_scheduler_sets_only_the_noise_schedule_beside_a_sampler(sections: dict[
     wanted = Experiment.from_dict({"workflow": "txt2img", **sections})
     plan = make_plan(wanted, core_schemas(), [model("small", "")])
     assert values(plan, "denoise.sampler_name", "denoise.scheduler") == [("heun", "karras"), ("heun", "beta")]
+
+
+def test_scheduler_beside_a_sampler_is_refused_where_there_is_no_noise_schedule(tmp_path: Path) -> None:
+    """Both set the sampler's name: it must not be dropped in silence."""
+    document: dict[str, dict[str, Any]] = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["1", 1]}},
+        "3": {"class_type": "EmptyLatentImage", "inputs": {}},
+        "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
+        "5": {"class_type": "SDTurboScheduler", "inputs": {"model": ["1", 0]}},
+        "6": {"class_type": "SamplerCustom", "inputs": {"sampler": ["4", 0], "sigmas": ["5", 0], "model": ["1", 0]}},
+        "7": {"class_type": "VAEDecode", "inputs": {"samples": ["6", 0], "vae": ["1", 2]}},
+        "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}},
+    }
+    document["6"]["inputs"] |= {"positive": ["2", 0], "negative": ["2", 0], "latent_image": ["3", 0]}
+    (tmp_path / "turbo.json").write_text(json.dumps(document))
+    wanted = {"workflow": "turbo.json", "inputs": {"sampler": "heun", "scheduler": "lms"}, "axes": {"seed": [1]}}
+    with pytest.raises(PlanError, match=r"inputs.sampler and inputs.scheduler both set 4.sampler_name"):
+        make_plan(Experiment.from_dict(wanted, folder=tmp_path), core_schemas(), [model("small", "")])

@@ -127,6 +127,12 @@ def test_a_starter_is_an_experiment() -> None:
     assert "#   steps: [3, 5, 7]" in text
 
 
+@pytest.mark.parametrize("steps", [1e308, 10**400], ids=["float", "integer"])
+def test_a_starter_offers_nothing_around_a_number_too_large_to_compute_with(steps: float) -> None:
+    graph = template("txt2img", "sd-1").set({Address("denoise", "steps"): steps})
+    assert "steps: [" not in started(Workflow(graph=graph, kind="api"), "x.json")
+
+
 def test_a_starter_asks_for_the_image_and_sweeps_the_strength() -> None:
     workflow = load_workflow(Path(__file__).parents[1] / "fixtures" / "portable" / "image_to_image.json")
     text = started(workflow, "i.json", "photo.jpg")

@@ -154,6 +154,19 @@ def test_a_starter_names_sampler_and_noise_schedule_apart() -> None:
     assert '#   sampler: ["dpmpp_2m", "euler", "euler_ancestral"]\n#   scheduler: ["karras", ' in text
 
 
+def test_a_starter_names_a_sampler_without_a_noise_schedule_once() -> None:
+    """Two lines for one field would be refused as soon as both are in use."""
+    parts = [Node("s", "SamplerCustom"), Node("k", "KSamplerSelect", {"sampler_name": "euler"})]
+    graph = workflow_from(PROMPT).graph.adding([*parts, Node("t", "SDTurboScheduler"), Node("d", "VAEDecode")])
+    edges = ["4.0 → s.model", "6.0 → s.positive", "7.0 → s.negative", "5.0 → s.latent_image", "k.0 → s.sampler"]
+    graph = graph.without_edges(edge for edge in graph.edges if edge.destination.node == "9")
+    graph = graph.adding(edges=[*edges, "4.0 → t.model", "t.0 → s.sigmas", "s.0 → d.samples", "d.0 → 9.images"])
+    workflow = Workflow(graph=graph, kind="api")
+    text = starter(workflow, find_roles(graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
+    assert '#   sampler: "euler"\n' in text
+    assert "scheduler:" not in text
+
+
 def test_clip_skip_counts_from_the_last_layer() -> None:
     graph = COMFYUI.add_clip_skip(workflow_from(PROMPT, "p").graph)
     assert {str(edge.destination) for edge in graph.edges if edge.source.node == "clip_skip"} == {"6.clip", "7.clip"}
