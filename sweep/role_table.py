@@ -124,7 +124,7 @@ def describe_missing(written: str, path: Path) -> str:
     if os.path.isdir(path):  # noqa: PTH112  False also for a path that no system takes
         return f"{written} is a folder, not a file."
     if written in TEMPLATE_NAMES:
-        return f"{written} is a built-in workflow, not a file."
+        return f"{written} is a built-in workflow, not a file. In an experiment, write workflow: {written}"
     file, template = did_you_mean_file(path, Path(written).parent), did_you_mean(written, TEMPLATE_NAMES)
     if path.suffix or Path(written).name != written:
         return f"{written} does not exist.{file or template}"

@@ -117,7 +117,8 @@ def compare(
     found = report.compare_runs(locate_run(run_a, results), locate_run(run_b, results), out=output)
     for sentence in found.words:
         print_line(sentence)
-    print_line(str(found.page))
+    here = Path.cwd()
+    print_line(str(found.page.relative_to(here) if found.page.is_relative_to(here) else found.page))
     if open_:
         typer.launch(found.page.resolve().as_uri())
 

@@ -312,6 +312,8 @@ class TestAfterwards:
         answer = sweep("compare", "small", "small", "-o", "both.html")
         assert answer.out.splitlines()[0].startswith("Of 12 points in both runs, 12 have the same image file")
         assert Path("both.html").is_file()
+        page = Path("results", "compare-small-small.html")
+        assert sweep("compare", "small", "small").out.endswith(f"\n{page}\n")
 
     @pytest.mark.slow
     def test_report_names_no_folder_of_the_author(self, sweep: Sweep, home: Path) -> None:
