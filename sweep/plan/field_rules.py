@@ -467,8 +467,9 @@ class RuleBuilder:
         self.context.refuse(problem, self.uses.locate(target))
 
     def _report_missing(self, target: str) -> None:
-        is_template, names = self.context.is_template, self.roles.targets
-        way = did_you_mean(target, names) or f" It has {', '.join(names)}."
+        is_template, names = self.context.is_template, [*self.roles.targets, *self.roles.ambiguous]
+        others = ", ".join(names) or "none; write the address of a field (NODE.FIELD)"
+        way = did_you_mean(target, names) or f" It has {others}."
         hint = f" Use the workflow {_WANTED[target]}." if target in _WANTED and is_template else way
         other = is_template and (self.base not in _ALIKE or target == "clip_skip")
         kind = f"{self.workflow} for {self.base}" if other else self.workflow

@@ -266,3 +266,14 @@ def test_scheduler_beside_a_sampler_is_refused_where_there_is_no_noise_schedule(
     wanted = {"workflow": "turbo.json", "inputs": {"sampler": "heun", "scheduler": "lms"}, "axes": {"seed": [1]}}
     with pytest.raises(PlanError, match=r"inputs.sampler and inputs.scheduler both set 4.sampler_name"):
         make_plan(Experiment.from_dict(wanted, folder=tmp_path), core_schemas(), [model("small", "")])
+
+
+def test_a_workflow_without_inputs_says_how_to_set_a_field(tmp_path: Path) -> None:
+    document = {
+        "1": {"class_type": "EmptyImage", "inputs": {"color": 0}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    (tmp_path / "plain.json").write_text(json.dumps(document))
+    wanted = Experiment.from_dict({"workflow": "plain.json", "axes": {"prompt": ["a"]}}, folder=tmp_path)
+    with pytest.raises(PlanError, match=r"no input named prompt. It has none; write the address of a field"):
+        make_plan(wanted, core_schemas(), [])

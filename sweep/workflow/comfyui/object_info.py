@@ -80,7 +80,10 @@ def _find_models(choices: Mapping[tuple[str, str], tuple[str, ...]]) -> dict[tup
 
 def _node(kind: str, facts: Mapping[str, Any], models: Mapping[tuple[str, str], str]) -> NodeSchema:
     fields: dict[str, FieldSchema] = {}
-    for field in _fields(kind, facts["input"], models):
+    inputs, order = facts["input"], facts.get("input_order") or {}  # a proxy may have sorted the names of `input`
+    named = {key: [*order.get(key, ()), *(inputs.get(key) or {})] for key in _SECTIONS if inputs.get(key)}
+    inputs = {key: {name: inputs[key][name] for name in names if name in inputs[key]} for key, names in named.items()}
+    for field in _fields(kind, inputs, models):
         known = fields.get(field.name)
         fields[field.name] = replace(known, shown_with=known.shown_with + field.shown_with) if known else field
     is_custom = str(facts.get("python_module")).startswith("custom_nodes")  # may take more than it describes
@@ -125,7 +128,7 @@ def _field(name: str, facts: Sequence[Any], model: str | None, *, is_required: b
     is_coarse = kind == "INT" and name in ("width", "height") and isinstance(step, int) and step >= _COARSE_STEP
     return FieldSchema(
         name=name,
-        type=_SCALARS.get(kind, "any"),
+        type=_SCALARS.get(kind, "any") if _SCALARS.keys() >= {*facts[0].split(",")} else "any",
         required=is_required and default is None,
         default=default,
         minimum=_number(options.get("min")),

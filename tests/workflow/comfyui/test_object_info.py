@@ -10,6 +10,8 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.workflow import (
     FieldSchema,
+    Graph,
+    Node,
     check_graph,
     core_schemas,
     fill_defaults,
@@ -56,6 +58,22 @@ def test_a_widget_of_an_extension_takes_a_value() -> None:
     colour = read_field(["COLOR", {"default": "#ffffff"}])
     assert (colour.type, colour.takes_value, colour.default, colour.required) == ("any", True, "#ffffff", False)
     assert read_field(["FLOATS", {"default": 1, "forceInput": True}]).input == "connection"
+
+
+def test_a_widget_also_takes_a_link_of_any_type_of_its_union() -> None:
+    both = ["STRING,IMAGE", {"default": "", "widgetType": "STRING"}]
+    schemas = read_object_info({**describe_node(x=both), "Load": {"input": {}, "output": ["IMAGE"]}})
+    assert schemas["Thing"].fields["x"].takes_value
+    assert check_graph(Graph.of([Node("l", "Load"), Node("t", "Thing")], ["l.0 → t.x"]), schemas) == []
+    assert read_field(["FLOAT,INT", {"default": 1, "widgetType": "FLOAT"}]).type == "number"
+
+
+def test_inputs_stand_in_the_order_that_the_server_tells() -> None:
+    """A proxy that writes the answer anew may have sorted the names; values in an export have no names."""
+    node = describe_node(height=["INT", {"default": 64}], width=["INT", {"default": 64}])["Thing"]
+    schemas = read_object_info({"Thing": {**node, "input_order": {"required": ["gone", "width", "height"]}}})
+    export = {"nodes": [{"id": 1, "type": "Thing", "widgets_values": [512, 768]}], "links": []}
+    assert read_drawing(export, "it", schemas).graph.nodes["1"].fields == {"width": 512, "height": 768}
 
 
 RESIZE = {
