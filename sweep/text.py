@@ -60,7 +60,7 @@ def format_size(size: float) -> str:
     """Write a size in decimal units: 61 MB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000:
-            return f"{size:.1f} {unit}" if unit == "TB" else f"{size:.0f} {unit}"
+            return f"{size:.1f} {unit}" if unit in ("GB", "TB") else f"{size:.0f} {unit}"
         size /= 1000
     return f"{size:,.1f} PB"
 

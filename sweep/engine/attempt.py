@@ -148,14 +148,15 @@ class ItemDownloads:
                 return error
 
     async def _save(self, point: JournalPoint, image: ServerImage, ordinal: int) -> Rendering:
-        context = self._context
+        context, most = self._context, self._context.options.max_image_bytes
+        common = most if saves_images(self._server.server) else min(COMMON_SIZE, most)  # whose bytes never come here
         try:
-            saved = await self._fetch(point, image, ordinal, min(COMMON_SIZE, context.options.max_image_bytes))
+            saved = await self._fetch(point, image, ordinal, common)
         except VariationError as error:
-            if error.kind != "TooLarge" or context.options.max_image_bytes <= COMMON_SIZE:
+            if error.kind != "TooLarge" or common == most:
                 raise
             async with context.large_download:  # one at a time: it takes much memory
-                saved = await self._fetch(point, image, ordinal, context.options.max_image_bytes)
+                saved = await self._fetch(point, image, ordinal, most)
         context.checkpoint(SAVED)
         return Rendering(
             path=saved.path,
@@ -172,7 +173,7 @@ class ItemDownloads:
         """Fetch and save an image of at most `most` bytes."""
         context, server = self._context, self._server.server
         stem = context.store.stem(point.index, point.values, context.kinds)
-        if saves_images(server):  # its bytes never come here
+        if saves_images(server):
             part = await server.save(image, most, context.store.part_writer)
             context.checkpoint(FETCHED)
             return await context.store.place(part, stem, point.key, ordinal)

@@ -141,7 +141,7 @@ class Http:
         self._ca_file = options.ca_file
         self._session: aiohttp.ClientSession | None = None
         self._login = asyncio.Lock()
-        self._is_introduced = False
+        self._known_path = ""  # that the server answered
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -187,7 +187,7 @@ class Http:
         """
         await self.open()
         try:
-            answer = await self._ask_while_overloaded(introduce)
+            return await self._ask_while_overloaded(introduce)
         except BaseException as error:
             await self.aclose()
             if isinstance(error, NoAnswerError):
@@ -201,8 +201,6 @@ class Http:
             if isinstance(error, AttemptError):
                 raise ServerUnsupportedError(error.message) from None
             raise
-        self._is_introduced = True
-        return answer
 
     async def _ask_while_overloaded(self, ask: Callable[[], Awaitable[_T]]) -> _T:
         """Ask, and twice again, after longer pauses, where the server answers that it is overloaded."""
@@ -253,9 +251,8 @@ class Http:
                 return Response(status, await asyncio.to_thread(request.parse, data))
             return Response(status, request.parse(data))
         except ValueError:
-            raise TransientError(
-                f"{self.address.url} answered with something that is not JSON while {request.what}.", kind="BadAnswer"
-            ) from None
+            message = f"{self.address.url} answered with something that is not JSON while {request.what}."
+            raise TransientError(message, kind="BadAnswer") from None
 
     async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
         """Return whether there is a file with something in it."""
@@ -274,10 +271,7 @@ class Http:
     async def log_in(self) -> None:
         """Get a fresh token by e-mail and password. Raises ServerRefusedError where they are wrong or missing."""
         if not self._credentials.can_log_in:
-            raise ServerRefusedError(
-                f"{self.address.url} wants a login.",
-                hint="Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
-            )
+            raise ServerRefusedError(f"{self.address.url} wants a login.", hint=LOGIN_HINT)
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
         self._token = None
         answer = await self._send(Request("POST", "/api/v1/auth/login", "logging in", body=body))
@@ -311,6 +305,18 @@ class Http:
         return await self._send(request)
 
     async def _send(self, request: Request) -> _Answer:
+        """Send a request. A 404 that is a page counts where another path is there; else it is of a proxy."""
+        answer = await self._exchange(request)
+        if answer.status == 404 and self._known_path and answer.data.strip() and _parse_or_none(answer.data) is None:
+            known = await self._exchange(Request("GET", self._known_path, request.what))
+            if known.status == 404 or known.status >= 500:
+                raise NoAnswerError(self.address.url, "404 of a proxy", request.what)
+            return await self._exchange(request)  # as the server may have been away until then
+        if answer.status == 200 and request.method == "GET":
+            self._known_path = self._known_path or request.path
+        return answer
+
+    async def _exchange(self, request: Request) -> _Answer:
         target = self._base.with_path(self.address.prefix + request.path, encoded=True)
         try:
             async with (
@@ -328,7 +334,7 @@ class Http:
                 data = await self._body(request, response, deadline)
                 data = data if response.ok else self._hide_secrets(data)
                 self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
-                if self._is_of_proxy(response.status, data):
+                if response.status in BAD_GATEWAY:
                     raise NoAnswerError(self.address.url, f"{response.status} of a proxy", request.what)
                 return _Answer(response.status, response.headers, data)
         except (_ElsewhereError, aiohttp.RedirectClientError):
@@ -341,12 +347,6 @@ class Http:
         except ValueError:  # of aiohttp, for a redirect to an address with a password
             raise redirect_error(self.address.url) from None
 
-    def _is_of_proxy(self, status: int, data: bytes) -> bool:
-        """Tell whether a proxy answers for a server that is away: the 404 of a server we know is JSON, or empty."""
-        if status != 404 or not self._is_introduced:
-            return status in BAD_GATEWAY
-        return data.strip() not in (b"", AIOHTTP_404) and _parse_or_none(data) is None
-
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.
 
@@ -355,7 +355,7 @@ class Http:
         given = self._credentials
         sent = (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
-        return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets else data
+        return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets and data.strip() else data
 
     async def _body(self, request: Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
         """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
@@ -407,7 +407,11 @@ REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 BAD_GATEWAY = frozenset({502, 504})
-AIOHTTP_404 = b"404: Not Found"  # the text of servers that are built on aiohttp
+LOGIN_HINT = "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file."
+BASIC_HINT = (
+    "It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write both in a "
+    "credentials file."
+)
 
 
 def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:
@@ -416,13 +420,8 @@ def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any
     tail = f": {said}" if said else ""
     if status in REFUSED:
         reason = "wants a login" if status == 401 else "does not allow this account to do that"
-        return ServerRefusedError(
-            f"{url} {reason} ({status} while {what}{tail}).",
-            hint="It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write "
-            "both in a credentials file."
-            if status == 401 and asks_for_basic(headers)
-            else "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file.",
-        )
+        hint = BASIC_HINT if status == 401 and asks_for_basic(headers) else LOGIN_HINT
+        return ServerRefusedError(f"{url} {reason} ({status} while {what}{tail}).", hint=hint)
     if status in TOO_MANY:
         asked = retry_after(headers.get("Retry-After"))
         message = f"{url} is overloaded ({status} while {what})."

@@ -29,7 +29,8 @@ def test_format_seconds() -> None:
 
 def test_clock_text_and_format_size() -> None:
     assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
-    assert [format_size(value) for value in (12, 61e6, 2e12, 19.6e15)] == ["12 B", "61 MB", "2.0 TB", "19.6 PB"]
+    assert [format_size(value) for value in (12, 61e6, 1.4e9, 2e12)] == ["12 B", "61 MB", "1.4 GB", "2.0 TB"]
+    assert format_size(19.6e15) == "19.6 PB"
 
 
 def test_fill_lines_keeps_per_cent_signs_with_their_number() -> None:

@@ -15,13 +15,14 @@ import pytest
 from aiohttp import web
 from anyio.abc import TaskStatus
 
-from sweep.engine import events
+from sweep.engine import attempt, events, run
 from sweep.errors import SweepError
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import BadImage
+from sweep.servers import ConnectOptions, InvokeAI, ServerImage
 from sweep.servers.http import LARGEST_ANSWER, LARGEST_SCHEMA
-from tests.support.engine_bench import AT_ONCE, Bench
+from tests.support.engine_bench import AT_ONCE, QUICK, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy
 
 
@@ -161,6 +162,25 @@ async def test_what_is_far_too_large_is_a_row_and_not_taken_in(
     assert all(row["error"].startswith("TooLarge: ") and row["attempts"] == "1" for row in rows)
     assert between.sent < 2 * (most + 32 * 2**20), "beside what was read there is what sockets hold"
     assert not list((summary.folder / "images").glob("*"))
+
+
+async def test_image_that_its_host_saves_takes_no_memory_here_and_is_asked_for_once(
+    bench: Bench, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else those of all hosts would be fetched twice, and the second time one after the other."""
+    monkeypatch.setattr(attempt, "COMMON_SIZE", 10)
+    limits: list[int] = []
+
+    class Host(InvokeAI):
+        results = bench.root
+
+        async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Any]) -> Any:
+            limits.append(limit)
+            return await anyio.to_thread.run_sync(write, await self.fetch(image, limit))
+
+    host = Host(sandbox.url, ConnectOptions(timings=QUICK))
+    summary = await run(await bench.experiment(), [host], options=AT_ONCE, results=bench.root / "results")
+    assert (summary.exit_code, limits) == (0, [AT_ONCE.max_image_bytes] * 6)
 
 
 DEEP = b"[" * 1_000 + b"]" * 1_000

@@ -86,12 +86,13 @@ async def test_an_upload_beside_a_second_recall_is_kept(bench: Bench) -> None:
     assert kept == {"sha": "name.png"}
 
 
-async def test_image_that_the_server_lost_is_uploaded_again(bench: Bench, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("body", [b'{"detail": "no"}', b"<h1>Not Found</h1>", b""])
+async def test_image_that_the_server_lost_is_uploaded_again(bench: Bench, sandbox: Sandbox, body: bytes) -> None:
     lost = False
 
     def lose(exchange: Exchange) -> None:
         if lost and exchange.method == "GET" and "/images/i/" in exchange.path and not exchange.path.endswith("/full"):
-            exchange.status, exchange.json = 404, {"detail": "no"}
+            exchange.status, exchange.body = 404, body
 
     async with open_proxy(sandbox.url, lose) as proxy:
         await bench.run(await bench.experiment(axes={"seed": [1]}), proxy.url)

@@ -115,6 +115,14 @@ async def test_a_lost_answer_leaves_it_open_and_the_item_is_found(
     assert len(fake.posted) == 1
 
 
+async def test_an_item_that_is_nowhere_is_not_found_with_a_token_either(fake: FakeComfyUI) -> None:
+    """The answer to a question for a file that is not there is empty, and a token is taken out of each error."""
+    server = ComfyUI(fake.url, ConnectOptions(timings=QUICK, credentials=Credentials(token="secret-token")))
+    async with aclosing(server):
+        await server.open()
+        assert await server.find(BATCH, ("out",)) is None
+
+
 async def test_an_item_whose_history_is_gone_is_found_on_the_disk(fake: FakeComfyUI, server: ComfyUI) -> None:
     ticket = await server.submit(a_submission())
     await fake.finish(BATCH, tell=False, keep=False)
