@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
+from scipy.special import chdtrc
+
 from sweep.study.formatting import (
     ENOUGH_SEEDS,
     capitalise,
@@ -80,7 +84,31 @@ def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
     """Tell whether three or more seeds show no change along the axis: then counts may differ by chance."""
     about = advice["metric"], advice["axis"]
     curve = next(each for each in data["curves"] if (each["metric"], each["axis"]) == about and not each["group"])
-    return max(curve["n"]) > 2 and curve["p"] is not None and (curve["p_adjusted"] or 0.0) >= 1 - CONFIDENCE
+    is_shown = curve["p"] is None or (curve["p_adjusted"] or 0.0) < 1 - CONFIDENCE
+    return max(curve["n"]) > 2 and not is_shown and not _is_ordered(advice, data)
+
+
+def _is_ordered(advice: Recommendation, data: StudyJson) -> bool:
+    """Tell whether seeds order the levels alike, each by its images that differ in this axis alone.
+
+    A clear effect shows so with three seeds, where means cannot. (Ranks at each combination of the other axes;
+    Skillings and Mack 1981, Technometrics 23.)
+    """
+    design, others = data["design"], {hold["axis"] for hold in data["holds"]} - {advice["axis"]}
+    axes = pd.DataFrame(data["rows"]["axes"])
+    values, levels = pd.Series(data["rows"]["metrics"][advice["metric"]], dtype=np.float64), axes[advice["axis"]]
+    cells = axes.groupby(list(others), dropna=False).ngroup() if others else values * 0
+    seeds = axes[design["seed_axis"]] if design["seeds_shared"] else values.groupby([levels, cells]).cumcount()
+    total, freedom = 0.0, 0
+    for _, ranks in values.groupby([cells, seeds, levels]).mean().unstack().rank(axis=1).groupby(level=0):
+        most = ranks.count(axis=1) + 1
+        away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).sum().to_numpy()
+        met = ranks.notna().to_numpy(dtype=np.float64)
+        spread = np.diag((met.T @ met).sum(axis=0)) - met.T @ met
+        if len(ranks) > 1:  # one seed agrees with itself
+            total += float(away @ np.linalg.pinv(spread) @ away)
+            freedom += int(np.linalg.matrix_rank(spread))
+    return freedom > 0 and float(chdtrc(freedom, total)) < 1 - CONFIDENCE
 
 
 def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
@@ -114,17 +142,18 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             continue  # a design with holes: others may miss it there, too
         holds.sort(key=lambda hold: levels.index(hold["group"][name]))
         first = [hold for hold in holds if hold["held"] < hold["images"]]
+        order = "first"
         if len(first) == len(levels) > 1:
-            shares = [hold["held"] / hold["images"] for hold in first]
-            first = [hold for hold, share in zip(first, shares, strict=True) if share == min(shares)]
+            least, order = min(hold["held"] / hold["images"] for hold in first), "most"
+            first = [hold for hold in first if hold["held"] / hold["images"] == least]
             if len(first) > 1:
                 continue
         written = [write_level(hold["group"][name], levels) for hold in first]
-        who, whose = f"The {name_axis(name)} that fails first is", "its"
+        who, whose = f"The {name_axis(name)} that fails {order} is", "its"
         if len(first) > 1:
             who, whose = f"The levels of {name_axis(name)} that fail first are", "their"
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
-        kept = f"{held} of {whose} {images} images stayed at {mark} at {axis} {write_level(high)}, the first tested"
+        kept = f"{held} of {whose} {format_count(images, 'image')} stayed at {mark} at {axis} {write_level(high)}"
         if advice["bracket_low"] is not None:
             kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
             kept += f"{held} of {images} at {write_level(high)}"

@@ -140,8 +140,17 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         "The levels of variation that fail first are “v0” and “v1”: all their images stayed at 0.9 or more at denoise "
         "strength 0.2, and 1 of 4 at 0.4."
     )
-    assert told((1, 1), (0, 0), (1, 0)).startswith("The variation that fails first is “v1”: all its images stayed")
+    assert told((1, 1), (0, 0), (1, 0)).startswith("The variation that fails most is “v1”: all its images stayed")
     assert told((1, 0), (0, 0), (0, 0)).startswith("Tested there with")
+
+
+def test_a_group_that_began_at_a_later_level_fails_there_and_not_at_the_first_level_tested() -> None:
+    frame = pd.DataFrame({"denoise_strength": [0.1, 0.3, 0.5, 0.3, 0.5], "prompt_text": [*"aaabb"]})
+    frame["structure_coarse"] = [0.95, 0.92, 0.7, 0.8, 0.6]
+
+    said = " ".join(make_study(frame, axes=AXES[:2], metrics=["structure_coarse"]).words)
+
+    assert "fails first is “b”: 0 of its 1 image stayed at 0.9 or more at denoise strength 0.3. Tested there" in said
 
 
 def test_levels_in_the_middle_that_hold_are_advised() -> None:
