@@ -225,8 +225,10 @@ class RuleBuilder:
 
     def _build_plain(self, target: str) -> Iterator[FieldRule]:
         slots = self._resolve(target)
-        if strip_number(target) == "scheduler" and target.replace("scheduler", "sampler") in self.uses:
-            samplers = {each.address for group in self.roles.groups("sampler") for each in group}
+        if strip_number(target) == "scheduler":
+            groups = enumerate(self.roles.groups("sampler"), start=1)
+            used = [group for number, group in groups if not {"sampler", f"sampler_{number}"}.isdisjoint(self.uses)]
+            samplers = {each.address for group in used for each in group}
             slots = tuple(slot for slot in slots if slot.address not in samplers) or slots  # the noise schedule alone
         run_fields = self.schemas.dialect.run_fields
         if any(slot.address.field in run_fields and slot.address.node in self.outputs for slot in slots):

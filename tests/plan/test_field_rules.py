@@ -249,23 +249,39 @@ def test_scheduler_sets_only_the_noise_schedule_beside_a_sampler(sections: dict[
     assert values(plan, "denoise.sampler_name", "denoise.scheduler") == [("heun", "karras"), ("heun", "beta")]
 
 
-def test_scheduler_beside_a_sampler_is_refused_where_there_is_no_noise_schedule(tmp_path: Path) -> None:
-    """Both set the sampler's name: it must not be dropped in silence."""
-    document: dict[str, dict[str, Any]] = {
+def sampled_in_two_passes(first: str, second: str) -> dict[str, dict[str, Any]]:
+    """Two sampling nodes that share one sampler, each with its own node for the noise schedule."""
+    sampling = {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0], "sampler": ["4", 0]}
+    return {
         "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "small"}},
         "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["1", 1]}},
         "3": {"class_type": "EmptyLatentImage", "inputs": {}},
         "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
-        "5": {"class_type": "SDTurboScheduler", "inputs": {"model": ["1", 0]}},
-        "6": {"class_type": "SamplerCustom", "inputs": {"sampler": ["4", 0], "sigmas": ["5", 0], "model": ["1", 0]}},
+        "a": {"class_type": first, "inputs": {"model": ["1", 0]}},
+        "b": {"class_type": second, "inputs": {"model": ["1", 0]}},
+        "5": {"class_type": "SamplerCustom", "inputs": {**sampling, "sigmas": ["a", 0], "latent_image": ["3", 0]}},
+        "6": {"class_type": "SamplerCustom", "inputs": {**sampling, "sigmas": ["b", 0], "latent_image": ["5", 0]}},
         "7": {"class_type": "VAEDecode", "inputs": {"samples": ["6", 0], "vae": ["1", 2]}},
         "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}},
     }
-    document["6"]["inputs"] |= {"positive": ["2", 0], "negative": ["2", 0], "latent_image": ["3", 0]}
+
+
+def test_scheduler_beside_a_sampler_is_refused_where_there_is_no_noise_schedule(tmp_path: Path) -> None:
+    """Both set the sampler's name: it must not be dropped in silence."""
+    document = sampled_in_two_passes("SDTurboScheduler", "SDTurboScheduler")
     (tmp_path / "turbo.json").write_text(json.dumps(document))
-    wanted = {"workflow": "turbo.json", "inputs": {"sampler": "heun", "scheduler": "lms"}, "axes": {"seed": [1]}}
+    wanted = {"workflow": "turbo.json", "inputs": {"sampler": "heun", "scheduler": "lms"}, "axes": {"steps_1": [1]}}
     with pytest.raises(PlanError, match=r"inputs.sampler and inputs.scheduler both set 4.sampler_name"):
         make_plan(Experiment.from_dict(wanted, folder=tmp_path), core_schemas(), [model("small", "")])
+
+
+def test_each_schedule_beside_a_shared_sampler_is_set_by_its_number(tmp_path: Path) -> None:
+    document = sampled_in_two_passes("BasicScheduler", "BasicScheduler")
+    (tmp_path / "passes.json").write_text(json.dumps(document))
+    inputs = {"sampler": "heun", "scheduler_1": "karras", "scheduler_2": "beta"}
+    wanted = Experiment.from_dict({"workflow": "passes.json", "inputs": inputs}, folder=tmp_path)
+    plan = make_plan(wanted, core_schemas(), [model("small", "")])
+    assert values(plan, "4.sampler_name", "a.scheduler", "b.scheduler") == [("heun", "karras", "beta")]
 
 
 def test_a_workflow_without_inputs_says_how_to_set_a_field(tmp_path: Path) -> None:

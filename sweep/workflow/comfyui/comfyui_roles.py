@@ -148,10 +148,12 @@ def list_texts(wiring: Wiring, node: str) -> tuple[Address, ...]:
 
 
 def _find_texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
-    """Yield the texts of each encoder; of one that encodes both sides those that are named after this side."""
+    """Yield the texts of each encoder; of one that encodes both sides those whose names tell this side."""
+    other = "positive" if side[0] == _NEGATIVE else _NEGATIVE
     for node in wiring.nodes:
         for texts in filter(None, (list_texts(wiring, each) for each in wiring.conditions(node, *side))):
-            yield dict.fromkeys([text for text in texts if side[0] in text.field] or texts, IDENTITY)
+            own = [text for text in texts if side[0] in text.field]
+            yield dict.fromkeys(own or [text for text in texts if other not in text.field] or texts, IDENTITY)
 
 
 def _find_strengths(wiring: SamplingNodes) -> Iterator[Address]:

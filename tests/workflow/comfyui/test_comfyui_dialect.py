@@ -90,11 +90,12 @@ def test_roles_are_found_by_the_types_of_what_is_wired() -> None:
     assert (fields_of("width", graph), fields_of("denoise_strength", graph)) == (["5.width"], [])
 
 
-def test_a_loader_with_both_texts_has_one_for_each_side() -> None:
+@pytest.mark.parametrize(("mine", "other"), [("positive", "negative"), ("prompt", "negative_prompt")])
+def test_a_loader_with_both_texts_has_one_for_each_side(mine: str, other: str) -> None:
     """As the loaders of popular extensions: encoders of both sides in one node."""
     multiline = ["STRING", {"default": "", "multiline": True}]
     loader = {
-        "input": {"required": {"ckpt_name": [["a.ckpt"]], "positive": multiline, "negative": multiline}},
+        "input": {"required": {"ckpt_name": [["a.ckpt"]], mine: multiline, other: multiline}},
         "output": ["MODEL", "CONDITIONING", "CONDITIONING", "LATENT"],
     }
     sampler = {"input": {"required": {"model": ["MODEL"], "positive": ["CONDITIONING"], "negative": ["CONDITIONING"]}}}
@@ -102,7 +103,7 @@ def test_a_loader_with_both_texts_has_one_for_each_side() -> None:
     edges = ["l.0 → s.model", "l.1 → s.positive", "l.2 → s.negative"]
     roles = find_roles(Graph.of([Node("l", "Loader"), Node("s", "Sampler")], edges), schemas)
     texts = {role: [str(target.address) for target in roles[role]] for role in ("prompt", "negative_prompt")}
-    assert texts == {"prompt": ["l.positive"], "negative_prompt": ["l.negative"]}
+    assert texts == {"prompt": [f"l.{mine}"], "negative_prompt": [f"l.{other}"]}
 
 
 @pytest.mark.parametrize("name", TEMPLATE_NAMES)
