@@ -206,7 +206,8 @@ def _changed_at(folder: Path) -> float:
     for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal"):
         with contextlib.suppress(OSError):  # a run may end, or be deleted, meanwhile
             found = (folder / name).stat()
-            times.append(found.st_mtime if found.st_size else 0.0)  # who only reads leaves an empty log behind
+            if found.st_size or name == JOURNAL_FILE:  # who only reads leaves an empty log behind
+                times.append(found.st_mtime)
     return max(times)
 
 

@@ -120,7 +120,7 @@ class Feed:
         async with self._changed:
             self.snapshot = snapshot
             if snapshot.is_running:
-                self.is_reported = False
+                self.is_reported, self._studied = False, None  # it may end as it was before
             if changed or {**progress, **clock} != {**self._progress, **clock}:
                 self.generation += 1
                 self._since.update(dict.fromkeys(changed, self.generation))

@@ -252,6 +252,13 @@ async def test_page_elsewhere_says_that_it_has_only_previews(folder: Path, tmp_p
     assert '<span class="previews">' not in (await run_sync(write_report, folder)).read_text("utf-8")
 
 
+def test_a_run_killed_before_its_first_record_has_the_age_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").touch()
+    an_hour_ago = datetime.now(UTC).timestamp() - 3600
+    os.utime(tmp_path / "journal.sqlite", (an_hour_ago, an_hour_ago))
+    assert summarize_run(tmp_path)["age"] == "1 h ago"
+
+
 async def test_an_axis_may_be_called_like_a_column_of_ratings(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(axes={"note": ["loud", "soft"], "status": ["a", "b"]}))
 

@@ -274,6 +274,23 @@ async def test_a_page_made_before_the_report_does_not_count_as_the_report(
         await asyncio.wait_for(view.feed.delivered.wait(), 10)
 
 
+async def test_a_killed_run_is_the_report_again_after_a_resume_that_never_began(tmp_path: Path) -> None:
+    """A run holds the lock while it asks its servers: where none answers, the folder stays as it was."""
+    folder = await paint_folder(tmp_path / "cups", end=False)
+    async with open_view(folder) as view:
+
+        async def become_report() -> None:
+            while not view.feed.is_reported:
+                assert await view.feed.news(view.feed.generation, 10) is not None, "it is never studied"
+
+        await become_report()
+        async with FolderLock(folder):
+            await view.feed.refresh()
+            assert not view.feed.is_reported
+        view.feed.wake()
+        await become_report()
+
+
 async def test_a_folder_is_read_by_one_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readers: list[int] = []
     lock = threading.Lock()

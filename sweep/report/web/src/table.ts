@@ -225,6 +225,5 @@ function determines(leader: Axis, axis: Axis, rows: number): boolean {
     if (before === undefined) seen.set(key, value);
     else if (before !== value) return false;
   }
-  const settled = new Set(seen.values()).size === axis.levels.length; // while a run goes on, most levels have no row yet
-  return settled && (seen.size < rows || rows === 1);
+  return new Set(seen.values()).size > 1 && seen.size < rows; // any axis fixes the one level with which a run begins
 }

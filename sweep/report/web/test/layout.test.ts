@@ -39,6 +39,12 @@ test("an axis of which a run has rendered one level so far is no zipped one", ()
   assert.equal(firstView(begun).y, "prompt");
 });
 
+test("zipped axes are known as soon as a run has rendered two of their levels", () => {
+  const axes = ["prompt", "negative", "seed"].map((name) => ({ name, kind: "text", levels: ["a", "b", "c"], at: name === "seed" ? [0, 1, 0, 1] : [0, 0, 1, 1] }));
+  const begun = table({ axes, key: { v: ["a", "b", "c", "d"] } });
+  assert.deepEqual(slidersFor({ ...firstView(begun), x: "prompt", y: null, sx: null, sy: null }, begun).map((axis) => axis.name), ["seed"]);
+});
+
 test("step passes over empty cells and stops at the edge", () => {
   const layout = list([3, 1, 2, 0, 4], 2);
   assert.equal(step({ layout, cursor: 3 }, 0, 1), 1);
