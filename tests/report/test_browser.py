@@ -612,6 +612,7 @@ async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(
         assert "a cup, studio lighting" in told
         assert "tiny-sd" in told
         assert await tab.evaluate("document.querySelector('.reference select').value") == "source"
+        assert "seconds" in await tab.evaluate("document.querySelector('[aria-label=\"Colour by\"]').innerText")
         assert tab.problems == []
 
 

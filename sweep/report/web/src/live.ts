@@ -2,7 +2,6 @@
 
 import type { App } from "./app";
 import { h } from "./dom";
-
 import type { LiveRow, Payload, Progress } from "./payload";
 import { firstView } from "./state";
 import { Table } from "./table";

@@ -171,7 +171,10 @@ export class Table {
     this.images.height[row] = incoming.height;
     this.sourceAt[row] = this.#source(incoming.source);
     for (const axis of this.axes) axis.at[row] = placeLevel(axis, axis.name in incoming.axes ? (incoming.axes[axis.name] ?? null) : incoming.image);
-    for (const column of this.columns) column.values[row] = incoming.columns[column.name] ?? null;
+    for (const column of this.columns) {
+      column.values[row] = incoming.columns[column.name] ?? null;
+      column.numeric ||= typeof column.values[row] === "number"; // a page may have been opened before the first image
+    }
   }
 
   #source(source: SourceData | null): number {
@@ -221,9 +224,8 @@ function determines(leader: Axis, axis: Axis, rows: number): boolean {
   for (let row = 0; row < rows; row += 1) {
     const key = leader.at[row] ?? -1;
     const value = axis.at[row] ?? -1;
-    const before = seen.get(key);
-    if (before === undefined) seen.set(key, value);
-    else if (before !== value) return false;
+    if ((seen.get(key) ?? value) !== value) return false;
+    seen.set(key, value);
   }
   return new Set(seen.values()).size > 1 && seen.size < rows; // any axis fixes the one level with which a run begins
 }
