@@ -143,7 +143,7 @@ def worker(
         name: Name of the worker (default: the host's name).
         stop: End this worker.
     """
-    address = servers.parse_cluster_address(on or "ray")
+    address = servers.parse_cluster_address(on)
     if (server is None) == (stop is None):
         raise UsageError(
             "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
@@ -163,7 +163,7 @@ def worker(
 
 def workers(printer: AnswerPrinter, on: OnOption = "ray") -> None:
     """List the workers of a Ray cluster."""
-    servers.join_cluster(servers.parse_cluster_address(on or "ray"))
+    servers.join_cluster(servers.parse_cluster_address(on))
     agents = servers.list_agents()
     lines = [_describe(agent) for agent in agents]
     listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]

@@ -34,12 +34,12 @@ _BEGIN_SECONDS = 120.0  # a busy host takes long to start a process
 _INSTALL = "pip install 'sweep-engine[ray]' installs it."
 
 
-def parse_cluster_address(on: str) -> str:
+def parse_cluster_address(on: str | None) -> str:
     """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
-    kind, separator, address = on.partition(":")
+    kind, separator, address = ("ray" if on is None else on).partition(":")
     if kind != "ray":
         hint = "To render on a server by its address, use sweep run --server URL."
-        raise UsageError(f"--on takes ray or ray:HOST:PORT, not {on}.", hint=hint)
+        raise UsageError(f"--on takes ray or ray:HOST:PORT, not {on or 'nothing'}.", hint=hint)
     host, _, port = address.rpartition(":")
     if separator and not (host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise UsageError(f"--on {on} has no host and port.", hint="Write --on ray:HOST:PORT; Ray's port is 6379.")
