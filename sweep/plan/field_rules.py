@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from math import lcm
@@ -229,7 +229,8 @@ class RuleBuilder:
             groups = enumerate(self.roles.groups("sampler"), start=1)
             used = [group for number, group in groups if not {"sampler", f"sampler_{number}"}.isdisjoint(self.uses)]
             samplers = {each.address for group in used for each in group}
-            slots = tuple(slot for slot in slots if slot.address not in samplers) or slots  # the noise schedule alone
+            schedules = tuple(replace(slot, encode=IDENTITY) for slot in slots if slot.address not in samplers)
+            slots = schedules if 0 < len(schedules) < len(slots) else slots  # by their own names, beside a sampler
         run_fields = self.schemas.dialect.run_fields
         if any(slot.address.field in run_fields and slot.address.node in self.outputs for slot in slots):
             kept = "the images of an output are kept in the server's gallery, or with sweep run --intermediate are not"

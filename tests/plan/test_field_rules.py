@@ -249,6 +249,13 @@ def test_scheduler_sets_only_the_noise_schedule_beside_a_sampler(sections: dict[
     assert values(plan, "denoise.sampler_name", "denoise.scheduler") == [("heun", "karras"), ("heun", "beta")]
 
 
+def test_scheduler_beside_a_sampler_takes_no_name_of_another_sampler() -> None:
+    """Its sampler would be dropped in silence."""
+    wanted = Experiment.from_dict({"workflow": "txt2img", "inputs": {"sampler": "heun", "scheduler": "euler_a"}})
+    with pytest.raises(PlanError, match=r"inputs.scheduler is euler_a; the field denoise.scheduler does not take"):
+        make_plan(wanted, core_schemas(), [model("small", "")])
+
+
 def sampled_in_two_passes(first: str, second: str) -> dict[str, dict[str, Any]]:
     """Two sampling nodes that share one sampler, each with its own node for the noise schedule."""
     sampling = {"model": ["1", 0], "positive": ["2", 0], "negative": ["2", 0], "sampler": ["4", 0]}
