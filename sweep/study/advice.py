@@ -99,15 +99,17 @@ def _is_ordered(advice: Recommendation, data: StudyJson) -> bool:
     values, levels = pd.Series(data["rows"]["metrics"][advice["metric"]], dtype=np.float64), axes[advice["axis"]]
     cells = axes.groupby(list(others), dropna=False).ngroup() if others else values * 0
     seeds = axes[design["seed_axis"]] if design["seeds_shared"] else values.groupby([levels, cells]).cumcount()
+    ranks = values.groupby([cells, seeds, levels]).mean().unstack().rank(axis=1)
+    met, most = ranks.notna().to_numpy(dtype=np.float64), ranks.count(axis=1) + 1
+    away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).fillna(0).to_numpy()
     total, freedom = 0.0, 0
-    for _, ranks in values.groupby([cells, seeds, levels]).mean().unstack().rank(axis=1).groupby(level=0):
-        most = ranks.count(axis=1) + 1
-        away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).sum().to_numpy()
-        met = ranks.notna().to_numpy(dtype=np.float64)
-        spread = np.diag((met.T @ met).sum(axis=0)) - met.T @ met
-        if len(ranks) > 1:  # one seed agrees with itself
-            total += float(away @ np.linalg.pinv(spread) @ away)
-            freedom += int(np.linalg.matrix_rank(spread))
+    for rows in ranks.groupby(level=0).indices.values():
+        together, sums = met[rows].T @ met[rows], away[rows].sum(axis=0)
+        spread = np.diag(together.sum(axis=0)) - together
+        inverse = np.linalg.pinv(spread, hermitian=True)
+        if len(rows) > 1:  # one seed agrees with itself
+            total += float(sums @ inverse @ sums)
+            freedom += round(float((inverse * spread).sum()))
     return freedom > 0 and float(chdtrc(freedom, total)) < 1 - CONFIDENCE
 
 
