@@ -13,6 +13,7 @@ export interface Question {
   below: boolean; // values below the threshold hold, else those above
   rising: boolean; // the safe end of the axis is its highest level
   found?: Found | null; // by an adaptive design, where the reader asks what it was asked
+  doubt?: string; // of the study: whether the axis has any effect, a sentence with a space
 }
 
 /** What the study of an adaptive design says, in its words: the page counts nothing of its own there. */
@@ -51,7 +52,9 @@ export function questionOf(table: Table, threshold: number | null): Question | n
     const [metric, along] = [table.column(found.metric), table.axis(found.axis)];
     if (!metric || !along) continue;
     const group = groupAxis(table, along, Object.keys(found.weakest_group ?? {}));
-    return { metric, along, group, threshold: threshold ?? found.threshold, below: found.wanted === "below", rising: found.side === "from" };
+    const word = study?.words.find((known) => known.kind === "recommendation" && known.metric === found.metric && known.axis === found.axis);
+    const doubt = /^.* may have no effect[.] /.exec(word?.text ?? "")?.[0];
+    return { metric, along, group, threshold: threshold ?? found.threshold, below: found.wanted === "below", rising: found.side === "from", doubt };
   }
   return null;
 }
@@ -206,13 +209,13 @@ function innerOf({ levels, use }: Pick<Verdict, "levels" | "use">): number[] {
   return use >= 0 ? [] : [...levels.keys()].filter((at) => (levels[at]?.images ?? 0) > 1 && levels[at]?.held === levels[at]?.images);
 }
 
-function titleOf({ along, use, rising, metric, threshold, total, levels }: Verdict): string {
+function titleOf({ along, use, rising, metric, threshold, total, levels, doubt = "" }: Verdict): string {
   const inner = innerOf({ levels, use });
-  if (inner.length > 0) return `Every image holds only at ${along.label} ${inner.map((at) => along.labels[at]).slice(0, 4).join(", ")}${inner.length > 4 ? " …" : ""}.`;
+  if (inner.length > 0) return `${doubt}Every image holds only at ${along.label} ${inner.map((at) => along.labels[at]).slice(0, 4).join(", ")}${inner.length > 4 ? " …" : ""}.`;
   if (use < 0) return `No ${along.label} keeps ${metric.label} at ${number(threshold)} in all images.`;
   const last = tested(along, rising).at(-1);
   if (total.held === total.images && use === last) return `Any ${along.label} ${rising ? "from" : "up to"} ${along.labels[use]} holds.`;
-  return `Use ${along.label} ${along.labels[use]} or ${rising ? "more" : "less"}.`;
+  return `${doubt}Use ${along.label} ${along.labels[use]} or ${rising ? "more" : "less"}.`;
 }
 
 function tested(along: Axis, rising: boolean): number[] {

@@ -49,6 +49,14 @@ test("the answer names the level, the counts and the weakest group", () => {
   assert.equal(answerOf(verdictAt(2)).title, "No strength keeps SSIM at 2 in all images.");
 });
 
+test("the answer doubts an axis that the study doubts", () => {
+  const text = "Strength may have no effect. If it has, use 0.3 or less: SSIM stayed at 0.75 or more in 4 of 4 images at 0.3.";
+  const doubted = table({ study: { ...study, words: [{ kind: "recommendation", text, headline: true, metric: "ssim", axis: "strength" }] } });
+  const question = questionOf(doubted, 0.75);
+  assert.ok(question);
+  assert.equal(answerOf(judge(question, doubted.rows)).title, "Strength may have no effect. Use strength 0.3 or less.");
+});
+
 test("a follow-up experiment renders the levels between", () => {
   const gap = untestedGap(verdictAt(0.85));
   assert.deepEqual(gap, [0.3, 0.5]);
