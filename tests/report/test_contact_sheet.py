@@ -145,6 +145,14 @@ def test_a_label_of_hundreds_is_told_apart_from_the_likest_only(monkeypatch: pyt
     assert max(compared) <= 100
 
 
+def test_a_label_that_fits_is_not_cut() -> None:
+    labels = ["variation studio lighting", "variation painterly and much longer than its frame"]
+    fitting, cut = contact_sheet.wrap_apart(labels, 15, 200, 1)
+    assert load_font(15).getlength(labels[0]) < 200
+    assert fitting == labels[0]
+    assert cut.endswith("…")
+
+
 async def test_labels_that_begin_alike_are_told_apart_above_and_beside(tmp_path: Path) -> None:
     named = [f"{'a very long prompt about a cup, ' * 20}{end}" for end in ("with a cat", "with a dog")]
     plan = Plan(axes={"denoise_strength": [0.2, 0.4], "variation": named}, metrics=False, source=False)
