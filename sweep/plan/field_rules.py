@@ -226,8 +226,7 @@ class RuleBuilder:
     def _build_plain(self, target: str) -> Iterator[FieldRule]:
         slots = self._resolve(target)
         if strip_number(target) == "scheduler":
-            groups = enumerate(self.roles.groups("sampler"), start=1)
-            used = [group for number, group in groups if not {"sampler", f"sampler_{number}"}.isdisjoint(self.uses)]
+            used = [group for name, group in self.roles.numbered("sampler") if name in self.uses]
             samplers = {each.address for group in used for each in group}
             schedules = tuple(replace(slot, encode=IDENTITY) for slot in slots if slot.address not in samplers)
             slots = schedules if 0 < len(schedules) < len(slots) else slots  # by their own names, beside a sampler

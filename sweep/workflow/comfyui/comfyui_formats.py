@@ -180,8 +180,8 @@ class _Scope:
         return "", ""
 
     @cached_property
-    def shown_widgets(self) -> list[tuple[str, str, Any]]:
-        """The widgets that an instance of a subgraph shows on itself: inner node (-1: an input), name, value.
+    def shown_widgets(self) -> dict[tuple[str, str], Any]:
+        """The values of the widgets that an instance of a subgraph shows, by inner node (-1: an input) and name.
 
         Some exports name them (`proxyWidgets`); in others their values stand in the order of the inputs.
         """
@@ -189,12 +189,11 @@ class _Scope:
         values = values if isinstance(values, list) else []
         proxies = (self.instance.get("properties") or {}).get("proxyWidgets")
         if not proxies and values:
-            inputs = [given for slot, given in enumerate(self.inputs) if self.find_widget(slot)[0]]
-            proxies = [("-1", given.get("name")) for given in inputs]
+            proxies = [("-1", each.get("name")) for slot, each in enumerate(self.inputs) if self.find_widget(slot)[0]]
             if len(values) > len(proxies):  # with what the editor does with seeds
                 values = [value for value in values if str(value) not in _AFTER_SEED]
         shown = zip(proxies or (), values, strict=False)
-        return [(str(widget[0]), str(widget[1]), value) for widget, value in shown if value is not None]
+        return {(str(widget[0]), str(widget[1])): value for widget, value in shown if value is not None}
 
 
 class _Drawing:
@@ -275,7 +274,7 @@ class _Drawing:
         if schema and schema.is_open:  # rgthree's loader of several LoRAs names none of them
             loras = [value for value in left if isinstance(value, Mapping) and "lora" in value]
             found |= {f"lora_{number}": value for number, value in enumerate(loras, 1)}
-        return found | {shown: value for node, shown, value in scope.shown_widgets if node == str(entry["id"])}
+        return found | {name: value for (node, name), value in scope.shown_widgets.items() if node == str(entry["id"])}
 
     def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
         found = scope.links.get(str(link))
@@ -322,8 +321,7 @@ class _Drawing:
             return linked
         node, widget = scope.find_widget(slot)
         own = self._widgets(scope, scope.nodes[node]) if node else {}
-        shown = {label: value for node, label, value in scope.shown_widgets if node == "-1"}
-        value = shown.get(name, own.get(widget))
+        value = scope.shown_widgets.get(("-1", str(name)), own.get(widget))
         return None if value is None else _Literal(value)
 
     def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
