@@ -277,7 +277,7 @@ def _number_rows(items: list[Any], shown: str) -> dict[str, Any]:
 MAX_PROMPTS: Final = 100_000
 _WILDCARD = re.compile(r"__[!@]?([^$(]+?)(?:\(.*?\))?__")  # with what it hands on: __clothes(season=winter)__
 _RANDOM = re.compile(r"(?:\{|__)\s*~")
-_SLOT = re.compile(rf"(?<!\$){re.escape(SLOT)}")  # ${variation} is a variable of the library
+_SLOT = re.compile(rf"(?<!(?<!\$)\$){re.escape(SLOT)}")  # ${variation} is a variable of the library
 _STAND_IN: Final = "\ue000"  # of {variation}, which the library would take for a choice of one word
 
 

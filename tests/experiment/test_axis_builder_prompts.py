@@ -39,6 +39,8 @@ def test_the_place_of_the_variation_is_kept(load: Load, faults: Fail, wildcards:
     assert values_of(experiment, "prompt") == [f"a {c} cup, {{variation}}, {{variation}}" for c in ("red", "blue")]
     variable = load(HEAD + "{dynamic: '${variation={red|blue}}a ${variation} cup, {variation}'}")  # of the library
     assert values_of(variable, "prompt") == [f"a {c} cup, {{variation}}" for c in ("red", "blue")]
+    joined = load(HEAD + "{dynamic: '{2$$, $${variation}|b}'}")
+    assert values_of(joined, "prompt") == ["{variation}, b", "b, {variation}"]
     (wildcards / "end.txt").write_text("at dawn, {variation}\n")
     (line,) = faults(HEAD + "{dynamic: 'a cup __end__', wildcards: wild}")
     assert "the wildcard end holds {variation}; write {variation} in the template instead" in line
