@@ -222,8 +222,7 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
     inside = inside if isinstance(inside, Mapping) else {}
     if section not in sections:
         known = {name: f"inputs.{name}" for name in INPUT_NAMES} | {name: f"axes.{name}" for name in inside}
-        near = did_you_mean(section, [*known, *sections], known)
-        raise UsageError(f"--set: there is no key {path}.{near}")
+        raise UsageError(f"--set: there is no key {path}.{did_you_mean(section, [*known, *sections], known)}")
     if not dot:
         return (section,)
     held = [key for key in inside if f"{rest}.".startswith(f"{key}.")]
