@@ -616,6 +616,23 @@ async def test_a_page_opened_before_the_first_image_tells_what_later_rows_hold(
         assert tab.problems == []
 
 
+async def test_a_live_page_learns_that_two_axes_go_in_step(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, list[Scalar]] = {"variation": ["a", "b", "c"], "negative": ["x", "y", "z"], "seed": [1, 2]}
+    plan = Plan(axes=axes, pending=frozenset(range(18)), metrics=False, source=False)
+    folder = await paint_folder(tmp_path / "cups", plan, end=False)
+    zipped = [point for point in points(plan, None) if (point.index // 6) == (point.index // 2) % 3]
+    places = "[...document.querySelectorAll('.side select')].map(each => each.value).filter(Boolean).sort().join()"
+    async with FolderLock(folder), open_view(folder, studies=False) as view, await SqliteJournal.open(folder) as journal:
+        await add(folder, journal, plan, zipped[:2])
+        tab = await browser.page()
+        await tab.open(view.url)
+        assert await tab.evaluate(places) == "negative,seed,variation"
+        await add(folder, journal, plan, zipped[2:4])
+        view.feed.wake()
+        await tab.until(f"{places} === 'seed,variation'")
+        assert tab.problems == []
+
+
 async def test_pages_say_that_their_server_is_gone(browser: Browser, tmp_path: Path) -> None:
     """`sweep run --view` ends its server when the page has the report: what is rated then has to be exported."""
     folder = await paint_folder(tmp_path / "cups")

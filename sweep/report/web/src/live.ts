@@ -3,7 +3,7 @@
 import type { App } from "./app";
 import { h } from "./dom";
 import type { LiveRow, Payload, Progress } from "./payload";
-import { firstView } from "./state";
+import { firstView, leading } from "./state";
 import { Table } from "./table";
 
 interface News extends Progress {
@@ -113,7 +113,7 @@ function showLost(progress: SweepProgress, ended: boolean): void {
 /** Merges rows; sliders stay on the level they show, and a view nobody has changed yet follows what there is to see. */
 function take(app: App, rows: LiveRow[]): void {
   const { table, store } = app;
-  const shape = (): string => table.axes.map((axis) => axis.levels.length).join();
+  const shape = (): string => [...table.axes.map((axis) => axis.levels.length), ...leading(table).map((axis) => axis.name)].join();
   const before = shape();
   const held = table.axes.map((axis) => axis.levels[app.view.slide[axis.name] ?? 0]);
   table.merge(rows);

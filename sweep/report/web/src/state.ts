@@ -139,7 +139,7 @@ function gridRoom(): { width: number; height: number } {
 }
 
 /** The axes that vary, each by itself: of those that go in step only the first. */
-function leading(table: Table): Axis[] {
+export function leading(table: Table): Axis[] {
   const kept: Axis[] = [];
   for (const axis of table.axes) {
     if (axis.levels.length > 1 && !kept.some((leader) => table.follows(axis, leader))) kept.push(axis);
