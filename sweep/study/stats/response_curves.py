@@ -202,13 +202,14 @@ def analyse_curve(
         half = make_estimate(reason=reason)
         return CurveAnalysis(levels=levels, fit=None, half=half, crossings=[], warnings=missing, p=None)
     inner, curves, left_out = x[known], fill_holes(matrix[:, known]), None
-    tested = curves
+    tested = matrix[:, known]
     if without is not None and len(curves) > 1:
         left_out = np.array([fill_holes(each[:, known]).mean(axis=0) for each in without])
         tested = _jackknife_band(levels, known, curves.mean(axis=0), left_out)
     means = levels.mean[known]
     fit = fit_monotone(inner, means, levels.n[known].astype(np.float64))
-    change, p = (None, None) if useless == UNLINKED else _judge_change(inner, tested, span, pairwise=pairwise)
+    is_unknown = useless == UNLINKED or (left_out is not None and not np.isfinite(tested).all())
+    change, p = (None, None) if is_unknown else _judge_change(inner, tested, span, pairwise=pairwise)
     is_uneven = float(np.abs(means - fit.at_levels).max()) > TURNED * float(np.ptp(means))  # no monotone curve fits
     useless, n = change or useless or (UNEVEN if is_uneven else None), len(curves) if has_units else 0
     locator = _Locator(x=inner, curves=curves, n=n, left_out=left_out, fit=fit, pairwise=pairwise, useless=useless)
@@ -239,17 +240,17 @@ def _judge_change(
 ) -> tuple[str | None, float | None]:
     """Say that the metric does not change, or that no change was found, None where it changes; and the p of no change.
 
-    It changes where seeds' slopes agree on it, or one level differs from the first one (t tests, Bonferroni). It does
-    not where all levels' intervals lie within two per cent of the metric's range of each other (two one-sided tests;
-    Schuirmann 1987, J. Pharmacokinet. Biopharm. 15). Below three seeds only p is told.
+    It changes where slopes of seeds agree on it, or one level differs from the first one (t tests, Bonferroni), without
+    what is missing. It does not where all levels' intervals lie within two per cent of the metric's range of each other
+    (two one-sided tests; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15). Below three seeds only p is told.
     """
-    steps = curves[:, 1:] - curves[:, :1]
-    if not np.any(steps):
+    curves = curves[np.isfinite(curves).sum(axis=1) > 1]
+    steps, here = curves[:, 1:] - curves[:, :1], np.isfinite(curves)
+    if len(curves) and (np.nanmax(curves, axis=1) == np.nanmin(curves, axis=1)).all():
         return FLAT, None
-    if not np.isfinite(steps).all():
-        return None, None
-    slopes = curves @ (x - x.mean())
-    tested = [(slopes, 2), *((step, 2 * len(steps.T)) for step in steps.T)]
+    away = np.where(here, x - (here @ x / here.sum(axis=1))[:, None], 0.0)
+    slopes = (away * np.nan_to_num(curves)).sum(axis=1) / (away**2).sum(axis=1)
+    tested = [(slopes, 2), *((step[np.isfinite(step)], 2 * len(steps.T)) for step in steps.T)]
     known = [p * asked for values, asked in tested if (p := compute_p_value(values, pairwise=pairwise)) is not None]
     p = min([*known, 1.0]) if known else None
     if len(curves) < 3 or p is None or p < 1 - CONFIDENCE:
