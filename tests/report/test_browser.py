@@ -622,7 +622,11 @@ async def test_a_live_page_learns_that_two_axes_go_in_step(browser: Browser, tmp
     folder = await paint_folder(tmp_path / "cups", plan, end=False)
     zipped = [point for point in points(plan, None) if (point.index // 6) == (point.index // 2) % 3]
     places = "[...document.querySelectorAll('.side select')].map(each => each.value).filter(Boolean).sort().join()"
-    async with FolderLock(folder), open_view(folder, studies=False) as view, await SqliteJournal.open(folder) as journal:
+    async with (
+        FolderLock(folder),
+        open_view(folder, studies=False) as view,
+        await SqliteJournal.open(folder) as journal,
+    ):
         await add(folder, journal, plan, zipped[:2])
         tab = await browser.page()
         await tab.open(view.url)
