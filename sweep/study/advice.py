@@ -144,16 +144,18 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             continue  # a design with holes: others may miss it there, too
         holds.sort(key=lambda hold: levels.index(hold["group"][name]))
         first = [hold for hold in holds if hold["held"] < hold["images"]]
-        order = "first"
+        who, whose = f"The {name_axis(name)} that fails first is", "its"
         if len(first) == len(levels) > 1:
-            least, order = min(hold["held"] / hold["images"] for hold in first), "most"
+            least, who = (
+                min(hold["held"] / hold["images"] for hold in first),
+                f"The {name_axis(name)} that fails most is",
+            )
             first = [hold for hold in first if hold["held"] / hold["images"] == least]
             if len(first) > 1:
                 continue
-        written = [write_level(hold["group"][name], levels) for hold in first]
-        who, whose = f"The {name_axis(name)} that fails {order} is", "its"
-        if len(first) > 1:
+        elif len(first) > 1:
             who, whose = f"The levels of {name_axis(name)} that fail first are", "their"
+        written = [write_level(hold["group"][name], levels) for hold in first]
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
         kept = f"{held} of {whose} {format_count(images, 'image')} stayed at {mark} at {axis} {write_level(high)}"
         if advice["bracket_low"] is not None:
@@ -177,7 +179,8 @@ def _write_breadth(advice: Recommendation, data: StudyJson) -> Iterator[str]:
         parts.append(f"{some}{len(axis['levels'])} levels of {name_axis(axis['name'])}")
     whole = advice["images"] // math.prod(len(axis["levels"]) for axis in factors)  # seeds, if each had all levels
     tested = f"Tested there with {'only ' if count < ENOUGH_SEEDS else ''}{join_words(parts[:3])}"
-    other = ", and other levels may miss it earlier" if factors else ""
+    names = join_words([name_axis(axis["name"]) for axis in factors[:2]])
+    other = f", and other levels of {names} may miss it earlier" if names else ""
     yield f"{tested}: {_write_chance(max(min(count, whole), 1))}{other}."
 
 

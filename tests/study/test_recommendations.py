@@ -49,7 +49,7 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert detail.startswith(first)
     assert (
         "Tested there with only two seeds and 2 levels of prompt text: up to about 1 of 3 new seeds may still miss it, "
-        "and other levels may miss it earlier."
+        "and other levels of prompt text may miss it earlier."
     ) in detail
     assert write_decision(study.data) == f"{text} {first}"
 
