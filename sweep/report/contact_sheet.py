@@ -392,12 +392,10 @@ def wrap_apart(labels: Sequence[str], letters: int, width: int, most_lines: int)
     """Wrap labels like `wrap_text`; of those that begin alike and are too long it keeps what tells them apart."""
     room = max(_BEGINNING, most_lines * 3 * width // (2 * letters))  # about the characters that fit
     ordered = sorted(set(labels))
-    begin = {label: max(0, place - _LIKEST) for place, label in enumerate(ordered)}
-    likest = (ordered[begin[label] : begin[label] + 2 * _LIKEST] for label in labels)
-    short = (truncate_apart(label, among, room) for label, among in zip(labels, likest, strict=True))
-    whole = [wrap_text(label, letters, width, most_lines) for label in labels]
-    pairs = zip(whole, short, strict=True)
-    return [wrap_text(label, letters, width, most_lines) if text.endswith("…") else text for text, label in pairs]
+    likest = {label: ordered[max(0, place - _LIKEST) : place + _LIKEST] for place, label in enumerate(ordered)}
+    whole = {label: wrap_text(label, letters, width, most_lines) for label in ordered}
+    short = {label: truncate_apart(label, likest[label], room) for label in ordered if whole[label].endswith("…")}
+    return [wrap_text(short[label], letters, width, most_lines) if label in short else whole[label] for label in labels]
 
 
 def measure_line_height(letters: int) -> int:
