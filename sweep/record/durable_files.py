@@ -70,10 +70,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, with_parents: bool = True) -> None:
     """Make `folder` and those above it, durably. Raises OSError."""
     if not folder.is_dir():
-        make_folder(folder.parent)
+        if with_parents:
+            make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
@@ -103,7 +104,7 @@ def place_part(part: Path, path: Path, checkpoint: Checkpoint = no_checkpoint, *
     Raises DiskFullError or RecordError.
     """
     try:
-        make_folder(path.parent)
+        make_folder(path.parent, with_parents=False)  # of an image: where those are gone, its run's folder was moved
         part.replace(path)
         checkpoint("image.renamed")
         if durable:

@@ -408,10 +408,7 @@ TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 BAD_GATEWAY = frozenset({502, 504})
 LOGIN_HINT = "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file."
-BASIC_HINT = (
-    "It asks for a user name and a password: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or write both in a "
-    "credentials file."
-)
+BASIC_HINT = "It wants a user name: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or give a credentials file."
 
 
 def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:

@@ -47,6 +47,22 @@ async def test_an_image_makes_no_results_folder_anew_where_that_was_moved_away(t
     assert not await to_thread(folder.exists)
 
 
+@pytest.mark.parametrize("points", [1, 5000], ids=["flat", "in-sub-folders"])
+async def test_an_image_makes_no_results_folder_anew_that_is_moved_away_while_it_is_written(
+    tmp_path: Path, points: int
+) -> None:
+    folder, stem = tmp_path / "run", "000/0000" if points > 1 else "0000"
+    folder.mkdir()
+
+    def move(name: str) -> None:
+        if name == "image.part-synced":
+            folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(RecordError):
+        await ImageStore(folder, points, checkpoint=move).save(image(), stem, KEY)
+    assert not await to_thread(folder.exists)
+
+
 async def test_several_images_of_one_variation(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 5000)
     stem = store.stem(1234, {"seed": 1})
