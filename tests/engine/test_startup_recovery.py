@@ -64,14 +64,19 @@ async def test_a_server_that_refuses_us_for_a_while_is_asked_again(
         assert states == ["joined", "left", "back"]
 
 
+async def break_off(bench: Bench, url: str, **options: Any) -> None:
+    """Run the bench's experiment until its first image is begun, and cancel the run."""
+    async with anyio.create_task_group() as group:
+        bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
+        await bench.run(await bench.experiment(), url, **options)
+
+
 async def test_items_are_found_at_a_server_given_under_another_name(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     """What an interrupted run left there is taken up, not rendered again."""
     async with sandbox_with(latency=0.1) as server:
-        async with anyio.create_task_group() as group:
-            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
-            await bench.run(await bench.experiment(), server.url)
+        await break_off(bench, server.url)
         bench.watch(lambda _: None)
         summary = await bench.run(await bench.experiment(), server.url.replace("127.0.0.1", "localhost"))
         assert summary.completed == 6
@@ -82,9 +87,7 @@ async def test_a_point_taken_out_meanwhile_is_cancelled_where_it_is(
     bench: Bench, sandbox_with: Callable[..., Any]
 ) -> None:
     async with sandbox_with(latency=60) as server:
-        async with anyio.create_task_group() as group:
-            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
-            await bench.run(await bench.experiment(), server.url, options=replace(AT_ONCE, concurrency=1))
+        await break_off(bench, server.url, options=replace(AT_ONCE, concurrency=1))
         bench.watch(lambda _: server_is_quick(server))
         edited = await bench.experiment(axes__denoise_strength=[0.6])
         summary = await bench.run(edited, server.url)
@@ -103,9 +106,7 @@ async def test_a_stop_does_not_wait_for_a_server_asked_about_old_items(
 ) -> None:
     """An interrupted run left items at a server; the next run asks for them, the server hangs, and somebody stops."""
     async with sandbox_with(latency=60) as server, sandbox_with() as other:
-        async with anyio.create_task_group() as group:
-            bench.watch(lambda event: group.cancel_scope.cancel() if isinstance(event, events.Started) else None)
-            await bench.run(await bench.experiment(), server.url)
+        await break_off(bench, server.url)
         stop = Stop()
 
         def hang(event: events.Event) -> None:
