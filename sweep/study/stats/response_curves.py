@@ -344,16 +344,8 @@ def compute_curve(
     )
     levels, fit, counts = found.levels, found.fit, found.levels.n * has_units
     seeds = int(counts.max(initial=0))
-    reason = explain_few_units(seeds, pairwise=pairwise)
-    if reason is None and not is_linked:
-        reason = UNLINKED
-    elif reason is None and group and is_sparse:
-        is_few = (
-            np.isfinite(matrix).any(axis=1).sum() < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP
-        )
-        reason = FEW_THERE if is_few else None
-    elif reason is None and _is_too_coarse(design, metric, group, matrix):
-        reason = ROUNDED
+    reason = explain_few_units(seeds, pairwise=pairwise) or (None if is_linked else UNLINKED)
+    reason = reason or _find_doubt(design, metric, group, matrix, is_sparse=is_sparse)
     low, high = levels.low, levels.high
     if reason in (FEW_THERE, ROUNDED, UNLINKED):
         low = high = np.full(len(x), np.nan)
@@ -376,6 +368,14 @@ def compute_curve(
         p_adjusted=None,
         warnings=found.warnings,
     )
+
+
+def _find_doubt(design: StudyDesign, metric: str, group: Group, matrix: FloatArray, *, is_sparse: bool) -> str | None:
+    """Say why the t intervals of a curve would hold too seldom; None where they hold."""
+    if group and is_sparse:
+        seeds = np.isfinite(matrix).any(axis=1).sum()
+        return FEW_THERE if seeds < LEAST_JACKKNIFE or design.measure_coverage(group) < LEAST_OF_GROUP else None
+    return ROUNDED if _is_too_coarse(design, metric, group, matrix) else None
 
 
 def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: FloatArray) -> bool:
