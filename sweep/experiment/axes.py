@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, overload
 
 from sweep.errors import ExperimentError
 from sweep.input_images import InputImage
 from sweep.role_table import SEED_MAX
-from sweep.types import LazySequence, Scalar
+from sweep.types import Scalar
 
 AxisKind: TypeAlias = Literal["integer", "number", "text", "boolean", "image", "seed", "label"]
 
@@ -172,6 +172,39 @@ DecimalNumber: TypeAlias = int | float
 def to_fraction(number: DecimalNumber) -> Fraction:
     """Turn a number into the fraction it was written as: 0.1 is one tenth, not the nearest double."""
     return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
+
+
+T = TypeVar("T", covariant=True)
+
+
+class LazySequence(Sequence[T]):
+    """A sequence whose items are computed when they are asked for; a slice of it is one, too."""
+
+    @abstractmethod
+    def item(self, at: int) -> T:
+        """Compute the item at position `at`, 0 ≤ at < len."""
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        places = range(len(self))[at]
+        return self.item(places) if isinstance(places, int) else LazyPart(self, places)
+
+
+class LazyPart(LazySequence[T]):
+    """Selected items of a sequence, made on demand."""
+
+    def __init__(self, whole: LazySequence[T], places: range) -> None:
+        self._whole = whole
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def item(self, at: int) -> T:
+        return self._whole.item(self._places[at])
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sweep.errors import ExperimentError, did_you_mean
-from sweep.experiment.axes import Dimension
+from sweep.experiment.axes import Dimension, LazySequence
 from sweep.experiment.file_schema import DesignSpec, ExperimentFile
 from sweep.experiment.grid import Space
 from sweep.experiment.problems import DocumentPath, ProblemCollector
 from sweep.role_table import quote
-from sweep.types import LazySequence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sweep.errors import ExperimentError
-from sweep.experiment.axes import Dimension, Level
+from sweep.experiment.axes import Dimension, LazySequence, Level
 from sweep.experiment.conditions import Clause
-from sweep.types import LazySequence, Scalar
+from sweep.types import Scalar
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sweep.experiment import (
     Axis,
     CellSeeds,
     Experiment,
+    LazySequence,
     Level,
     LinearLevels,
     ListLevels,
@@ -29,7 +30,6 @@ from sweep.plan.field_rules import FieldRule, Written
 from sweep.plan.graph_binder import BoundGraph, GraphVariant, VariantSelector, make_probes
 from sweep.plan.rendering_order import ALL_POSITIONS, RenderingOrder, choose_order, order_indices
 from sweep.role_table import TEMPLATE_NAMES
-from sweep.types import LazySequence
 from sweep.workflow import (
     Dialect,
     Digests,

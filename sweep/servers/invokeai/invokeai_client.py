@@ -27,7 +27,7 @@ from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.servers.untrusted_json import mapping, parse, sequence, text
+from sweep.servers.untrusted_json import mapping, parse, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -244,10 +244,11 @@ def mark_outputs(api: dict[str, Any], outputs: Collection[str], *, board_id: str
 def _list_named(value: Any) -> Iterator[str]:
     """List the server's images that a field names by itself."""
     if isinstance(value, Mapping):
-        if name := text(value.get("image_name")):
+        name = value.get("image_name")
+        if isinstance(name, str) and name:
             yield name
         value = list(value.values())
-    for part in sequence(value):
+    for part in value if isinstance(value, list) else ():
         yield from _list_named(part)
 
 
