@@ -50,12 +50,12 @@ class RenderingOptions:
         retry_failed: Try the points again that failed in an earlier run. Without this option they are left out.
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
-        max_failures: Stop the run when N points have failed. N is a number, or a percentage such as 20% of the points
-            that have completed or failed; it has no effect before there are ten such points. With or without this
-            option, a run stops when ten points in a row fail with the same error.
+        max_failures: Stop the run when N points have failed. N can also be a percentage, such as 20%, of the points
+            that have completed or failed; it is checked only after ten of them. With or without this option, a run
+            stops when ten points in a row fail with the same error.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
-            time. Each image file contains its workflow, which is then that of the whole item: if you run it in the
-            server's editor, it makes all images of the item. With off, an item has one point.
+            time. Each image file contains the workflow that made it. If an item makes several images, running this
+            workflow in the server's editor makes all of them. With off, an item has one point.
         shard: Render one part of the grid: 2/5 is the second of five. sweep merge joins the parts.
         priority: Put the items of this run ahead of others that wait in the server's queue.
         idle_only: Send nothing while items of other people are in the queue.
@@ -100,9 +100,9 @@ class RunAccess(Access):
     """Options of a run that reach servers: addresses, a queue, and a Ray cluster.
 
     Attributes:
-        with_: With --on: a command that starts a server, such as "python main.py --port {port}". sweep starts this
-            server on each machine of the cluster, so you need not start workers. It gives each a free port, and ends
-            them after the run.
+        with_: With --on: a command that starts a server, such as "python main.py --port {port}". sweep starts such a
+            server on each machine of the cluster with a free port, and ends these servers after the run. You need not
+            run sweep worker.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """
@@ -245,9 +245,10 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
     """Render the images that an experiment still lacks.
 
     Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME. NAME
-    is the name of the experiment. If FILE is a workflow, NAME consists of the source image or workflow and the date.
-    Run the same command again to resume. If you edit the file, only new points (combinations of values) are rendered.
-    Ctrl-C sends nothing more and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
+    is the name of the experiment. If FILE is a workflow, NAME is the name of the source image (or else of the workflow)
+    with the date. Run the same command again to resume; if NAME has a date, on the same day. If you edit the file, only
+    new points (combinations of values) are rendered. Ctrl-C sends nothing more and waits for what was sent, a second
+    Ctrl-C cancels that, a third one ends at once.
     """
     experiment, notice = typed.load(access)
     options = rendering.for_experiment(experiment, tells_steps=display.view)
