@@ -16,6 +16,7 @@ from PIL import Image
 from sweep.record import FolderLock
 from sweep.sandbox import SandboxOptions
 from tests.cli.conftest import SMALL, Answer, Sweep, sandbox, write_experiment
+from tests.support.ports import free_port
 
 KILLED = """
 import os, signal, sys
@@ -209,7 +210,7 @@ def test_clean_says_what_it_cannot_do(sweep: Sweep, home: Path, done: Path) -> N
     )  # of a sandbox of its own
     unknown = sweep("clean", "smal")
     assert (unknown.code, "small" in unknown.err) == (2, True)
-    with sandbox(SandboxOptions()) as url:
+    with sandbox(SandboxOptions(port=free_port())) as url:
         write_experiment(home / "away.yaml", name="away")
         assert sweep("run", "away.yaml", "-s", url, "--no-report").code == 0
         asks = sweep("clean", "away")

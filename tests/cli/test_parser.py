@@ -24,6 +24,7 @@ from sweep.cli.parser import COMMANDS
 from sweep.cli.shared_options import complete_run
 from sweep.record import FolderLock
 from tests.cli.conftest import SMALL, Answer, Sweep, write_experiment, write_photo_and_experiment
+from tests.support.ports import free_port
 
 NAMES = list(COMMANDS)
 
@@ -433,8 +434,7 @@ def test_plan_uses_models_of_the_server(sweep: Sweep, home: Path, named: str) ->
 
 @pytest.mark.usefixtures("home")
 def test_plan_says_which_server_does_not_answer(sweep: Sweep, named: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        gone = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    gone = f"http://127.0.0.1:{free_port()}"
     answer = sweep("plan", "small.yaml", "-s", named, "-s", gone)
     assert (answer.code, "does not answer (connection refused)" in answer.err) == (0, True)
     assert sweep("plan", "small.yaml", "-s", named, "-s", gone, "--quiet") == Answer(0, "", "")
