@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc
 
 from sweep.study.formatting import (
     ENOUGH_SEEDS,
@@ -22,6 +21,7 @@ from sweep.study.formatting import (
     write_number_word,
     write_place,
 )
+from sweep.study.stats.seeds_and_noise import is_order_shared
 from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
 from sweep.study.study_json import AdaptiveResult, Group, Hold, MetricFacts, Recommendation, Sentence, StudyJson
 from sweep.text import format_count, join_words
@@ -81,7 +81,7 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) ->
 
 
 def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
-    """Tell whether three or more seeds show no change along the axis: then counts may differ by chance."""
+    """Tell whether counts may differ by chance: three or more seeds show no change, nor a common order of levels."""
     about = advice["metric"], advice["axis"]
     curve = next(each for each in data["curves"] if (each["metric"], each["axis"]) == about and not each["group"])
     is_shown = curve["p"] is None or (curve["p_adjusted"] or 0.0) < 1 - CONFIDENCE
@@ -89,28 +89,13 @@ def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
 
 
 def _is_ordered(advice: Recommendation, data: StudyJson) -> bool:
-    """Tell whether seeds order the levels alike, each by its images that differ in this axis alone.
-
-    A clear effect shows so with three seeds, where means cannot. (Ranks at each combination of the other axes;
-    Skillings and Mack 1981, Technometrics 23.)
-    """
+    """Tell whether seeds order the levels alike, each by its images that differ in this axis alone."""
     design, others = data["design"], {hold["axis"] for hold in data["holds"]} - {advice["axis"]}
     axes = pd.DataFrame(data["rows"]["axes"])
     values, levels = pd.Series(data["rows"]["metrics"][advice["metric"]], dtype=np.float64), axes[advice["axis"]]
     cells = axes.groupby(list(others), dropna=False).ngroup() if others else values * 0
     seeds = axes[design["seed_axis"]] if design["seeds_shared"] else values.groupby([levels, cells]).cumcount()
-    ranks = values.groupby([cells, seeds, levels]).mean().unstack().rank(axis=1)
-    met, most = ranks.notna().to_numpy(dtype=np.float64), ranks.count(axis=1) + 1
-    away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).fillna(0).to_numpy()
-    total, freedom = 0.0, 0
-    for rows in ranks.groupby(level=0).indices.values():
-        together, sums = met[rows].T @ met[rows], away[rows].sum(axis=0)
-        spread = np.diag(together.sum(axis=0)) - together
-        inverse = np.linalg.pinv(spread, hermitian=True)
-        if len(rows) > 1:  # one seed agrees with itself
-            total += float(sums @ inverse @ sums)
-            freedom += round(float((inverse * spread).sum()))
-    return freedom > 0 and float(chdtrc(freedom, total)) < 1 - CONFIDENCE
+    return is_order_shared(values.groupby([cells, seeds, levels]).mean().unstack())
 
 
 def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
@@ -146,10 +131,8 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
         first = [hold for hold in holds if hold["held"] < hold["images"]]
         who, whose = f"The {name_axis(name)} that fails first is", "its"
         if len(first) == len(levels) > 1:
-            least, who = (
-                min(hold["held"] / hold["images"] for hold in first),
-                f"The {name_axis(name)} that fails most is",
-            )
+            who = f"The {name_axis(name)} that fails most is"
+            least = min(hold["held"] / hold["images"] for hold in first)
             first = [hold for hold in first if hold["held"] / hold["images"] == least]
             if len(first) > 1:
                 continue

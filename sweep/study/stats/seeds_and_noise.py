@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.special import chdtrc
 
 from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
-from sweep.study.stats.t_tests import estimate_mean, make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, estimate_mean, make_estimate
 from sweep.study.study_design import Mask, StudyDesign
 from sweep.study.study_json import Determinism, Direction, EqualLevels, Estimate, NoiseFacts, Outlier, SeedRow
 
@@ -101,6 +102,26 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
         )
         for i in far
     ]
+
+
+def is_order_shared(means: pd.DataFrame) -> bool:
+    """Tell whether seeds order levels alike at each cell; `means` has a row for each cell and seed, a column a level.
+
+    A clear effect shows so with three seeds, where means cannot; works with holes (ranks; Skillings and Mack 1981,
+    Technometrics 23).
+    """
+    ranks = means.rank(axis=1)
+    met, most = ranks.notna().to_numpy(dtype=np.float64), ranks.count(axis=1) + 1
+    away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).fillna(0).to_numpy()
+    total, freedom = 0.0, 0
+    for rows in ranks.groupby(level=0).indices.values():
+        together, sums = met[rows].T @ met[rows], away[rows].sum(axis=0)
+        spread = np.diag(together.sum(axis=0)) - together
+        inverse = np.linalg.pinv(spread, hermitian=True)
+        if len(rows) > 1:  # one seed agrees with itself
+            total += float(sums @ inverse @ sums)
+            freedom += round(float((inverse * spread).sum()))
+    return freedom > 0 and float(chdtrc(freedom, total)) < 1 - CONFIDENCE
 
 
 def _measure_deviation(rest: FloatArray, codes: Codes) -> FloatArray:

@@ -181,7 +181,7 @@ class _Scope:
 
     @cached_property
     def shown_widgets(self) -> dict[tuple[str, str], Any]:
-        """The values of the widgets that an instance of a subgraph shows, by inner node (-1: an input) and name.
+        """Return the values of the widgets that an instance of a subgraph shows, by inner node (-1: an input) and name.
 
         Some exports name them (`proxyWidgets`); in others their values stand in the order of the inputs.
         """
