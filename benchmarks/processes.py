@@ -37,7 +37,7 @@ class Measured(Generic[T]):
 def sandboxes(options: Sequence[SandboxOptions]) -> Iterator[list[str]]:
     """One process a sandbox; their addresses, for as long as the block lasts."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sweep.sandbox.web_application"])
+    context.set_forkserver_preload(["sweep.sandbox.api_routes"])
     started = []
     try:
         for chosen in options:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from sweep.sandbox.api_routes import sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
-from sweep.sandbox.web_application import sandbox_server
 from tests.support.wire import Wire, wire
 
 

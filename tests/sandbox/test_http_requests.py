@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 import socketio
 
+from sweep.sandbox.api_routes import sandbox_server
 from sweep.sandbox.http_requests import Accounts
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
-from sweep.sandbox.web_application import sandbox_server
 
 EMAIL, PASSWORD = "me@example.org", "a secret"
 USERS = {EMAIL: PASSWORD}

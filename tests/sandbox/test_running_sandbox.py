@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from sweep.errors import UsageError
+from sweep.sandbox.api_routes import sandbox_server, serve_sandbox
 from sweep.sandbox.image_library import with_text
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import SandboxOptions
-from sweep.sandbox.web_application import sandbox_server, serve_sandbox
 from tests.sandbox.conftest import served, until
 from tests.support.wire import API, Wire, add, edge, graph, node, png, txt2img
 

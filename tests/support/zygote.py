@@ -190,7 +190,7 @@ def warm() -> None:
         "PIL.JpegImagePlugin",
         "pandas",
         "pyarrow.parquet",
-        "sweep.sandbox.web_application",
+        "sweep.sandbox.api_routes",
     ):
         importlib.import_module(name)
     from sweep.workflow import builtin_schemas

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 import socketio
 
+from sweep.sandbox.api_routes import sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
 from sweep.sandbox.sandbox_options import Api, SandboxOptions
-from sweep.sandbox.web_application import sandbox_server
 from tests.sandbox.conftest import until
 from tests.support.wire import Wire, png, txt2img
 
