@@ -1,5 +1,5 @@
-from .engine.limits import RunOptions
 from .engine.reference_fetcher import load_from_servers
+from .engine.run_options import RunOptions
 from .engine.runner import RunSummary, render, run
 from .errors import SweepError
 from .experiment.experiment import Experiment

@@ -1,7 +1,8 @@
+from .concurrency import open_task_group
 from .events import RunProgress, ServerTally
 from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
-from .limits import FailureLimit, RunOptions, open_task_group, parse_fusion, parse_shard
 from .reference_fetcher import fetch_workflow, load_from_servers
+from .run_options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
 from .shutdown import Stop, handle_signals, request_stop
 from .uploads import delete_leftovers, find_leftovers, find_user_cache

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sweep.engine import events
-from sweep.engine.limits import ItemSlot, open_task_group, run_all
+from sweep.engine.concurrency import ItemSlot, open_task_group, run_all
 from sweep.engine.run_context import InFlightItem, RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.work_queue import Job, make_batch_id, to_journal_point

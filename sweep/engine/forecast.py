@@ -13,7 +13,7 @@ from typing import Any, Final
 from anyio.to_thread import run_sync
 
 from sweep.engine.events import Listener
-from sweep.engine.limits import RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import (
     PooledServer,
     ask_or_drop,

@@ -22,8 +22,8 @@ import anyio
 import anyio.to_thread
 from anyio.to_thread import run_sync
 
+from sweep.engine.concurrency import report_wait
 from sweep.engine.events import Listener
-from sweep.engine.limits import report_wait
 from sweep.errors import (
     ExperimentError,
     ServerError,

@@ -11,7 +11,7 @@ import anyio
 
 from sweep.engine import events
 from sweep.engine.events import Listener
-from sweep.engine.limits import FailurePolicy, RunOptions
+from sweep.engine.run_options import FailurePolicy, RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.uploads import UploadMemory
 from sweep.engine.work_queue import WorkQueue, partition_points

@@ -22,9 +22,10 @@ from anyio.to_thread import run_sync
 
 from sweep.engine import events
 from sweep.engine.attempt import Attempt
+from sweep.engine.concurrency import ItemSlot, open_task_group
 from sweep.engine.item_size import LONGEST_ITEM, MOST_FUSED, MOST_NODES, SHORT_ITEM, FusionSize
-from sweep.engine.limits import ItemSlot, RunOptions, open_task_group
 from sweep.engine.run_context import RunContext
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.shutdown import Stop, cancel_in_flight, watch_requests
 from sweep.engine.startup import RESERVE, prepare, recover_jobs

@@ -14,9 +14,10 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
+from sweep.engine.concurrency import ChangeSignal, Limit, open_task_group, report_wait, run_all
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
-from sweep.engine.limits import ChangeSignal, Limit, RunOptions, open_task_group, report_wait, run_all
+from sweep.engine.run_options import RunOptions
 from sweep.errors import (
     AttemptError,
     OverloadedError,

@@ -19,8 +19,8 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine.attempt import ON_ITS_WAY, ItemDownloads
+from sweep.engine.concurrency import open_task_group, run_all
 from sweep.engine.events import Notice
-from sweep.engine.limits import open_task_group, run_all
 from sweep.engine.run_context import InFlightItem, RunContext
 from sweep.engine.server_pool import PooledServer
 from sweep.errors import RecordError, SweepError

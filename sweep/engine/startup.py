@@ -23,11 +23,12 @@ from anyio.to_thread import run_sync
 from sweep import record
 from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
+from sweep.engine.concurrency import report_wait, run_all
 from sweep.engine.events import Listener, Notice, ServerChanged
 from sweep.engine.forecast import disk_bytes, image_size
-from sweep.engine.limits import RunOptions, report_wait, run_all
 from sweep.engine.reference_fetcher import keep_fetched
 from sweep.engine.run_context import RunContext
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import (
     PooledServer,
     ServerPool,

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from sweep.engine import events, runner
-from sweep.engine.limits import FailureLimit
+from sweep.engine.run_options import FailureLimit
 from sweep.engine.shutdown import Stop
 from sweep.errors import DiskFullError, PlanError, ServerUnreachableError, StoppedError, UsageError
 from sweep.record import RecordedResults

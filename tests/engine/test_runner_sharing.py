@@ -10,7 +10,7 @@ import aiohttp
 import anyio
 
 from sweep.engine import events
-from sweep.engine.limits import RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.engine.shutdown import Stop
 from sweep.sandbox import FaultInjection
 from sweep.sandbox.item_queue import QueueItem

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sweep.engine import events
-from sweep.engine.limits import Limit
+from sweep.engine.concurrency import Limit
 from sweep.engine.server_pool import MOST_REFUSALS, PooledServer, ServerPool
 from sweep.errors import OverloadedError
 from sweep.sandbox import FaultInjection

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sweep.engine.limits import ItemSlot
+from sweep.engine.concurrency import ItemSlot
 from sweep.engine.shutdown import (
     HEEDED,
     REQUEST,

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from sweep.engine import delete_leftovers, events, find_leftovers, find_user_cache
-from sweep.engine.limits import Limit
+from sweep.engine.concurrency import Limit
 from sweep.engine.server_pool import PooledServer
 from sweep.engine.uploads import UploadMemory
 from sweep.record import read_submitted

@@ -9,7 +9,7 @@ from math import inf
 import anyio
 import pytest
 
-from sweep.engine.limits import ChangeSignal
+from sweep.engine.concurrency import ChangeSignal
 from sweep.engine.server_pool import ServerPool
 from sweep.engine.work_queue import Job, WorkQueue
 from sweep.experiment import Variation

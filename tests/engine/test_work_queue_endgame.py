@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.engine.concurrency import Limit
 from sweep.engine.item_size import FusionSize
-from sweep.engine.limits import Limit, RunOptions
+from sweep.engine.run_options import RunOptions
 from sweep.engine.server_pool import PooledServer, ServerPool
 from sweep.engine.work_queue import WorkQueue
 from sweep.plan import Instance

@@ -12,7 +12,7 @@ import anyio
 from PIL import Image
 
 from sweep.engine import RunOptions, RunSummary, Stop, events, run
-from sweep.engine.limits import Backoff
+from sweep.engine.run_options import Backoff
 from sweep.experiment import Experiment
 from sweep.servers import ConnectOptions, connect
 from sweep.servers.http import Timings

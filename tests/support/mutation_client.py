@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from sweep.engine import RunOptions, run
-from sweep.engine.limits import Backoff
+from sweep.engine.run_options import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.servers import ConnectOptions, connect

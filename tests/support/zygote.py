@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from sweep.engine import RunOptions, Stop, events, run
-from sweep.engine.limits import Backoff
+from sweep.engine.run_options import Backoff
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.record import Checkpoint, FolderLock, RecordedResults, SqliteJournal, list_damaged_keys, merge_results

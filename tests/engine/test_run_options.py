@@ -1,4 +1,4 @@
-"""Back-off, adaptive limits, failure limits: pure rules."""
+"""Back-off and failure limits: pure rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweep.engine.limits import Backoff, FailureLimit, FailurePolicy, Limit, parse_fusion, parse_shard
+from sweep.engine.run_options import Backoff, FailureLimit, FailurePolicy, parse_fusion, parse_shard
 from sweep.errors import UsageError
 
 
@@ -28,23 +28,6 @@ def test_ceilings_double_up_to_the_cap() -> None:
 
 def test_no_base_means_no_waiting() -> None:
     assert Backoff(base=0).draw_delay(7, random.Random(1)) == 0
-
-
-@given(st.integers(1, 64), st.lists(st.booleans(), max_size=200))
-def test_a_limit_stays_between_one_and_its_most(most: int, answers: list[bool]) -> None:
-    limit = Limit(most)
-    for good in answers:
-        limit.increase() if good else limit.halve()
-        assert 1 <= limit.slots.total_tokens <= most
-
-
-def test_a_limit_halves_when_overloaded_and_recovers_by_about_one_a_round() -> None:
-    limit = Limit(8)
-    limit.halve()
-    assert limit.slots.total_tokens == 4
-    for _ in range(5):
-        limit.increase()
-    assert limit.slots.total_tokens == 5
 
 
 @pytest.mark.parametrize(
