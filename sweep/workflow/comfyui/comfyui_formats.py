@@ -39,6 +39,8 @@ def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, 
         if not isinstance(kind, str) or not kind:
             problems.append(f"Node {name} has no class_type")
             continue
+        if kind.startswith(_SPREADING):  # its links stand in the prompt as real ones, and it does nothing
+            continue
         schema, values = schemas.get(kind), dict[str, Any]()
         for key, value in inputs.items() if isinstance(inputs, Mapping) else ():
             known = schema.fields.get(key) if schema else None
@@ -117,6 +119,7 @@ def fill_defaults(prompt: Mapping[str, dict[str, Any]], schemas: Mapping[str, No
 _MUTED, _BYPASSED = 2, 4  # a node's mode
 _INPUTS, _OUTPUTS = "-10", "-20"  # ids of a subgraph's own ends
 _PASSING: Final = frozenset({"Reroute", "Reroute (rgthree)", "SetNode"})  # drawn nodes that hand on what they are given
+_SPREADING: Final = ("Anything Everywhere", "Prompts Everywhere")  # how types begin: an extension links what these take
 _DRAWN: Final = _PASSING | {"Note", "MarkdownNote", "PrimitiveNode", "GetNode"}
 _GROUP: Final = ("workflow>", "workflow/")  # how the type of a node begins that stands for several
 _SWITCHES: Final = ("Fast ", "Mute / Bypass ", "Random Unmuter ", "Node Collector ")  # of rgthree: drawn, though linked
@@ -169,6 +172,21 @@ class _Scope:
                 link = [link[key] for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
             if isinstance(link, list) and len(link) >= 5:
                 self.links[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
+        self.spread = (definition.get("extra") or {}).get("ue_links")
+        for link in self.spread or ():
+            self._add_spread(link)
+
+    def _add_spread(self, link: Mapping[str, Any]) -> None:
+        """Add a link of the extension Use Everywhere, which no node names; one that is drawn goes before it."""
+        origin, target = str(link["upstream"]), str(link["downstream"])
+        slot, place = int(link["upstream_slot"]), int(link["downstream_slot"])
+        name, entry = f"{target}.{place}", self.nodes.get(target, {})
+        inputs = list(entry.get("inputs") or ())
+        for given in inputs[place : place + 1]:
+            if str(given.get("link")) not in self.links:
+                inputs[place] = {**given, "link": name}
+                self.nodes[target] = {**entry, "inputs": inputs}
+        self.links[name] = (origin, slot, target, place)
 
     def find_widget(self, slot: int) -> tuple[str, str]:
         """Find the widget that an input of a subgraph shows, the first one that it feeds: its node and its name."""
@@ -215,12 +233,19 @@ class _Drawing:
             raise WorkflowError("The workflow's subgraphs hold each other.")
         self.scopes[scope.prefix] = scope
         for name, entry in scope.nodes.items():
-            if entry.get("mode") in (_MUTED, _BYPASSED) or self._is_drawn(scope, entry):
+            kind = str(entry.get("type"))
+            if entry.get("mode") in (_MUTED, _BYPASSED):
                 continue
-            if str(entry.get("type")).startswith(_GROUP):
+            if kind.startswith((*_SPREADING, "Seed Everywhere")) and scope.spread is None:
+                hint = "Convert them to real links in the editor, or give an image that this workflow made."
+                why = "The workflow has links of the extension Use Everywhere, and the file does not hold them."
+                raise WorkflowError(why, hint=hint)
+            if self._is_drawn(scope, entry):
+                continue
+            if kind.startswith(_GROUP):
                 hint = 'Ungroup it in the editor, or save the workflow there with "Export (API)".'
                 raise WorkflowError(f"Node {scope.prefix}{name} is a group, which only the editor can open.", hint=hint)
-            if definition := self.subgraphs.get(str(entry.get("type"))):
+            if definition := self.subgraphs.get(kind):
                 self._open(_Scope(definition, f"{scope.prefix}{name}:", scope, entry), depth + 1)
             else:
                 self.rendered.append((scope, entry))
@@ -228,7 +253,11 @@ class _Drawing:
     def _is_drawn(self, scope: _Scope, entry: Mapping[str, Any]) -> bool:
         """Tell whether only the editor has a node: by its type, or as no server knows it and nothing links to it."""
         kind, name = str(entry.get("type")), str(entry["id"])
-        if kind in _DRAWN or (kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES)):
+        if (
+            kind in _DRAWN
+            or kind.startswith(_SPREADING)
+            or (kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES))
+        ):
             return True
         if kind in self.schemas or kind in self.subgraphs or not scope.links:
             return False

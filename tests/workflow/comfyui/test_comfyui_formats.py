@@ -177,6 +177,46 @@ def test_a_group_of_nodes_says_what_to_do(kind: str) -> None:
     assert read([node(8, kind, mode=2), node(9, "SaveImage")], []).nodes.keys() == {"9"}
 
 
+def everywhere(links: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """An export of which Use Everywhere links model, text encoder and conditioning; link 99 is an old one of its."""
+    sampler = [given("model", 99), given("positive", None), given("negative", None), given("latent_image", 1)]
+    nodes = [
+        node(4, "CheckpointLoaderSimple", ["a.ckpt"]),
+        node(10, "Anything Everywhere", inputs=[given("anything", 2), given("anything2", None)]),
+        node(11, "Prompts Everywhere", inputs=[given("+ve", None)]),
+        node(6, "CLIPTextEncode", ["a cup"], inputs=[given("clip", None)]),
+        node(5, "EmptyLatentImage", [64, 64, 1]),
+        node(3, "KSampler", SAMPLING, inputs=sampler),
+    ]
+    extra = {} if links is None else {"ue_links": links}
+    return {"nodes": nodes, "links": [[1, 5, 0, 3, 3, "LATENT"], [2, 4, 0, 10, 0, "MODEL"]], "extra": extra}
+
+
+def test_links_of_use_everywhere_are_read_where_the_export_holds_them() -> None:
+    ends = [(3, 0, "4", 0), (6, 0, "4", 1), (3, 1, "6", 0), (3, 2, "6", 0)]
+    keys = ("downstream", "downstream_slot", "upstream", "upstream_slot")
+    drawing = everywhere([dict(zip(keys, each, strict=True)) for each in ends])
+    graph = read_drawing(drawing, "it", core_schemas()).graph
+    assert set(graph.nodes) == {"3", "4", "5", "6"}
+    links = ["4.1 → 6.clip", "4.0 → 3.model", "6.0 → 3.positive", "6.0 → 3.negative", "5.0 → 3.latent_image"]
+    assert edges_of(graph) == links
+    assert drawing == everywhere(drawing["extra"]["ue_links"])  # what was read is left as it was
+    spread = {"class_type": "Anything Everywhere", "inputs": {"anything": ["1", 0]}}  # in images: their links are real
+    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"color": 0}}, "2": spread}
+    assert set(workflow_from(prompt).graph.nodes) == {"1"}
+
+
+def test_links_of_use_everywhere_that_the_export_lacks_say_what_to_do() -> None:
+    with pytest.raises(
+        WorkflowError, match="links of the extension Use Everywhere, and the file does not hold"
+    ) as told:
+        read_drawing(everywhere(None), "it", core_schemas())
+    assert "real links" in str(told.value.hint)
+    muted = everywhere(None)
+    muted["nodes"] = [{**each, "mode": 2} if "Everywhere" in each["type"] else each for each in muted["nodes"]]
+    assert "10" not in read_drawing(muted, "it", core_schemas()).graph.nodes
+
+
 def test_an_unknown_node_stays_for_the_check_to_name() -> None:
     workflow = workflow_from({"nodes": [node(1, "Custom", [1])], "links": []})
     assert workflow.graph.nodes["1"].type == "Custom"
