@@ -123,8 +123,8 @@ class PortableReader(ABC):
             schema, asked = self.schemas.get(node.type), self.table.get("asked", {}).get(node.type, ())
             for wanted in schema.fields.values() if schema else ():
                 address = Address(node.id, wanted.name)
-                is_wanted = (wanted.required or wanted.name in asked) and wanted.name not in node.fields
-                if is_wanted and not graph.feeding(address):
+                is_set = wanted.name in node.fields or address in self.files
+                if (wanted.required or wanted.name in asked) and not is_set and not graph.feeding(address):
                     new = [Edge(output, address) for output in _only_fit(graph, self.schemas, address, wanted.type)]
                     added.extend(new)
                     graph = graph.adding(edges=new)

@@ -51,6 +51,22 @@ def test_text_to_image_is_completed(base: str) -> None:
     assert roles(workflow)["negative_prompt"][0] == "negative_prompt.prompt"
 
 
+def test_an_image_loader_with_a_file_is_not_fed_by_an_edge() -> None:
+    """It took the only image that nothing used yet, of the node that saves the result."""
+    pipeline = document("text_to_image.json")
+    control = {"control_model": "tiny-controlnet", "control_weight": 0.7}
+    pipeline["nodes"] += [
+        {"id": "load_control", "type": "load_image", "data": {"image": "edges.png"}},
+        {"id": "control", "type": "controlnet", "data": control},
+    ]
+    for source, target, name in (("load_control", "control", "image"), ("control", "denoise", "control")):
+        ends = {"source": {"node_id": source, "field": name}, "destination": {"node_id": target, "field": name}}
+        pipeline["edges"].append(ends)
+    workflow = workflow_from(pipeline).for_base("sd-1")
+    assert workflow.files == {Address("load_control", "image"): "edges.png"}
+    assert workflow.graph.feeding(Address("load_control", "image")) == ()
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_image_to_image_is_translated(base: str) -> None:
     workflow = load_workflow(HERE / "image_to_image.json").for_base(base)
