@@ -439,21 +439,27 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
         raise ServerUnsupportedError(f"{_describe_lacking(server)}.")
 
 
-async def note_boards(experiment: Experiment, board: str | None, servers: Sequence[PooledServer]) -> list[str]:
-    """Note boards that a server lacks: a run creates them, so a slip of the pen makes another board.
+async def note_boards(
+    experiment: Experiment, board: str | None, servers: Sequence[PooledServer], *, intermediate: bool = False
+) -> list[str]:
+    """Note boards that a server lacks: a run creates them, so a slip of the pen makes another board. Note, too, where
+    boards and `intermediate` have no effect.
 
     `board` is for images whose axis names none. Sandboxes are not looked at.
     """
     named = [level.settings.get("board") for axis in experiment.axes if axis.name == "board" for level in axis.levels]
     wanted = dict.fromkeys(name for name in (board, *named) if isinstance(name, str))
     notes: list[str] = []
-    for each in servers if wanted else ():
+    options = [option for option, is_set in {"board:": wanted, "--intermediate": intermediate}.items() if is_set]
+    for each in servers if options else ():
         server = each.server
         if each.left is None and not each.info.sandbox and keeps_images(server):
             try:
-                there = await server.gallery().boards()
+                gallery = server.gallery()
+                there = await gallery.boards() if wanted else ()
             except ServerUnsupportedError as error:
-                notes.append(f"{error.message} board: has no effect there.")
+                have = "has" if len(options) == 1 else "have"
+                notes.append(f"{error.message} {' and '.join(options)} {have} no effect there.")
             except SweepError:  # a server that stumbles over this is asked again when it is to render
                 continue
             else:

@@ -76,7 +76,7 @@ async def prepare(
         names = " and ".join(server.name for server in pooled if server.is_open)
         async with report_wait(listener, f"Waiting for {names} to describe nodes and models."):
             plan, models = await plan_jointly(experiment, pooled, options)
-        await _report_exclusions(plan, pooled, options.board, listener)
+        await _report_exclusions(plan, pooled, options, listener)
         uploads = UploadMemory(journal, options.user_cache, experiment)
         await run_all(*(uploads.recall(server) for server in pooled))
         kinds = await run_sync(record.read_painted, folder)
@@ -207,14 +207,15 @@ async def _reopen_lost_images(
 
 
 async def _report_exclusions(
-    plan: Plan, servers: Sequence[PooledServer], board: str | None, listener: Listener
+    plan: Plan, servers: Sequence[PooledServer], options: RunOptions, listener: Listener
 ) -> None:
-    """Report excluded servers, who renders what, the plan's notes and boards that servers lack to the listener."""
+    """Report to the listener: excluded servers, who renders what, the plan's notes, and what servers lack."""
     _report_left(servers, listener)
     alive = [each for each in servers if each.left is None]
     shares = [f"{share}." for share in await run_sync(describe_server_shares, plan, alive)]
-    notes = await run_sync(lambda: plan.notes)
-    for note in (*shares, *notes, *await note_boards(plan.experiment, board, servers)):
+    notes = [*shares, *await run_sync(lambda: plan.notes), *(note for each in alive for note in each.info.notes)]
+    boards = await note_boards(plan.experiment, options.board, servers, intermediate=options.intermediate)
+    for note in (*notes, *boards):
         listener(Notice(message=note))
 
 

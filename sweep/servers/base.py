@@ -44,6 +44,7 @@ class ServerInfo:
     sandbox: bool = False
     capacity: int = 1
     max_pending: int | None = None  # the server's own limit of pending items; None where it does not say
+    notes: tuple[str, ...] = ()  # sentences on options that have no effect there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,16 @@
-"""Two ComfyUIs of which one lacks a model."""
+"""ComfyUIs with other models than the experiment names, and without what options of a run ask for."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
-from sweep.engine import events
+from sweep.engine import events, run
 from sweep.experiment import Experiment
-from tests.support.engine_bench import Bench
+from sweep.servers import ConnectOptions, connect
+from tests.support.engine_bench import AT_ONCE, Bench
 from tests.support.fake_comfyui import fake_comfyui
 
 GRAPH = {
@@ -31,3 +33,19 @@ async def test_a_comfyui_that_lacks_a_model_is_told_without_a_base(tmp_path: Pat
     assert summary.completed == 2
     notes = [event.message for event in bench.of(events.Notice)]
     assert f"{one.url.removeprefix('http://')} has no main model b.ckpt, so it renders 1 of 2 points." in notes
+
+
+async def test_options_that_a_comfyui_has_no_use_for_are_noted(tmp_path: Path) -> None:
+    await asyncio.to_thread((tmp_path / "graph.json").write_text, json.dumps(GRAPH), encoding="utf-8")
+    about = {"name": "small", "workflow": "graph.json", "board": "cups", "axes": {"a.color": [1, 2]}}
+    experiment = await asyncio.to_thread(Experiment.from_dict, about, tmp_path)
+    bench = Bench(tmp_path)
+    options = replace(AT_ONCE, intermediate=True, board="cups")
+    async with fake_comfyui() as fake:
+        fake.renders, fake.checkpoints = True, ["a.ckpt"]
+        server = connect(fake.url, ConnectOptions(queue_id="mine"))
+        await run(experiment, [server], options=options, results=tmp_path, listener=bench.told.append)
+    notes = [event.message for event in bench.of(events.Notice)]
+    assert f"{fake.url} is a ComfyUI, which has only one queue. --queue has no effect there." in notes
+    gallery = f"{fake.url} is a ComfyUI, which has no boards, no gallery and no library."
+    assert f"{gallery} board: and --intermediate have no effect there." in notes

@@ -265,7 +265,9 @@ class ComfyUI(TrackedServer):
     """A `Server` that is a ComfyUI."""
 
     def __init__(self, url: str, options: ConnectOptions | None = None) -> None:
-        super().__init__(Http(ServerAddress.parse(url), options or ConnectOptions(), has_login=False))
+        given = options or ConnectOptions()
+        super().__init__(Http(ServerAddress.parse(url), given, has_login=False))
+        self._is_own_queue = given.queue_id != ConnectOptions().queue_id
         self._schemas: NodeSchemas | None = None
         self._models: dict[ModelRef, Model] = {}
         self._reading = asyncio.Lock()
@@ -281,7 +283,9 @@ class ComfyUI(TrackedServer):
         version = await comfyui_version(self._http)
         if version is None:
             raise ServerUnsupportedError(f"{self.url} answers, but is no ComfyUI (it has no /system_stats).")
-        return ServerInfo(name=self._http.address.name, url=self.url, version=version, api="comfyui", family="ComfyUI")
+        queue = f"{self.url} is a ComfyUI, which has only one queue. --queue has no effect there."
+        notes, name = (queue,) if self._is_own_queue else (), self._http.address.name
+        return ServerInfo(name=name, url=self.url, version=version, api="comfyui", family="ComfyUI", notes=notes)
 
     def gallery(self) -> Gallery:
         raise ServerUnsupportedError(f"{self.url} is a ComfyUI, which has no boards, no gallery and no library.")
