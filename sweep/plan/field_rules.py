@@ -163,7 +163,7 @@ def check_prompt(text: str, closing: Sequence[str]) -> None:
             raise PlanError(f'has the text "{truncate(behind[1], 30)}" {where}; {way}.{call}().')
 
 
-_ALIKE: Final = frozenset({None, "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
+_ALIKE: Final = frozenset({None, "any", "sd-1", "sd-2", "sdxl"})  # bases whose templates have the same roles
 _UNKNOWN: Final = FieldSchema(name="", type="any")
 _WANTED: Final[Mapping[str, str]] = {"image": "img2img", "denoise_strength": "img2img"}
 

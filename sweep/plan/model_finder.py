@@ -67,7 +67,7 @@ class ModelFinder:
         if not self.is_known:
             return ModelRef(wanted or "the server's only model", next(iter(bases), _ANY), "main")
         mains = self.list_fitting(("main",), bases)
-        kind = f"main model for {' or '.join(bases)}" if bases else "main model"
+        kind = f"main model for {' or '.join(bases)}" if {*bases} - {_ANY} else "main model"
         lacking = f"the workflow names {wanted}, which the server does not have; " if wanted else ""
         if not mains:
             raise PlanError(f"{lacking}{'it' if lacking else 'the server'} has no {kind} installed.")

@@ -22,14 +22,14 @@ Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | Non
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """The address of a field of a node, written `node.field`. Node ids may hold dots: the last one divides."""
+    """The address of a field of a node, written `node.field`; both may hold dots (see `find_address`)."""
 
     node: str
     field: str
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Parse `node.field`. Raises WorkflowError where `text` is something else."""
+        """Parse `node.field`, divided at the last dot. Raises WorkflowError where `text` is something else."""
         node, dot, name = text.rpartition(".")
         if not (dot and node and name):
             raise WorkflowError(f"{text!r} is not an address; addresses are written node.field")
@@ -230,16 +230,16 @@ class Names:
         if not made_up(node) or node not in self._nodes:
             return node
         for word in filter(None, _words(self._nodes[node])):
-            if self._find(word) == [node]:
+            if self.find(word) == [node]:
                 return word
             alike = self._find_alike(word)
-            if node in alike and self._find(name := f"{word}_{alike.index(node) + 1}") == [node]:
+            if node in alike and self.find(name := f"{word}_{alike.index(node) + 1}") == [node]:
                 return name
         return node
 
     def node(self, name: str) -> str:
         """Return the id of the node a person calls `name`. Raises WorkflowError where there is none, or several."""
-        found = self._find(name)
+        found = self.find(name)
         if len(found) == 1:
             return found[0]
         if not found:
@@ -253,7 +253,8 @@ class Names:
             f"{len(found)} nodes are called {name}: {listed}{more}.", hint="sweep inspect shows which is which."
         )
 
-    def _find(self, name: str) -> list[str]:
+    def find(self, name: str) -> list[str]:
+        """Find the nodes that a person may mean by `name`."""
         if name in self._nodes:
             return [name]
         alike, numbered = self._find_alike(name), _NUMBERED.fullmatch(name)
@@ -274,9 +275,14 @@ def label(node: Node) -> str:
 
 
 def find_address(graph: Graph, text: str) -> Address:
-    """Return the field that a person names. Raises WorkflowError where no node is called so, or several are."""
-    address = Address.parse(text)
-    return Address(Names(graph).node(address.node), address.field)
+    """Return the field that a person names: ids, labels and fields may hold dots, and the longest name of a node wins.
+
+    Raises WorkflowError where no node is called so, or several are.
+    """
+    address, names = Address.parse(text), Names(graph)
+    dots = (at for at in range(len(text) - 1, 0, -1) if text[at] == ".")
+    found = next((Address(text[:at], text[at + 1 :]) for at in dots if names.find(text[:at])), address)
+    return Address(names.node(found.node), found.field)
 
 
 def readable(graph: Graph, text: str) -> str:

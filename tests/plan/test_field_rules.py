@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +17,16 @@ from sweep.experiment import Experiment
 from sweep.plan.field_rules import compose
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Address, ImageRef, ModelRef, Node, builtin_schemas, core_schemas
+from sweep.workflow import (
+    Address,
+    ImageRef,
+    ModelRef,
+    Node,
+    NodeSchemas,
+    builtin_schemas,
+    core_schemas,
+    read_object_info,
+)
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, as_api, model
 from tests.support.workflow_exports import MODEL, edge, export, invocation
@@ -300,3 +311,43 @@ def test_a_workflow_without_inputs_says_how_to_set_a_field(tmp_path: Path) -> No
     wanted = Experiment.from_dict({"workflow": "plain.json", "axes": {"prompt": ["a"]}}, folder=tmp_path)
     with pytest.raises(PlanError, match=r"no input named prompt. It has none; write the address of a field"):
         make_plan(wanted, core_schemas(), [])
+
+
+def test_models_of_any_base_are_not_told_to_be_for_any(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "fixtures" / "portable" / "text_to_image.json", tmp_path / "own.json")
+    models = [replace(model(name, ""), base="any") for name in ("one", "two")]
+    with pytest.raises(PlanError, match="it has 2 main models; name one: one, two"):
+        make_plan(Experiment.from_dict({"workflow": "own.json"}, folder=tmp_path), core_schemas(), models)
+    strength = Experiment.from_dict({"workflow": "txt2img", "axes": {"denoise_strength": [0.5]}})
+    with pytest.raises(PlanError, match="txt2img has no input named denoise_strength"):
+        make_plan(strength, core_schemas(), models[:1])
+
+
+def test_an_axis_of_a_field_that_belongs_to_another_choice_is_refused(tmp_path: Path) -> None:
+    """Its images would all be equal, and rendered each."""
+    sized = {key: {"required": {"width": ["INT", {"default": 8, "min": 0}]}} for key in ("to", "square")}
+    scaled = {"by": {"required": {"factor": ["FLOAT", {"default": 1.0}]}}, **sized}
+    options = [{"key": key, "inputs": inputs} for key, inputs in scaled.items()]
+    chosen = {"input": ["IMAGE"], "kind": ["COMFY_DYNAMICCOMBO_V3", {"options": options}]}
+    described = read_object_info({"Resize": {"input": {"required": chosen}, "output": ["IMAGE"]}})
+    schemas = NodeSchemas({**core_schemas(), **described}, described.dialect)
+    document = {
+        "1": {"class_type": "EmptyImage", "inputs": {"color": 0}},
+        "2": {"class_type": "Resize", "inputs": {"input": ["1", 0], "kind": "by"}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}},
+    }
+    (tmp_path / "resize.json").write_text(json.dumps(document))
+
+    def plan(axes: dict[str, Any], **inputs: Any) -> Plan:
+        wanted = {"workflow": "resize.json", "inputs": inputs, "axes": axes}
+        return make_plan(Experiment.from_dict(wanted, folder=tmp_path), schemas, [])
+
+    width = {"2.kind.width": [64, 128]}
+    with pytest.raises(PlanError) as refused:
+        plan(width)  # as the workflow has it
+    said = "axes.2.kind.width: 2.kind.width has no effect while 2.kind is by, only with to or square."
+    assert said in str(refused.value)
+    chosen_plan = plan(width, **{"2.kind": "to"})
+    fields = [chosen_plan.instance(variation).graph.nodes["2"].fields for variation in chosen_plan.grid]
+    assert [each["kind.width"] for each in fields] == [64, 128]
+    assert len(plan({"2.kind": ["by", "to"], **width})) == 4

@@ -21,6 +21,19 @@ def test_a_made_up_id_is_called_by_its_label_or_type() -> None:
     assert find_address(graph, f"{B}.high") == Address(B, "high")
 
 
+def test_find_address_divides_after_the_longest_name_of_a_node() -> None:
+    """Ids, labels and fields may all hold dots."""
+    graph = Graph.of([Node("3", "Resize", label="v1.5"), Node("3.b", "Resize"), Node("4", "noise"), Node("5", "noise")])
+    assert find_address(graph, "3.resize_type.width") == Address("3", "resize_type.width")
+    assert find_address(graph, "v1.5.resize_type.width") == Address("3", "resize_type.width")
+    assert find_address(graph, "3.b.width") == Address("3.b", "width")
+    assert find_address(graph, "3.b.c.width") == Address("3.b", "c.width")
+    with pytest.raises(WorkflowError, match=r"no node 'nois\.e'"):
+        find_address(graph, "nois.e.seed")
+    with pytest.raises(WorkflowError, match="2 nodes are called noise"):
+        find_address(graph, "noise.a.seed")
+
+
 def test_ids_of_the_other_pages_lose_what_was_drawn_at_random() -> None:
     graph = Graph.of([Node("pos_cond:Hx9_aZ-k3Q", "compel"), Node("neg_cond:0123456789", "compel")])
     assert readable(graph, "pos_cond:Hx9_aZ-k3Q.prompt") == "pos_cond.prompt"
