@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
@@ -108,7 +109,4 @@ _PUT = (
     "INSERT OR REPLACE INTO metrics (image, reference, metric, version, working_size, value, put, seal)"
     " VALUES (?, ?, ?, ?, ?, ?, (SELECT puts FROM metric_names WHERE name = ?), ?)"
 )
-
-
-def _row(key: MetricKey) -> tuple[str, str, str, str, int]:
-    return key.image, key.reference, key.metric, key.version, key.working_size
+_row = attrgetter("image", "reference", "metric", "version", "working_size")  # of a MetricKey, in the seal's order
