@@ -164,7 +164,10 @@ class SimulatedRayServer(RayServer):
 
     def __init__(self, hosts: Any, number: int) -> None:
         super().__init__(f"host-{number}")
-        self._actor = _Agent(hosts, number)
+        self._agent = _Agent(hosts, number)
+
+    async def _find(self) -> _Agent:
+        return self._agent
 
 
 def make_image() -> bytes:

@@ -23,16 +23,8 @@ from .discovery import connect
 from .http import TIMED_OUT, ConnectOptions, NoAnswerError
 from .invokeai.invokeai_client import InvokeAI
 from .ray.agent import Agent, AgentDescription, AgentSettings
-from .ray.cluster import (
-    check_token,
-    find_servers,
-    join_cluster,
-    list_agents,
-    parse_cluster_address,
-    start_agent,
-    start_servers,
-    stop_agent,
-)
+from .ray.cluster import check_token, find_servers, list_agents, start_agent, start_servers, stop_agent
+from .ray.ray_connection import join_cluster, parse_cluster_address
 from .ray.ray_server import RayServer
 from .untrusted_json import timestamp
 

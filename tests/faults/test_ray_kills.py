@@ -165,6 +165,24 @@ def test_killed_agent_server_coordinator_and_cluster(
     stop_agents(bench, cluster, AGENTS)
 
 
+def test_run_that_waits_goes_on_when_its_cluster_was_started_anew(
+    bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]
+) -> None:
+    """To Ray, a head that was started again is another cluster, which the run has to join."""
+    servers = servers[:2]
+    register(bench, cluster, servers)
+    with hold_items(servers[0]):
+        run, output = begin(bench, cluster)
+        wait_until(lambda: sum(rendered(servers).values()) > 20)
+        cluster.kill()
+        wait_until(lambda: output.read_text(encoding="utf-8").count('"left"') == len(servers))
+    cluster.start()
+    register(bench, cluster, servers)
+    assert bench.zygote.wait(run)[0] == 0, output.read_text(encoding="utf-8")[-3000:]
+    check_whole(bench, servers)
+    stop_agents(bench, cluster, len(servers))
+
+
 def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
     bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]
 ) -> None:

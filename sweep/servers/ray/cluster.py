@@ -1,13 +1,8 @@
-"""Joins a Ray cluster, starts and lists its agents, and makes a `Server` of each."""
+"""Starts, lists and stops the agents of the joined Ray cluster, and makes a `Server` of each."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import logging
-import os
-import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,73 +18,12 @@ from sweep.servers.ray.agent import (
     has_token_authentication,
     without_token,
 )
-from sweep.servers.ray.ray_server import LEASE_SECONDS, NAMESPACE, RayServer
-from sweep.servers.untrusted_json import shorten
+from sweep.servers.ray.ray_connection import NAMESPACE
+from sweep.servers.ray.ray_server import LEASE_SECONDS, RayServer
 
 _CALLS_AT_ONCE = 1000
-_HEAD_SECONDS = 3600  # without its head Ray ends a process after a minute; a run's own patience ends before this
 _ANSWER_SECONDS = 30.0
-_LISTENER_SECONDS = 10.0
 _BEGIN_SECONDS = 120.0  # a busy host takes long to start a process
-_INSTALL = "pip install 'sweep-engine[ray]' installs it."
-
-
-def parse_cluster_address(on: str | None) -> str:
-    """Return the ADDRESS of --on ray[:ADDRESS], empty for the cluster of this host. Raises UsageError."""
-    kind, separator, address = ("ray" if on is None else on).partition(":")
-    if kind != "ray":
-        hint = "To render on a server by its address, use sweep run --server URL."
-        raise UsageError(f"--on takes ray or ray:HOST:PORT, not {on or 'nothing'}.", hint=hint)
-    host, _, port = address.rpartition(":")
-    if separator and not (host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
-        raise UsageError(f"--on {on} has no host and port.", hint="Write --on ray:HOST:PORT; Ray's port is 6379.")
-    return address
-
-
-def join_cluster(address: str = "") -> None:
-    """Join the cluster at `address`, or the one of this host.
-
-    Raises:
-        UsageError: Ray is not installed, or is of another version than the cluster's.
-        ServerUnreachableError: No cluster answers, or it refused our token.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise UsageError("Ray is not installed.", hint=_INSTALL)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(_HEAD_SECONDS))
-    hook = sys.excepthook
-    import ray
-
-    sys.excepthook = hook  # Ray's own waits for the cluster, which may be gone, before it prints an error
-    if ray.is_initialized():
-        return
-    _require_listener(address or os.environ.get("RAY_ADDRESS", ""))
-    try:
-        ray.init(
-            address=address or "auto", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL,
-            configure_logging=True,
-        )  # fmt: skip
-    except (RuntimeError, ray.exceptions.RayError, OSError, ValueError) as error:
-        raise explain_join_failure(address, error) from error
-    with contextlib.suppress(ImportError):
-        from ray._private import worker
-
-        worker.print_to_stdstream = _print_nothing  # else it writes of lost nodes to stdout, where our answers go
-
-
-def _print_nothing(*_arguments: object, **_options: object) -> None:
-    """Take a message of Ray's that no setting turns off."""
-
-
-def _require_listener(address: str) -> None:
-    """Raise ServerUnreachableError where nobody listens at HOST:PORT: Ray itself would try for ten minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "//" in host:  # "auto", or another form that Ray reads
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _LISTENER_SECONDS).close()
-    except OSError as error:
-        raise explain_join_failure(address, error) from error
 
 
 def start_agent(settings: AgentSettings) -> str:
@@ -237,29 +171,3 @@ def stop_agent(name: str) -> None:
     until = time.monotonic() + _ANSWER_SECONDS
     while name in ray.util.list_named_actors() and time.monotonic() < until:
         time.sleep(0.05)
-
-
-_REFUSED = "Failed to connect to Ray cluster at"
-_BOTH_SIDES = "Both sides need the same token (RAY_AUTH_TOKEN or ~/.ray/auth_token)."
-
-
-def explain_join_failure(address: str, error: Exception) -> SweepError:
-    """Explain why a cluster could not be joined: another version of Ray or Python, another token, or nobody answers."""
-    text = ((error.strerror if isinstance(error, OSError) else None) or str(error)).strip()
-    if "ersion mismatch" in text:
-        versions = " ".join(text.split()).partition(": ")[2]
-        return UsageError(
-            f"This process and the cluster have different versions of Ray or Python: {versions}",
-            hint="Install the same Ray and the same Python 3.x on all hosts; the image servers may have their own.",
-        )
-    if text.startswith(_REFUSED):  # somebody listens there
-        return ServerUnreachableError(
-            f"The Ray cluster at {text.removeprefix(_REFUSED).strip()} cannot be joined.",
-            hint=f"{_BOTH_SIDES} ray status tells whether the cluster works.",
-        )
-    reason = shorten(text) or type(error).__name__
-    where = f"at {address} ({reason})" if address else "on this host"
-    return ServerUnreachableError(
-        f"No Ray cluster answers {where}.",
-        hint=f"Start one with ray start --head, or give its address: --on ray:HOST:PORT. {_BOTH_SIDES}",
-    )

@@ -15,11 +15,11 @@ from sweep.errors import ServerUnreachableError, SweepError, UsageError, Variati
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image
 from sweep.servers.ray.agent import POLL_SECONDS
+from sweep.servers.ray.ray_connection import AGENTS, find_agent
 from sweep.servers.tracker import cancellation_error
 from sweep.servers.untrusted_json import shorten
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
-NAMESPACE = "sweep"
 LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
 """An agent that a run started ends itself and its server when the run has been silent for so long."""
 _LONGEST_POLL = 3 * POLL_SECONDS  # a process that was stopped, and is not dead, answers nothing
@@ -37,7 +37,6 @@ class RayServer:
         self.results = results.absolute() if results else None
         self._name = name
         self._is_owned = is_owned
-        self._actor: Any = None
         self._schemas: NodeSchemas | None = None
         self._cancelled: set[str] = set()
         self._renewing: asyncio.Task[None] | None = None
@@ -75,12 +74,13 @@ class RayServer:
             self._renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._renewing
-        if self._is_owned and self._actor is not None:
+        if self._is_owned and self._name in AGENTS:
             with contextlib.suppress(SweepError):
                 await self._ask("stop")
             import ray
 
-            await asyncio.to_thread(ray.kill, self._actor, no_restart=True)
+            if agent := AGENTS.pop(self._name, None):
+                await asyncio.to_thread(ray.kill, agent, no_restart=True)
 
     async def schemas(self) -> NodeSchemas:
         if self._schemas is None:
@@ -159,6 +159,10 @@ class RayServer:
                 await self._ask("renew")
             await asyncio.sleep(LEASE_SECONDS / 6)
 
+    async def _find(self) -> Any:
+        """Return the handle of the agent."""
+        return AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
+
     async def _ask(self, method: str, *arguments: Any) -> Any:
         """Call the agent.
 
@@ -169,16 +173,15 @@ class RayServer:
         import ray
 
         try:
-            if self._actor is None:
-                self._actor = await asyncio.to_thread(ray.get_actor, self._name, NAMESPACE)
+            agent = await self._find()
             async with asyncio.timeout(_LONGEST_POLL if method == "listen" else _LONGEST_CALL):
-                value, error = await self._actor.call.remote(method, *arguments)
+                value, error = await agent.call.remote(method, *arguments)
         except TimeoutError as failure:
             raise ServerUnreachableError(f"The agent {self._name} does not answer in time.") from failure
         except ValueError as failure:
             raise ServerUnreachableError(f"The cluster has no agent {self._name}.") from failure
         except ray.exceptions.RayActorError as failure:
-            self._actor = None
+            AGENTS.pop(self._name, None)
             raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
         except ray.exceptions.RayError as failure:
             cause = getattr(failure, "cause", None) or failure

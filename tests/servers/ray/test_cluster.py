@@ -15,13 +15,8 @@ from anyio.from_thread import start_blocking_portal
 from sweep.errors import ServerUnreachableError, UsageError
 from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
-from sweep.servers.ray.cluster import (
-    explain_join_failure,
-    find_servers,
-    join_cluster,
-    parse_cluster_address,
-    start_servers,
-)
+from sweep.servers.ray.cluster import find_servers, start_servers
+from sweep.servers.ray.ray_connection import explain_join_failure, join_cluster, parse_cluster_address
 from tests.support.ports import free_port
 from tests.support.ray_cluster import ENVIRONMENT, RayCluster, needs_ray, open_cluster
 

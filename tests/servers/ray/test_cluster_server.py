@@ -23,6 +23,7 @@ from sweep.servers import MissingModelError, ServerInfo
 from sweep.servers.ray import ray_server
 from sweep.servers.ray.agent import AgentSettings
 from sweep.servers.ray.cluster import start_agent, stop_agent
+from sweep.servers.ray.ray_connection import AGENTS
 from sweep.servers.ray.ray_server import RayServer
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
@@ -92,8 +93,9 @@ async def test_agent_that_does_not_answer_in_time_is_unreachable(monkeypatch: py
     """Its process was stopped, and is not dead: Ray itself waits for ever."""
     await to_thread(importlib.import_module, "ray")
     monkeypatch.setattr(ray_server, "_LONGEST_CALL", 0.01)
+    silent = SimpleNamespace(call=SimpleNamespace(remote=lambda *_: asyncio.Future()))
+    monkeypatch.setitem(AGENTS, "gpu1", silent)
     server = RayServer("gpu1")
-    server._actor = SimpleNamespace(call=SimpleNamespace(remote=lambda *_: asyncio.Future()))
     with pytest.raises(ServerUnreachableError, match="in time"):
         await server.models()
 
