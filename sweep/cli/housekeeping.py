@@ -138,7 +138,7 @@ def _request_stop(chosen: ChosenRun, stage: int) -> None:
         engine.request_stop(folder, stage)
         print_line(f"{folder.name}: if {noted} is still running on its machine, it {words}.")
     else:
-        hint = f"sweep status {quote_argument(chosen.run)} shows how the last run ended."
+        hint = f"sweep status {quote_argument(folder)} shows how the last run ended."
         raise UsageError(f"Nothing is running in {folder}.", hint=hint)
 
 
@@ -154,27 +154,28 @@ def verify(
 
     Args:
         repair: Render the points of damaged images again.
-        as_json: Print the findings as one JSON list.
+        as_json: Print the problems as one JSON list.
     """
     folder = chosen.folder()
-    findings = record.RecordedResults.open(folder).verify()
+    problems = record.RecordedResults.open(folder).verify()
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([asdict(problem) for problem in problems])
 
     def tell(text: str) -> None:
         if not as_json:
             print_line(text)
 
-    for finding in findings:
-        tell(f"  {finding.fault:<10} {finding.message}")
-    if not findings:
+    for problem in problems:
+        tell(f"  {problem.fault:<10} {problem.message}")
+    if not problems:
         tell(f"{folder.name}: all files and rows are intact.")
         return 0
-    count = format_count(len(findings), "finding")
-    if not repair:
-        tell(f"{count}. sweep verify {quote_argument(chosen.run)} --repair renders the damaged images again.")
+    count, damaged = format_count(len(problems), "problem"), record.list_damaged_keys(problems)
+    if not (repair and damaged):
+        way_out = f" sweep verify {quote_argument(folder)} --repair renders the damaged images again."
+        tell(f"{count}.{way_out if damaged else ''}")
         return 4
-    opened = anyio.run(record.reopen_points, folder, record.list_damaged_keys(findings))
+    opened = anyio.run(record.reopen_points, folder, damaged)
     tell(f"{count}; {format_count(opened, 'point')} will be rendered again.")
     is_reachable = bool(access.addresses) or was_painted(folder)
     if opened and not is_reachable:
@@ -182,7 +183,7 @@ def verify(
     if not (opened and is_reachable):
         return 4
     code = render_open(folder, access, Display(progress="none" if as_json else "auto"))
-    return code or (0 if all(finding.fault in record.REPAIRABLE for finding in findings) else 4)
+    return code or (0 if all(problem.fault in record.REPAIRABLE for problem in problems) else 4)
 
 
 def redo(
@@ -265,7 +266,7 @@ def clean(chosen: ChosenRun, printer: AnswerPrinter, login: Login, yes: Yes = Fa
     """
     folder = chosen.folder()
     if record.is_in_use(folder):
-        raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(chosen.run)} ends it.")
+        raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(folder)} ends it.")
     sent = record.read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
     clients = replace(login, addresses=list(work)).clients()

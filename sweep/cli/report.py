@@ -55,7 +55,7 @@ def report_command(
         page = report.make_report(folder, out=output, progress=count, originals=embed)
     print_line(str(page))
     record.RecordedResults.open(folder).counts()  # raises if it is damaged: the page says so, and the exit code too
-    update_tables(folder, elsewhere=output is not None)
+    update_tables(folder)
     if bundle is not None:
         print_line(str(report.write_bundle(folder, bundle, study=make_study(folder).to_json())))
     if open_:

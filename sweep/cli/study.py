@@ -20,7 +20,7 @@ from sweep.cli.shared_options import (
     output_option,
     parse_assignments,
 )
-from sweep.errors import RecordError, UsageError
+from sweep.errors import CorruptRecordError, DiskFullError, RecordError, UsageError
 from sweep.text import format_count, quote_argument
 
 if TYPE_CHECKING:
@@ -179,22 +179,22 @@ def study_command(
     except KeyboardInterrupt:
         print_notice("Interrupted. The values measured so far are kept; run the same command to measure the rest.")
         raise
-    update_tables(folder, elsewhere=output is not None)
+    update_tables(folder)
     if output is not None:
         made.save(output)
     if as_json:
         print_json({"schema": "sweep.study/1", **made.to_json()})
         return
-    _print_findings(made.data, folder.name, chosen.run, everything=everything)
+    _print_findings(made.data, folder, everything=everything)
 
 
-def update_tables(folder: Path, *, elsewhere: bool) -> None:
-    """Write the results tables; if the result goes `elsewhere`, the folder may be one that is only for reading."""
+def update_tables(folder: Path) -> None:
+    """Write the results tables; the folder may be one that is only for reading. Raises RecordError."""
     try:
         record.write_tables(folder)
+    except (DiskFullError, CorruptRecordError):
+        raise
     except RecordError as error:
-        if not elsewhere:
-            raise
         print_notice(f"The tables in {folder} stay as they are: {error.message}")
 
 
@@ -208,11 +208,11 @@ def design_line(design: DesignFacts) -> str:
     return " · ".join([*parts, f"compared with {compared}"])
 
 
-def _print_findings(study: StudyJson, name: str, run: str, *, everything: bool) -> None:
+def _print_findings(study: StudyJson, folder: Path, *, everything: bool) -> None:
     """Print the headlines and the limits of the whole study, or every sentence; then the shares of the axes."""
     headlines = [each for each in study["words"] if each["headline"]]
     limits = [each for each in study["words"] if each["kind"] == "limit" and not (each["metric"] or each["headline"])]
-    print_line(f"{name}  {design_line(study['design'])}" if headlines else f"{name}: no findings yet.")
+    print_line(f"{folder.name}  {design_line(study['design'])}" if headlines else f"{folder.name}: no findings yet.")
     print_line()
     if everything:
         _print_all(study)
@@ -228,7 +228,7 @@ def _print_findings(study: StudyJson, name: str, run: str, *, everything: bool) 
     left_out = len(study["words"]) - len(headlines) - len(limits)
     if left_out and not everything:
         print_line()
-        print_line(f"{format_count(left_out, 'more finding')}: sweep study {quote_argument(run)} --all")
+        print_line(f"{format_count(left_out, 'more finding')}: sweep study {quote_argument(folder)} --all")
 
 
 def _print_all(study: StudyJson) -> None:
@@ -270,5 +270,5 @@ def rate(chosen: ChosenRun, printer: AnswerPrinter, ratings: Annotated[Path, typ
         "rated": len(added.marks),
         "choices": len(added.choices),
     }
-    text = f"{folder.name} has {rated} and {choices}. sweep study {quote_argument(chosen.run)} uses them."
+    text = f"{folder.name} has {rated} and {choices}. sweep study {quote_argument(folder)} uses them."
     printer.print(text, answer)

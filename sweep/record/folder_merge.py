@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from PIL import Image
+
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.durable_files import Checkpoint, no_checkpoint, replace_atomically
 from sweep.record.images import is_image_path, is_whole_image
@@ -207,9 +209,17 @@ class _Merge:
         if state not in OUTCOMES or (is_done and state != "completed"):
             return True
         self._known += is_there
-        if is_done and _hashes(reader, key) != _hashes(self._db, key):
+        if is_done and not self._has_same_images(source, reader, key):
             self._conflicts.append(MergeConflict(key=key, index=index, source=source))
         return not is_there and (is_done or state != "completed")  # points of one key are in one state
+
+    def _has_same_images(self, source: Path, reader: sqlite3.Connection, key: str) -> bool:
+        """Compare a point's images by their pixels: files of two renderings differ, as servers write their ids in."""
+        theirs, ours = _hashes(reader, key), _hashes(self._db, key)
+        pairs = zip(theirs, ours, strict=False)
+        return len(theirs) == len(ours) and all(
+            a == b or _show_same_pixels(source / path, self._folder / own) for (a, path), (b, own) in pairs
+        )
 
     def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str, hint: str) -> list[dict[str, Any]]:
         """Copy a point's files, and return its image rows with the paths they have here; none where it has some."""
@@ -296,5 +306,14 @@ def _read_definition(db: sqlite3.Connection) -> int:
     return int(row[0]) if row else 1
 
 
-def _hashes(db: sqlite3.Connection, key: str) -> list[tuple[str]]:
-    return db.execute("SELECT sha256 FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
+def _hashes(db: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
+    return db.execute("SELECT sha256, path FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
+
+
+def _show_same_pixels(file: Path, other: Path) -> bool:
+    """Tell whether two images are equal when decoded; False where one cannot be read."""
+    try:
+        with Image.open(file) as first, Image.open(other) as second:
+            return (first.mode, first.size, first.tobytes()) == (second.mode, second.size, second.tobytes())
+    except (OSError, ValueError, SyntaxError):  # what Pillow raises for damaged files
+        return False

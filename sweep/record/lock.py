@@ -25,6 +25,7 @@ from typing import IO, Self
 
 from sweep.errors import FolderInUseError, RecordError
 from sweep.record.durable_files import make_disk_error
+from sweep.text import quote_argument
 
 LOCK = "lock.json"
 _LOOKS, _LOOK_SECONDS = 15, 0.01
@@ -99,16 +100,15 @@ class FolderLock:
         )
         former = _read(file)
         if not is_free:
-            raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.")
+            hint = f"Wait until it ends; sweep stop {quote_argument(self._folder)} stops a run."
+            raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.", hint=hint)
         if former is not None and former.elsewhere():
             raise FolderInUseError(
                 f"{self._folder} is in use by {former}, or was when that machine was last heard of.",
                 hint=f"It cannot be seen from here: if that process is gone, delete {self._folder / LOCK}.",
             )
-        try:
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without its note: `sweep rm` frees space
             _write(file, json.dumps(asdict(me)))
-        except OSError as error:
-            raise make_disk_error(error, self._folder / LOCK) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -170,10 +170,10 @@ def _read(file: IO[str]) -> Holder | None:
 
 
 def _write(file: IO[str], text: str) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(text)
-    file.flush()
+    """Replace the note in one step past all buffers: what a full disk refuses must not come up again at closing."""
+    descriptor = file.fileno()
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, text.encode())
 
 
 def _machine() -> str:

@@ -43,14 +43,14 @@ class Damage:
 def verify_folder(folder: Path) -> list[Damage]:
     """List all damage, for `Results.verify`. Reads every file once; a journal that cannot be read is damage, too."""
     try:
-        return list(_findings(folder))
+        return list(_find_damage(folder))
     except CorruptRecordError as error:
         return [_journal(str(error))]
 
 
-def list_damaged_keys(findings: list[Damage]) -> list[str]:
+def list_damaged_keys(damage: list[Damage]) -> list[str]:
     """Return the variations to render again, each once."""
-    return list(dict.fromkeys(each.key for each in findings if each.key is not None and each.fault in REPAIRABLE))
+    return list(dict.fromkeys(each.key for each in damage if each.key is not None and each.fault in REPAIRABLE))
 
 
 def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
@@ -72,7 +72,7 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
         return list(dict.fromkeys(key for key, path, *facts in rows if not is_whole(f"{root}/{path}", *facts)))
 
 
-def _findings(folder: Path) -> Iterator[Damage]:
+def _find_damage(folder: Path) -> Iterator[Damage]:
     with reading(folder) as db:
         yield from map(_journal, find_faults(db))
         known: set[str] = set()
@@ -114,7 +114,7 @@ def _unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
         if file.name.endswith(PART):
             yield Damage(fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it.")
         else:
-            yield Damage(fault="orphan", path=path, message=f"{path} belongs to no row.")
+            yield Damage(fault="orphan", path=path, message=f"{path} belongs to no row; nothing needs it.")
 
 
 def _journal(fault: str) -> Damage:

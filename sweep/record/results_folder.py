@@ -47,6 +47,7 @@ CSV = "results.csv"
 PARQUET = "results.parquet"
 NO_RUNS: Final = "There are no results in {root} yet. sweep run FILE makes some."
 _ROWS_A_FRAME = 50_000
+_SHOWN = 10  # folders that a message lists
 _DTYPES = {
     "integer": "Int64",
     "number": "float64",
@@ -210,9 +211,12 @@ def find_run(run: str, root: Path, name: str | None = None) -> Path:
         except (OSError, ValueError):  # a name too long, or with a NUL in it
             continue
     names = list_runs(root)
-    there = f"Results folders: {', '.join(str(root / name) for name in names)}." if names else NO_RUNS.format(root=root)
-    hint = did_you_mean(file.name, names).strip() or there
-    raise UsageError(f"{run} holds no results." if is_folder else f"There is no results folder {run}.", hint=hint)
+    shown = ", ".join(str(root / name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else ".")
+    hint = did_you_mean(file.name, names).strip() or (
+        f"Results folders: {shown}" if names else NO_RUNS.format(root=root)
+    )
+    without = f"{run} holds no results: it has no {JOURNAL_FILE}."
+    raise UsageError(without if is_folder else f"There is no results folder {run}.", hint=hint)
 
 
 def matching_keys(folder: Path, where: Where) -> list[str]:

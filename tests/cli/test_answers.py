@@ -215,6 +215,15 @@ def test_a_bundle_holds_the_table_as_it_is_now(sweep: Sweep, done: Path) -> None
         assert bundle.read("results.csv") == (done / "results.csv").read_bytes()
 
 
+def test_a_study_is_printed_though_the_tables_cannot_be_replaced(sweep: Sweep, done: Path) -> None:
+    (done / "results.csv").unlink()
+    (done / "results.csv").mkdir()
+    for options, start in (((), "small  "), (("--json",), "{")):
+        answer = sweep("study", "small", *options)
+        assert (answer.code, answer.out.startswith(start)) == (0, True)
+        assert "The tables in results/small stay as they are: results/small/results.csv could not be" in answer.err
+
+
 def test_a_folder_that_may_only_be_read_is_studied_and_reported_elsewhere(
     sweep: Sweep, done: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

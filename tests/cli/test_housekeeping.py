@@ -125,12 +125,24 @@ def test_changes_work_with_a_photo_that_was_turned(sweep: Sweep, home: Path) -> 
     assert (damaged.code, "is missing or changed" in damaged.err) == (4, True)
 
 
+def test_verify_offers_repair_for_images_only_and_where_the_run_is(sweep: Sweep, done: Path) -> None:
+    stray = done / "images" / "stray.png"
+    stray.write_bytes(b"x")
+    assert sweep("verify", "small").out.splitlines()[-1] == "1 problem."  # a file of nobody needs no rendering
+    stray.unlink()
+    done.parent.rename(done.parent.with_name("elsewhere"))
+    next(Path("elsewhere/small/images").iterdir()).unlink()
+    answer = sweep("verify", "small", "--results", "elsewhere")
+    assert "1 problem. sweep verify elsewhere/small --repair renders" in answer.out
+
+
 @pytest.mark.usefixtures("done")
 def test_changes_are_refused_while_a_run_writes(sweep: Sweep, done: Path) -> None:
     with FolderLock(done):
         for words in (("rm", "small", "--yes"), ("rename", "small", "x"), ("redo", "small", "--where", "index == 1")):
             answer = sweep(*words)
             assert (answer.code, "is in use by" in answer.err) == (4, True), words
+            assert "sweep stop results/small" in answer.err
     assert len(rows(sweep)) == 12
 
 
@@ -146,7 +158,7 @@ def killed(step: int, *arguments: str) -> int:
 @pytest.mark.parametrize("step", [0, 2, 4])
 def test_rm_of_images_survives_kills(step: int, sweep: Sweep, done: Path) -> None:
     assert killed(step, "rm", "small", "--where", "seed == 42", "--yes") == -9
-    assert {finding["fault"] for finding in json.loads(sweep("verify", "small", "--json").out)} <= {"missing"}
+    assert {problem["fault"] for problem in json.loads(sweep("verify", "small", "--json").out)} <= {"missing"}
     again = sweep("rm", "small", "--where", "index >= 0", "--yes")
     assert again.code == 0
     assert list((done / "images").iterdir()) == []

@@ -61,6 +61,16 @@ def test_a_run_that_does_not_exist_is_not_answered_with_another(root: Path, run:
         locate_run(run, root)
 
 
+def test_a_message_lists_ten_of_200_runs(root: Path) -> None:
+    for number in range(200):
+        (root / f"night-{number:03}").mkdir()
+        (root / f"night-{number:03}" / "journal.sqlite").touch()
+    with pytest.raises(UsageError) as told:
+        locate_run("zzz", root)
+    assert str(told.value.hint).count(str(root)) == 10
+    assert str(told.value.hint).endswith(", …")
+
+
 TYPED = (
     *("img2img", "--image", "photo.png", "--prompt", "a cup", "--axis", "denoise_strength=0.2:0.8:0.3"),
     *("--axis", "seed=1,2", "--input", "width=64", "--input", "height=64", "--input", "steps=4"),

@@ -106,7 +106,7 @@ def test_suggested_commands_quote_names_with_spaces(sweep: Sweep, done: Path, ho
     (home / "small.yaml").rename(home / "my file.yaml")
     (home / "photo.png").rename(home / "my photo.png")
     for arguments, command in (
-        (("stop", "my run"), "sweep status 'my run' shows"),
+        (("stop", "my run"), "sweep status 'results/my run' shows"),
         (("redo", "my run", "--where", "index == 99"), "sweep table 'results/my run' lists"),
         (("inspect", "my file.yaml"), "sweep plan 'my file.yaml' shows"),
         (("plan", "my photo.png"), "sweep init 'my photo.png' writes"),
@@ -128,8 +128,9 @@ def test_a_file_or_template_without_a_command_is_answered_with_run(sweep: Sweep,
 def test_a_folder_without_results_is_told_from_a_run_that_does_not_exist(sweep: Sweep, done: Path, home: Path) -> None:
     (home / "empty").mkdir()
     (done.parent / "begun").mkdir()
-    assert "empty holds no results. Results folders: results/small." in " ".join(sweep("report", "empty").err.split())
-    assert "begun holds no results." in sweep("status", "begun").err
+    said = "empty holds no results: it has no journal.sqlite. Results folders: results/small."
+    assert said in " ".join(sweep("report", "empty").err.split())
+    assert "begun holds no results" in sweep("status", "begun").err
     for command in ("status", "report", "table", "study"):
         answer = sweep(command, "results/gone")
         assert answer.code == 2

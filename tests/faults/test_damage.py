@@ -59,7 +59,7 @@ def test_a_damaged_image_is_found_told_and_rendered_again_alone(
     victim = images(bench)[2]
     spoil(victim, how)
     code, said = bench.sweep("verify", "small")
-    assert (code, victim.name in said, "1 finding" in said) == (4, True, True)
+    assert (code, victim.name in said, "1 problem" in said) == (4, True, True)
     code, said = bench.sweep("verify", "small", "--repair", "--server", server.url)
     assert (code, "1 point will be rendered again" in said, "6 of 6 done" in said) == (0, True, True)
     assert bench.sweep("verify", "small")[0] == 0

@@ -36,6 +36,21 @@ def write(folder: Path, indices: Sequence[int], failed: Sequence[int] = ()) -> P
     return folder
 
 
+def write_one(folder: Path, content: bytes) -> Path:
+    """Write a results folder whose first point has this image."""
+
+    async def write_it() -> None:
+        async with FolderLock(folder), await SqliteJournal.open(folder) as journal:
+            await journal.begin_run(facts(POINTS))
+            one, store = point(0), ImageStore(folder, POINTS)
+            await journal.intend(one, an_intent(one))
+            saved = await store.save(content, "0000", one.key, 0)
+            await journal.complete(one.key, [rendering(saved)], TIMES)
+
+    asyncio.run(write_it())
+    return folder
+
+
 def statuses(folder: Path) -> dict[object, object]:
     """Read the status of each point."""
     return {row["index"]: row["status"] for row in RecordedResults.open(folder).rows()}
@@ -93,20 +108,18 @@ def test_merge_reports_other_images_of_one_point_and_keeps_the_first(tmp_path: P
     parts = [write(tmp_path / "a", [0, 1]), write(tmp_path / "b", [2])]
     merge_results(parts[:1], tmp_path / "all")
     before = [row["sha256"] for row in RecordedResults.open(tmp_path / "all").rows()]
-    other = tmp_path / "other"
-
-    async def write_others() -> None:
-        async with FolderLock(other), await SqliteJournal.open(other) as journal:
-            await journal.begin_run(facts(POINTS))
-            one, store = point(0), ImageStore(other, POINTS)
-            await journal.intend(one, an_intent(one))
-            saved = await store.save(image(shade=77), "0000", one.key, 0)
-            await journal.complete(one.key, [rendering(saved)], TIMES)
-
-    asyncio.run(write_others())
+    other = write_one(tmp_path / "other", image(shade=77))
     summary = merge_results([other, parts[1]], tmp_path / "all")
     assert [(conflict.index, conflict.source) for conflict in summary.conflicts] == [(0, other)]
     assert [row["sha256"] for row in RecordedResults.open(tmp_path / "all").rows()][:2] == before
+
+
+def test_merge_takes_equal_pixels_for_one_image_whatever_text_their_files_hold(tmp_path: Path) -> None:
+    """Servers write ids of their own into each file: two renderings of one point never have the same bytes."""
+    parts = [write_one(tmp_path / name, image(shade=5, note=name)) for name in ("a", "b")]
+    assert merge_results(parts, tmp_path / "both").conflicts == ()
+    next((parts[1] / "images").rglob("*.png")).unlink()  # what cannot be looked at is not known to be the same
+    assert [each.index for each in merge_results(parts, tmp_path / "both").conflicts] == [0]
 
 
 def test_merge_refuses_damaged_sources(tmp_path: Path) -> None:

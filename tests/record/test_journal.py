@@ -133,6 +133,8 @@ def test_a_folder_without_a_journal(tmp_path: Path) -> None:
 async def test_images_without_a_journal_are_not_taken_over(tmp_path: Path) -> None:
     folder = await a_folder(tmp_path / "run")
     (folder / JOURNAL_FILE).write_bytes(b"")
+    with pytest.raises(CorruptRecordError, match=r"holds images but its journal\.sqlite is empty"):
+        await to_thread(RecordedResults.open, folder)
     with pytest.raises(CorruptRecordError, match="is empty"):
         await SqliteJournal.open(folder)
     (folder / JOURNAL_FILE).unlink()

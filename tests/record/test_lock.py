@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -217,3 +218,15 @@ def test_macos_names_the_running_system_by_its_boot_session(monkeypatch: pytest.
     assert asked == [["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]]
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
     assert held.elsewhere(), "where it does not say, the host's name decides"
+
+
+def test_a_full_disk_refuses_no_lock_so_that_a_run_can_be_deleted(tmp_path: Path) -> None:
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most[1]))  # every write fails as on a full disk
+    try:
+        with FolderLock(tmp_path):
+            held, noted = is_in_use(tmp_path), read_holder(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert (held, noted, is_in_use(tmp_path)) == (True, None, False)
+    assert (tmp_path / LOCK).read_bytes() == b""

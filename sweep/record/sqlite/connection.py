@@ -139,13 +139,8 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
     """
     place = folder / JOURNAL_FILE
     new = not place.exists() or place.stat().st_size == 0
-    if new and not create:
+    if new and (not create or _has_images(folder)):
         raise _missing(folder)
-    if new and _has_images(folder):
-        raise CorruptRecordError(
-            f"{folder} holds images but its {JOURNAL_FILE} is {'empty' if place.exists() else 'missing'}.",
-            hint="Restore it from a backup, or move the folder away.",
-        )
     with telling(place):
         try:
             make_folder(folder)
@@ -258,10 +253,12 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
 
 
 def _missing(folder: Path) -> RecordError:
-    return RecordError(
-        f"There are no results in the folder {folder}: {JOURNAL_FILE} is missing.",
-        hint="Is it the results folder of an experiment that was run?",
-    )
+    lack = f"{JOURNAL_FILE} is {'empty' if (folder / JOURNAL_FILE).exists() else 'missing'}."
+    if _has_images(folder):
+        hint = "Restore it from a backup, or move the folder away."
+        return CorruptRecordError(f"{folder} holds images but its {lack}", hint=hint)
+    hint = "Is it the results folder of an experiment that was run?"
+    return RecordError(f"There are no results in the folder {folder}: {lack}", hint=hint)
 
 
 def _has_images(folder: Path) -> bool:
