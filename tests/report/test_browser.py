@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +83,11 @@ async def test_images_are_seen(page: Page) -> None:
 async def test_a_failed_cell_says_why(page: Page) -> None:
     said = await page.evaluate("document.querySelector('.cell.failed')?.innerText")
     assert "failed" in said
-    assert f"ValueError: broke {HOSTILE[:9]}" in said
+    assert f"broke {HOSTILE[:9]}" in said
+    assert "ValueError" not in said  # there is little room: the panel has all of it
+    await page.evaluate("document.querySelector('.cell.failed').click()")
+    await page.settle()
+    assert f"ValueError: broke {HOSTILE}" in await page.evaluate("document.querySelector('sweep-inspector').innerText")
 
 
 async def test_the_keyboard_is_enough(page: Page) -> None:
@@ -966,3 +972,173 @@ async def test_a_print_of_many_images_holds_the_lines_that_fit(browser: Browser,
     )
     ticks = "[...document.querySelectorAll('.paper-curve text')].map(text => text.textContent)"
     assert {"0.2", "0.45", "0.7"} <= set(await tab.evaluate(ticks))
+
+
+async def count_printed_pages(page: Page) -> int:
+    answer = await page.send("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
+    return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(answer["data"])))
+
+
+async def report_of(folder: Path, plan: Plan, *metrics: str) -> str:
+    """Paint a folder and study it; return the address of its report."""
+    await paint_folder(folder, plan)
+    study = await run_sync(lambda: make_study(folder, metrics=[*metrics], workers=0))
+    return (await run_sync(lambda: write_report(folder, study=study.to_json()))).as_uri()
+
+
+async def test_a_small_run_prints_on_two_pages(browser: Browser, tmp_path: Path) -> None:
+    """The quickstart's shape; and tall images, which would need a page each line."""
+    words = ["enhanced colors and lighting", "painterly effect", "dramatic lighting"]
+    axes: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2, 0.4, 0.6], "variation": words, "seed": [42, 43]}
+    tall = Plan(axes={"cfg_scale": [2, 7, 12], "seed": [1, 2, 3]}, size=(64, 128), source=False)
+    shapes = {
+        "cups": (Plan(axes=axes, size=(96, 96)), ("structure_coarse", "ssim", "delta_e")),
+        "tall": (tall, ("sharpness", "contrast", "colourfulness")),
+    }
+    for name, (plan, metrics) in shapes.items():
+        tab = await browser.page()
+        await tab.open(await report_of(tmp_path / name, plan, *metrics))
+        assert (name, await count_printed_pages(tab)) == (name, 2)
+        assert tab.problems == []
+
+
+PAPER = "document.querySelector('.paper')"
+
+
+async def print_view(tab: Page, address: str) -> str:
+    await tab.open(address)
+    await tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    await tab.until(f"!!{PAPER}.querySelector('.paper-grid')")
+    text: str = await tab.evaluate(f"{PAPER}.textContent")
+    return text
+
+
+async def test_a_print_says_which_part_it_shows(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, Sequence[Scalar]] = {"cfg_scale": [4, 7, 9], "variation": ["dawn", "dusk"], "seed": [1, 2]}
+    address = await report_of(tmp_path / "cups", Plan(axes=axes, source=False), "sharpness")
+    tab = await browser.page()
+    text = await print_view(tab, f"{address}#x=cfg_scale&y=seed&sx=&sy=&at.variation=%22dusk%22")
+    assert "Only variation dusk." in text
+    assert "6 of 12 images are not shown." in text
+    text = await print_view(tab, f"{address}#sort=sharpness")
+    assert "→" not in text.split("Sharpness by")[0]  # a list has no columns: each image says what it is
+    names = await tab.evaluate("[...document.querySelectorAll('.paper-grid td')].map(cell => cell.textContent)")
+    assert "cfg scale 9 · variation dusk · seed 2" in names
+    text = await print_view(tab, f"{address}#blind=1")
+    assert text == ""
+    assert tab.problems == []
+
+
+async def test_one_image_prints_without_headings_of_axes(browser: Browser, tmp_path: Path) -> None:
+    tab = await browser.page()
+    address = await report_of(tmp_path / "cup", Plan(axes={}, source=False), "sharpness")
+    assert "→" not in await print_view(tab, address)
+    first = f"{PAPER}.querySelector('.paper-numbers td').parentElement.textContent"
+    assert (await tab.evaluate(first)).startswith("sharpness")
+
+
+COPY_SETTINGS = "document.querySelector('[aria-label=\"Copy settings\"]')"
+
+
+async def test_a_button_copied_with_twice_is_as_it_was(page: Page) -> None:
+    await page.evaluate("window.later = []; window.setTimeout = act => window.later.push(act)")
+    for _ in range(2):
+        asked = await page.evaluate("window.later.length")
+        await page.evaluate(f"{COPY_SETTINGS}.click()")
+        await page.evaluate(f"(async () => {{ while (window.later.length === {asked}) await null; }})()")
+    await page.evaluate("window.later.forEach(act => act())")
+    assert await page.evaluate(f"!!{COPY_SETTINGS}.querySelector('svg')")
+
+
+async def test_texts_are_copied_over_plain_http_too(page: Page) -> None:
+    """There, a page has no clipboard; a selection can be copied still, also out of a dialog."""
+    await page.evaluate(
+        "Object.defineProperty(navigator, 'clipboard', { value: undefined }); window.copied = [];"
+        " addEventListener('copy', event => window.copied.push(event.target.value))"
+    )
+    await page.press("ArrowRight")  # a browser copies only for somebody who did something
+    await page.evaluate(f"{COPY_SETTINGS}.click()")
+    await page.press("s")
+    await page.evaluate("document.querySelector('dialog .row button').click()")
+    settings, link = await page.evaluate("window.copied")
+    assert "seed 43" in settings
+    assert link == await page.evaluate("location.href")
+
+
+async def test_an_image_is_copied_from_a_page_that_is_a_file(page: Page) -> None:
+    """A browser does not let such a page read files beside it: it copies the preview that it holds, and says so."""
+    await page.evaluate(
+        "navigator.clipboard.write = async items => { window.copied = await items[0].getType('image/png') }"
+    )
+    copy = "[...document.querySelectorAll('.actions button')].find(one => one.innerText.includes('image'))"
+    await page.evaluate(f"window.pressed = {copy}, window.pressed.click()")
+    await page.until("window.pressed.innerText === 'copied the preview'")
+    assert await page.evaluate("window.copied.size") > 0
+
+
+async def test_the_keys_of_the_findings_work_at_once(browser: Browser, tmp_path: Path) -> None:
+    tab = await browser.page()
+    plan = Plan(axes={"denoise_strength": [0.2, 0.4, 0.6], "variation": ["a", "b"], "seed": [1, 2, 3, 4]})
+    await tab.open(await report_of(tmp_path / "cups", plan, "structure_coarse", "ssim", "delta_e"))
+    await tab.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
+    await tab.press("i")
+    await tab.until("document.querySelectorAll('sweep-findings li').length > 1")
+    await tab.press("j", "y")
+    second = "document.querySelectorAll('sweep-findings li h2')[1].innerText"
+    assert (await tab.evaluate("window.copied")).startswith(await tab.evaluate(second))
+    await tab.press("Enter")
+    assert await tab.evaluate("document.querySelector('#explorer').dataset.panel") == "grid"
+    assert not await tab.evaluate("location.hash.includes('full')")
+    assert tab.problems == []
+
+
+async def test_the_images_of_a_finding_follow_axes_in_step(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, Sequence[Scalar]] = {"denoise_strength": [0.2, 0.6], "negative": ["x", "y"], "seed": [1, 2, 3]}
+    apart = frozenset(range(3, 9))  # 0.2 with y, 0.6 with x
+    tab = await browser.page()
+    await tab.open(await report_of(tmp_path / "cups", Plan(axes=axes, pending=apart), "structure_coarse"))
+    await tab.press("i")
+    await tab.until("document.querySelectorAll('sweep-findings li').length > 0")
+    names = "[...document.querySelector('.finding-images').querySelectorAll('.example-name')].map(one => one.innerText)"
+    assert await tab.evaluate(names) == ["0.2", "0.6"]
+
+
+LANDSCAPE = {"width": 844, "height": 390, "phone": True}
+
+
+async def test_a_blind_choice_fits_a_phone_held_sideways(browser: Browser, results: Path) -> None:
+    for look in (LANDSCAPE, {"width": 390, "height": 844, "phone": True}):
+        tab = await browser.page(**look)  # type: ignore[arg-type]
+        await tab.open((results / "report.html").as_uri())
+        await tab.press("v")
+        await tab.until("document.querySelector('.pair img')?.naturalWidth > 0")
+        edges = "(name) => (({ top, bottom }) => [top, bottom])(document.querySelector(name).getBoundingClientRect())"
+        (top, bottom), (answers, end) = await tab.evaluate(f"['.pair img', '.answers'].map({edges})")
+        assert bottom - top > 100
+        assert bottom <= answers
+        assert end <= look["height"]
+
+
+async def test_nothing_is_cut_off_on_a_phone(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, Sequence[Scalar]] = {"variation": ["a", "b", "c"], "cfg_scale": [4, 7], "seed": [1, 2]}
+    address = await report_of(tmp_path / "a folder with a rather long name", Plan(axes=axes, source=False), "sharpness")
+    tab = await browser.page(width=390, height=844, phone=True)
+    right = "Math.max(...[...document.querySelectorAll('{}')].map(one => one.getBoundingClientRect().right))"
+    await tab.open(address)
+    assert await tab.evaluate(right.format(".distance-line *")) <= 390
+    await tab.press("s")
+    assert await tab.evaluate("(pre => pre.scrollWidth <= pre.clientWidth)(document.querySelector('dialog pre'))")
+    await tab.press("Escape", "f")
+    assert await tab.evaluate(right.format(".full .made dd")) <= 390
+
+
+async def test_marks_are_seen_with_forced_colours(browser: Browser, tmp_path: Path) -> None:
+    tab = await browser.page()
+    plan = Plan(axes={"denoise_strength": [0.2, 0.4, 0.6], "seed": [1, 2, 3]})
+    await tab.open(await report_of(tmp_path / "cups", plan, "structure_coarse"))
+    await tab.send("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+    canvas = await tab.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert await tab.evaluate("getComputedStyle(document.querySelector('i.mark.held')).backgroundColor") != canvas
+    await tab.press("c")
+    pressed = "document.querySelector('.tool[aria-pressed=true]')"
+    assert await tab.evaluate(f"getComputedStyle({pressed}).backgroundColor") != canvas

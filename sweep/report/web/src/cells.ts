@@ -123,7 +123,7 @@ export class CellPainter {
   }
 
   #message(row: number, status: string): string {
-    if (status === "failed") return `failed\n${this.app.table.error[row] ?? "the server gave no reason"}`;
+    if (status === "failed") return `failed\n${this.#reason(row)}`;
     if (status === "cancelled") return "cancelled";
     if (status === "missing") return this.#width < 110 ? "only in the other run" : `only in ${this.app.table.payload.runs?.other ?? "the other run"}`;
     if (status === "completed") return this.#width < 90 ? "missing" : "image missing or unreadable";
@@ -150,7 +150,12 @@ export class CellPainter {
     if (row === -2) return "hidden by the filter";
     if (row < 0) return this.app.table.payload.live?.running ? "queued" : "not rendered";
     if (this.app.view.blind) return "an image";
-    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}${status === "failed" ? ` ${this.app.table.error[row] ?? "the server gave no reason"}` : ""}`;
+    return `${this.app.table.describe(row)}${status === "completed" ? "" : `, ${status}`}${status === "failed" ? ` ${this.#reason(row)}` : ""}`;
+  }
+
+  /** Without the kind of the error and its node, for which a cell has no room; the panel has them. */
+  #reason(row: number): string {
+    return String(this.app.table.error[row] ?? "the server gave no reason").replace(/^\w*(Error|Exception): (\w+: )?/, "");
   }
 }
 

@@ -43,7 +43,8 @@ function drawPrompt(app: App, distances: Distance[], seed: Distance | null): HTM
     return h("span", { class: "word" }, distance.seed ? h("em", {}, text) : h("b", {}, text), bar, h("small", {}, h("b", {}, number(distance.mean)), distance.seed ? " the yardstick" : ` ${distance.axis.label}, ${distance.axis.levels.length}`));
   };
   const parts = cutPrompt(String(app.table.value(row, "prompt") ?? ""), row, distances);
-  return h("div", { class: "prompt-chart" }, ...parts.map((part) => (part.distance ? word(part.text, part.distance) : h("span", { class: "rest" }, part.text))), seed ? word("a new seed", seed) : null);
+  const long = parts.reduce((sum, part) => sum + part.text.length, 0) > 160;
+  return h("div", { class: `prompt-chart${long ? " long" : ""}` }, ...parts.map((part) => (part.distance ? word(part.text, part.distance) : h("span", { class: "rest" }, part.text))), seed ? word("a new seed", seed) : null);
 }
 
 const place = (value: number, most: number): number => (value / most) * chart.width;

@@ -91,15 +91,27 @@ export function svg(tag: string, attributes: Record<string, string>): SVGElement
 
 /** Copies a text; the control that was pressed says so for a moment. */
 export function copyText(text: string, control: HTMLElement): void {
-  const copied = navigator.clipboard ? navigator.clipboard.writeText(text) : Promise.reject(new Error("not over plain http"));
-  void copied.then(
-    () => announce(control, "copied"),
-    () => announce(control, "cannot copy here"),
-  );
+  const copied = navigator.clipboard ? navigator.clipboard.writeText(text).then(() => true) : Promise.resolve(copySelected(text, control));
+  void copied.catch(() => false).then((done) => announce(control, done ? "copied" : "cannot copy here"));
 }
 
+/** The way that is left over plain http, where a page has no clipboard. */
+function copySelected(text: string, control: HTMLElement): boolean {
+  const field = h("textarea", { class: "sr-only", value: text });
+  control.after(field); // beside it: outside an open dialog, nothing can be selected
+  field.focus({ preventScroll: true });
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  control.focus({ preventScroll: true });
+  return copied;
+}
+
+const contents = new WeakMap<HTMLElement, ChildNode[]>(); // what a control holds while it does not say anything
+
 export function announce(control: HTMLElement, text: string): void {
-  const before = [...control.childNodes];
+  const before = contents.get(control) ?? [...control.childNodes];
+  contents.set(control, before);
   control.replaceChildren(text);
   setTimeout(() => control.replaceChildren(...before), 1200);
 }

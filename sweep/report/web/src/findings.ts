@@ -29,7 +29,6 @@ export class SweepFindings extends HTMLElement {
     this.setAttribute("role", "region");
     this.setAttribute("aria-label", "Findings");
     this.app.store.listen((changed) => this.#follow(changed));
-    this.addEventListener("keydown", (event) => this.#press(event));
     this.#draw();
   }
 
@@ -189,7 +188,7 @@ export class SweepFindings extends HTMLElement {
   #examples(axis: Axis): number[] {
     const { table, verdict, view } = this.app;
     const start = verdict?.groups[0]?.marks.flat()[0] ?? (view.cursor >= 0 ? view.cursor : 0);
-    const others = table.axes.filter((other) => other !== axis);
+    const others = table.axes.filter((other) => other !== axis && !table.follows(other, axis));
     const found: number[] = [];
     for (let row = 0; row < table.rows; row += 1) {
       if (table.status[row] === "completed" && others.every((other) => other.at[row] === other.at[start])) found.push(row);
@@ -211,18 +210,17 @@ export class SweepFindings extends HTMLElement {
     this.#items.forEach((item, place) => item.toggleAttribute("data-current", place === at));
   }
 
-  #press(event: KeyboardEvent): void {
-    const step = event.key === "j" ? 1 : event.key === "k" ? -1 : 0;
+  /** Whether a key was one of its own. */
+  press(key: string): boolean {
+    const step = key === "j" ? 1 : key === "k" ? -1 : 0;
     const words = mainFindings(this.app.table);
     const word = words[this.#at];
     if (step !== 0) {
       this.#mark(Math.max(0, Math.min(this.#items.length - 1, this.#at + step)));
       this.#items[this.#at]?.scrollIntoView({ block: "nearest" });
-    } else if (event.key === "Enter" && word && event.target === this) this.#showInGrid(word);
-    else if (event.key === "y" && word) copyText(word.text, this.#items[this.#at]?.querySelector<HTMLElement>(".finding-links .link:last-child") ?? this);
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
+    } else if (key === "Enter" && word) this.#showInGrid(word);
+    else if (key === "y" && word) copyText(word.text, this.#items[this.#at]?.querySelector<HTMLElement>(".finding-links .link:last-child") ?? this);
+    return step !== 0 || key === "Enter" || key === "y";
   }
 
   #showInGrid(word: Word): void {

@@ -181,7 +181,7 @@ export class SweepInspector extends HTMLElement {
   copyFacts(): void {
     const { app } = this;
     if (app.view.cursor < 0 || app.view.blind) return;
-    copyText(madeOf(app, app.view.cursor).map(([term, text]) => `${term}: ${text}`).join("\n"), this.#actions.querySelector("button") ?? this);
+    copyText(madeOf(app, app.view.cursor).map(([term, text]) => `${term}: ${text}`).join("\n"), this.#facts.querySelector<HTMLElement>(".copy") ?? this);
   }
 
   /** Opens, copies or links the image. */
@@ -194,7 +194,7 @@ export class SweepInspector extends HTMLElement {
     replaceKeepingFocus(
       this.#actions,
       h("button", { onclick: (event: Event) => copyText(location.href, event.currentTarget as HTMLElement) }, icon("link"), " copy link"),
-      h("button", { onclick: (event: Event) => void copyImage(this.#image, event.currentTarget as HTMLElement) }, icon("copy"), " copy image"),
+      h("button", { onclick: (event: Event) => void copyImage(this.#image, image?.thumb ?? "", event.currentTarget as HTMLElement) }, icon("copy"), " copy image"),
       full && !full.startsWith("data:") ? h("a", { class: "button", href: full, target: "_blank", rel: "noopener" }, icon("open"), " open") : null,
     );
   }
@@ -320,16 +320,22 @@ function list(name: string, entries: readonly Entry[], canCopy: boolean): HTMLEl
   return h("dl", { class: name }, ...entries.map(([term, text, link]) => h("div", {}, h("dt", {}, words(term)), h("dd", { title: text }, link ? h("a", { href: link, target: "_blank", rel: "noopener" }, text) : text), canCopy ? h("dd", {}, copyButton(term, text)) : null)));
 }
 
-/** Puts the image itself on the clipboard, as PNG. */
-async function copyImage(image: HTMLImageElement, control: HTMLElement): Promise<void> {
+/** Copies the image itself; of a page that is a file, which may not read the files beside it, the preview inside it. */
+async function copyImage(image: HTMLImageElement, thumb: string, control: HTMLElement): Promise<void> {
+  const preview = h("img", { src: thumb });
+  const copied = (await writeImage(image)) ? "copied" : (await preview.decode().then(() => writeImage(preview), () => false)) ? "copied the preview" : "cannot copy here";
+  announce(control, copied);
+}
+
+async function writeImage(image: HTMLImageElement): Promise<boolean> {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   canvas.getContext("2d")?.drawImage(image, 0, 0);
   try {
     const blob = new Promise<Blob>((resolve, reject) => canvas.toBlob((made) => (made ? resolve(made) : reject(new Error("no image"))), "image/png"));
     await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
-    announce(control, "copied");
+    return true;
   } catch {
-    announce(control, "cannot copy here");
+    return false;
   }
 }

@@ -4,6 +4,7 @@ import type { App } from "./app";
 import { clamp } from "./dom";
 import { withExtras } from "./extras";
 import { within, zoomTo } from "./gestures";
+import type { SweepFindings } from "./findings";
 import type { SweepGrid } from "./grid";
 import type { SweepInspector } from "./inspector";
 import { gains, type Mode, type Panel } from "./state";
@@ -89,6 +90,7 @@ export class Keys {
     const arrow = arrows[event.key];
     const onControl = target?.closest("input, button, a, summary") !== null && target?.closest("input, button, a, summary") !== undefined;
     if (onControl && (arrow || event.key === " " || event.key === "Enter" || /^(Home|End|Page)/.test(event.key))) return;
+    if (this.app.view.panel === "findings" && document.querySelector<SweepFindings>("sweep-findings")?.press(event.key)) return event.preventDefault();
     if (arrow) this.#move(arrow, event.shiftKey);
     else if (event.key === " ") this.#blink(event);
     else {

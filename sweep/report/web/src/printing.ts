@@ -3,45 +3,48 @@
 import * as Plot from "@observablehq/plot";
 import type { App } from "./app";
 import { h } from "./dom";
-import { number, short, shortAll } from "./format";
+import { count, number, short, shortAll } from "./format";
 import type { Head } from "./layout";
 import { curvesOf } from "./means";
 import { domainOf, frame, label } from "./plots";
 import { mainFindings, splitSentence } from "./ranking";
-import type { Axis, Column } from "./table";
+import type { Axis } from "./table";
 import { capital, holds, sign } from "./verdict";
 
 const mostImages = 40;
 const mostColumns = 12; // of a part of the grid: more would be too small on paper
 const mostLines = 6;
-const curve = { width: 670, height: 230 }; // px: A4 between its margins
+const curve = { width: 670, height: 215 }; // px: A4 between its margins
 const dashes = ["", "7 4", "2 3", "9 3 2 3", "14 4", "1 5"]; // a line of its own in grey, too
 
 /** The sheet of paper: images with their values, the curve, the numbers. */
 export function paperOf(app: App): HTMLElement[] {
-  const { table, verdict, layout } = app;
+  const { table, verdict, layout, view } = app;
   const lines = layout.rows.map((_, r) => layout.cols.map((_col, c) => layout.at(r, c)));
   const all = lines.flat().filter((row) => row >= 0);
   const isWhole = all.length <= mostImages;
   const step = isWhole ? 1 : Math.ceil(layout.cols.length / mostColumns);
   const seen = <T>(columns: T[]): T[] => columns.filter((_, c) => c % step === 0);
   const shown = isWhole ? lines : namedLines(app, lines, seen);
-  const count = shown.flatMap(seen).filter((row) => row >= 0).length;
-  const names = [app.view.sx, app.view.x].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
-  const down = [app.view.sy, app.view.y].map((name) => table.axis(name)?.label).filter(Boolean).join(", ");
+  const rest = layout.passing - shown.flatMap(seen).filter((row) => row >= 0).length;
+  const named = (...axes: (string | null)[]): string => (layout.kind === "list" ? "" : axes.map((name) => table.axis(name)?.label).filter(Boolean).join(", "));
+  const [across, down] = [named(view.sx, view.x), named(view.sy, view.y)];
   const head = h("tr", {}, h("th", {}, down && `${down} ↓`), ...seen(layout.cols).map((col) => h("th", {}, nameOf(col))));
   const body = shown.map((rows) => {
     const r = lines.indexOf(rows);
     return h("tr", {}, h("th", {}, nameOf(layout.rows[r])), ...seen(rows).map((row) => cell(app, row)));
   });
-  const rest = all.length - count;
+  const grid = h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", { class: down ? "" : "nameless" }), h("th", { colSpan: Math.max(1, seen(layout.cols).length) }, across && `${across} →`)), head), h("tbody", {}, ...body));
+  grid.style.setProperty("--lines", String(shown.length));
+  if (view.blind) return [grid];
+  const only = layout.sliders.map((axis) => `${axis.label} ${short(axis.labels[view.slide[axis.name] ?? 0] ?? "", 60)}`).join(" · ");
   return [
     source(app),
-    h("table", { class: "paper-grid" }, h("thead", {}, h("tr", {}, h("th", {}), h("th", { colSpan: Math.max(1, seen(layout.cols).length) }, `${names} →`)), head), h("tbody", {}, ...body)),
-    h("p", {}, rest > 0 ? `${rest} of ${all.length} images are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
+    grid,
+    h("p", {}, only && `Only ${only}. `, rest > 0 ? `${rest.toLocaleString("en")} of ${count(layout.passing, "image")} are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
     alsoFound(app),
     curveOf(app),
-    ...(isWhole ? numbers(app, lines) : []),
+    ...(isWhole && layout.kind === "matrix" ? numbers(app, lines) : []),
   ].filter((part) => part !== null);
 }
 
@@ -108,18 +111,18 @@ function alsoFound({ table }: App): HTMLElement | null {
 /** The main metric and those that say most besides it, a table each: rows and columns as in the grid. */
 function numbers(app: App, lines: number[][]): HTMLElement[] {
   const { table, verdict, layout } = app;
-  const names = [verdict?.metric.name, "ssim", "delta_e"];
-  const metrics = table.metrics.filter((metric, at) => (verdict ? names.includes(metric.name) : at < 3)).slice(0, 3);
-  const head = (metric: Column): HTMLElement => h("tr", {}, h("th", {}, metric.label), ...layout.cols.map((col) => h("th", {}, nameOf(col))));
+  const names = verdict ? [verdict.metric.name, "ssim", "delta_e"] : table.metrics.slice(0, 3).map((metric) => metric.name);
+  const metrics = [...new Set(names)].flatMap((name) => table.column(name) ?? []);
+  const head = (text: string): HTMLElement => h("tr", {}, h("th", {}, text), ...layout.cols.map((col) => h("th", {}, nameOf(col))));
   const tables = metrics.map((metric) =>
-    h("table", { class: "paper-numbers" }, h("thead", {}, head(metric)), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, nameOf(layout.rows[r])), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
+    h("table", { class: "paper-numbers" }, h("thead", {}, head(lines.length > 1 ? metric.label : "")), h("tbody", {}, ...lines.map((rows, r) => h("tr", {}, h("th", {}, nameOf(layout.rows[r]) || metric.label), ...rows.map((row) => h("td", {}, row >= 0 ? written(metric.values[row]) : "")))))),
   );
   return tables.length > 0 ? [h("h2", { class: "paper-title" }, "The numbers"), ...tables] : [];
 }
 
 /** With as many digits as its neighbours. */
 function written(value: unknown): string {
-  return typeof value !== "number" ? "" : Math.abs(value) < 10 ? value.toFixed(3).replace("-", "−") : number(value);
+  return typeof value !== "number" ? "" : value.toFixed(Math.abs(value) < 10 ? 3 : 1).replace("-", "−");
 }
 
 /** The lines that the findings speak of: those of the weakest group, until there are as many images as fit. Of each the
@@ -140,8 +143,9 @@ function namedLines(app: App, lines: number[][], seen: (rows: number[]) => numbe
 function cell(app: App, row: number): HTMLElement {
   const address = row >= 0 ? app.thumbs.thumb(row) : null;
   if (!address) return h("td", {}, row === -3 ? "left out" : row >= 0 ? String(app.table.status[row]) : "");
-  const { verdict } = app;
-  const held = verdict ? holds(verdict, row) : null;
+  const { table, verdict, layout, view } = app;
+  const held = verdict && !view.blind ? holds(verdict, row) : null;
   const value = verdict && held !== null ? `${held ? "●" : "○"} ${written(verdict.metric.values[row])}` : "";
-  return h("td", {}, h("img", { src: address, alt: app.table.describe(row) }), value ? h("span", { class: held ? "" : "fell-below" }, value) : null);
+  const name = layout.kind === "list" && !view.blind ? table.describe(row) : "";
+  return h("td", {}, h("img", { src: address, alt: "" }), value && h("span", { class: held ? "" : "fell-below" }, value), name && h("span", {}, short(name, 80)));
 }

@@ -84,7 +84,7 @@ export class SweepSummary extends HTMLElement {
       return svg("line", { x1: x, x2: x, y1: String(10 - reach), y2: String(10 + reach), class: name });
     };
     const lines = distances.map(({ axis, seed, mean, pairs }) => {
-      const picture = svg("svg", { viewBox: "0 0 284 20", width: "284", height: "20", "aria-hidden": "true" });
+      const picture = svg("svg", { viewBox: "0 0 284 20", preserveAspectRatio: "none", height: "20", "aria-hidden": "true" });
       picture.append(...pairs.map((pair) => tick(pair.value, seed ? "seed" : "pair", 6)), tick(mean, "mean", 9));
       return h("div", { class: "distance-line" }, h("span", {}, seed ? h("em", {}, "a new seed") : axis.label), picture, h("b", {}, number(mean)));
     });
