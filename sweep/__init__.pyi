@@ -1,3 +1,4 @@
+from . import engine, errors, experiment, record, report, sandbox, servers, study, workflow
 from .engine.reference_fetcher import load_from_servers
 from .engine.run_options import RunOptions
 from .engine.runner import RunSummary, render, run
@@ -26,10 +27,19 @@ __all__ = [
     "check_run",
     "compare_runs",
     "connect",
+    "engine",
+    "errors",
+    "experiment",
     "load_from_servers",
     "make_plan",
     "make_report",
     "make_study",
+    "record",
     "render",
+    "report",
     "run",
+    "sandbox",
+    "servers",
+    "study",
+    "workflow",
 ]

@@ -22,22 +22,11 @@ if TYPE_CHECKING:
 _KINDS: Final[Mapping[str, ValueKind]] = {"integer": "number", "number": "number", "text": "text", "boolean": "boolean"}
 
 
-def compile_where(results: RecordedResults, condition: str, *, former: bool = False, option: str = "--where") -> Where:
-    """Compile a condition on the columns of a results table to a test of rows.
-
-    Raises:
-        UsageError: It cannot be read, or names no column; the message says where.
-    """
-    return compile_condition(condition, name_axes(results.columns(all=former)), option).holds
-
-
-def name_axes(columns: Iterable[Any]) -> list[NamedAxis]:
-    return [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
-
-
-def compile_condition(condition: str, columns: Sequence[NamedAxis], option: str) -> Clause:
+def compile_condition(condition: str, columns: Iterable[Any], option: str) -> Clause:
+    """Compile a condition on columns of the results table. Raises UsageError, which says where it cannot be read."""
+    named = [NamedAxis(column.name, _KINDS.get(column.kind, "any")) for column in columns]
     try:
-        return compile_clause(condition, columns, wanted=True)
+        return compile_clause(condition, named, wanted=True)
     except ConditionError as error:
         message = error.message.replace("no axis", "no column")
         ending = "" if message.endswith((".", "?")) else "."
@@ -55,7 +44,7 @@ class Results(RecordedResults):
         *,
         all: bool = False,  # noqa: A002  the word of the command line
         where: Where | str | None = None,
-        columns: Sequence[str] | None = None,
+        columns: str | Sequence[str] | None = None,
         images: Literal["relative", "absolute"] = "relative",
     ) -> pd.DataFrame:
         """Return the results table: one row per image, one per failed or cancelled variation.
@@ -69,13 +58,18 @@ class Results(RecordedResults):
         Raises:
             UsageError: The condition cannot be read, or there is no such column.
         """
-        rows = compile_where(self, where, former=all) if isinstance(where, str) else where
-        frame = super().table(all=all, where=rows, columns=columns)
+        if images not in ("relative", "absolute"):
+            raise UsageError(f"images is relative or absolute, not {images!r}.")
+        frame = super().table(all=all, where=where, columns=columns)
         if images == "absolute" and "image_path" in frame:
-            root = self.folder.resolve()
-            paths = frame["image_path"].map(lambda path: str(root / path), na_action="ignore")
-            frame["image_path"] = paths.astype(frame["image_path"].dtype)
+            frame["image_path"] = f"{self.folder.resolve().as_posix()}/" + frame["image_path"]
         return frame
+
+    def _open_table(self, **chosen: Any) -> Any:
+        if isinstance(where := chosen.get("where"), str):
+            columns = self.columns(all=chosen.get("all", False))
+            chosen["where"] = compile_condition(where, columns, "where").holds
+        return super()._open_table(**chosen)
 
     def _repr_html_(self) -> str:
         """Show the counts and thumbnails of the first images in a notebook."""

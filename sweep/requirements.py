@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 from sweep.errors import UsageError, did_you_mean
 from sweep.experiment import NamedAxis
-from sweep.notebook_results import compile_condition, name_axes
+from sweep.notebook_results import compile_condition
 from sweep.record import RecordedResults, folder_status, write_tables
-from sweep.text import format_count, format_number
+from sweep.text import format_count, format_number, make_list
 from sweep.types import Scalar
 
 _COUNTS: Final = ("points", "completed", "failed", "cancelled", "pending")
@@ -46,7 +46,7 @@ class CheckResult:
 
 
 def check_run(
-    folder: Path, requirements: Sequence[str], progress: Callable[[int, int], None] | None = None
+    folder: Path | str, requirements: str | Sequence[str], progress: Callable[[int, int], None] | None = None
 ) -> list[CheckResult]:
     """Test what a run has to meet.
 
@@ -65,16 +65,17 @@ def check_run(
     """
     if not requirements:
         raise UsageError("There is nothing to check.", hint='Add --require "failed == 0".')
-    _measure(folder, requirements, progress)
-    results = RecordedResults.open(folder)
+    results, requirements = RecordedResults.open(folder), make_list(requirements)
+    _measure(results, requirements, progress)
     return [_check(results, text) for text in requirements]
 
 
-def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int, int], None] | None) -> None:
+def _measure(
+    results: RecordedResults, requirements: Sequence[str], progress: Callable[[int, int], None] | None
+) -> None:
     """Measure the metrics that the requirements name, unless every image has its value."""
     from sweep.study import make_study, resolve_metrics
 
-    results = RecordedResults.open(folder)
     columns = {column.name for column in results.columns()}
     names = dict.fromkeys(chain.from_iterable(map(_find_names, requirements)))
     no_metrics = {*_COUNTS, "where", "and", "or", "not", "in", *(name for name, _ in results.axes)}
@@ -86,8 +87,8 @@ def _measure(folder: Path, requirements: Sequence[str], progress: Callable[[int,
     if wanted and not is_lacking:
         is_lacking = any(row[n] is None for row in results.rows() if row["image_path"] is not None for n in wanted)
     if is_lacking:
-        make_study(folder, metrics=wanted, progress=progress)
-        write_tables(folder)
+        make_study(results, metrics=wanted, progress=progress)
+        write_tables(results.folder)
 
 
 def _find_names(text: str) -> list[str]:
@@ -107,9 +108,8 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
     for name in _find_names(condition):
         if name not in known and (near := did_you_mean(name, _COUNTS)):
             raise UsageError(f"--require {text!r}: there is no column named {name}.{near}")
-    axes = name_axes(columns)
-    clause = compile_condition(condition, axes, f"--require {text!r}")
-    chosen = compile_condition(where, axes, f"--require {text!r}, where").holds if where is not None else None
+    clause = compile_condition(condition, columns, f"--require {text!r}")
+    chosen = compile_condition(where, columns, f"--require {text!r}, where").holds if where is not None else None
     fixed = ["index", *(name for name, _ in results.axes)]
     order = [column.name for column in columns]  # metrics stand behind render_seconds
     measured = any(order.index(name) > order.index("render_seconds") for name in clause.names)

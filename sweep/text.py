@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def make_list(given: str | Iterable[_T]) -> list[_T | str]:
+    """Make a list; a text that is given alone would else be read letter by letter."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def truncate(text: str, length: int) -> str:

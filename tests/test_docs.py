@@ -307,6 +307,7 @@ def test_python_has_a_call_for_each_command() -> None:
     assert named == set(COMMANDS)
     for _, calls in rows:
         for path in re.findall(r"(?<![\w.])sweep((?:\.\w+)+)", calls):
+            assert path.split(".")[1] in sweep.__all__, f"import sweep is not enough for sweep{path}"
             found = sweep
             for part in path.removeprefix(".").split("."):
                 found = getattr(found, part)

@@ -206,7 +206,7 @@ def redo(
         raise UsageError("redo needs --where.", hint='For example --where "index in [3, 5]", or "index >= 0" for all.')
     if not access.addresses and not was_painted(folder):
         raise UsageError(f"{folder.name} was rendered on a server.", hint="Add --server URL.")
-    keys = _matching(record.RecordedResults.open(folder), where)
+    keys = _find_matching(folder, where)
     reopened = anyio.run(record.reopen_points, folder, keys)
     display = Display(progress=progress, report=report)
     if not display.is_quiet:
@@ -249,7 +249,7 @@ def rm(chosen: ChosenRun, printer: AnswerPrinter, where: WhereOption = None, yes
         record.delete_run(folder)
         printer.print(f"Deleted {folder}.", {**answer, "images": images})
         return
-    keys = _matching(record.RecordedResults.open(folder), where)
+    keys = _find_matching(folder, where)
     _confirm(f"Delete the images of {format_count(len(keys), 'point')} of {folder}?", yes)
     deleted = anyio.run(record.delete_points, folder, keys)
     record.write_tables(folder)
@@ -290,17 +290,15 @@ def clean(chosen: ChosenRun, printer: AnswerPrinter, login: Login, yes: Yes = Fa
     return 3 if incomplete else 0
 
 
-def _matching(opened: record.RecordedResults, where: str) -> list[str]:
-    """Return the keys of the points that meet a condition. Raises UsageError if there are none."""
-    from sweep.notebook_results import compile_where
+def _find_matching(folder: Path, where: str) -> list[str]:
+    """Return the keys of the points that meet a condition, each once. Raises UsageError if there are none."""
+    from sweep.notebook_results import Results
 
-    keys = record.matching_keys(opened.folder, compile_where(opened, where))
+    keys = dict.fromkeys(str(row["key"]) for row in Results.open(folder).rows(where=where))
     if not keys:
-        raise UsageError(
-            f"No point of {opened.folder.name} meets {where}.",
-            hint=f"sweep table {quote_argument(opened.folder)} lists all points.",
-        )
-    return keys
+        hint = f"sweep table {quote_argument(folder)} lists all points."
+        raise UsageError(f"No point of {folder.name} meets {where}.", hint=hint)
+    return list(keys)
 
 
 def _confirm(question: str, yes: bool) -> None:

@@ -37,20 +37,19 @@ def table(
         former: Include points that the experiment no longer asks for.
         output: Write to this file instead of the terminal.
     """
-    from sweep.notebook_results import compile_where
+    from sweep.notebook_results import Results
 
-    opened = record.RecordedResults.open(chosen.folder())
-    rows = compile_where(opened, where, former=former) if where else None
+    opened, where = Results.open(chosen.folder()), where or None
     form = _choose_format(form, output)
     names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     if names == []:
         raise UsageError("--columns names no column.", hint="Write --columns seed,status.")
     if output is not None:
-        opened.write_file(output, form, all=former, where=rows, columns=names)
+        opened.write_file(output, form, all=former, where=where, columns=names)
     elif form == "parquet" or form == "xlsx":
         raise UsageError(f"{form} is a binary format.", hint="Choose a file with --output.")
     else:
-        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=rows, columns=names)
+        opened.stream(cast("TextIO", SafeText(sys.stdout)), form, all=former, where=where, columns=names)
 
 
 def _choose_format(form: TableFormat | None, output: Path | None) -> TableFormat:

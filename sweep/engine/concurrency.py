@@ -28,16 +28,16 @@ async def open_task_group() -> AsyncIterator[TaskGroup]:
 
     So `except RecordError` around it catches a full disk, whether one task met it or eight did.
     """
+    first: BaseException | None = None
     try:
         async with anyio.create_task_group() as group:
             yield group
     except BaseExceptionGroup as errors:
-        raise _find_first(errors) from None
-
-
-def _find_first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = errors.exceptions[0]
-    return _find_first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+        first = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+    if first is not None:
+        raise first  # here, where the group is not its context: with one, a notebook shows a plain traceback
 
 
 async def run_all(*calls: Awaitable[Any]) -> None:

@@ -43,7 +43,11 @@ Load: TypeAlias = Callable[[Path], Experiment]
 
 
 async def load_from_servers(
-    load: str | Path | Load, servers: Sequence[Server], results: Path, folder: Path, listener: Listener = lambda _: None
+    load: str | Path | Load,
+    servers: Sequence[Server],
+    results: Path | str,
+    folder: Path | str,
+    listener: Listener = lambda _: None,
 ) -> Experiment:
     """Load an experiment that names images or workflows on servers.
 
@@ -62,6 +66,7 @@ async def load_from_servers(
         ExperimentError: The experiment is wrong, or no server has what it names.
         ServerError: None of the servers answers.
     """
+    results, folder = Path(results), Path(folder)
     if not callable(load):
         load = partial(Experiment.load, load, ())
     try:

@@ -33,7 +33,7 @@ from sweep.engine.work_queue import Deduplicator, Job
 from sweep.errors import DiskFullError, RecordError, ServerError, StoppedError, SweepError, UsageError, VariationError
 from sweep.record import CSV, FULL_HINT, Checkpoint, Counts, RecordedResults, free_bytes, no_checkpoint, write_tables
 from sweep.servers import Server, connect
-from sweep.text import format_size
+from sweep.text import format_size, make_list
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ async def run(
     servers: Sequence[Server | str],
     *,
     options: RunOptions | None = None,
-    results: Path = Path("results"),
+    results: Path | str = "results",
     listener: events.Listener = lambda _: None,
     stop: Stop | None = None,
     checkpoint: Checkpoint = no_checkpoint,
@@ -100,7 +100,7 @@ async def run(
 
     Args:
         experiment: What is asked.
-        servers: Addresses, or servers that are not open yet; they are closed at the end.
+        servers: Addresses (or one), or servers that are not open yet; they are closed at the end.
         options: Concurrency, attempts, limits.
         results: The folder that holds the results folders.
         listener: Called with each event, on the event loop; it must not block.
@@ -125,11 +125,11 @@ async def run(
         raise UsageError(f"An adaptive design {missing if choose is None else 'cannot be divided into shards'}.")
     if not servers:
         raise UsageError("A run needs at least one server.")
-    clients = [connect(server) if isinstance(server, str) else server for server in servers]
+    clients = [connect(server) if isinstance(server, str) else server for server in make_list(servers)]
     async with AsyncExitStack() as held:
         context: RunContext | None = None
         async with _unless_stopped(stop):
-            preparing = prepare(experiment, clients, results, options, listener, checkpoint)
+            preparing = prepare(experiment, clients, Path(results), options, listener, checkpoint)
             context = await held.enter_async_context(preparing)
         if context is None:
             raise StoppedError("Stopped before anything was sent.", hint="The same command begins anew.")
@@ -433,7 +433,7 @@ async def render(
     inputs: Mapping[str, Any] | None = None,
     *,
     server: Server | str,
-    results: Path = Path("results"),
+    results: Path | str = "results",
     name: str = "once",
     options: RunOptions = _AGAIN,
 ) -> tuple[Path, ...]:
@@ -452,7 +452,7 @@ async def render(
 
     wanted = {"name": name, "workflow": str(workflow), "inputs": dict(inputs or {})}
     experiment = await run_sync(Experiment.from_dict, wanted)
-    async with _take_turn(results / name):
+    async with _take_turn(Path(results) / name):
         summary = await run(experiment, [server], options=options, results=results)
         if summary.error is not None:
             raise summary.error

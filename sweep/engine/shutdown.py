@@ -87,9 +87,9 @@ def handle_signals(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler or signal.SIG_DFL)  # None: not installed by Python
 
 
-def request_stop(folder: Path, stage: int) -> None:
+def request_stop(folder: Path | str, stage: int) -> None:
     """Ask the run that writes to `folder` for a stage; it looks twice a second."""
-    (folder / REQUEST).write_text(f"{stage}\n", encoding="ascii")
+    (Path(folder) / REQUEST).write_text(f"{stage}\n", encoding="ascii")
 
 
 def clear_stop_requests(folder: Path) -> None:

@@ -15,9 +15,9 @@ from sweep.errors import ExperimentError, Problem, UsageError, did_you_mean
 from sweep.experiment.file_schema import AXIS_KEYS, list_section_keys
 from sweep.experiment.problems import DocumentPath, Mark, join_path
 from sweep.experiment.range_notation import parse_number, parse_numbers, suggest_axis
-from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, read_text
+from sweep.experiment.yaml_document import MERGED, Document, dump_yaml, make_plain, read_text
 from sweep.role_table import INPUT_NAMES, ROLE_NAMES, find_role, is_address, parse_numbered, quote
-from sweep.text import truncate
+from sweep.text import make_list, truncate
 
 _GLOB: Final = ("*", "?", "[")
 _FORMS: Final = "Write a list (0.2,0.4,0.8), a range (0.2:0.8:0.2) or a file (@values.txt)."
@@ -25,7 +25,7 @@ _FORMS: Final = "Write a list (0.2,0.4,0.8), a range (0.2:0.8:0.2) or a file (@v
 
 def write_experiment(
     workflow: str,
-    axes: Sequence[str],
+    axes: str | Sequence[str],
     inputs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
@@ -56,7 +56,7 @@ def write_experiment(
         experiment = Experiment.from_text(text)
     """
     parsed: dict[str, Any] = {}
-    for text in axes:
+    for text in make_list(axes):
         axis, values = parse_axis(text)
         if axis in parsed:
             raise UsageError(f"--axis {axis} is given twice.", hint=f"Give all its values at once. {_FORMS}")
@@ -64,9 +64,9 @@ def write_experiment(
     data: dict[str, Any] = {"name": name} if name else {}
     if paths_from is not None and saved_in is not None and paths_from.resolve() != saved_in.resolve():
         data["folder"] = Path(os.path.relpath(paths_from.resolve(), saved_in.resolve())).as_posix()
-    data |= {"workflow": workflow, "inputs": dict(inputs or {}), "axes": parsed}
+    data |= {"workflow": workflow, "inputs": make_plain(inputs or {}), "axes": parsed}
     document = Document({key: part for key, part in data.items() if part != {}}, Path())
-    for text in overrides:
+    for text in make_list(overrides):
         apply_override(document, text)
     return dump_yaml(document.data)
 

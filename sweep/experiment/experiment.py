@@ -45,7 +45,7 @@ from sweep.role_table import (
     is_target,
     quote,
 )
-from sweep.text import quote_argument
+from sweep.text import make_list, quote_argument
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -83,7 +83,7 @@ class Experiment:
         return f"<Experiment {self.name!r}: workflow {self.workflow}, axes {axes}>"
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Sequence[str] = (), fetched: Path | None = None) -> Experiment:
+    def load(cls, path: str | Path, overrides: str | Sequence[str] = (), fetched: Path | None = None) -> Experiment:
         """Load the experiment in the YAML file at `path`.
 
         Args:
@@ -106,7 +106,7 @@ class Experiment:
 
     @classmethod
     def from_text(
-        cls, text: str, folder: str | Path = ".", overrides: Sequence[str] = (), fetched: Path | None = None
+        cls, text: str, folder: str | Path = ".", overrides: str | Sequence[str] = (), fetched: Path | None = None
     ) -> Experiment:
         """Load the experiment in YAML `text`; relative paths start from `folder`. Raises as `load` does."""
         top = Path(folder).resolve()
@@ -192,7 +192,7 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?\Z"
 
 
 def _load_document(
-    document: Document, path: Path, shown: str, overrides: Sequence[str], fetched: Path | None
+    document: Document, path: Path, shown: str, overrides: str | Sequence[str], fetched: Path | None
 ) -> Experiment:
     """Load the experiment in a document of the file at `path`, which errors call `shown`."""
     if document.data is None:
@@ -204,7 +204,7 @@ def _load_document(
         raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
     if "include" in document.data:
         document = include_files(document, path, shown)
-    for text in overrides:
+    for text in make_list(overrides):
         apply_override(document, text)
     return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
 

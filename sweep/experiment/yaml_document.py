@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
@@ -308,9 +309,15 @@ def _count_opening(event: ScalarEvent, text: str) -> int | None:
 
 
 def make_plain(value: Any) -> Any:
-    """Copy a value with lists for tuples, ranges and arrays, and text for paths, as a file would hold it."""
+    """Copy a value as a file would hold it: lists for tuples, ranges and arrays, text for paths, values for enums."""
+    if isinstance(value, Enum):
+        value = value.value
+    if getattr(value, "dtype", None) in ("float16", "float32"):  # else 7.1 becomes 7.099999904632568
+        value = value.astype(str).astype(float)
     if hasattr(value, "tolist"):  # of numpy and pandas
         return make_plain(value.tolist())
+    if hasattr(value, "to_dict"):  # a DataFrame, for zip
+        return {str(name): make_plain(value[name]) for name in value}
     if isinstance(value, Mapping):
         return {str(key): make_plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple | range):

@@ -50,7 +50,9 @@ class MergeSummary:
     conflicts: tuple[MergeConflict, ...]
 
 
-def merge_results(sources: Sequence[Path], target: Path, *, checkpoint: Checkpoint = no_checkpoint) -> MergeSummary:
+def merge_results(
+    sources: Sequence[Path | str], target: Path | str, *, checkpoint: Checkpoint = no_checkpoint
+) -> MergeSummary:
     """Merge results folders into `target`, which may be new, or one that a merge or a run wrote.
 
     Completed, failed and cancelled points are taken; a completed one replaces one that is not. Metrics, input images
@@ -61,18 +63,18 @@ def merge_results(sources: Sequence[Path], target: Path, *, checkpoint: Checkpoi
         FolderInUseError: A run writes to one of them.
         RecordError: A source is damaged, or `target` cannot be written.
     """
-    sources, target = [Path(source) for source in sources], Path(target)
-    for source in sources:
+    folders, target = [Path(source) for source in sources], Path(target)
+    for source in folders:
         _check_source(source, target)
     with ExitStack() as held:
-        opened = [held.enter_context(connection.reading(source)) for source in sources]
-        _require_one_definition(sources, opened)
+        opened = [held.enter_context(connection.reading(source)) for source in folders]
+        _require_one_definition(folders, opened)
         held.enter_context(FolderLock(target))
         held.enter_context(connection.telling(target / JOURNAL_FILE))
         db = held.enter_context(closing(connection.connect_writer(target, create=True)))
-        _require_one_definition([*sources, target], [*opened, db])
+        _require_one_definition([*folders, target], [*opened, db])
         merge = _Merge(db, target, checkpoint)
-        for source, reader in zip(sources, opened, strict=True):
+        for source, reader in zip(folders, opened, strict=True):
             merge.take(source, reader)
         summary = merge.summarise()
     write_tables(target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,6 +23,7 @@ from sweep.record.images import IMAGES_FOLDER, hash_file, is_image_path, is_whol
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, reading
 from sweep.record.sqlite.journal import SqliteJournal
+from sweep.text import make_list
 
 DELETED = ".deleted-"  # in front of the name of a folder that is being deleted
 Fault: TypeAlias = Literal["missing", "truncated", "changed", "damaged", "orphan", "leftover", "journal"]
@@ -121,17 +122,18 @@ def _journal(fault: str) -> Damage:
     return Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
 
 
-async def reopen_points(folder: Path, keys: Sequence[str]) -> int:
+async def reopen_points(folder: Path | str, keys: str | Iterable[str]) -> int:
     """Make points pending again, whatever became of them; return how many. The next run renders them.
 
     Raises FolderInUseError where a run is going on there, RecordError.
     """
-    async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        return await journal.reopen(keys)
+    async with FolderLock(Path(folder)), await SqliteJournal.open(Path(folder), create=False) as journal:
+        return await journal.reopen(list(dict.fromkeys(make_list(keys))))  # an image has its point's key
 
 
-async def delete_points(folder: Path, keys: Sequence[str]) -> int:
+async def delete_points(folder: Path | str, keys: str | Iterable[str]) -> int:
     """Delete the images of points, which are then pending again; return how many files. Raises as `reopen_points`."""
+    folder, keys = Path(folder), list(dict.fromkeys(make_list(keys)))
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
         files = await run_sync(_find_files, folder, keys)
         for file in files:
@@ -154,12 +156,12 @@ def _unlink(path: Path) -> None:
         raise make_disk_error(error, path) from error
 
 
-def delete_run(folder: Path) -> None:
+def delete_run(folder: Path | str) -> None:
     """Delete a results folder and everything in it.
 
     Raises FolderInUseError where a run is going on there; RecordError where it is none, or a file cannot be deleted.
     """
-    _check_is_run(folder)
+    folder = _find_run(folder)
     doomed = folder.with_name(f"{DELETED}{folder.name}")
     with FolderLock(folder):
         try:
@@ -174,13 +176,13 @@ def delete_run(folder: Path) -> None:
         raise make_disk_error(error, doomed) from error
 
 
-def rename_run(folder: Path, name: str) -> Path:
+def rename_run(folder: Path | str, name: str) -> Path:
     """Give a results folder another name beside the old one, and return its new path.
 
     Raises FolderInUseError where a run is going on there, RecordError where it is none or the new name is taken,
     UsageError where that has slashes, or nothing but spaces and full stops.
     """
-    _check_is_run(folder)
+    folder = _find_run(folder)
     if Path(name).name != name or not name.strip(" ."):
         raise UsageError(f"{name!r} is not a name.", hint="Write a name without slashes.")
     target = folder.with_name(name)
@@ -194,6 +196,8 @@ def rename_run(folder: Path, name: str) -> Path:
     return target
 
 
-def _check_is_run(folder: Path) -> None:
+def _find_run(given: Path | str) -> Path:
+    folder = Path(given)
     if not (folder / JOURNAL_FILE).is_file() or folder.is_symlink():
         raise RecordError(f"{folder} is not a results folder.")
+    return folder

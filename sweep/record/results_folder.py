@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO, TypedDict, TypeVar, Unpack, get_args
 
 from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.base import Counts, ExperimentFacts
@@ -61,12 +61,12 @@ class Selection(TypedDict, total=False):
     """The part of the results table that is wanted: all of the current definition, unless it is said otherwise.
 
     With `all`, points that the experiment no longer has follow, marked in a column `former`. `where` says of a row,
-    given as {column: cell}, whether it counts. `columns` chooses some, also among what the inputs and labels of the
-    experiment set; an unknown one is a UsageError.
+    given as {column: cell}, whether it counts; `sweep.Results` also takes a condition as text. `columns` chooses some,
+    also among what the inputs and labels of the experiment set; an unknown one is a UsageError.
     """
 
     all: bool
-    where: Where | None
+    where: Where | str | None
     columns: Sequence[str] | None
 
 
@@ -76,15 +76,19 @@ class RecordedResults:
     Every method raises CorruptRecordError where the journal is damaged: never a wrong row.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path | str) -> Self:
         """Open the results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
-        with reading(Path(folder)) as db:
-            check_journal(db, Path(folder) / JOURNAL_FILE)
-        return cls(Path(folder))
+        results = cls(folder)
+        with reading(results.folder) as db:
+            check_journal(db, results.folder / JOURNAL_FILE)
+        return results
 
     def _read(self, query: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
         with reading(self.folder) as db:
@@ -154,11 +158,14 @@ class RecordedResults:
         frames = list(self._frames(**chosen))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
-    def write_file(self, path: Path, form: FileFormat, **chosen: Unpack[Selection]) -> Path:
+    def write_file(self, path: Path | str, form: FileFormat, **chosen: Unpack[Selection]) -> Path:
         """Write the table as csv, excel, xlsx, json, md or parquet, in flat memory, whole or not at all.
 
-        Raises RecordError with a hint where a package is missing.
+        Raises UsageError for another format, RecordError with a hint where a package is missing.
         """
+        path = Path(path)
+        if form not in (known := get_args(FileFormat)):
+            raise UsageError(f"{form} is not a format of tables.", hint=f"Formats: {', '.join(known)}.")
         if form == "parquet":
             write_parquet_file(path, self._frames(**chosen))
             return path
@@ -217,12 +224,6 @@ def find_run(run: str, root: Path, name: str | None = None) -> Path:
     )
     without = f"{run} holds no results: it has no {JOURNAL_FILE}."
     raise UsageError(without if is_folder else f"There is no results folder {run}.", hint=hint)
-
-
-def matching_keys(folder: Path, where: Where) -> list[str]:
-    """List the keys of the rows for which `where` holds, each once. Raises RecordError."""
-    rows = RecordedResults.open(folder).rows(where=where)
-    return list(dict.fromkeys(str(row["key"]) for row in rows))
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
@@ -288,9 +289,9 @@ class FolderStatus:
         return {"schema": "sweep.status/1", **asdict(self)}
 
 
-def folder_status(folder: Path) -> FolderStatus:
+def folder_status(folder: Path | str) -> FolderStatus:
     """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
-    results = RecordedResults.open(folder)
+    results, folder = RecordedResults.open(folder), Path(folder)
     counts, last = results.counts(), next(reversed(results.runs()), None)
     state, run = _describe_run(folder, last)
     return FolderStatus(

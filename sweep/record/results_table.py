@@ -21,7 +21,7 @@ from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.durable_files import replace_atomically
 from sweep.record.sqlite import queries
 from sweep.record.sqlite.connection import BrokenSealError, sealing
-from sweep.text import format_value
+from sweep.text import format_value, make_list
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -131,9 +131,11 @@ class ResultsTable:
         folder: Path,
         *,
         all: bool = False,  # noqa: A002  the word of the command line
-        where: Where | None = None,
-        columns: Sequence[str] | None = None,
+        where: Where | str | None = None,
+        columns: str | Sequence[str] | None = None,
     ) -> None:
+        if isinstance(where, str):
+            raise UsageError(f"{where!r} is a condition, which sweep.Results reads.", hint="Give a function of a row.")
         self._db = db
         self._former = all
         self._where = where
@@ -165,7 +167,7 @@ class ResultsTable:
         self._pick: Callable[[TableRow], TableRow] | None = None
         self.columns = tuple(found)
         if columns is not None:
-            self._choose(columns)
+            self._choose(make_list(columns))
         self.names = tuple(column.name for column in self.columns)
 
     def rows(self) -> Iterator[TableRow]:
@@ -244,9 +246,9 @@ class ResultsTable:
 
 
 def _guess_kind(values: Iterable[object]) -> ColumnKind:
-    """Return the kind of a column of inputs: numbers if all its values are numbers, else text."""
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return "number" if numbers else "text"
+    """Return the kind of a column of inputs: whole numbers or numbers if all its values are such, else text."""
+    kinds = {type(value) for value in values}
+    return "integer" if kinds == {int} else "number" if kinds <= {int, float} else "text"
 
 
 _SELECT = f"""

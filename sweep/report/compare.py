@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -159,7 +159,7 @@ class Comparison:
     the change of each metric (`change_…`, B minus A).
     """
 
-    table: pd.DataFrame
+    table: pd.DataFrame = field(repr=False)
     same: int  # pairs whose files are equal byte for byte
     alike: int  # others that the eye cannot tell apart (SSIM 0.995 and above, ΔE up to 1)
     moved: int
@@ -170,7 +170,7 @@ class Comparison:
     words: tuple[str, ...] = ()
 
 
-def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
+def compare_runs(a: Path | str, b: Path | str, *, out: Path | str | None = None) -> Comparison:
     """Compare two results folders and write the page to `out`, by default `compare-A-B.html` beside folder `b`.
 
     Points are paired by the values of the axes that both runs have.
@@ -179,7 +179,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
         UsageError: Nothing has been rendered in a folder, or the runs have no axis in common.
         RecordError: A folder cannot be read, or the page cannot be written.
     """
-    before, after = read_rendered(Path(a)), read_rendered(Path(b))
+    before, after = read_rendered(a), read_rendered(b)
     pairs = pair_rows(before, after)
     if not pairs.axes:
         known = [f"{run.name} has {', '.join(axis.name for axis in run.axes) or 'none'}" for run in (before, after)]
@@ -187,7 +187,7 @@ def compare_runs(a: Path, b: Path, *, out: Path | None = None) -> Comparison:
     between = measure_pairs(before, after, pairs)
     data, others = join_rows(before, after, pairs, between)
     titles, folders = _name_runs(before, after), [run.folder.resolve().name for run in (before, after)]
-    target = out or Path(b).resolve().parent / f"compare-{folders[0]}-{folders[1]}.html"
+    target = Path(out or after.folder.resolve().parent / f"compare-{folders[0]}-{folders[1]}.html")
     found = _summarize(data, between, pairs, target)
     words = _write_sentences(found, data, pairs, (before, after), titles)
     if differing := list_changed_inputs(before.facts, after.facts):

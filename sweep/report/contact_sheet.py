@@ -145,13 +145,13 @@ class _Sheet:
 
 
 def write_sheet(
-    folder: Path,
+    folder: Path | str,
     *,
     x: str | None = None,
     y: str | None = None,
     fixed: Mapping[str, Any] | None = None,
     size: int = 256,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> list[Path]:
     """Draw a contact sheet of the results in `folder` to `out`, by default `sheet-X-Y.png` in it.
 
@@ -172,7 +172,7 @@ def write_sheet(
     if x is None:
         x, y = _choose_axes(data, y, fixed)
     names = [name for name in (x, y) if name]
-    target = out or folder / f"sheet-{'-'.join(names)}.png"
+    target = Path(out or data.folder / f"sheet-{'-'.join(names)}.png")
     form = _choose_format(target, IMAGE_FORMATS)
     across = find_levels(data, x)
     one_line = Levels(AxisColumn("", "", ""), [""], [0] * len(data.frame))
@@ -260,13 +260,13 @@ _PREFERRED: Final = ("structure_coarse", "ssim")
 
 
 def write_animation(
-    folder: Path,
+    folder: Path | str,
     along: str,
     *,
     fixed: Mapping[str, Any] | None = None,
     size: int = 512,
     milliseconds: int = 400,
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> Path:
     """Draw one image per level of the axis `along` as an endless GIF or WebP, each with its level written below.
 
@@ -280,7 +280,7 @@ def write_animation(
         RecordError: The file cannot be written.
     """
     data = read_rendered(folder)
-    target = out or Path(folder) / f"along-{along}.webp"
+    target = Path(out or data.folder / f"along-{along}.webp")
     form = _choose_format(target, ANIMATION_FORMATS)
     axis = find_levels(data, along)
     rows, other_levels = select_rows(data, [along], fixed or {})
@@ -293,7 +293,7 @@ def write_animation(
 
 
 def write_filmstrip(
-    folder: Path, along: str, *, metric: str | None = None, size: int = 192, out: Path | None = None
+    folder: Path | str, along: str, *, metric: str | None = None, size: int = 192, out: Path | str | None = None
 ) -> Path:
     """Draw a strip with one image per level of `along`: the one whose `metric` is the median of its level.
 
@@ -305,7 +305,7 @@ def write_filmstrip(
         RecordError: The file cannot be written.
     """
     data = read_rendered(folder)
-    target = out or Path(folder) / f"filmstrip-{along}.png"
+    target = Path(out or data.folder / f"filmstrip-{along}.png")
     form = _choose_format(target, IMAGE_FORMATS)
     axis = find_levels(data, along)
     by = _choose_metric(data, metric)

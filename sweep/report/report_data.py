@@ -156,7 +156,7 @@ def read_report_data(folder: Path) -> ReportData:
     return ReportData.empty(folder, folder.resolve().name, problem)
 
 
-def read_rendered(folder: Path) -> ReportData:
+def read_rendered(folder: Path | str) -> ReportData:
     """Read the results in `folder`. Raises RecordError if they cannot be read, UsageError if there are none yet."""
     data = _collect(RecordedResults.open(folder))
     if data.frame.empty:

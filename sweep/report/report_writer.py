@@ -374,7 +374,7 @@ REPORT_FILES: Final = "report-files"
 def write_report(
     folder: Path,
     *,
-    out: Path | None = None,
+    out: Path | str | None = None,
     study: StudyJson | None = None,
     embed_up_to: int = EMBED_UP_TO,
     originals: bool = False,
@@ -494,7 +494,7 @@ def write_page(target: Path, payload: Mapping[str, Any], facts: Mapping[str, Any
 def make_report(
     results: RecordedResults | Path | str,
     *,
-    out: Path | None = None,
+    out: Path | str | None = None,
     study: Study | None = None,
     progress: MeasureProgress | None = None,
     workers: int | None = None,
@@ -509,7 +509,7 @@ def make_report(
         originals: Put the original images into the page, too.
 
     Raises:
-        RecordError: The page cannot be written.
+        RecordError: There is no such folder, or the page cannot be written.
 
     A folder without results, with damaged ones or with failures only gives a page that says so. Blocking; from an event
     loop use `anyio.to_thread.run_sync`.
@@ -517,6 +517,8 @@ def make_report(
     from sweep.study import make_study
 
     folder = results.folder if isinstance(results, RecordedResults) else Path(results)
+    if not folder.is_dir():
+        raise RecordError(f"There is no folder {folder}.")
     if study is None:
         with contextlib.suppress(RecordError):  # the page says why the folder cannot be read
             study = make_study(folder, progress=progress, workers=workers)

@@ -44,6 +44,7 @@ class AnyServer:
 
     async def open(self) -> ServerInfo:
         """Find out which family answers, and open its client. Raises ServerError."""
+        await self.aclose()
         http = Http(self.address, self._options, has_login=False)
         version = await http.introduce(lambda: comfyui_version(http))
         await http.aclose()

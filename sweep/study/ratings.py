@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.special import expit, ndtri
 
 from sweep.errors import UsageError
-from sweep.record import RATINGS_JSON, is_choice, is_rating, name_image, replace_atomically
+from sweep.record import RATINGS_JSON, RecordedResults, is_choice, is_rating, name_image, replace_atomically
 from sweep.study.metrics.metric_lookup import describe_columns
 from sweep.study.stats.additive_fit import FloatArray
 from sweep.study.stats.t_tests import CONFIDENCE
@@ -72,11 +72,13 @@ def write_ratings(folder: Path, ratings: Ratings) -> None:
         file.write(json.dumps(found, ensure_ascii=False, indent=1).encode(errors="replace"))  # half a character
 
 
-def add_ratings(folder: Path, given: Path) -> Ratings:
+def add_ratings(folder: Path | str, given: Path | str) -> Ratings:
     """Add an exported file of ratings to a results folder: later marks replace earlier ones, choices are kept all.
 
-    Raises UsageError where the file is missing or not one of ratings; RecordError where the folder cannot be written.
+    Raises UsageError where the file is missing or not one of ratings; RecordError where the folder has no results or
+    cannot be written.
     """
+    folder, given = RecordedResults.open(folder).folder, Path(given)
     if not given.is_file():
         raise UsageError(f"There is no file {given}.")
     new, old = load_ratings(given), load_ratings(folder / RATINGS_JSON)

@@ -49,6 +49,7 @@ from sweep.study.study_json import (
     SeedRow,
     StudyJson,
 )
+from sweep.text import make_list
 
 if TYPE_CHECKING:
     from sweep.record import RecordedResults
@@ -134,8 +135,10 @@ class Chart(dict[str, Any]):
     """A Vega-Lite specification that Jupyter draws by itself, without another package."""
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        text = f"Vega-Lite chart: {self['description']}"
-        return {"application/vnd.vegalite.v5+json": dict(self), "text/plain": text}
+        return {"application/vnd.vegalite.v5+json": dict(self)}
+
+    def _repr_pretty_(self, printer: Any, _: object) -> None:  # before IPython's own for a dict
+        printer.text(f"Vega-Lite chart: {self['description']}")
 
 
 def _select_curves(data: StudyJson, metric: str, axis: str | None) -> list[Curve]:
@@ -263,7 +266,7 @@ class Study:
         folded = f"<details><summary>{len(rest)} more</summary>{_list_html(rest)}</details>" if rest else ""
         return _list_html([each["text"] for each in seen]) + folded
 
-    def save(self, folder: Path) -> tuple[Path, ...]:
+    def save(self, folder: Path | str) -> tuple[Path, ...]:
         """Write `study.json` and the tidy tables as CSV files to `folder`, each replaced whole; give their paths.
 
         Raises RecordError where the folder cannot be written.
@@ -280,7 +283,7 @@ def make_study(
     data: pd.DataFrame | RecordedResults | Path | str,
     *,
     axes: Sequence[tuple[str, str]] | None = None,
-    metrics: Sequence[str | Metric] = (),
+    metrics: str | Sequence[str | Metric] = (),
     baseline: Group | None = None,
     thresholds: Mapping[str, Sequence[float]] | None = None,
     progress: MeasureProgress | None = None,
@@ -301,6 +304,7 @@ def make_study(
     Raises UsageError for an unknown metric, axis or baseline level; RecordError where the folder cannot be read.
     """
     thresholds = THRESHOLDS if thresholds is None else thresholds
+    metrics = make_list(metrics)
     if isinstance(data, pd.DataFrame):
         return _study_table(data, axes, metrics, baseline, thresholds)
     from sweep.record import RecordedResults, read_ratings

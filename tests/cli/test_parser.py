@@ -296,7 +296,7 @@ class TestAfterwards:
         chosen = records(sweep("table", "small", "--where", "denoise_strength > 0.4 and seed == 42").out)
         assert [(row["denoise_strength"], row["seed"]) for row in chosen] == [("0.5", "42")] * 2 + [("0.8", "42")] * 2
         wrong = sweep("table", "small", "--where", "sed == 4")
-        assert wrong == Answer(2, "", "--where, character 1: there is no column named sed. Did you mean seed?\n")
+        assert wrong == Answer(2, "", "where, character 1: there is no column named sed. Did you mean seed?\n")
 
     def test_study(self, sweep: Sweep) -> None:
         answer = sweep("study", "small", "-o", "numbers")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sweep.errors import ExperimentError
@@ -181,6 +183,22 @@ def test_from_dict_is_the_file_that_holds_it(load: Load, folder: Path) -> None:
         Experiment.from_dict({"workflow": "txt2img", "inputs": {"steps": 0}})
     text = "workflow: txt2img\naxes: {seed: [1, 2]}"
     assert list(Experiment.from_text(text, folder).grid) == list(load(text).grid)
+
+
+def test_from_dict_takes_enums_tables_and_numbers_of_single_precision() -> None:
+    class Scheduler(StrEnum):
+        EULER = "euler"
+        DDIM = "ddim"
+
+    axes: dict[str, Any] = {
+        "scheduler": list(Scheduler),
+        "denoise_strength": np.array([0.3, 0.7], dtype="float32"),
+        "zip": pd.DataFrame({"cfg_scale": np.array([7.1, 7.5], dtype="float32"), "steps": [4, 8]}),
+    }
+    experiment = Experiment.from_dict({"workflow": "img2img", "inputs": {"prompt": Scheduler.DDIM}, "axes": axes})
+    assert experiment.inputs["prompt"] == "ddim"
+    assert experiment.grid[-1].values == {"scheduler": "ddim", "denoise_strength": 0.7, "cfg_scale": 7.5, "steps": 8}
+    assert experiment.grid[0].values["cfg_scale"] == 7.1
 
 
 def test_values_that_no_server_takes_are_refused(faults: Fail) -> None:

@@ -134,32 +134,29 @@ def test_ranking_leaves_an_order_open_that_choices_do_not_settle() -> None:
     assert (found["repeated"], found["alike"]) == (1, 1)
 
 
-def test_ratings_are_merged_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+def test_ratings_are_merged_and_a_foreign_file_is_refused(measured_results: Path, tmp_path: Path) -> None:
     choice = {"left": "a", "right": "b", "winner": "tie", "at": "1"}
     first = write_ratings(tmp_path / "1.json", {"a": {"stars": 1}}, [choice])
     second = write_ratings(tmp_path / "2.json", {"a": {"stars": 3}, "b": {"stars": 2}}, [choice])
-    folder = tmp_path / "run"
-    folder.mkdir()
+    add_ratings(measured_results, first)
+    add_ratings(measured_results, second)
 
-    add_ratings(folder, first)
-    add_ratings(folder, second)
-
-    kept = load_ratings(folder / RATINGS_JSON)
+    kept = load_ratings(measured_results / RATINGS_JSON)
     assert {name: mark["stars"] for name, mark in kept.marks.items()} == {"a": 3, "b": 2}
     assert len(kept.choices) == 1
     for text in ("[]", "{}", "no json", '{"schema": 2, "ratings": {}, "choices": []}'):
         (tmp_path / "3.json").write_text(text, "utf-8")
         with pytest.raises(UsageError, match=r"3\.json is not a file of ratings"):
-            add_ratings(folder, tmp_path / "3.json")
+            add_ratings(measured_results, tmp_path / "3.json")
 
 
-def test_half_a_character_in_a_note_loses_nothing_else(tmp_path: Path) -> None:
+def test_half_a_character_in_a_note_loses_nothing_else(measured_results: Path, tmp_path: Path) -> None:
     given = tmp_path / "given.json"
     given.write_text('{"schema": 1, "ratings": {"a": {"stars": 2, "note": "good \\ud83d"}}, "choices": []}', "utf-8")
 
-    add_ratings(tmp_path, given)
+    add_ratings(measured_results, given)
 
-    assert load_ratings(tmp_path / RATINGS_JSON).marks == {"a": {"stars": 2, "note": "good ?"}}
+    assert load_ratings(measured_results / RATINGS_JSON).marks == {"a": {"stars": 2, "note": "good ?"}}
 
 
 def test_marks_that_the_page_does_not_write_are_refused_and_never_read(measured_results: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -297,6 +299,9 @@ def test_study_charts_are_vega_lite_that_a_notebook_draws(measured_results: Path
     assert "dramatic" in {row["group"].partition("=")[2] for row in chart["data"]["values"]}
     (shown,) = [value for kind, value in chart._repr_mimebundle_().items() if "vegalite" in kind]
     assert json.loads(json.dumps(shown, allow_nan=False)) == chart
+    printed = io.StringIO()
+    chart._repr_pretty_(SimpleNamespace(text=printed.write), False)
+    assert printed.getvalue().startswith("Vega-Lite chart: ")  # where nothing draws it, as in a page made of a notebook
     with pytest.raises(UsageError, match="no curve of sssim"):
         found.to_vega_lite("sssim")
     with pytest.raises(UsageError, match="no curve of ssim along variation"):
