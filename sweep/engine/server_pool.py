@@ -20,14 +20,15 @@ from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_el
 from sweep.engine.run_options import RunOptions
 from sweep.errors import (
     AttemptError,
+    DefinitionError,
     OverloadedError,
-    PlanError,
     ServerError,
     ServerRefusedError,
     ServerUnreachableError,
     ServerUnsupportedError,
     SweepError,
     TransientError,
+    WorkflowError,
     did_you_mean,
 )
 from sweep.experiment import Experiment
@@ -383,7 +384,7 @@ async def plan_jointly(
     equally large ones that of the server given first; of models with the same name that of most servers counts. Within
     a family the order in which the servers were given decides nothing.
 
-    Raises PlanError where the experiment fits none, ServerError where none describes itself.
+    Raises DefinitionError where the experiment fits none, ServerError where none describes itself.
     """
     problem: SweepError | None = None
     for members in _group_by_family(servers):
@@ -399,9 +400,10 @@ async def plan_jointly(
             models = index_models(*catalogues)
             every = [model for catalogue in catalogues for model in catalogue]
             plan = await anyio.to_thread.run_sync(make_plan, experiment, schemas, every)  # reads the workflow's file
-        except PlanError as error:  # what it lacks, a server that could not be asked may have
+        except DefinitionError as error:  # what it lacks, a server that could not be asked may have
             error.hint = error.hint or next((each.left.message for each in members if each.left is not None), None)
-            problem = problem or error
+            is_other_family = isinstance(problem, WorkflowError)  # then what this family's servers say tells more
+            problem = error if is_other_family else problem or error
         else:
             checks = ((server, partial(check_models, plan, server, models)) for server in servers)
             await run_all(*(ask_or_drop(server, check, options, servers) for server, check in checks))
