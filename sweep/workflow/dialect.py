@@ -121,6 +121,14 @@ class Dialect(Protocol):
 
     def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
         """Explain why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
+        given = {
+            kind
+            for node in graph.nodes.values()
+            if node.type in schemas
+            for kind in schemas[node.type].outputs.values()
+        }
+        is_video = any(kind.lower().startswith("video") for kind in given)
+        return "makes a video, and sweep keeps images only" if is_video else "has no node that makes an image"
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""

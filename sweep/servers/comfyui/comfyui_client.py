@@ -300,17 +300,14 @@ class ComfyUI(TrackedServer):
         return 0
 
     async def schemas(self) -> NodeSchemas:
-        if self._schemas is None:
-            await self._read_nodes()
-        assert self._schemas is not None
-        return self._schemas
+        return self._schemas or await self._read_nodes()
 
     async def models(self) -> tuple[Model, ...]:
         """See `Server.models`: the files that loaders offer. A ComfyUI gives no hashes of their contents."""
         await self._read_nodes()
         return tuple(self._models.values())
 
-    async def _read_nodes(self) -> None:
+    async def _read_nodes(self) -> NodeSchemas:
         async with self._reading:
             answer = await self._http.get("/object_info", "reading its node types", limit=LARGEST_SCHEMA)
             document = mapping(answer.body)
@@ -323,6 +320,7 @@ class ComfyUI(TrackedServer):
                 ModelRef(name, "any", kind): Model(key=name, hash="", name=name, base="any", type=kind)
                 for kind, name in found
             }
+            return self._schemas
 
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
         """See `TrackedServer.validate`.

@@ -365,14 +365,15 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
     """
     results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
     paths = mapping(session.get("prepared_iteration_paths"))
-    wanted = outputs or _shown(mapping(mapping(session.get("graph")).get("nodes")))
+    nodes = mapping(mapping(session.get("graph")).get("nodes"))
+    wanted = outputs or [name for name, node in nodes.items() if not mapping(node).get("is_intermediate")]
     by_node: dict[str, list[str]] = {node: [] for node in wanted}
     for prepared in results:
         by_node.get(str(source.get(prepared)), []).append(prepared)
     images: list[ServerImage] = []
     passed_on: list[ServerImage] = []
     for node, prepared_ids in by_node.items():
-        ordered = sorted(prepared_ids, key=lambda p: _path(paths.get(p)))
+        ordered = sorted(prepared_ids, key=lambda p: [number(part) for part in sequence(paths.get(p))])
         of_node = [(p, fields) for p in ordered for fields in result_images(results[p])]
         for iteration, (prepared, (name, width, height)) in enumerate(of_node):
             image = ServerImage(name=name, node=node, iteration=iteration, width=width, height=height)
@@ -390,14 +391,6 @@ def intermediate_images(session: Mapping[str, Any]) -> Iterator[str]:
         node = mapping(nodes.get(str(source.get(prepared))))
         if node.get("is_intermediate"):
             yield from (name for name, _, _ in result_images(output))
-
-
-def _shown(nodes: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(name for name, node in nodes.items() if not mapping(node).get("is_intermediate"))
-
-
-def _path(value: Any) -> tuple[int, ...]:
-    return tuple(number(part) for part in sequence(value))
 
 
 def failed_node(session: Mapping[str, Any]) -> str | None:

@@ -93,12 +93,11 @@ class ComfyUIDialect(Dialect):
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Find the nodes that save an image; previews count where nothing is saved."""
-        found = _takers_of("IMAGE", Wiring(graph, schemas))
+        wiring = Wiring(graph, schemas)
+        known = [(name, schema) for name in graph.nodes if (schema := wiring.schema(name))]
+        ends = [name for name, schema in known if schema.output_class == OUTPUT_CLASS]
+        found = [name for name in ends if wiring.inputs(name, "IMAGE")]
         return tuple([name for name in found if not graph.nodes[name].type.startswith("Preview")] or found)
-
-    def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
-        videos = _takers_of("VIDEO", Wiring(graph, schemas))
-        return "makes a video, and sweep keeps images only" if videos else "has no node that saves an image"
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the value of a primitive, and the image of an image loader."""
@@ -135,10 +134,3 @@ def read_object_info(document: Mapping[str, Any]) -> NodeSchemas:
 def core_schemas() -> NodeSchemas:
     """Return the core nodes of ComfyUI 0.3.75, as packaged with sweep: for planning without a server."""
     return NodeSchemas(core_nodes(), COMFYUI)
-
-
-def _takers_of(kind: str, wiring: Wiring) -> list[str]:
-    """List the output nodes that take this."""
-    schemas = ((name, wiring.schema(name)) for name in wiring.graph.nodes)
-    ends = [name for name, schema in schemas if schema is not None and schema.output_class == OUTPUT_CLASS]
-    return [name for name in ends if wiring.inputs(name, kind)]

@@ -97,10 +97,6 @@ class InvokeAIDialect(Dialect):
         shown = [name for name in final if not graph.nodes[name].fields.get("is_intermediate", False)]
         return tuple(shown or final)
 
-    def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
-        videos = _makers(("VideoField",), graph, schemas)
-        return "makes a video, and sweep keeps images only" if videos else "has no node that makes an image"
-
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the only input of a node where that is named as its output."""
         inputs = [field for name, field in schema.fields.items() if name not in UNDECIDING]
