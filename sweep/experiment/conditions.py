@@ -197,6 +197,8 @@ class Compiler:
         if axis is None and name in _LITERALS:
             return self._compile_literal(node, _LITERALS[name])
         if axis is None:
+            if any(name in other.values for other in self._axes.values()):
+                raise self._make_error(node, f"put the text {name} in quotes: '{name}'")
             near = did_you_mean(name, self._axes)
             way = " Text needs quotes; a name with a space or a dash needs backticks."
             raise self._make_error(node, f"there is no axis named {name}.{near or way}")
@@ -229,7 +231,8 @@ class Compiler:
             for item in getattr(right.node, "elts", []):
                 self._check_pair(left, ast.Eq(), _Operand(item, *self.compile(item, 0)))
         elif not {left.kind, right.kind} <= {"text", "any"}:
-            raise self._make_error(right.node, "is searched with in, but only lists and text can be")
+            found = self._write_operand(right.node)
+            raise self._make_error(right.node, f"{found} is no list; write in with a list, as in [1, 2]")
 
     def _check_pair(self, left: _Operand, op: ast.cmpop, right: _Operand) -> None:
         ordered = isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE)
@@ -284,12 +287,13 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     if len(text) > MAX_TEXT:
         raise ConditionError(f"is longer than {MAX_TEXT} characters", 1)
     plain, quoted = _replace_backticks(text)
+    for found in _SIGN.finditer(plain):
+        if right := _SLIPS.get(found[0]):
+            raise ConditionError(f"write {right}, not {found[0]}", found.start() + 1)
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        for name in (axis.name for axis in axes if not all(map(str.isidentifier, axis.name.split(".")))):
-            if found := re.search(rf"(?<![\w'\"]){re.escape(name)}(?![\w'\"])", plain):
-                raise ConditionError(f"put the name {name} between backticks: `{name}`", found.start() + 1) from error
+        _raise_unquoted(plain, axes)
         at = max(_find_syntax_error(plain, error) - 1, 1)
         raise ConditionError(_describe_syntax_error(text, at), min(at, len(text) or 1)) from error
     is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
@@ -300,13 +304,32 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?![=<>])")
+_SIGN: Final = re.compile(r"""'[^']*'|"[^"]*"|[=<>!≤≥≠&|~]+|\b(?:AND|OR|NOT|And|Or|Not)\b""")  # texts are passed over
+_SLIPS: Final[Mapping[str, str]] = {  # signs of other languages: ours
+    **dict.fromkeys(("=>", ">==", "≥"), ">="),
+    **dict.fromkeys(("=<", "<==", "≤"), "<="),
+    **dict.fromkeys(("<>", "!==", "≠"), "!="),
+    **dict.fromkeys(("&", "&&", "AND", "And"), "and"),
+    **dict.fromkeys(("|", "||", "OR", "Or"), "or"),
+    **dict.fromkeys(("!", "~", "NOT", "Not"), "not"),
+    "=": "== to compare",
+    "===": "==",
+}
+
+
+def _raise_unquoted(text: str, axes: Iterable[NamedAxis]) -> None:
+    """Raise ConditionError where the name or a text of an axis stands without the quotes that it needs."""
+    for axis in axes:
+        is_plain = all(map(str.isidentifier, axis.name.split(".")))
+        names = () if is_plain else ((axis.name, f"put the name {axis.name} between backticks: `{axis.name}`"),)
+        texts = ((each, f"put the text {each} in quotes: '{each}'") for each in axis.values if isinstance(each, str))
+        for word, message in (*names, *texts):
+            if word and (found := re.search(rf"(?<![\w'\"]){re.escape(word)}(?![\w'\"])", text)):
+                raise ConditionError(message, found.start() + 1)
 
 
 def _find_syntax_error(text: str, error: Exception) -> int:
     """Return the column of the word that Python stopped at; where it misses a comma, that is the range's last word."""
-    if single := _SINGLE_EQUALS.search(text):
-        return single.start() + 2  # counted from 1, after the bracket that was put before the text
     if "comma" in str(error) and (end := getattr(error, "end_offset", None)):
         return text[: end - 2].rfind(" ") + 3
     return getattr(error, "offset", None) or 1
@@ -315,10 +338,6 @@ def _find_syntax_error(text: str, error: Exception) -> int:
 def _describe_syntax_error(text: str, column: int) -> str:
     if not text.strip():
         return "is empty"
-    if _SINGLE_EQUALS.search(text):
-        return "write == to compare, not ="
-    if "&&" in text or "||" in text or "!" in text.replace("!=", ""):
-        return "cannot be read; write and, or, not"
     rest = text[column - 1 :].strip()
     return f"sweep does not understand {quote(rest)}" if rest else "ends before it is complete"
 
