@@ -3,6 +3,15 @@
 Everything the command line does is one call here; what a call needs is imported when it is first used.
 """
 
-import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+def __getattr__(name: str) -> object:
+    """Attach what the stub names when it is first used: until then, the command line has to handle Ctrl-C."""
+    import lazy_loader
+
+    attached, listed, names = lazy_loader.attach_stub(__name__, __file__)
+    globals().update(__getattr__=attached, __dir__=listed, __all__=names)
+    return names if name == "__all__" else attached(name)
+
+
+def __dir__() -> object:
+    return __getattr__("__all__")

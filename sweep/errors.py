@@ -65,6 +65,7 @@ class Problem:
     message: str
     line: int | None = None
     column: int | None = None
+    is_universal: bool = False  # on every server alike
 
     def __str__(self) -> str:
         sentence = self.message if self.message.endswith((".", "?", "!", "…")) else f"{self.message}."
@@ -238,7 +239,7 @@ def did_you_mean(word: str, candidates: Iterable[str], meant: Mapping[str, str] 
 
 
 _MAX_NAMES: Final = 10_000  # of a folder that are compared
-_IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
 def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
@@ -250,8 +251,8 @@ def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
         names = [other.name for other in islice(path.parent.iterdir(), _MAX_NAMES)]
     except (OSError, ValueError):  # also of a path that no system takes
         return ""
-    if path.suffix.lower() in _IMAGE_ENDINGS:
-        names = [name for name in names if Path(name).suffix.lower() in _IMAGE_ENDINGS]
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        names = [name for name in names if Path(name).suffix.lower() in IMAGE_ENDINGS]
     alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
     by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
     near = nearest(path.stem, by_stem)

@@ -201,7 +201,9 @@ def _ask_for_experiment(template: Path | None, image: str, output: Path) -> str:
     from sweep.experiment import Experiment, write_experiment
 
     if not sys.stdin.isatty():
-        hint = "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
+        hint = (
+            "Name a workflow file, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."
+        )
         raise UsageError("There is no terminal to ask in.", hint=hint)
     question, here = f"Workflow ({', '.join(TEMPLATE_NAMES)})", Path.cwd()
     while True:

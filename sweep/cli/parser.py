@@ -61,7 +61,7 @@ class GroupedCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is not None:
                 kind = "Arguments" if param.param_type_name == "argument" else "Options"
-                record = (record[0], record[1].replace("x>=", "at least "))
+                record = (record[0].replace("<list[Path]>", "<path>"), record[1].replace("x>=", "at least "))
                 groups.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(record)
         for title, records in groups.items():
             if records:
@@ -150,7 +150,10 @@ def _version(
 
 _VALUE: Final = r"^Invalid value for '([^']+)'.*: Input should be "
 _PLAIN: Final = (  # sentences of the parser, and ours
-    (r"^Got unexpected extra argument.* \((.*)\)$", r'{called} takes fewer arguments: leave out "\1".'),
+    (
+        r"^Got unexpected extra argument.* \((.*)\)$",
+        r'{called} takes fewer arguments: leave out "\1". (Text with spaces needs quotes.)',
+    ),
     (r"^sweep (?:report|study|table) takes fewer .*", r"\g<0> To compare two results folders, use sweep compare."),
     (r"^Missing (?:argument|option) '([^']+)'.*", r"{called} needs \1."),
     (r"^(sweep (?:run|plan)) needs FILE\.$", r"\1 needs a file. For example: \1 experiments/quickstart.yaml"),

@@ -10,7 +10,7 @@ import anyio
 
 from sweep import engine, record
 from sweep.cli.console import fill_lines, join_parts, label_lines, print_notice, text_width
-from sweep.cli.run import FIRST_LOOK, PAINTED
+from sweep.cli.run import FIRST_LOOK, PAINTED, hint_at_server
 from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption, show_notice
 from sweep.cli.study import check_metrics
 from sweep.errors import DefinitionError, RecordError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _LABEL: Final = 10  # columns of a label
 _ROOM: Final = _LABEL + 3  # columns before the text beside a label
 _MAX_VALUE: Final = 60  # characters of one value of the first or last point
+_AT_RANDOM: Final = "drawn at random"
 
 
 def plan_lines(forecast: Forecast) -> list[str]:
@@ -34,9 +35,10 @@ def plan_lines(forecast: Forecast) -> list[str]:
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
     lines = [*fill_lines(title, rest="  "), *_wrap("workflow", [_workflow(forecast)])]
     lines += _wrap("servers", forecast.shares)
-    lines += label_lines(
-        "source", [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()], _LABEL
-    )
+    sources = [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()]
+    if len(sources) > 6:
+        sources[2:-1] = [f"… {len(sources) - 3:,} more"]
+    lines += label_lines("source", sources, _LABEL)
     lines += label_lines("axes", _axes(forecast) if plan.axes else [], _LABEL)
     lines += _join("points", _points(forecast), "     ")
     lines += _join("sets", plan.sets)
@@ -90,7 +92,7 @@ def _values(axis: Axis, forecast: Forecast) -> str:
     from sweep.experiment import CellSeeds
 
     if axis.name in forecast.provisional:
-        return "drawn at random by the first run"
+        return f"{_AT_RANDOM} by the first run"
     if isinstance(axis.levels, CellSeeds):
         return "seeds of its own for each combination"
     count = len(axis.levels)
@@ -159,7 +161,7 @@ def _measuring_seconds(forecast: Forecast) -> float:
 
 def _point(forecast: Forecast, index: int) -> list[str]:
     first, *rest = (
-        f"{name} {truncate(format_value(value), _MAX_VALUE)}"
+        f"{name} {_AT_RANDOM if name in forecast.provisional else truncate(format_value(value), _MAX_VALUE)}"
         for name, value in forecast.plan.grid[index].values.items()
     )
     return [f"{index:,}: {first}", *rest]
@@ -183,7 +185,7 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
         forecast = anyio.run(ask, experiment, servers, typed.results)
     except DefinitionError as error:
         if nodes is not None:
-            error.hint = error.hint or (PAINTED if models else UNASKED)
+            hint_at_server(error, PAINTED if models else UNASKED)
         raise
     try:
         ended_at = record.folder_status(folder).ended_at

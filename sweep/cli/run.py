@@ -26,7 +26,7 @@ from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_l
 from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option
 from sweep.cli.study import check_metrics
 from sweep.engine import events
-from sweep.errors import PlanError, ServerUnreachableError, SweepError, UsageError
+from sweep.errors import DefinitionError, PlanError, ServerUnreachableError, SweepError, UsageError
 from sweep.text import quote_argument
 
 if TYPE_CHECKING:
@@ -207,6 +207,14 @@ async def serve_page(display: events.Listener, open_page: OpenPage | None) -> As
 
 
 PAINTED: Final = "This was checked with the sandbox. To check it with your own server, add --server URL."
+
+
+def hint_at_server(error: DefinitionError, hint: str) -> None:
+    """Add a hint how to ask one's own server to an error that has none, unless every server has these problems."""
+    if not error.problems or not all(problem.is_universal for problem in error.problems):
+        error.hint = error.hint or hint
+
+
 FIRST_LOOK = 5.0  # seconds of rendering before images are measured; a shorter run measures them all at its end
 
 
@@ -255,6 +263,12 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
     if options.idle_only and access.queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
     code = run_experiment(experiment, access, options, display, typed.results)
+    if notice and typed.save is None:
+        root = "" if typed.results == Path("results") else f" --results {quote_argument(typed.results)}"
+        file = quote_argument(typed.results / experiment.name / "experiment.yaml")
+        notice = f"To continue this run on another day: sweep run {file}{root}"
+    if rendering.shard:
+        notice = f"This was part {rendering.shard} of the grid. sweep merge joins the parts."
     if notice and not display.is_quiet:
         print_notice(notice)
     return code
@@ -305,7 +319,8 @@ def run_experiment(
         try:
             summary = anyio.run(render, backend_options=backend_options())
         except PlanError as error:
-            error.hint = error.hint or (None if clients else PAINTED)
+            if not clients:
+                hint_at_server(error, PAINTED)
             raise
     return _finish(summary, page=display.report, quiet=display.is_quiet, workers="ray" if in_cluster else None)
 

@@ -205,9 +205,9 @@ class BarProgress(LineProgress):
 MAX_LINES: Final = 18  # of the table, so that the whole summary fits on a screen
 MIN_LEVELS_SHOWN: Final = 3  # of one axis in the table, if there are many axes
 MAX_POINTS_SUMMED: Final = 50_000  # of a run that gets this table
-AXIS_WIDTH: Final = 24  # columns of an axis' name at most
+AXIS_WIDTH: Final = 24  # columns of an axis' name at most, and a third of the terminal
 NUMBER_WIDTH: Final = 5  # columns of a number at least
-MIN_VALUE_WIDTH: Final = 12  # columns of a value at least
+MIN_VALUE_WIDTH: Final = 10  # columns of a value at least, else a metric is left out
 WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
@@ -287,13 +287,13 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
     metrics = [metric for metric in shown if metric["name"] in known]
     groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
-    headings = [_break_in_two(metric["label"]) for metric in metrics]
     failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
-    width = _value_width(axes, headings, failed)
+    while (width := _value_width(axes, metrics, failed)) < MIN_VALUE_WIDTH and metrics:
+        metrics.pop()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=AXIS_WIDTH)
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=width)
-    for heading in ("done", *(("failed",) if failed else ()), "s/image", *headings):
+    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=_axis_width(axes))
+    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=max(4, width))
+    for heading in _name_columns(metrics, failed):
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
@@ -301,7 +301,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
         rows = [_cells(entry, metrics, failed) for entry in _shorten_axis(group, 1 if axis in seeds else room)]
         labels = [value for value, *_ in rows]
         for position, (value, *cells) in enumerate(rows):
-            table.add_row(axis if position == 0 else "", truncate_apart(value, labels, width), *cells)
+            table.add_row(axis if position == 0 else "", truncate_apart(value, labels, max(4, width)), *cells)
     return table
 
 
@@ -312,12 +312,19 @@ def _break_in_two(label: str) -> str:
     return min(ways, key=lambda way: max(map(len, way.split("\n"))), default=label)
 
 
-def _value_width(axes: list[str], metrics: list[str], failed: bool) -> int:
+def _name_columns(metrics: list[MetricFacts], failed: bool) -> list[str]:
+    """Return the headings of the numbers."""
+    return ["done", *(["failed"] if failed else []), "s/image", *(_break_in_two(each["label"]) for each in metrics)]
+
+
+def _axis_width(axes: list[str]) -> int:
+    return min(AXIS_WIDTH, text_width() // 3, max(map(len, axes)))
+
+
+def _value_width(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:
     """Return the columns that remain for an axis value."""
-    headings = ["done", *(["failed"] if failed else []), "s/image"]
-    headings += [max(metric.split("\n"), key=len) for metric in metrics]
-    taken = min(AXIS_WIDTH, max(map(len, axes))) + 2 + sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
-    return max(MIN_VALUE_WIDTH, text_width() - taken)
+    headings = [max(heading.split("\n"), key=len) for heading in _name_columns(metrics, failed)]
+    return text_width() - _axis_width(axes) - 2 - sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
 
 
 def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Marginal | int]:

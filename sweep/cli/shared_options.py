@@ -244,6 +244,11 @@ def complete_role(incomplete: str) -> list[str]:
     return [f"{name}=" for name in ROLE_NAMES if name.startswith(incomplete)]
 
 
+def _name_folder(stem: str) -> str:
+    """Turn the name of a file into one that every system takes as a folder."""
+    return re.sub(r"[^\w .+-]+|^[\W_]+", "", stem)[:60].strip(" .") or "image"
+
+
 def make_scratch_folder() -> Path:
     """Make a folder that is there until the command ends."""
     import atexit
@@ -295,8 +300,9 @@ class ExperimentOptions:
     Attributes:
         file: The experiment file (YAML). Or a workflow: a built-in one such as img2img, a file, or an image that
             contains one.
-        axes: One axis: a list (seed=1,2,3), a range with its step (denoise_strength=0.2:0.8:0.2), or the lines of a
-            file (variation=@lines.txt). Give it again for each further axis.
+        axes: One axis: a list (seed=1,2,3; with || between texts that contain commas), a range with its step
+            (denoise_strength=0.2:0.8:0.2), or the lines of a file (variation=@lines.txt). Give it again for each
+            further axis.
         image: The source image, if the workflow needs one.
         prompt: The prompt.
         inputs: Set any other input: steps=30, model=NAME, or a field of a node: NODE.FIELD=VALUE. sweep inspect lists
@@ -342,6 +348,9 @@ class ExperimentOptions:
                 f"--axis, --image, --prompt, --input and --save do not go with an experiment file ({self.file}).",
                 hint="Change its values with --set, as in --set axes.seed=[1,2].",
             )
+        for file in (self.file / "experiment.yaml", self.results / self.file / "experiment.yaml"):
+            if not self.file.is_file() and file.is_file():
+                raise UsageError(f"{self.file} is a run.", hint=f"To continue it: sweep run {quote_argument(file)}")
         return load_fetched(partial(Experiment.load, self.file, self.overrides or ()), access, self.results), ""
 
     def _build(self, access: Access) -> tuple[Experiment, str]:
@@ -358,8 +367,9 @@ class ExperimentOptions:
         inputs |= {name: text for name, text in (("image", self.image), ("prompt", self.prompt)) if text is not None}
         named = Path(self.image) if self.image else self.file
         plain = re.sub(r"\W+", "-", str(named).partition(":")[2]).strip("-")[:60]
-        stem = plain if is_reference(str(named)) else named.stem
-        name = self.save.stem if self.save else f"{stem}-{date.today().isoformat()}"  # noqa: DTZ011  the user's own day
+        stem = _name_folder(plain if is_reference(str(named)) else named.stem)
+        day = date.today().isoformat()  # noqa: DTZ011  the user's own
+        name = _name_folder(self.save.stem) if self.save else f"{stem}-{day}"
         here = Path.cwd()
         write = partial(write_experiment, str(self.file), axes, inputs, name=name, paths_from=here)
         load = partial(Experiment.from_text, write(), here, self.overrides or ())

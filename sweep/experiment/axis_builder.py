@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import chain
@@ -74,6 +74,7 @@ class AxisDraft:
     builder: AxisBuilder
     repeats: bool = True  # whether equal values may stand in it: zipped axes repeat theirs
     failures: int = 0  # problems that are reported already
+    column: TextColumn | None = None  # of a table, that the values are from
 
     @property
     def place(self) -> str:
@@ -93,13 +94,16 @@ class AxisDraft:
     def read(self, target: str, raw: Any, *part: str | int) -> Setting:
         """Read a value that a target is set to, a path as its image; report a problem, and return None then."""
         place = (*self.path, *part)
+        shown = join_path(place)
+        if self.column is not None:
+            shown = f"{self.place}: {self.column.locate(self.column.rows[int(part[-1])])}"
         if not (is_target(target) or target == "controls"):
-            self.fail(f"{join_path(place)} {describe_no_target(target)}", *part)
+            self.fail(f"{shown} {describe_no_target(target)}", *part)
             return None
         try:
             return self.builder.reader.read(target, raw, place)
         except AxisError as error:
-            self.fail(f"{join_path(place)} {error.message}", *part)
+            self.fail(f"{shown} {error.message}", *part)
             return None
 
     def find_file(self, key: str, written: str) -> tuple[str, Path]:
@@ -172,7 +176,9 @@ def _find_repeats(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
 def make_column_axis(draft: AxisDraft, column: TextColumn) -> Axis | None:
     """Make a list axis of a column. Values that come again are dropped: they are no slip of this file's writer."""
     values = parse_column(draft.targets[0], column) if draft.targets else list(column.cells)
+    rows = dict(zip(reversed(values), reversed(column.rows), strict=True))  # where each stands first
     kept = values if draft.repeats else list(dict.fromkeys(values))
+    draft.column = column if draft.repeats else replace(column, rows=[rows[value] for value in kept])
     if dropped := len(values) - len(kept):
         draft.builder.notices.append(
             f"{draft.place}: {dropped} of {len(values)} values of {column.shown} are repeats and left out."
@@ -190,8 +196,7 @@ def check_text_only(draft: AxisDraft, key: str) -> None:
 def make_prompt_axis(draft: AxisDraft, spec: file_schema.Dynamic) -> Axis | None:
     """Make a list axis of every prompt that the templates make."""
     check_text_only(draft, "dynamic")
-    folder = draft.find_file("wildcards", spec.wildcards)[1] if spec.wildcards else None
-    prompts = expand_prompts(spec.dynamic, folder)
+    prompts = expand_prompts(spec.dynamic, *(draft.find_file("wildcards", spec.wildcards) if spec.wildcards else ()))
     return make_column_axis(draft, TextColumn("", "its templates", prompts, range(1, len(prompts) + 1)))
 
 
@@ -473,10 +478,12 @@ class AxisBuilder:
         counts = columns[spec.count].counts() if spec.count else [1] * len(next(iter(columns.values())).cells)
         drafts: list[tuple[AxisDraft, list[Scalar]]] = []
         if spec.title:
-            drafts.append((AxisDraft(name, (), place, self), repeat_rows(columns[spec.title].cells, counts)))
+            titles: list[Scalar] = [*repeat_rows(columns[spec.title].cells, counts)]
+            drafts.append((AxisDraft(name, (), place, self), titles))
         for target, column in spec.columns.items():
             where = (*place, "columns", target)
             draft = AxisDraft(target, self._choose_targets(target, where), where, self)
+            draft.column = replace(columns[column], rows=repeat_rows(columns[column].rows, counts))
             cells = parse_column(draft.targets[0], columns[column])
             is_counted = spec.count and strip_number(target) == "seed"
             drafts.append((draft, count_seeds(cells, counts) if is_counted else repeat_rows(cells, counts)))

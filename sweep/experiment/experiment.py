@@ -242,6 +242,7 @@ class _Loader:
             place = ("where",) if file.where else ("exclude",)
             self.problems.add_at_key(place, "the conditions leave no point of the grid")
             self.problems.raise_any()
+        notices += _note_alternatives(inputs, axes.values())
         if (wanted := file.design.points or 0) > points:
             notices.append(f"design asks for {wanted:,} points; the grid has {points:,}.")
         return Experiment(
@@ -361,6 +362,17 @@ def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
     """Collect the marks of every key and value that stands in the file itself."""
     marks = ((place, document.keys.get(place, mark), mark) for place, mark in document.values.items() if place)
     return {join_path(place): (key, mark) for place, key, mark in marks if key.source is None and mark.source is None}
+
+
+_ALTERNATIVES = re.compile(r"\{[^{}]*\|[^{}]*\}")
+
+
+def _note_alternatives(inputs: Mapping[str, Setting], axes: Iterable[Axis]) -> Iterator[str]:
+    """Note texts with alternatives in the syntax of dynamic prompts, which nobody expands."""
+    varied = {axis.name: [level.value for level in axis.levels[:1000]] for axis in axes if axis.kind == "text"}
+    for name, values in ({name: [value] for name, value in inputs.items()} | varied).items():
+        if found := next(filter(None, map(_ALTERNATIVES.search, (v for v in values if isinstance(v, str)))), None):
+            yield f'{name}: "{found[0]}" is sent as it is. To try each of them, write {{dynamic: TEXT}} as the axis.'
 
 
 def _list_written_axes(axes: Any) -> Iterator[str]:

@@ -46,9 +46,9 @@ class ProblemCollector(Generic[P]):
         """Tell whether there are any."""
         return bool(self._found)
 
-    def add_at_key(self, place: P, message: str) -> None:
+    def add_at_key(self, place: P, message: str, *, is_universal: bool = False) -> None:
         """Add a problem of what stands at `place`, shown at its key."""
-        self._add(self._definition.find_mark(place), message)
+        self._add(self._definition.find_mark(place), message, is_universal)
 
     def add_at_value(self, place: P, message: str) -> None:
         """Add a problem that is shown at the value."""
@@ -62,8 +62,8 @@ class ProblemCollector(Generic[P]):
         else:
             self._add(replace(mark, column=mark.column + mark.opening + at - 1), message)
 
-    def _add(self, mark: Mark | None, message: str) -> None:
-        self._found[make_problem(mark, message)] = None
+    def _add(self, mark: Mark | None, message: str, is_universal: bool = False) -> None:
+        self._found[replace(make_problem(mark, message), is_universal=is_universal)] = None
 
     def raise_any(self) -> None:
         """Raise the error with every problem, in the order of the file; return where there is none."""

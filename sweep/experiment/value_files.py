@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sweep.errors import ExperimentError, did_you_mean, did_you_mean_file
 from sweep.experiment.axes import Setting
@@ -167,10 +167,11 @@ class TextColumn:
         return number
 
 
+C = TypeVar("C")
 _GROUPED_CELL: Final = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 
 
-def repeat_rows(cells: Sequence[Scalar], counts: Sequence[int]) -> list[Scalar]:
+def repeat_rows(cells: Sequence[C], counts: Sequence[int]) -> list[C]:
     """Repeat each row of a table as often as its count says."""
     return [cell for cell, count in zip(cells, counts, strict=True) for _ in range(count)]
 
@@ -203,7 +204,8 @@ def read_columns(shown: str, path: Path, names: Sequence[str]) -> list[TextColum
     head = [cell.strip() for cell in numbered[0][1]]
     missing = [name for name in names if name not in head]
     if missing:
-        raise SourceError(f"{shown} has no column {missing[0]}.{did_you_mean(missing[0], head)}")
+        near = did_you_mean(missing[0], head) if len(missing) == 1 else ""
+        raise SourceError(f"{shown} has no column {', '.join(missing)}.{near or ' It has ' + ', '.join(head)}")
     twice = [name for name in names if head.count(name) > 1]
     if twice:
         raise SourceError(f"{shown} has the column {twice[0]} twice")
@@ -281,10 +283,13 @@ _SLOT = re.compile(rf"(?<!(?<!\$)\$){re.escape(SLOT)}")  # ${variation} is a var
 _STAND_IN: Final = "\ue000"  # of {variation}, which the library would take for a choice of one word
 
 
-def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str]:
-    """List every combination of every template, in order. Raises SourceError where a template is wrong."""
+def expand_prompts(templates: Sequence[str], shown: str = "", wildcards: Path | None = None) -> list[str]:
+    """List every combination of every template, in order. Raises SourceError where a template is wrong.
+
+    `shown` is the folder of wildcards as it was written.
+    """
     if wildcards is not None and path_kind(wildcards) != "folder":
-        raise SourceError(f"the wildcards folder {wildcards.name} does not exist")
+        raise SourceError(f"wildcards: {shown} is no folder")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library calls its parser by deprecated names
         try:
@@ -296,12 +301,12 @@ def expand_prompts(templates: Sequence[str], wildcards: Path | None) -> list[str
         generator = CombinatorialPromptGenerator(wildcard_manager=manager)
         prompts: list[str] = []
         for template in templates:
-            _check_wildcards(template, manager)
+            _check_wildcards(template, manager, shown)
             prompts += _expand(template, generator, MAX_PROMPTS + 1 - len(prompts))
     return prompts
 
 
-def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] = frozenset()) -> None:
+def _check_wildcards(text: str, manager: WildcardManager, shown: str, seen: frozenset[str] = frozenset()) -> None:
     """Check that every wildcard has values, without which the library would go on for ever, and that none is drawn."""
     if _RANDOM.search(text):
         raise SourceError(f"{text!r} draws with ~, so it would be other prompts at every load; leave the ~ out")
@@ -310,13 +315,18 @@ def _check_wildcards(text: str, manager: WildcardManager, seen: frozenset[str] =
             raise SourceError(f"the wildcard {name} leads out of the folder of wildcards")
         if name in seen:
             raise SourceError(f"the wildcard {name} leads back to itself")
+        if manager.path is None:
+            raise SourceError(f"the wildcard {name} needs a folder of text files: add wildcards: FOLDER")
+        if (file := manager.path / f"{name}.txt").is_file():
+            read_text_file(f"{shown}/{name}.txt", file)  # the library leaves out what is no UTF-8
         values = manager.get_values(name).string_values
         if not values:
-            raise SourceError(f"the wildcard {name} has no values; is there a file {name}.txt?")
+            near = did_you_mean(name, manager.get_collection_names()) or f" Is there a file {name}.txt?"
+            raise SourceError(f"the wildcard {name} has no values.{near}")
         for value in values:
             if _SLOT.search(value):
                 raise SourceError(f"the wildcard {name} holds {SLOT}; write {SLOT} in the template instead")
-            _check_wildcards(value, manager, seen | {name})
+            _check_wildcards(value, manager, shown, seen | {name})
 
 
 def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -> list[str]:
@@ -329,7 +339,7 @@ def _expand(template: str, generator: CombinatorialPromptGenerator, most: int) -
         raise SourceError(f"the template {template!r} makes no prompt")
     if len(found) >= most:
         raise SourceError(f"the templates make more than {MAX_PROMPTS:,} prompts")
-    return [str(prompt).replace(_STAND_IN, SLOT) for prompt in found]
+    return [str(prompt).replace(_STAND_IN, SLOT).replace("\ufeff", "") for prompt in found]  # a file's byte order mark
 
 
 @dataclass

@@ -32,7 +32,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.representer import SafeRepresenter
 
-from sweep.errors import ExperimentError, Problem, did_you_mean_file
+from sweep.errors import IMAGE_ENDINGS, ExperimentError, Problem, did_you_mean_file
 from sweep.experiment.problems import DocumentPath, Mark, make_problem
 from sweep.experiment.range_notation import MAX_DIGITS, parse_number
 from sweep.role_table import describe_missing
@@ -135,12 +135,11 @@ def read_file(path: Path, shown: str, source: str | None = None) -> Document:
         raise ExperimentError(f"{shown} cannot be read: {error.strerror or error}.", source=shown) from error
     if len(raw) > MAX_DOCUMENT_BYTES:
         raise ExperimentError(f"{shown} is larger than {MAX_DOCUMENT_BYTES // 1_000_000} MB; experiments are smaller.")
-    if raw.startswith(b"\x89PNG"):
-        raise ExperimentError(
-            f"{shown} is an image, not an experiment.",
-            source=shown,
-            hint=f"sweep init {quote_argument(shown)} writes an experiment for the workflow in it.",
-        )
+    if path.suffix.lower() in IMAGE_ENDINGS or raw.startswith(b"\x89PNG"):
+        hint = f"sweep run img2img --image {quote_argument(shown)} renders variations of it."
+        if raw.startswith(b"\x89PNG"):
+            hint += f" sweep init {quote_argument(shown)} writes an experiment for the workflow in it."
+        raise ExperimentError(f"{shown} is an image, not an experiment.", source=shown, hint=hint)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -437,11 +437,11 @@ class RuleBuilder:
                 continue
             other, place = self.uses.locate(first), self.uses.locate(slot.target)
             if other != place:
-                problems.add_at_key(place, f"{other} and {place} both set {slot.address}.")
+                problems.add_at_key(place, f"{other} and {place} both set {slot.address}.", is_universal=True)
         for target, axes in self.uses.axes.items():
             places = [f"axes.{axis.name}" for axis in axes if not isinstance(axis.levels, ReplacingLevels)]
             if len(places) > 1:
-                problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.")
+                problems.add_at_key(places[-1], f"{' and '.join(places)} both set {target}.", is_universal=True)
 
     def _resolve(self, target: str, said: str | None = None) -> tuple[Slot, ...]:
         """Resolve a role or address to its fields; to none, with a problem at `said`, where it cannot be set."""

@@ -376,7 +376,8 @@ class GraphBinder:
                 if schema.required and not node.fields.get(schema.name) and target.address not in given:
                     option = "--image FILE" if role == "image" else f"--input {role}=FILE"
                     needed = f"add {option}, or inputs.{role} in an experiment file"
-                    self.problems.add_at_key("inputs", f"{self.context.workflow_name} needs an image: {needed}.")
+                    message = f"{self.context.workflow_name} needs an image: {needed}."
+                    self.problems.add_at_key("inputs", message, is_universal=True)
 
     def _finish(self) -> BoundGraph | None:
         """Apply the fixed inputs, and keep what leads to the outputs; None where an axis then sets nothing."""

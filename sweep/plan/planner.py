@@ -276,7 +276,7 @@ def check_distinct_points(plan: Plan, problems: ProblemCollector[str]) -> None:
     alike = [found for dimension, bound in pairs if (found := _find_equal_steps(dimension, bound, plan.variants))]
     if alike and not experiment.clauses and experiment.design.kind == "full":
         for place, message in alike:
-            problems.add_at_key(place, message)
+            problems.add_at_key(place, message, is_universal=True)
     elif alike or len(plan) <= _POINTS:
         _compare_keys(plan, problems)
 
@@ -307,7 +307,7 @@ def _compare_keys(plan: Plan, problems: ProblemCollector[str]) -> None:
         levels, others = plan.grid[twin].levels, plan.grid[index].levels
         if not _weighs_no_lora([axis for axis in plan.axes if levels[axis.name] != others[axis.name]], levels):
             both = f"{_describe_point(plan, twin)} and {_describe_point(plan, index)}"
-            problems.add_at_key("axes", f"Points {both} are the same image; leave one out.")
+            problems.add_at_key("axes", f"Points {both} are the same image; leave one out.", is_universal=True)
             return
 
 

@@ -224,6 +224,20 @@ def test_every_slip_is_one_clear_sentence(sweep: Sweep, home: Path) -> None:
         assert not list(home.glob("results/*/images")), slip.what
 
 
+def test_problems_that_every_server_has_are_told_without_advice_to_ask_one(sweep: Sweep, home: Path) -> None:
+    for what, changes in {
+        "no image": {"inputs": {"prompt": "a"}},
+        "one field twice": {"inputs": {**INPUTS, "noise.seed": 3}},
+        "one point twice": {"axes": {"steps": [4, 5], "vae": {"values": {"a": {"steps": 4}}}}},
+        "equal points": {"axes": {"l": {"values": {"a": {"cfg_scale": 2}, "b": {"cfg_scale": 2}}}}},
+    }.items():
+        write_experiment(home / "wrong.yaml", **changes)
+        for command in ("plan", "run"):
+            answer = sweep(command, "wrong.yaml")
+            assert answer.code == 2, what
+            assert "checked with the sandbox" not in answer.err, (what, answer.err)
+
+
 def test_a_file_without_nodes_is_told_at_its_name_in_the_experiment(sweep: Sweep, home: Path) -> None:
     (home / "empty.json").write_text('{"nodes": {}}')
     (home / "wrong.yaml").write_text("name: wrong\nworkflow: empty.json\naxes: {seed: [1, 2]}\n")

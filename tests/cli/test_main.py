@@ -49,6 +49,16 @@ def test_control_c_ends_the_sandbox_quietly() -> None:
     assert process.returncode == 130
 
 
+def test_little_is_loaded_before_control_c_is_handled() -> None:
+    code = (
+        "import sys; before = {*sys.modules, 'enum', 'types'}; import sweep.__main__; print(*{*sys.modules} - before)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {name for name in shown.split() if not name.startswith("_")} <= {"sweep", "sweep.__main__", "signal"} | {
+        *("functools", "collections", "operator", "keyword", "reprlib", "itertools")  # of enum
+    }
+
+
 @pytest.mark.parametrize("module", ["sweep.cli", "typer", "pydantic"])
 def test_control_c_while_modules_are_loaded_is_quiet(module: str, home: Path) -> None:
     reading, writing = os.pipe()
@@ -187,7 +197,7 @@ def test_init_without_a_terminal_says_what_to_write(home: Path, sweep: Sweep) ->
     process = started("init")
     _, err = process.communicate()
     assert process.returncode == 2
-    assert err.startswith(b"There is no terminal to ask in.\nName a workflow, or use sweep run img2img")
+    assert err.startswith(b"There is no terminal to ask in.\nName a workflow file, or use sweep run img2img")
     assert not (home / "experiment.yaml").exists()
 
 

@@ -17,6 +17,7 @@ from zipfile import ZipFile
 
 import pandas as pd
 import pytest
+from PIL import Image
 from typer import Context
 from typer.core import TyperCommand as Command
 
@@ -226,6 +227,16 @@ class TestPlan:
         lines = sweep("plan", "long.yaml").out.splitlines()
         assert max(len(line) for line in lines if "first" not in line) <= 110
         assert any("drawn at random by the first run" in line for line in lines)
+        assert sum(line.endswith("seed drawn at random") for line in lines) == 2  # the first and the last point
+
+    def test_many_source_images_are_shortened(self, sweep: Sweep, home: Path) -> None:
+        for number in range(40):
+            Image.new("RGB", (64, 64), (number, 0, 0)).save(f"p{number:02}.png")
+        write_experiment(home / "shop.yaml", inputs={"prompt": "a"}, axes={"image": {"images": "p??.png"}})
+        lines = sweep("plan", "shop.yaml").out.splitlines()
+        shown = [line.split()[-2] for line in lines if line.endswith("64×64")]
+        assert shown == ["p00.png", "p01.png", "p39.png"]
+        assert "             … 37 more" in lines
 
 
 @pytest.mark.usefixtures("done")

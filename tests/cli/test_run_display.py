@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sweep.cli import run_display
 from sweep.cli.run_display import count_text, describe_event, progress, server_text
 from sweep.engine import RunProgress, events
+from sweep.study import make_study
 
 STARTED = events.RunStarted(
     experiment="night", points=132, done=12, failed=1, former=0, servers=("gpu1", "gpu2"), sandbox=False, folder="f"
@@ -27,6 +32,19 @@ def test_a_value_that_is_empty_or_missing_is_shown() -> None:
     values: dict[str, str | None] = {"negative_prompt": "", "lora": None}
     event = events.Failed(key="k", index=7, server=None, values=values, error="ValueError: sizes differ")
     assert describe_event(event) == '  failed  negative_prompt "" · lora none: ValueError: sizes differ'
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_table_of_a_run_fits_a_narrow_terminal(done: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_display, "text_width", lambda: width)
+    table = run_display.marginal_table(done, make_study(done).to_json())
+    assert table is not None
+    console = Console(width=width, file=(shown := io.StringIO()))
+    console.print(table)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("done  s/image" in line for line in lines)
+    assert len({len(line.rstrip()) for line in lines[1:]}) == 1  # numbers are whole, and stand under each other
 
 
 def test_rates_and_time_left_use_the_last_minute() -> None:

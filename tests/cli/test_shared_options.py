@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -82,13 +83,24 @@ def keys(sweep: Sweep, run: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("home")
-def test_run_without_a_file_renders_and_says_how_to_keep_it(sweep: Sweep) -> None:
+def test_run_without_a_file_renders_and_says_how_to_continue_it(sweep: Sweep) -> None:
     answer = sweep("run", *TYPED, "--no-report")
     name = f"photo-{date.today().isoformat()}"  # noqa: DTZ011
     assert answer.code == 0, answer.err
-    assert "To keep this experiment as a file, add --save photo.yaml." in answer.err
+    assert f"To continue this run on another day: sweep run {Path('results', name, 'experiment.yaml')}" in answer.err
     assert f"{name}  6 points" in answer.err
     assert len(keys(sweep, name)) == 6
+    assert "To keep this experiment as a file, add --save photo.yaml." in sweep("plan", *TYPED).err
+
+
+def test_any_name_of_a_photo_makes_the_name_of_a_run(sweep: Sweep, home: Path) -> None:
+    day = date.today().isoformat()  # noqa: DTZ011
+    for photo, name in {"My Photo (1).png": "My Photo 1", "_#.png": "image", "é" * 90 + ".png": "é" * 60}.items():
+        shutil.copy("photo.png", photo)
+        answer = sweep("plan", "img2img", "--image", photo, "--axis", "seed=1,2")
+        assert answer.out.startswith(f"{name}-{day}\n"), answer.err
+    answer = sweep("plan", "img2img", "--image", "photo.png", "--axis", "seed=1,2", "--save", "cup (1).yaml")
+    assert answer.out.startswith("cup 1\n"), answer.err
 
 
 def test_save_writes_a_file_with_the_same_keys(sweep: Sweep, home: Path) -> None:

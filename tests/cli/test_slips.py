@@ -39,11 +39,19 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     ),
     (("plan", "img2im", "--axis", "seed=1,2"), "Did you mean img2img?"),
     (("run", "gone.json", "--axis", "seed=1,2"), "gone.json does not exist"),
+    (("plan", "photo.png"), "sweep run img2img --image photo.png renders variations of it."),
+    (("run", "photo.jpg"), "photo.jpg is an image, not an experiment. sweep run img2img --image photo.jpg renders"),
+    (("run", "small"), "small is a run. To continue it: sweep run results/small/experiment.yaml"),
+    (("plan", "results/small"), "results/small is a run. To continue it: sweep run results/small/experiment.yaml"),
     (("run", "photo.png", "--axis", "seed=1,2"), "give a built-in workflow: sweep run img2img --image photo.png."),
     # init
     (("init", "there.yaml"), "If it is an experiment, sweep plan there.yaml shows what it would do."),
     (("init", "flow.json", "-o", "there.yaml"), "there.yaml exists already. Choose another --output."),
-    (("init",), "Name a workflow, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE."),
+    (("init", "img2img"), "There is no terminal to ask in. Name a workflow file, or use"),
+    (
+        ("init",),
+        "Name a workflow file, or use sweep run img2img --image FILE --prompt TEXT --axis NAME=VALUES --save FILE.",
+    ),
     (("init", "flo.json"), "Did you mean flow.json?"),
     # redo, rename, rm
     (("redo", "small"), 'redo needs --where. For example --where "index in [3, 5]", or "index >= 0" for all.'),
@@ -87,6 +95,7 @@ def test_slips_in_new_commands_name_the_way_out(sweep: Sweep, done: Path, home: 
     (done.parent / "other").mkdir()
     (home / "there.yaml").write_text("name: there\n", encoding="utf-8")
     (home / "flow.json").write_text(json.dumps({"nodes": {}, "edges": []}), encoding="utf-8")
+    (home / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     before = sweep("table", "small").out
     files = sorted(home.rglob("*.yaml"))
     wrong = []
@@ -156,11 +165,11 @@ def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> N
         (("sandbox", "--latency", "slow"), '--latency must be a number, not "slow".'),
         (
             ("run", "small.yaml", "other.yaml"),
-            'sweep run takes fewer arguments: leave out "other.yaml".',
+            'takes fewer arguments: leave out "other.yaml". (Text with spaces needs quotes.)',
         ),
         (
             ("report", "small", "other"),
-            'leave out "other". To compare two results folders, use sweep compare. See sweep',
+            "(Text with spaces needs quotes.) To compare two results folders, use sweep compare. See sweep",
         ),
         (("run", "small.yaml", "--set"), "--set needs a value. See sweep run --help."),
         (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sweep.errors import ExperimentError
 from sweep.experiment.axes import Replacement
@@ -266,6 +267,7 @@ def test_two_axes_may_not_set_one_thing(faults: Fail) -> None:
         ("t.csv", "a,b\n", "holds no row below its header"),
         ("t.csv", 'prompt\n"x\n', "is not CSV"),
         ("t.csv", "promt\nx\n", "has no column prompt. Did you mean promt?"),
+        ("t.csv", "Bild,SKU\nx,1\n", "has no column prompt. It has Bild, SKU."),
         ("t.txt", "\n# only this\n", "holds no line"),
         ("t.json", "[1, 2]", "entry 1 must be a mapping"),
         ("t.json", '{"a": 1}', "a must be a mapping of what it sets, not 1"),
@@ -345,6 +347,22 @@ def test_a_word_that_only_occurs_within_a_longer_replaced_one_is_refused(load: L
     )
     with pytest.raises(ExperimentError, match='"20" occurs in "20mm lens" only within "20mm", which is replaced, too'):
         settings_at(experiment, experiment.grid[0])
+
+
+def test_a_wrong_path_in_a_table_is_told_with_its_row(faults: Fail, folder: Path) -> None:
+    table = "Photo,Text,n\nsource.png,a,1\nsource.png,b,2\n\ngone.png,c,1\n"
+    (folder / "s.csv").write_text(table, encoding="utf-8")
+    Image.new("RGB", (64, 64)).save(folder / "source.png")
+    shot = "shot: {csv: s.csv, columns: {image: Photo, prompt: Text}, count: n}"
+    for axis, place in (("image: {csv: s.csv, column: Photo}", "image"), (shot, "shot.columns.image")):
+        (line,) = faults(HEAD + axis)
+        assert f"axes.{place}: s.csv row 5, Photo names gone.png, which does not exist" in line
+
+
+def test_all_columns_that_a_table_lacks_are_told_at_once(faults: Fail, folder: Path) -> None:
+    (folder / "s.csv").write_text("Bild,Prompt\nx.png,a\n", encoding="utf-8")
+    (line,) = faults(HEAD + "shot: {csv: s.csv, columns: {image: bild, prompt: Promt}, title: Title}")
+    assert "s.csv has no column bild, Promt, Title. It has Bild, Prompt." in line
 
 
 def test_table_cells_are_read_as_the_role_wants_them(load: Load, folder: Path) -> None:

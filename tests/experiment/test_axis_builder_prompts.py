@@ -21,6 +21,7 @@ def wildcards(folder: Path) -> Path:
     (top / "animal.txt").write_text("cat\ndog\n")
     (top / "scene.txt").write_text("a __animal__ at {dawn|dusk}\n")
     (top / "loop.txt").write_text("__loop__ again\n")
+    (top / "latin.txt").write_bytes(b"caf\xe9\n")
     return top
 
 
@@ -32,6 +33,18 @@ def test_every_combination_once(load: Load, wildcards: Path) -> None:
     for symbol, expected in {"!": ["a cat", "a dog"], "@": ["a cat"]}.items():  # how the library takes from the list
         sampled = load(HEAD + f"{{dynamic: 'a __{symbol}animal__', wildcards: wild}}")
         assert values_of(sampled, "prompt") == expected
+
+
+def test_a_byte_order_mark_of_a_wildcard_file_is_no_part_of_a_prompt(load: Load, wildcards: Path) -> None:
+    (wildcards / "place.txt").write_text("wood\nsea\n", encoding="utf-8-sig")
+    assert set(values_of(load(HEAD + "{dynamic: 'a __place__', wildcards: wild}"), "prompt")) == {"a wood", "a sea"}
+
+
+def test_alternatives_in_a_plain_text_are_noted(load: Load) -> None:
+    note = 'prompt: "{red|blue}" is sent as it is. To try each of them, write {dynamic: TEXT} as the axis.'
+    assert load("workflow: txt2img\ninputs: {prompt: 'a {red|blue} cup'}").notices == (note,)
+    assert load(HEAD + "['a {red|blue} cup', 'a {green|grey} cup']").notices == (note,)
+    assert load(HEAD + "{dynamic: 'a {red|blue} cup, {variation}'}").notices == ()
 
 
 def test_the_place_of_the_variation_is_kept(load: Load, faults: Fail, wildcards: Path) -> None:
@@ -54,15 +67,18 @@ def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{dynamic: 'a __bird__', wildcards: wild}", "the wildcard bird has no values; is there a file bird.txt?"),
-        ("{dynamic: 'a __bird__'}", "the wildcard bird has no values"),
+        ("{dynamic: 'a __bird__', wildcards: wild}", "the wildcard bird has no values. Is there a file bird.txt?"),
+        ("{dynamic: 'a __bird__'}", "the wildcard bird needs a folder of text files: add wildcards: FOLDER"),
+        ("{dynamic: 'a __anmal__', wildcards: wild}", "the wildcard anmal has no values. Did you mean animal?"),
+        ("{dynamic: 'a __latin__', wildcards: wild}", "wild/latin.txt is not UTF-8 text (byte 3); save it as UTF-8"),
+        ("{dynamic: 'a', wildcards: wild/animal.txt}", "wildcards: wild/animal.txt is no folder"),
         ("{dynamic: '__loop__', wildcards: wild}", "the wildcard loop leads back to itself"),
         ("{dynamic: '__../bird__', wildcards: wild}", "the wildcard ../bird leads out of the folder of wildcards"),
         ("{dynamic: '__coat(season=winter)__', wildcards: wild}", "the wildcard coat has no values"),
-        ("{dynamic: '__a:b__', wildcards: wild}", "the wildcard a:b has no values; is there a file a:b.txt?"),
+        ("{dynamic: '__a:b__', wildcards: wild}", "the wildcard a:b has no values. Is there a file a:b.txt?"),
         ("{dynamic: 'a __~animal__', wildcards: wild}", "draws with ~, so it would be other prompts at every load"),
         ("{dynamic: 'a {2$$x|y} {~red|blue}'}", "draws with ~, so it would be other prompts at every load"),
-        ("{dynamic: 'a', wildcards: none}", "the wildcards folder none does not exist"),
+        ("{dynamic: 'a', wildcards: in/none}", "wildcards: in/none is no folder"),
         ("{dynamic: 'a {red|blue'}", "the template 'a {red|blue' cannot be read"),
     ],
 )

@@ -30,6 +30,9 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
     return str(caught.value).replace(str(path), "x.yaml").replace("\n ", "")
 
 
+RENDER = "sweep run img2img --image x.yaml renders variations of it."
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
@@ -76,7 +79,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
         ("a:\n  b: 1\nc\nd: 2", "x.yaml: 1 problem 3:1  a key without its colon, or text that goes on too far left."),
         (
             b"\x89PNG\r\n\x1a\n",
-            "x.yaml is an image, not an experiment. sweep init x.yaml writes an experiment for the workflow in it.",
+            f"x.yaml is an image, not an experiment. {RENDER} sweep init x.yaml writes an experiment for the workflow in it.",
         ),
         (
             '{"nodes": {}, "edges": []}',
