@@ -30,7 +30,7 @@ def said(raw: bytes | str, tmp_path: Path) -> str:
     return str(caught.value).replace(str(path), "x.yaml").replace("\n ", "")
 
 
-RENDER = "sweep run img2img --image x.yaml renders variations of it."
+RENDER = "sweep run img2img --image x.yaml renders variations of it. sweep init x.yaml writes an experiment"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ RENDER = "sweep run img2img --image x.yaml renders variations of it."
         ("a:\n  b: 1\nc\nd: 2", "x.yaml: 1 problem 3:1  a key without its colon, or text that goes on too far left."),
         (
             b"\x89PNG\r\n\x1a\n",
-            f"x.yaml is an image, not an experiment. {RENDER} sweep init x.yaml writes an experiment for the workflow in it.",
+            f"x.yaml is an image, not an experiment. {RENDER} for the workflow in it.",
         ),
         (
             '{"nodes": {}, "edges": []}',
