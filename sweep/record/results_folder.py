@@ -151,7 +151,7 @@ class RecordedResults:
 
         Seeds and integers are Int64, numbers float64, texts str, times datetime64[us, UTC], booleans boolean; metrics
         stand last. An axis called like `prompt`, `model`, `width` or `height` has that column; the rendered one is
-        then `rendered_prompt` and so on.
+        then `rendered_prompt` and so on. Ratings beside an axis called `note` are in `given_note`.
         """
         import pandas as pd
 

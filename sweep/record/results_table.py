@@ -160,9 +160,9 @@ class ResultsTable:
             *([Column("former", "boolean")] if all else []),
             *(Column(name, "number") for name in self._metrics),
         ]
-        self._marks = {} if any(column.name in _RATED for column in found) else read_ratings(folder)["ratings"]
+        self._marks = read_ratings(folder)["ratings"]
         if self._marks:
-            found += [Column(name, kind) for name, kind in _RATED.items()]
+            found += [Column(f"given_{name}" if name in kinds else name, kind) for name, kind in _RATED.items()]
         self._all_names = tuple(column.name for column in found)
         self._pick: Callable[[TableRow], TableRow] | None = None
         self.columns = tuple(found)

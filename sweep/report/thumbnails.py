@@ -86,11 +86,11 @@ class Thumbnails:
 
     def _make_one(self, wanted: tuple[str, Path]) -> bool:
         identity, source = wanted
-        small = shrink(source, SIZE)
-        if small is None:
+        content = encode_thumbnail(source)
+        if content is None:
             return False
         with replace_atomically(self.path(identity), durable=False) as part:
-            small.save(part, "WEBP", quality=_QUALITY, method=4)
+            part.write(content)
         return True
 
 
@@ -117,14 +117,21 @@ def make_notebook_html(results: RecordedResults) -> str:
         if len(figures) == _NOTEBOOK_IMAGES:
             break
         named = escape(" · ".join(str(row[f"axis_{name}" if f"axis_{name}" in row else name]) for name in axes))
-        if small := shrink(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE):
-            stream = BytesIO()
-            small.save(stream, "WEBP", quality=_QUALITY)
-            address = f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+        if content := encode_thumbnail(results.folder / str(row["image_path"]), _NOTEBOOK_SIZE):
+            address = f"data:image/webp;base64,{base64.b64encode(content).decode()}"
             figures.append(f'<img src="{address}" title="{named}" alt="{named}" style="margin:2px">')
     done = f"{counts.completed:,} of {counts.points:,} images"
     more = f", the first {len(figures)} shown" if counts.completed > len(figures) else ""
     return f"<p><b>{escape(results.folder.name)}</b>: {done}{more}</p><div>{''.join(figures)}</div>"
+
+
+def encode_thumbnail(source: Path, size: int = SIZE) -> bytes | None:
+    """Return the image in `source` as a WebP of at most `size` px; None where it is unreadable."""
+    small, stream = shrink(source, size), BytesIO()
+    if small is None:
+        return None
+    small.save(stream, "WEBP", quality=_QUALITY, method=4)
+    return stream.getvalue()
 
 
 def shrink(source: Path, size: int) -> Image.Image | None:

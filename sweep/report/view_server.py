@@ -41,7 +41,7 @@ from sweep.report.report_writer import (
     render_page,
     summarize_run,
 )
-from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
+from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, encode_thumbnail, make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.study import StudyJson
@@ -377,9 +377,17 @@ class LiveView:
             await feed.refresh()
             image = feed.find_image(identity)
         thumbs = Thumbnails(feed.folder)
-        if image is None or not await run_sync(thumbs.make, {identity: image}, limiter=self._making):
+        if image is None:
             raise web.HTTPNotFound
-        return web.FileResponse(thumbs.path(identity), headers={"Content-Type": "image/webp"})
+        content = None
+        try:
+            if await run_sync(thumbs.make, {identity: image}, limiter=self._making):
+                return web.FileResponse(thumbs.path(identity), headers={"Content-Type": "image/webp"})
+        except (OSError, SweepError):  # a folder that may only be read, or a full disk: nothing is kept
+            content = await run_sync(encode_thumbnail, image, limiter=self._making)
+        if content is None:
+            raise web.HTTPNotFound
+        return web.Response(body=content, content_type="image/webp")
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         feed, path = await self._read(_name_run(request)), request.match_info["path"]

@@ -341,6 +341,19 @@ def test_columns_of_rated_images_can_be_chosen_without_their_paths(tmp_path: Pat
     assert rows == [{"rating": 4.0, "index": 0}, {"rating": None, "index": 1}]
 
 
+def test_ratings_stand_beside_an_axis_called_note(tmp_path: Path) -> None:
+    async def write() -> None:
+        async with await SqliteJournal.open(tmp_path) as journal:
+            await journal.begin_run(facts(1, axes=[("note", "label")]))
+            await complete(journal, ImageStore(tmp_path, 1), replace(point(0), values={"note": "plain"}))
+
+    asyncio.run(write())
+    mark = {"stars": 4, "rejected": False, "note": "ok"}
+    (tmp_path / "ratings.json").write_text(json.dumps({"schema": 1, "ratings": {point(0).key: mark}, "choices": []}))
+    (row,) = RecordedResults.open(tmp_path).rows()
+    assert (row["note"], row["rating"], row["given_note"]) == ("plain", 4.0, "ok")
+
+
 def test_a_workbook_keeps_seeds_that_excel_would_round(tmp_path: Path) -> None:
     """Excel counts to 10¹⁵ exactly: longer numbers are texts."""
     results = RecordedResults.open(asyncio.run(a_folder(tmp_path, 1)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,18 @@ async def test_server_has_no_thumbnail_of_a_missing_image(folder: Path) -> None:
             assert answer.status == 404
         async with session.get(f"{view.url}images/{first.name}") as answer:
             assert answer.status == 404
+
+
+async def test_a_folder_that_keeps_no_thumbnails_shows_them_nevertheless(folder: Path) -> None:
+    await run_sync(lambda: shutil.rmtree(folder / "thumbs", ignore_errors=True))
+    (folder / "thumbs").touch()  # also root cannot make a folder there
+    (first, second, *_) = sorted(await run_sync(lambda: list((folder / "images").iterdir())))
+    await run_sync(first.unlink)
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
+        for image, status in ((second, 200), (first, 404)):
+            identity = next(name for name, path in view.feed.snapshot.data.files.by_id.items() if path == image)
+            async with session.get(f"{view.url}thumbs/{identity[:2]}/{identity}.webp") as answer:
+                assert (answer.status, (await answer.read())[:4] == b"RIFF") == (status, status == 200)
 
 
 async def test_feed_counts_what_is_at_a_server_and_ends_with_the_report(tmp_path: Path) -> None:
