@@ -325,7 +325,7 @@ def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
     if last is None:
         return "none", "none"
     if last.ending is None:
-        return "killed", "was killed; run the same command again"
+        return "killed", "was killed, or the disk was full; run the same command again"
     at = f" at {last.ended_at.astimezone():%Y-%m-%d %H:%M}" if last.ended_at else ""
     words = last.ending if last.ending == "completed" else RUN_OUTCOMES.get(last.ending, last.ending)
     return last.ending, f"{words}{at}"

@@ -288,7 +288,7 @@ class ItemTracker:
         if isinstance(error, ServerError):
             reported: SweepError = error
         elif silent >= (self._timings.gone if is_refusal(error) else self._timings.patience):
-            message = f"{self._url} has not answered for {silent:.0f} s ({error.message})"
+            message = f"{self._url} has not answered for {silent:.0f} s ({error.message.rstrip('.')})"
             reported = TransientError(message, kind="NoAnswer")
         else:
             return
