@@ -75,7 +75,8 @@ async def load_from_servers(
         kept = await run_sync(FetchedFiles, results / error.experiment / INPUTS)
         async with AsyncExitStack() as held:
             await held.enter_async_context(report_wait(listener, f"Fetching {', '.join(error.references)}."))
-            fetcher = _Fetcher(await _open_galleries(held, servers, error.references), kept, folder)
+            lacking = [reference for reference in error.references if reference not in kept.entries]
+            fetcher = _Fetcher(await _open_galleries(held, servers, lacking), kept, folder)
             entries: Entries = {}
             for reference in error.references:
                 entries |= await fetcher.fetch(reference)
@@ -86,7 +87,9 @@ async def load_from_servers(
 async def _open_galleries(
     held: AsyncExitStack, servers: Sequence[Server], references: Sequence[str]
 ) -> dict[str, Gallery]:
-    """Open the servers and return their galleries by address; of a server without one, only where there is another."""
+    """Open the servers and return their galleries by address. Raises ServerError where none has one, and it is needed:
+    `references` are what nothing but a server has.
+    """
     found: dict[str, Gallery] = {}
     problem: ServerError | None = None
     for server in servers:
@@ -98,7 +101,7 @@ async def _open_galleries(
                 found[url] = server.gallery()
         except ServerError as error:
             problem = problem or error
-    if problem is not None and not found:
+    if problem is not None and references and not found:
         problem.message = f"{references[0]}: {problem.message}"
         raise problem
     return found

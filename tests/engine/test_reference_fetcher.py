@@ -83,6 +83,8 @@ async def test_an_image_of_the_gallery_is_used_by_its_name_and_kept(
     again = await fetch(sandbox.url, into="again", **definition)  # kept with the results: not downloaded again
     assert sandbox.requests[full] == seen
     assert (await bench.run(again, sandbox.url)).rendered == 0
+    async with fake_comfyui() as other:  # has no gallery, and needs none: the results keep the image
+        await fetch(other.url, into="elsewhere", **definition)
     await sandbox.images.delete(name)
     rest = await fetch(sandbox.url, into="rest", **{**definition, "axes": {"seed": [1, 2, 3]}})
     assert (await bench.run(rest, sandbox.url)).rendered == 1
