@@ -234,7 +234,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     lines: list[str] = []
     if summary.former:
         lines += fill_lines(
-            f"{format_count(summary.former, 'earlier image')} of another definition or model: kept, not shown. "
+            f"{format_count(summary.former, 'earlier point')} of another definition or model: kept, not shown. "
             f"sweep table {quote_argument(summary.folder)} --all lists them.",
             first="  ",
             rest="  ",

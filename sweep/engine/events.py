@@ -18,7 +18,7 @@ class RunStarted:
     points: int
     done: int
     failed: int  # in earlier runs, and not tried again in this one
-    former: int  # completed points on record that the definition no longer has
+    former: int  # completed and failed points on record that the definition no longer has
     servers: tuple[str, ...]
     sandbox: bool
     folder: str

@@ -430,9 +430,12 @@ class GraphBinder:
         for node in graph.nodes.values():
             if node.type in self.dialect.random_nodes:
                 yield f"{node.id} ({node.type}) draws anew at each render, so a point does not give one image only."
+        named = [pair for role in ("image", "control_image") for pair in self.roles.numbered(role)]
+        inputs = {target.address: name for name, targets in named for target in targets}
         for address, image in list_own_images(graph, self.dialect):
             if address not in written:
-                yield f"{address} is {image}, an image of the server; inputs.image names a file instead."
+                way = f"inputs.{inputs.get(address, address)}"
+                yield f"{address} is {image}, an image of the server; {way} names a file instead."
 
     def _cut(self, graph: Graph, slots: Sequence[Slot]) -> Graph:
         """Remove the edges that would win over fields that are set, and all that does not lead to the outputs.

@@ -94,7 +94,7 @@ class TestRun:
         more = sweep("run", "small.yaml", "--set", "axes.variation=[oil, chalk]", "--no-report")
         assert "12 points · 6 already done" in more.err
         assert f"The report is older than this run: sweep report {folder} updates it." in more.out
-        assert "6 earlier images of another definition or model: kept, not shown. sweep" in more.out
+        assert "6 earlier points of another definition or model: kept, not shown. sweep" in more.out
         assert len(records(sweep("table", "small").out)) == 12
         assert len(records(sweep("table", "small", "--all").out)) == 18
 

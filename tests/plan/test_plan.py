@@ -7,7 +7,7 @@ from typing import Any
 from sweep.plan.graph_fusion import fuse
 from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
-from tests.plan.conftest import Plans
+from tests.plan.conftest import Plans, as_api
 from tests.support.graphs import graph_key
 
 
@@ -143,3 +143,14 @@ def test_an_image_that_the_workflow_names_is_noted(tmp_path: Path, plans: Plans)
     plan = plans(str(tmp_path / "own.json"), axes={"blur.radius": [1, 2]})
 
     assert "image.image is own.png, an image of the server; inputs.image names a file instead." in plan.notes
+
+
+def test_an_image_of_a_controlnet_is_noted_with_the_input_that_replaces_it(tmp_path: Path, plans: Plans) -> None:
+    document = as_api(INVOKEAI.template("controlnet", "sd-1", controls=2))
+    for number, name in enumerate(("control", "control2"), 1):
+        document["nodes"][name]["image"] = {"image_name": f"{number}.png"}
+    (tmp_path / "own.json").write_text(json.dumps(document), encoding="utf-8")
+    plan = plans(str(tmp_path / "own.json"), inputs={"model": "small"}, axes={"seed": [1, 2]})
+    for number, name in enumerate(("control", "control2"), 1):
+        note = f"an image of the server; inputs.control_image_{number} names a file instead."
+        assert f"{name}.image is {number}.png, {note}" in plan.notes
