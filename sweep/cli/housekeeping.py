@@ -132,14 +132,14 @@ def _request_stop(chosen: ChosenRun, stage: int) -> None:
     noted = record.read_holder(folder)
     words = "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
     if record.is_in_use(folder):
-        engine.request_stop(folder, stage)
-        print_line(f"{folder.name}: {noted or 'the run'} {words}.")
+        asked = f"{noted or 'the run'} {words}."
     elif noted is not None and noted.elsewhere():
-        engine.request_stop(folder, stage)
-        print_line(f"{folder.name}: if {noted} is still running on its machine, it {words}.")
+        asked = f"if {noted} is still running on its machine, it {words}."
     else:
         hint = f"sweep status {quote_argument(folder)} shows how the last run ended."
         raise UsageError(f"Nothing is running in {folder}.", hint=hint)
+    engine.request_stop(folder, stage)
+    print_line(f"{folder.name}: {asked}")
 
 
 def verify(

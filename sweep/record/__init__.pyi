@@ -55,6 +55,7 @@ from .results_table import (
     merge_marginals,
     name_image,
     read_ratings,
+    sort_numbers,
 )
 from .sqlite.connection import JOURNAL_FILE, SEALED, seal, sealing
 from .sqlite.journal import SqliteJournal
@@ -130,5 +131,6 @@ __all__ = [
     "replace_atomically",
     "seal",
     "sealing",
+    "sort_numbers",
     "write_tables",
 ]

@@ -349,10 +349,10 @@ def count_marginals(
             for column in columns:
                 if row[column] is not None:
                     entry.numbers.setdefault(column, []).append(row[column])
-    return {axis: [entries[value] for value in _sort_numbers(entries)] for axis, entries in found.items()}
+    return {axis: [entries[value] for value in sort_numbers(entries)] for axis, entries in found.items()}
 
 
-def _sort_numbers(values: Iterable[Any]) -> list[Any]:
+def sort_numbers(values: Iterable[Any]) -> list[Any]:
     """Sort numbers, with a missing one last; leave other values in their order."""
     known = [value for value in values if value is not None]
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in known):
@@ -387,8 +387,8 @@ def write_json(out: TextIO, names: Sequence[str], rows: Iterable[TableRow]) -> N
     """Write an array of objects, one a line."""
     divider = "[\n"
     for row in rows:
-        cells = [cell.isoformat() if isinstance(cell, datetime) else cell for cell in row]
-        out.write(divider + json.dumps(dict(zip(names, cells, strict=True)), ensure_ascii=False))
+        cells = dict(zip(names, row, strict=True))
+        out.write(divider + json.dumps(cells, ensure_ascii=False, default=datetime.isoformat))
         divider = ",\n"
     out.write("[]\n" if divider == "[\n" else "\n]\n")
 

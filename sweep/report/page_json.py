@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import pandas as pd
 
-from sweep.record import ExperimentFacts
+from sweep.record import ExperimentFacts, sort_numbers
 from sweep.report.report_data import AxisColumn, ReportData, shorten_path, to_json_value
 from sweep.report.thumbnails import ImageLinks, make_thumb_id
 from sweep.types import Scalar
@@ -102,7 +102,7 @@ def _encode_axes(data: ReportData) -> list[JsonObject]:
 def _add_levels(axis: JsonObject, facts: ExperimentFacts) -> JsonObject:
     """Add levels that no row has yet, in their place: the experiment knows them before they are rendered."""
     known = [known.levels for known in facts.axes if known.name == axis["name"] and known.size == len(known.levels)]
-    wanted = _sort_levels([_keep_exact(to_json_value(level)) for levels in known for level in levels])
+    wanted = sort_numbers([_keep_exact(to_json_value(level)) for levels in known for level in levels])
     if not set(axis["levels"]) < set(wanted):
         return axis
     places = [wanted.index(level) for level in axis["levels"]]
@@ -129,20 +129,13 @@ def encode_axis(axis: AxisColumn, frame: pd.DataFrame) -> JsonObject:
     """
     codes, found = pd.factorize(frame[axis.column], use_na_sentinel=True)
     values = [to_json_value(value) for value in found]
-    levels = _sort_levels(values)
+    levels = sort_numbers(values)
     rank = {level: place for place, level in enumerate(levels)}
     place = np.array([*(rank[value] for value in values), len(levels)])  # the last is that of missing ones, code -1
     if bool((codes < 0).any()):
         levels.append(None)
     kept = [_keep_exact(level) for level in levels]
     return {"name": axis.name, "kind": axis.kind, "levels": kept, "at": place[codes].tolist()}
-
-
-def _sort_levels(levels: Sequence[Scalar]) -> list[Scalar]:
-    """Sort numbers; leave other levels in their order."""
-    if all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels):
-        return sorted(levels, key=lambda level: level)  # type: ignore[arg-type,return-value]
-    return list(levels)
 
 
 def _keep_exact(value: Scalar) -> Scalar:

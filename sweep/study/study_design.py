@@ -280,10 +280,7 @@ def read_design(
 
 def _rank_within(cells: Codes, codes: Codes) -> Codes:
     """Rank each row's code among the distinct codes of its cell, from 0."""
-    pairs, inverse = np.unique(np.stack([cells, codes]), axis=1, return_inverse=True)
-    starts = np.searchsorted(pairs[0], pairs[0], side="left")
-    ranks = np.arange(pairs.shape[1]) - starts
-    return np.asarray(ranks[inverse.ravel()], dtype=np.intp)
+    return pd.Series(codes).groupby(cells).rank("dense").to_numpy(dtype=np.intp) - 1
 
 
 def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:
