@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -177,6 +179,12 @@ async def test_server_that_is_open_already_can_be_given_to_a_run(
     assert summary.completed == 4
     gc.collect()
     assert "Unclosed" not in caplog.text
+
+
+def test_server_that_is_not_open_can_be_copied_and_pickled() -> None:
+    server = sweep.connect("http://gpu1:9090")
+    for again in (copy.copy(server), copy.deepcopy(server), pickle.loads(pickle.dumps(server))):
+        assert again.url == "http://gpu1:9090"
 
 
 def test_packages_that_the_documents_name_come_with_the_first_import() -> None:

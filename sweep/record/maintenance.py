@@ -46,7 +46,7 @@ def verify_folder(folder: Path) -> list[Damage]:
     try:
         return list(_find_damage(folder))
     except CorruptRecordError as error:
-        return [_journal(str(error))]
+        return [Damage(fault="journal", path=JOURNAL_FILE, message=str(error))]
 
 
 def list_damaged_keys(damage: list[Damage]) -> list[str]:
@@ -75,7 +75,8 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
 
 def _find_damage(folder: Path) -> Iterator[Damage]:
     with reading(folder) as db:
-        yield from map(_journal, find_faults(db))
+        for fault in find_faults(db):
+            yield Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
         known: set[str] = set()
         for key, path, size, sha256 in db.execute("SELECT key, path, size, sha256 FROM images ORDER BY path"):
             known.add(path)
@@ -116,10 +117,6 @@ def _unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
             yield Damage(fault="leftover", path=path, message=f"{path} was left half-written; the next run removes it.")
         else:
             yield Damage(fault="orphan", path=path, message=f"{path} belongs to no row; nothing needs it.")
-
-
-def _journal(fault: str) -> Damage:
-    return Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
 
 
 async def reopen_points(folder: Path | str, keys: str | Iterable[str]) -> int:

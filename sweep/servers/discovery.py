@@ -65,6 +65,7 @@ class AnyServer:
             await self._found.aclose()
 
     def __getattr__(self, name: str) -> Any:
-        if self._found is None:
+        found = self.__dict__.get("_found")  # not there yet in a copy that is being made
+        if found is None:
             raise AttributeError(f"{name}: open() comes first")
-        return getattr(self._found, name)
+        return getattr(found, name)

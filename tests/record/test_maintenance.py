@@ -101,3 +101,4 @@ def test_a_journal_that_is_no_database_is_a_finding(folder: Path) -> None:
     (folder / JOURNAL_FILE).write_bytes(b"gone" * 3000)
     (finding,) = results.verify()
     assert finding.fault == "journal"
+    assert finding.message.count("is damaged") == 1
