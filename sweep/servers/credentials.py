@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sweep.errors import UsageError
-from sweep.servers.untrusted_json import mapping, text
+from yarl import URL
+
+from sweep.errors import UsageError, did_you_mean
+from sweep.servers.untrusted_json import mapping
+from sweep.text import quote_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +103,10 @@ class Credentials:
 
 
 def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = None) -> Credentials | None:
-    """Find the credentials for the server at `url`: its own section of the file, the environment, or the file's top.
+    """Find the credentials for the server at `url`.
 
-    The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
+    The login is that of its own section of the file, else of the environment, else of the file's top. Headers are those
+    of the top and of the section together. The file (`file`, else the one SWEEP_CREDENTIALS names) is TOML::
 
         token = "…"                          # for every server
         [servers."http://gpu1:9090"]
@@ -110,34 +114,34 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
         password = "…"
         headers = {X-Api-Key = "…"}       # sent with every request
 
-    Raises UsageError where the file is not there, is not TOML, or may be read by others (POSIX: mode 0600 or less).
+    Raises UsageError where the file is not there, is not such a file, or may be read by others (POSIX: mode 0600 or
+    less).
     """
     named = environ.get("SWEEP_CREDENTIALS")
     path = file or (Path(named) if named else None)
     document = _read(path) if path else {}
-    sections = mapping(document.get("servers"))
-    own = {_normalize(address): section for address, section in sections.items()}.get(_normalize(url))
-    names = {"token": "SWEEP_TOKEN", "email": "SWEEP_EMAIL", "password": "SWEEP_PASSWORD"}
-    given = {key: environ.get(name) for key, name in names.items()}
-    return _of(mapping(own)) or _of(given) or _of(document)
+    sections = {_normalize(address): section for address, section in document.get("servers", {}).items()}
+    own = sections.get(_normalize(url), {})
+    sources = (own, {key: environ.get(name) for key, name in _LOGIN.items()}, document)
+    logins = ({key: (source.get(key) or "").strip() for key in _LOGIN} for source in sources)
+    headers = {**document.get("headers", {}), **own.get("headers", {})}
+    for login in (*logins, {}):
+        found = Credentials(**login, headers=tuple((name, str(value)) for name, value in headers.items()))
+        if found.token or found.can_log_in:
+            return found
+    return found if headers else None
 
 
 def _normalize(url: str) -> str:
     """Return an address in the form that all ways to write it share; that of another scheme as it is."""
     try:
-        return ServerAddress.parse(url).url
+        return str(URL(ServerAddress.parse(url).url))
     except UsageError:
         return url
 
 
-def _of(table: Mapping[str, Any]) -> Credentials | None:
-    values = (text(table.get(name)) for name in ("token", "email", "password"))
-    token, email, password = (value and value.strip() for value in values)
-    headers = tuple((name, str(value)) for name, value in mapping(table.get("headers")).items())
-    found = Credentials(token=token, email=email, password=password, headers=headers)
-    return found if found.token or found.can_log_in or found.headers else None
-
-
+_LOGIN: Final = {"token": "SWEEP_TOKEN", "email": "SWEEP_EMAIL", "password": "SWEEP_PASSWORD"}
+_KEYS: Final[Mapping[str, type]] = {**dict.fromkeys(_LOGIN, str), "headers": dict}
 _FORM: Final = (
     'Write token = "…", or email = "…" and password = "…". '
     'A line [servers."http://gpu1:9090"] before them keeps them for that server.'
@@ -151,11 +155,27 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: the credentials file cannot be read ({error.strerror}).") from None
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {path}")
+        raise UsageError(f"{path}: others may read this credentials file.", hint=f"chmod 600 {quote_argument(path)}")
     try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise UsageError(f"{path}: the credentials file is not TOML.", hint=_FORM) from None
-    if document and not _of(document) and not isinstance(document.get("servers"), dict):
-        raise UsageError(f"{path}: the credentials file names no credentials.", hint=_FORM)
+        document = tomllib.loads(content.decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"\(at (line \d+)", str(error))  # the rest may quote a secret
+        place = f" ({line[1]})" if line else ""
+        raise UsageError(f"{path}: the credentials file is not TOML{place}.", hint=_FORM) from None
+    sections = mapping(document.get("servers")).values()
+    tables = ((document, {**_KEYS, "servers": dict}), *((section, _KEYS) for section in sections))
+    if problem := next(filter(None, (_find_problem(*each) for each in tables)), ""):
+        raise UsageError(f"{path}: {problem}", hint=_FORM)
     return document
+
+
+def _find_problem(table: Any, keys: Mapping[str, type]) -> str:
+    """Return what is wrong with the file's top or a section, without a value of it; empty where nothing is."""
+    if not isinstance(table, dict):
+        return "each server needs a section of its own."
+    for key, value in table.items():
+        if key not in keys:
+            return f"{key} is no key of a credentials file.{did_you_mean(key, keys)}"
+        if not isinstance(value, keys[key]):
+            return f"{key} must be a {'text in quotes' if keys[key] is str else 'table'}."
+    return "" if ("email" in table) == ("password" in table) else "email and password belong together."

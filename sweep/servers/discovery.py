@@ -54,7 +54,8 @@ class AnyServer:
             info = await found.open()
         except ServerUnsupportedError as error:
             raise ServerUnsupportedError(
-                error.message, hint=error.hint or "Is that an InvokeAI or a ComfyUI?"
+                error.message,
+                hint=error.hint or "Is that an InvokeAI or a ComfyUI? With TLS, write https:// in the address.",
             ) from None
         self._found = found
         return replace(info, name=self._options.name or info.name)

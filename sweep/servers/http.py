@@ -112,7 +112,7 @@ class Response:
 
 
 class _ElsewhereError(aiohttp.ClientConnectionError):
-    """A redirect leads to another origin."""
+    """A redirect leads to another origin, which is the argument."""
 
 
 class _OneOriginConnector(aiohttp.TCPConnector):
@@ -124,7 +124,7 @@ class _OneOriginConnector(aiohttp.TCPConnector):
 
     async def connect(self, req: aiohttp.ClientRequest, *others: Any, **named: Any) -> Any:
         if req.url.origin() != self._origin:
-            raise _ElsewhereError
+            raise _ElsewhereError(req.url.origin())
         return await super().connect(req, *others, **named)
 
 
@@ -192,7 +192,7 @@ class Http:
             await self.aclose()
             if isinstance(error, NoAnswerError):
                 message = f"{self.address.url} does not answer ({error.reason})."
-                hint = "Start the server, or correct the address. sweep run without --server uses the sandbox."
+                hint = error.hint or START_HINT
                 if (host := self.address.name.partition(":")[0]) != "localhost":
                     hint = did_you_mean(host, ["localhost"]).strip() or hint
                 raise ServerUnreachableError(message, hint=hint) from None
@@ -275,8 +275,9 @@ class Http:
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
         self._token = None
         answer = await self._send(Request("POST", "/api/v1/auth/login", "logging in", body=body))
-        if answer.status in BAD_REQUEST:  # 422 would echo what was sent
-            raise ServerRefusedError(f"{self.address.url} does not take this e-mail and password ({answer.status}).")
+        if answer.status in {401, *BAD_REQUEST}:  # 422 would echo what was sent
+            message = f"{self.address.url} does not take this e-mail and password ({answer.status})."
+            raise ServerRefusedError(message, hint=REFUSED_HINT)
         if answer.status != 200:
             raise self._make_error(answer, "logging in")
         token = sendable(mapping(_parse_or_none(answer.data)).get("token"))
@@ -285,7 +286,8 @@ class Http:
         self._token = token
 
     def _make_error(self, answer: _Answer, what: str) -> SweepError:
-        return error_of_status(self.address.url, answer.status, answer.headers, _parse_or_none(answer.data), what)
+        body, sent = _parse_or_none(answer.data), self._basic if asks_for_basic(answer.headers) else self._token
+        return error_of_status(self.address.url, answer.status, answer.headers, body, what, is_known=bool(sent))
 
     async def _send_as_us(self, request: Request) -> _Answer:
         """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
@@ -299,7 +301,7 @@ class Http:
                 return answer
             async with self._login:
                 if asks_for_basic(answer.headers):
-                    self._basic = self._credentials.basic
+                    self._basic, self._token = self._credentials.basic, None
                 elif self._token == token:
                     await self.log_in()
         return await self._send(request)
@@ -337,13 +339,15 @@ class Http:
                 if response.status in BAD_GATEWAY:
                     raise NoAnswerError(self.address.url, f"{response.status} of a proxy", request.what)
                 return _Answer(response.status, response.headers, data)
-        except (_ElsewhereError, aiohttp.RedirectClientError):
-            raise redirect_error(self.address.url) from None
+        except (_ElsewhereError, aiohttp.RedirectClientError) as error:
+            to = f"to {error}" if isinstance(error, _ElsewhereError) else "elsewhere"
+            raise redirect_error(self.address.url, to) from None
         except aiohttp.TooManyRedirects:
             message = f"{self.address.url} redirects in circles while {request.what}."
             raise TransientError(message, kind="BadAnswer") from None
         except NETWORK_ERRORS as error:
-            raise NoAnswerError(self.address.url, explain_failure(error), request.what) from None
+            reason, hint = explain_failure(error)
+            raise NoAnswerError(self.address.url, reason, request.what, hint) from None
         except ValueError:  # of aiohttp, for a redirect to an address with a password
             raise redirect_error(self.address.url) from None
 
@@ -407,22 +411,40 @@ REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 BAD_GATEWAY = frozenset({502, 504})
-LOGIN_HINT = "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file."
+START_HINT = "Start the server, or correct the address. sweep run without --server uses the sandbox."
+CERTIFICATE_HINT = (
+    "For a private CA or a self-signed certificate, give its file: --ca-file. Otherwise correct the address."
+)
+PLAIN_HINT = "If the server does not use TLS, write http:// instead of https://."
+LOGIN_HINT = "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file with this address."
+REFUSED_HINT = "Check SWEEP_TOKEN, SWEEP_EMAIL, SWEEP_PASSWORD and the credentials file. A token may have expired."
 BASIC_HINT = "It wants a user name: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or give a credentials file."
 
 
-def error_of_status(url: str, status: int, headers: Mapping[str, str], body: Any, what: str) -> SweepError:
-    """Return the error for an answer with this status; `what` says what was being done ("submitting an item")."""
+def error_of_status(
+    url: str, status: int, headers: Mapping[str, str], body: Any, what: str, *, is_known: bool = False
+) -> SweepError:
+    """Return the error for an answer with this status; `what` says what was being done ("submitting an item").
+
+    `is_known` says that credentials were sent.
+    """
     said = detail(body)
     tail = f": {said}" if said else ""
     if status in REFUSED:
-        reason = "wants a login" if status == 401 else "does not allow this account to do that"
+        reason = "refuses the login it was given" if is_known else "wants a login"
+        reason = reason if status == 401 else "does not allow this account to do that"
         hint = BASIC_HINT if status == 401 and asks_for_basic(headers) else LOGIN_HINT
-        return ServerRefusedError(f"{url} {reason} ({status} while {what}{tail}).", hint=hint)
+        return ServerRefusedError(
+            f"{url} {reason} ({status} while {what}{tail}).", hint=REFUSED_HINT if is_known else hint
+        )
     if status in TOO_MANY:
         asked = retry_after(headers.get("Retry-After"))
         message = f"{url} is overloaded ({status} while {what})."
         return OverloadedError(message, retry_after=asked, is_certain=status == 429)
+    if status == 413:
+        said = (
+            f"{url} takes no request of this size (413 while {what}); raise its limit, as client_max_body_size of nginx"
+        )
     if status in BAD_REQUEST:
         return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
     if status >= 500 or status == 409:
@@ -437,10 +459,10 @@ def asks_for_basic(headers: Mapping[str, str]) -> bool:
     return headers.get("WWW-Authenticate", "").lower().startswith("basic")
 
 
-def redirect_error(url: str) -> ServerError:
+def redirect_error(url: str, target: str = "elsewhere") -> ServerError:
     """Return the error for a redirect to another server."""
     return ServerError(
-        f"{url} redirects elsewhere.", hint="Use the address that it redirects to; sweep does not follow it."
+        f"{url} redirects {target}.", hint="Use the address that it redirects to; sweep does not follow it."
     )
 
 
@@ -495,8 +517,8 @@ def bad_answer(url: str, what: str) -> TransientError:
 class NoAnswerError(TransientError):
     """A call got no whole answer: nobody knows whether the server carried it out."""
 
-    def __init__(self, url: str, reason: str, what: str) -> None:
-        super().__init__(f"{url} did not answer while {what} ({reason}).", kind="NoAnswer")
+    def __init__(self, url: str, reason: str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{url} did not answer while {what} ({reason}).", kind="NoAnswer", hint=hint)
         self.reason = reason
 
 
@@ -508,20 +530,23 @@ def is_refusal(error: BaseException) -> bool:
 _REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, TIMED_OUT),
     (aiohttp.ClientConnectorDNSError, "no such host"),
-    (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not trusted; --ca-file names a private CA"),
     (aiohttp.ServerDisconnectedError, "it closed the connection"),
     (ConnectionRefusedError, REFUSED_CONNECTION),
     (ConnectionResetError, "connection reset"),
 )
 
 
-def explain_failure(error: BaseException) -> str:
-    """Return a failed connection's reason in a few words, without addresses of sockets or memory."""
-    cause = getattr(error, "os_error", None) or error
+def explain_failure(error: BaseException) -> tuple[str, str | None]:
+    """Return a failed connection's reason in a few words, without addresses of sockets or memory, and a hint."""
+    cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its TLS certificate is not accepted: {cause.verify_message.rstrip('.')}", CERTIFICATE_HINT
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {(cause.reason or 'no reason given').lower().replace('_', ' ')}", PLAIN_HINT
     for kind, reason in _REASONS:
         if isinstance(error, kind) or isinstance(cause, kind):
-            return reason
-    return cause.strerror.lower() if isinstance(cause, OSError) and cause.strerror else "connection broken"
+            return reason, None
+    return (cause.strerror.lower() if isinstance(cause, OSError) and cause.strerror else "connection broken"), None
 
 
 async def read_input_image(sha256: str, path: Path | None, *, is_raw: bool = False) -> tuple[bytes, str]:

@@ -327,6 +327,10 @@ class EventConnection(ABC):
             pause = min(pause * 2, timings.reconnect_most)
 
 
+class RefusedImageError(TransientError):
+    """The server does not take an input image; another may. The points that use it fail, and no other."""
+
+
 class TrackedServer(ABC):
     """Base class of the clients of all families: events and questions in the background, checks, hearing of items."""
 
@@ -349,8 +353,8 @@ class TrackedServer(ABC):
         """Tell whether the server still has an input image of this name."""
 
     @abstractmethod
-    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:
-        """Upload an input image as `file`; return the server's name for it. `shown`: what a person calls it."""
+    async def send_image(self, file: str, content: bytes) -> str | None:
+        """Upload an input image as `file`; return the server's name for it."""
 
     @abstractmethod
     async def follow(self, ticket: Ticket, item: TrackedItem) -> None:
@@ -388,13 +392,20 @@ class TrackedServer(ABC):
     async def upload(self, sha256: str, path: Path | None) -> str:
         """Return the server's name for an input image, which is sent where the server does not have it.
 
-        Raises VariationError where the file is missing, was changed after the plan was made, or is refused.
+        Raises VariationError where the file is missing or was changed after the plan was made, RefusedImageError where
+        the server does not take it.
         """
         async with self._upload_locks.setdefault(sha256, asyncio.Lock()):
             name = self.uploads.get(sha256)
             if name is None or not (sha256 in self._present or await self.has_image(name)):
                 content, ending = await read_input_image(sha256, path)
-                name = await self.send_image(f"{sha256}{ending}", content, path.name if path else sha256)
+                try:
+                    name = await self.send_image(f"{sha256}{ending}", content)
+                except AttemptError as error:
+                    if isinstance(error, TransientError) and not error.kind.startswith("HTTP 5"):
+                        raise
+                    shown = path.name if path else sha256
+                    raise RefusedImageError(f"{shown}: the server does not take the input image: {error}") from None
             if name is None:
                 raise TransientError(f"{self.url} gave no name for an uploaded image.", kind="BadAnswer")
             self._present.add(sha256)
@@ -413,6 +424,8 @@ class TrackedServer(ABC):
         async with self._checks:
             try:
                 await self.validate(graph, images)
+            except RefusedImageError:
+                return None  # the points that use it fail, each by itself
             except (VariationError, MissingModelError) as error:
                 return str(error)
         return None

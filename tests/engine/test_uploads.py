@@ -174,6 +174,22 @@ async def test_clean_says_which_server_cannot_tell_what_the_run_left(bench: Benc
     assert (left.images, "cannot read item" in left.reason) == ((), True)
 
 
+async def test_point_is_rendered_where_one_of_two_servers_takes_no_upload_of_this_size(
+    bench: Bench, sandbox: Sandbox
+) -> None:
+    def limit(exchange: Exchange) -> None:
+        if f"{exchange.method} {exchange.path}" == UPLOAD:
+            exchange.status, exchange.body = 413, b"<html><title>413 Request Entity Too Large</title></html>"
+
+    async with open_proxy(sandbox.url, limit) as proxy:
+        summary = await bench.run(await bench.experiment(), proxy.url, sandbox.url)
+        told = {event.error for event in bench.of(events.Retrying)}
+        assert (summary.completed, summary.failed) == (6, 0)
+        assert all("photo.png" in error and "413" in error and "raise its limit" in error for error in told)
+        alone = await bench.run(await bench.experiment(name="alone", axes={"seed": [1]}), proxy.url)
+        assert (alone.completed, alone.failed) == (0, 1)
+
+
 async def test_journal_keeps_only_uploads_of_its_own_run(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:
     """What the user's file knows of other runs is used and is not this run's to delete."""
     options = replace(AT_ONCE, user_cache=tmp_path / "cache" / "uploads.json")

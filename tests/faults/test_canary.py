@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import urllib.parse
 from base64 import b64encode
 from pathlib import Path
@@ -29,8 +28,8 @@ def leaks(bench: Bench, *printed: str) -> list[str]:
 @pytest.mark.parametrize("by", ["environment", "file"])
 def test_no_secret_is_told(bench: Bench, by: str) -> None:
     server = bench.sandbox(faults={"fail_rate": 0.3, "error_401": 0.02, "spare": 40, "most": 2})
-    file = bench.folder / "credentials.json"
-    file.write_text(json.dumps({"token": TOKEN}), encoding="utf-8")
+    file = bench.folder / "credentials.toml"
+    file.write_text(f'token = "{TOKEN}"', encoding="utf-8")
     file.chmod(0o600)
     more = ["--credentials", str(file)] if by == "file" else []
     environment = {"SWEEP_TOKEN": TOKEN, "SWEEP_EMAIL": "a@b.c", "SWEEP_PASSWORD": PASSWORD} if by != "file" else {}
@@ -44,6 +43,7 @@ def test_no_secret_is_told(bench: Bench, by: str) -> None:
         bench.sweep("verify", "small", **environment)[1],
     ]
     assert all(printed), printed
+    assert list((bench.folder / "results").rglob("results.csv")), "the credentials were taken, and images rendered"
     assert leaks(bench, *printed) == []
     server.kill()
 

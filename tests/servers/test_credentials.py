@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ def test_a_servers_section_is_found_however_the_address_is_written(tmp_path: Pat
         found = find_credentials(url, {}, path)
         assert found is not None
         assert found.token == "own", url
+    path = _file(tmp_path, '[servers."https://büro.example/x"]\ntoken = "own"\n')
+    for url in ("https://xn--bro-hoa.example/x/", "https://büro.example:443/x"):
+        assert find_credentials(url, {}, path) == Credentials(token="own", email="", password=""), url
+
+
+def test_headers_of_top_and_section_go_along_with_the_login_from_elsewhere(tmp_path: Path) -> None:
+    top, section = (
+        'headers = {X-All = "1", X-Key = "all"}\n',
+        '[servers."http://gpu1:9090"]\nheaders = {X-Key = "own"}\n',
+    )
+    for text, environ in ((f'token = "t0ken"\n{top}{section}', {}), (top + section, {"SWEEP_TOKEN": "t0ken"})):
+        found = find_credentials(URL, environ, _file(tmp_path, text))
+        assert found is not None
+        assert (found.token, dict(found.headers)) == ("t0ken", {"X-All": "1", "X-Key": "own"})
+    alone = find_credentials(URL, {}, _file(tmp_path, section))
+    assert alone is not None
+    assert (alone.token, alone.can_log_in, dict(alone.headers)) == (None, False, {"X-Key": "own"})
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
@@ -67,16 +85,33 @@ def test_a_file_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
 def test_a_file_that_is_missing_or_no_toml_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         find_credentials(URL, {}, tmp_path / "none.toml")
-    with pytest.raises(UsageError, match="not TOML") as caught:
+    with pytest.raises(UsageError, match=r"not TOML \(line 1\)\.") as caught:
         find_credentials(URL, {}, _file(tmp_path, "token: secret"))
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
     form = 'Write token = "…", or email = "…" and password = "…".'
     assert form in str(caught.value)
-    with pytest.raises(UsageError, match="names no credentials") as empty:
-        find_credentials(URL, {}, _file(tmp_path, 'tokn = "secret"'))
-    assert form in str(empty.value)
-    assert "secret" not in str(empty.value)
+    assert find_credentials(URL, {}, _file(tmp_path, '\ufefftoken = "saved by an editor of Windows"')) is not None
+
+
+def test_what_a_credentials_file_does_not_take_is_told_and_no_value_of_it(tmp_path: Path) -> None:
+    section = '[servers."http://me:s3cret@gpu1:9090"]\n'
+    for text, problem in (
+        ('tokn = "s3cret"', "tokn is no key of a credentials file. Did you mean token?"),
+        (f'{section}pasword = "s3cret"', "pasword is no key of a credentials file. Did you mean password?"),
+        ('token = "s3cret"\n[server."http://gpu1"]\ntoken = "s3cret"', "server is no key"),
+        ("token = 5553", "token must be a text in quotes."),
+        (f'{section}headers = "X-Key: s3cret"', "headers must be a table."),
+        ('servers = "s3cret"', "servers must be a table."),
+        ('[servers]\n"http://me:s3cret@gpu1:9090" = "s3cret"', "each server needs a section of its own."),
+        ('[servers.http."//gpu1"]\ntoken = "s3cret"', "//gpu1 is no key"),
+        (f'{section}email = "me"', "email and password belong together."),
+        ('password = "s3cret"', "email and password belong together."),
+    ):
+        with pytest.raises(UsageError, match=re.escape(problem)) as caught:
+            find_credentials(URL, {}, _file(tmp_path, text))
+        assert "s3cret" not in str(caught.value)
+        assert "5553" not in str(caught.value)
 
 
 def test_no_repr_tells_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,3 +111,24 @@ def test_a_server_that_asks_for_a_name_and_a_password_is_told_with_what_can_answ
     assert "SWEEP_EMAIL (the name) and SWEEP_PASSWORD" in str(basic.hint)
     assert "SWEEP_TOKEN" not in str(basic.hint)
     assert "SWEEP_TOKEN" in str(other.hint)
+
+
+def test_a_refused_login_is_told_apart_from_a_missing_one() -> None:
+    missing = faults.error_of_status(URL, 401, {}, None, "asking")
+    refused = faults.error_of_status(URL, 401, {}, {"detail": "Invalid or expired token"}, "asking", is_known=True)
+
+    assert missing.message == f"{URL} wants a login (401 while asking)."
+    assert refused.message == f"{URL} refuses the login it was given (401 while asking: Invalid or expired token)."
+    assert "may have expired" in str(refused.hint)
+
+
+def test_each_failure_of_tls_says_why_and_has_a_way_out() -> None:
+    untrusted = ssl.SSLCertVerificationError()
+    untrusted.verify_message = "Hostname mismatch, certificate is not valid for 'gpu1'."
+    plain = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)")
+    plain.reason = "WRONG_VERSION_NUMBER"
+
+    reason, hint = faults.explain_failure(untrusted)
+    assert reason == "its TLS certificate is not accepted: Hostname mismatch, certificate is not valid for 'gpu1'"
+    assert "--ca-file" in str(hint)
+    assert faults.explain_failure(plain) == ("TLS failed: wrong version number", faults.PLAIN_HINT)

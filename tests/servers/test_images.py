@@ -13,6 +13,7 @@ from sweep.errors import ServerError, TransientError, VariationError
 from sweep.servers.base import ItemEnded, ServerImage
 from sweep.servers.http import LARGEST_ERROR, ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
+from sweep.servers.tracker import RefusedImageError
 from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK
@@ -114,7 +115,7 @@ async def test_what_the_server_does_not_take_as_an_image(fake: Fake, client: Inv
     fake.on(*UPLOAD, status(415, {"detail": "Not an image"}))
     graph, files = _imaged(tmp_path)
 
-    with pytest.raises(VariationError, match="Not an image"):
+    with pytest.raises(RefusedImageError, match=r"in put\.png: the server does not take the input image: Not an image"):
         await client.submit(submission(graph, images=files))
 
 
@@ -169,7 +170,7 @@ async def test_no_redirect_leads_to_another_host(fake: Fake, client: InvokeAI) -
     path = "/api/v1/images/i/a b?.png/full"
     for elsewhere in ("http://localhost:1/x", "ftp://localhost/x", "http://[::1/x", "http:///x"):
         fake.on("GET", path, status(302, None, Location=elsewhere))
-        with pytest.raises(ServerError, match="redirects elsewhere"):
+        with pytest.raises(ServerError, match=r"redirects (elsewhere|to http://localhost:1)\. Use the address"):
             await client.fetch(IMAGE, 10)
 
     fake.on("GET", path, status(307, None, Location="/moved"))
@@ -190,10 +191,9 @@ async def test_an_image_that_the_server_fails_at_is_named_and_refuses_no_plan(
     graph, files = _imaged(tmp_path)
     (path,) = files.values()
 
-    with pytest.raises(VariationError, match=f"{path.name}: the server cannot take the input image: .*500"):
+    with pytest.raises(RefusedImageError, match=f"{path.name}: the server does not take the input image: .*500"):
         await client.submit(submission(graph, images=files))
     assert await client.check([graph], files) == [None]
-    assert len(fake.calls(*UPLOAD)) == 4  # each is tried twice: a server may stumble
 
 
 async def test_an_image_that_the_graph_names_is_asked_for_once_before_anything_goes_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,15 @@ async def test_a_wrong_password_is_refused_and_not_repeated(fake: Fake, code: in
         await InvokeAI(fake.url, ConnectOptions(credentials=ME, timings=QUICK)).open()
 
     assert CANARY not in f"{caught.value}{caught.value!r}"
+    assert "does not take this e-mail and password" in caught.value.message
+    assert "Check SWEEP_TOKEN" in str(caught.value.hint)
+
+
+async def test_a_token_that_is_refused_is_no_missing_login(fake: Fake) -> None:
+    fake.on("GET", f"{Q}/status", status(401, {"detail": "Invalid or expired token"}))
+
+    with pytest.raises(ServerRefusedError, match="refuses the login it was given"):
+        await connect(fake.url, ConnectOptions(credentials=Credentials(token=CANARY), timings=QUICK)).open()
 
 
 async def _ask_twice(fake: Fake, fresh: str) -> list[str | None]:
@@ -146,17 +156,22 @@ async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) 
 async def test_an_invokeai_behind_a_proxy_with_basic_authentication_gets_name_and_password(fake: Fake) -> None:
     def guard(answer: Any) -> Any:
         asks = status(401, None, WWW_Authenticate='Basic realm="proxy"')
-        return lambda request, data: answer if "Authorization" in request.headers else asks(request, data)
+        is_basic = re.compile("Basic ").match
+        return lambda request, data: (
+            answer if is_basic(request.headers.get("Authorization", "")) else asks(request, data)
+        )
 
     for place, answer in list(fake.answers.items()):
         fake.on(*place, guard(answer))
-    server = connect(fake.url, ConnectOptions(credentials=Credentials(email="me", password="secret"), timings=QUICK))
-    info = await server.open()
-    await server.aclose()
+    for token in (None, "of-another-server"):  # which the environment gives to all
+        credentials = Credentials(token=token, email="me", password="secret")
+        server = connect(fake.url, ConnectOptions(credentials=credentials, timings=QUICK))
+        info = await server.open()
+        await server.aclose()
 
-    assert info.version == "6.14.2"
-    assert set(_bearer(fake, "/api/v1/app/version")) == {"Basic bWU6c2VjcmV0"}
-    assert fake.calls(*LOGIN) == []
+        assert info.version == "6.14.2"
+        assert _bearer(fake, "/api/v1/app/version")[-1] == "Basic bWU6c2VjcmV0"
+        assert fake.calls(*LOGIN) == []
 
 
 async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path: Path) -> None:
@@ -177,9 +192,10 @@ async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path
 
 async def test_credentials_do_not_follow_a_redirect(fake: Fake) -> None:
     async with fake_server() as stranger:
-        for place in (stranger.url, fake.url.replace("//", "//me:secret@")):  # aiohttp does not send two of them
+        with_password = fake.url.replace("//", "//me:secret@")
+        for place, said in ((stranger.url, f"to {stranger.url}"), (with_password, "elsewhere")):
             fake.on("GET", "/api/v1/app/version", status(307, None, Location=f"{place}/api/v1/app/version"))
-            with pytest.raises(ServerError, match="redirects elsewhere"):
+            with pytest.raises(ServerError, match=rf"redirects {said}\."):
                 await InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token=CANARY), timings=QUICK)).open()
         assert stranger.asked == []
 

@@ -424,7 +424,7 @@ class ComfyUI(TrackedServer):
             return False
         return await self._http.exists("/view", "looking for an input image", query)
 
-    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:  # noqa: ARG002  (all are taken)
+    async def send_image(self, file: str, content: bytes) -> str | None:
         """See `TrackedServer.send_image`: equal content has an equal name, so nothing is kept twice."""
 
         def form() -> aiohttp.FormData:

@@ -25,10 +25,6 @@ _NOT_HERE: Final = (400, 403, 404, 422)  # 403: it is another account's
 _MEDIA_TYPES: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
 
 
-class RefusedImageError(VariationError):
-    """The server does not take an input image: the points that use it fail, and no other."""
-
-
 def path_part(name: str) -> str:
     """Quote a name that a server gave, for use in a URL. Raises VariationError where it cannot be a name."""
     is_plain = name.isprintable() and "/" not in name and "\\" not in name
@@ -90,11 +86,8 @@ class InvokeAIGallery:
         answer = await self._http.get(path, "looking for an input image", also=_NOT_HERE)
         return answer.status == 200
 
-    async def upload(self, file: str, content: bytes, shown: str) -> str | None:
-        """Send an image; return its name here.
-
-        Raises RefusedImageError where the server takes others, but fails at this one twice.
-        """
+    async def upload(self, file: str, content: bytes) -> str | None:
+        """Send an image; return its name here."""
 
         def form() -> aiohttp.FormData:
             made = aiohttp.FormData()
@@ -105,17 +98,7 @@ class InvokeAIGallery:
         path, what = _IMAGES if self.is_before_3_1 else f"{_IMAGES}upload", "uploading an input image"
         params = {"image_category": "user", "is_intermediate": "false"}
         request = Request("POST", path, what, params, form=form, size=len(content))
-        failure = ""
-        for _ in range(2):
-            try:
-                return text(mapping((await self._http.send(request)).body).get("image_name"))
-            except VariationError as error:
-                raise RefusedImageError(f"{shown}: the server refuses the input image: {error}") from None
-            except TransientError as error:
-                if not error.kind.startswith("HTTP 5"):
-                    raise
-                failure = str(error)
-        raise RefusedImageError(f"{shown}: the server cannot take the input image: {failure}")
+        return text(mapping((await self._http.send(request)).body).get("image_name"))
 
     async def is_unused(self, name: str, made_by: str | None = None) -> bool:
         """Tell whether the server has the image and nobody kept it: starred it or put it on a board.

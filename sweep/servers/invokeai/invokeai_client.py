@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from sweep.errors import (
 from sweep.servers.base import Gallery, ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
-from sweep.servers.invokeai.gallery import InvokeAIGallery, RefusedImageError
+from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
@@ -109,14 +108,13 @@ class InvokeAI(TrackedServer):
     async def has_image(self, name: str) -> bool:
         return await self._gallery.has(name)
 
-    async def send_image(self, file: str, content: bytes, shown: str) -> str | None:
-        return await self._gallery.upload(file, content, shown)
+    async def send_image(self, file: str, content: bytes) -> str | None:
+        return await self._gallery.upload(file, content)
 
     async def validate(self, graph: Graph, images: Mapping[str, Path]) -> None:
-        with suppress(RefusedImageError):  # the points that use it fail, each by itself
-            resolved = await self._resolve(graph, images)
-            await self._check_named_images(graph)
-            await self._api.validate(resolved)
+        resolved = await self._resolve(graph, images)
+        await self._check_named_images(graph)
+        await self._api.validate(resolved)
 
     async def _resolve(self, graph: Graph, files: Mapping[str, Path]) -> dict[str, Any]:
         """Return the graph's JSON for this server. Raises MissingModelError, or VariationError for an image's file."""
