@@ -95,8 +95,8 @@ _CONTROLS = {
     for code in (
         *(code for code in range(32) if code not in (9, 10)),  # a tab and a line feed only move the cursor
         *range(127, 160),
-        *range(0x202A, 0x202F),  # these reverse the direction of text
-        *range(0x2066, 0x206A),
+        *(0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # change the direction of text
+        *(0x2028, 0x2029),  # break lines
     )
 }
 

@@ -6,9 +6,10 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sweep.text import truncate
+from sweep.text import escape_breaks, truncate
 
 SENTENCE_LENGTH = 240
+LONGEST_NAME = 255
 DEEPEST_ANSWER = 200
 MOST_PARTS = 500_000  # objects and arrays of one answer: each takes some 70 bytes of memory, and 3 on the wire
 LARGEST_INTEGER = 2**63
@@ -88,6 +89,12 @@ def timestamp(value: Any) -> datetime | None:
 
 
 def shorten(text: str) -> str:
-    """Return the first line of `text`, truncated where it is long."""
+    """Return the first line of `text` for files and terminals: truncated, its control characters as escapes."""
     line = next(iter(text.strip().splitlines()), "").strip()
-    return truncate(line, SENTENCE_LENGTH)
+    return truncate(escape_breaks(line[: SENTENCE_LENGTH + 1]), SENTENCE_LENGTH)
+
+
+def readable(value: Any) -> str | None:
+    """Return `value` where it is a name that people can read: no longer than names are, without control characters."""
+    found = text(value)
+    return found if found and len(found) <= LONGEST_NAME and escape_breaks(found) == found else None

@@ -64,14 +64,14 @@ def test_measuring_says_the_time_left_every_ten_seconds(
 
 
 def test_nothing_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    hostile = "title \x1b]0;x\x07 clear \x1b[2J C1 \x9b2J turn \u202e return \r"
+    hostile = "title \x1b]0;x\x07 clear \x1b[2J C1 \x9b2J turn \u202e mark \u200f \u061c line \u2028 return \r"
     print_line(hostile)
     print_notice(hostile)
     print_error(SweepError(hostile, hint=hostile))
     console().print(hostile)
     print_json({"name": hostile})
     shown = capsys.readouterr()
-    for sign in "\x1b\x07\x9b\u202e\r":
+    for sign in "\x1b\x07\x9b\u202e\u200f\u061c\u2028\r":
         assert sign not in shown.out + shown.err
     assert "title \\x1b]0;x\\x07" in shown.out
     assert json.loads(shown.out.splitlines()[-1]) == {"name": hostile}

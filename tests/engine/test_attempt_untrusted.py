@@ -48,6 +48,32 @@ async def test_hostile_names_are_data_only(bench: Bench, sandbox_with: Callable[
     assert not any(strange in name for name in images for strange in ("..", "CON", "onerror", "\\"))
 
 
+async def test_error_of_a_server_steers_no_terminal_from_a_file(bench: Bench, sandbox_with: Callable[..., Any]) -> None:
+    hostile = "\x1b[2J\x1b]0;x\x07 \x9b2J \u202e \u200f \u2066 " + "A" * 100_000
+
+    def quote(exchange: Exchange) -> None:
+        if b"error_message" in exchange.body:
+            exchange.json = _replace_errors(exchange.json, hostile)
+
+    async with sandbox_with(faults=FaultInjection(fail_rate=1.0)) as broken, open_proxy(broken.url, quote) as proxy:
+        summary = await bench.run(await bench.experiment(), proxy.url, options=replace(AT_ONCE, attempts=1))
+    rows = await anyio.to_thread.run_sync(table, summary.folder)
+    assert len(rows) == 6
+    for row in rows:
+        assert "\\x1b[2J\\x1b]0;x\\x07 \\x9b2J \\u202e \\u200f \\u2066 AAA" in row["error"]
+        assert row["error"].isprintable()
+        assert len(row["error"]) < 600
+
+
+def _replace_errors(value: Any, text: str) -> Any:
+    if isinstance(value, list):
+        return [_replace_errors(each, text) for each in value]
+    if not isinstance(value, dict):
+        return value
+    told = ("error_type", "error_message")
+    return {key: text if key in told and each else _replace_errors(each, text) for key, each in value.items()}
+
+
 @pytest.mark.parametrize("bad", ["truncated", "html", "bomb"])
 async def test_what_is_no_image_is_a_row_that_says_so(
     bench: Bench, sandbox_with: Callable[..., Any], bad: BadImage

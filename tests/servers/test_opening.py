@@ -55,6 +55,14 @@ async def test_releases_with_a_queue_are_spoken_to(fake: Fake, version: str) -> 
     assert (await _open(fake)).version == version
 
 
+async def test_a_version_steers_no_terminal(fake: Fake) -> None:
+    fake.on("GET", "/api/v1/app/version", {"version": "6.14.2.\x1b[2J\u202e" + "A" * 1_000_000})
+
+    version = (await _open(fake)).version
+    assert version.startswith("6.14.2.\\x1b[2J\\u202eAAA")
+    assert len(version) <= 240
+
+
 @pytest.mark.parametrize("version", ["3.1.1", "7.0.0", "latest", "", "6", "²³.1"])
 async def test_another_version_is_refused_in_a_sentence(fake: Fake, version: str) -> None:
     fake.on("GET", "/api/v1/app/version", {"version": version})

@@ -157,6 +157,13 @@ def test_nothing_a_server_says_breaks_the_reader(one: Any, other: Any) -> None:
     queue_api.read_item_state(untrusted_json.mapping(one))
 
 
+def test_models_whose_names_no_one_can_read_or_type_are_left_out() -> None:
+    names = ("Ghibli ۀ \u200c", "a b.safetensors", "\x1b[2J", "\u202egpj", "two\nlines", "A" * 1_000_000)
+    listed = {"models": [{"key": name, "name": name, "base": "sd-1", "type": "main"} for name in names]}
+
+    assert [model.name for model in installed_models.read_models(listed)] == list(names[:2])
+
+
 def test_a_kind_of_error_without_an_end_is_cut_off() -> None:
     """It stands in every row of the table."""
     item = {**payload("item_failed_6_14"), "error_type": "Error" * 1_000_000 + "\nmore", "error_message": "no"}

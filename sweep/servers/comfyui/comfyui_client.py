@@ -51,7 +51,7 @@ from sweep.servers.tracker import (
     TrackedServer,
     cancellation_error,
 )
-from sweep.servers.untrusted_json import as_integer, mapping, number, parse, sequence, shorten, text
+from sweep.servers.untrusted_json import as_integer, mapping, number, parse, readable, sequence, shorten, text
 from sweep.workflow import (
     Graph,
     ImageRef,
@@ -315,7 +315,7 @@ class ComfyUI(TrackedServer):
                 self._schemas = await asyncio.to_thread(read_object_info, document)
             except WorkflowError as error:
                 raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
-            found = [(kind, name) for kind, names in model_files(document).items() for name in names]
+            found = [(kind, name) for kind, names in model_files(document).items() for name in filter(readable, names)]
             self._models = {
                 ModelRef(name, "any", kind): Model(key=name, hash="", name=name, base="any", type=kind)
                 for kind, name in found
@@ -554,4 +554,5 @@ async def comfyui_version(http: Http) -> str | None:
         if error.kind == "BadAnswer":  # an InvokeAI answers every path it does not know with its page
             return None
         raise
-    return text(mapping(mapping(answer.body).get("system")).get("comfyui_version")) if answer.status == 200 else None
+    told = mapping(mapping(answer.body).get("system")) if answer.status == 200 else {}
+    return shorten(text(told.get("comfyui_version")) or "") or None

@@ -26,7 +26,7 @@ from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
-from sweep.servers.untrusted_json import mapping, parse, text
+from sweep.servers.untrusted_json import mapping, parse, shorten, text
 from sweep.workflow import (
     DESCRIPTIVE_NODES,
     BoardRef,
@@ -72,7 +72,7 @@ class InvokeAI(TrackedServer):
         is_queue = await has_queue(self._http, self._queue_id)
         answer = await self._http.get("/api/v1/app/version", "asking for its version", also=(404, 405))
         about = mapping(answer.body)
-        version = text(about.get("version")) or ""
+        version = shorten(text(about.get("version")) or "")
         if is_queue:
             self._api = QueueApi(self._http, self._tracker, self._models, self._queue_id)
         else:
