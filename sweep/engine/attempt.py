@@ -241,11 +241,9 @@ class Attempt:
             return await self._leave_open(instances, error)
         except OverloadedError as error:
             return await self._put_back(error)
-        except VariationError as error:
-            if len(instances) > 1:
-                return await self._resubmit_alone(instances)
-            return await self._retry_or_fail(instances, error)
         except AttemptError as error:
+            if isinstance(error, VariationError) and len(instances) > 1:
+                return await self._resubmit_alone(instances)
             if isinstance(error, MissingModelError):  # installed at the start, and deleted since
                 self._server.lacking[error.ref] = f"has no {error.ref.type} model {error.ref.name} any more"
             return await self._retry_or_fail(instances, error)

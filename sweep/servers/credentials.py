@@ -114,8 +114,7 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
         password = "…"
         headers = {X-Api-Key = "…"}       # sent with every request
 
-    Raises UsageError where the file is not there, is not such a file, or may be read by others (POSIX: mode 0600 or
-    less).
+    Raises UsageError where the file is not there, is not such a file, or may be read by others (POSIX: mode 0600).
     """
     named = environ.get("SWEEP_CREDENTIALS")
     path = file or (Path(named) if named else None)

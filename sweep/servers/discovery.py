@@ -27,10 +27,8 @@ def connect(url: str, options: ConnectOptions | None = None) -> Server:
     given = options or ConnectOptions()
     scheme = url.partition(":")[0]
     backends = () if scheme in ("http", "https") else tuple(entry_points(group="sweep.servers", name=scheme))
-    if backends:
-        made: Server = backends[0].load()(url, given)
-        return made
-    return cast("Server", AnyServer(url, given))
+    make = backends[0].load() if backends else AnyServer
+    return cast("Server", make(url, given))
 
 
 class AnyServer:
@@ -53,10 +51,8 @@ class AnyServer:
         try:
             info = await found.open()
         except ServerUnsupportedError as error:
-            raise ServerUnsupportedError(
-                error.message,
-                hint=error.hint or "Is that an InvokeAI or a ComfyUI? With TLS, write https:// in the address.",
-            ) from None
+            hint = "Is that an InvokeAI or a ComfyUI? With TLS, write https:// in the address."
+            raise ServerUnsupportedError(error.message, hint=error.hint or hint) from None
         self._found = found
         return replace(info, name=self._options.name or info.name)
 

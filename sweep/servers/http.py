@@ -37,7 +37,6 @@ LARGEST_ANSWER = 8 * 1024 * 1024  # bytes of JSON; whole items of 64 variations 
 LARGEST_SCHEMA = 32 * 1024 * 1024  # of /openapi.json, which has about 4 MB, and of the list of all models
 LARGEST_ERROR = 256 * 1024  # of an answer that is an error
 SLOWEST = 32 * 1024  # bytes a second: a server that sends less for long does not answer
-LARGE_ANSWER = 256 * 1024
 MOST_REDIRECTS = 3
 MOST_LOGINS = 3  # of one request
 SHORTEST_SECRET = 4  # characters; a header's "1" or "yes" is none
@@ -97,18 +96,13 @@ class Request:
     parse: Callable[[bytes], Any] = parse  # makes the body of the response
 
 
-class _Answer(NamedTuple):
+class Response(NamedTuple):
+    """A whole answer; its body is parsed where the status was expected (None where there is none)."""
+
     status: int
     headers: Mapping[str, str]
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole answer of a status that was expected, its body parsed (None where there is none)."""
-
-    status: int
-    body: Any
+    body: Any = None
 
 
 class _ElsewhereError(aiohttp.ClientConnectionError):
@@ -136,29 +130,18 @@ class Http:
         self.timings = options.timings
         self._base = URL(address.url)
         self._credentials = options.credentials or Credentials()
-        self._token = self._credentials.token
+        self.token = self._credentials.token  # of this moment: it changes while a run goes on
         self._basic = "" if has_login else self._credentials.basic  # for a proxy; also once one asked for it
         self._ca_file = options.ca_file
-        self._session: aiohttp.ClientSession | None = None
+        self.session: aiohttp.ClientSession  # made by `open`
         self._login = asyncio.Lock()
         self._known_path = ""  # that the server answered
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("open() comes first")
-        return self._session
-
-    @property
-    def token(self) -> str | None:
-        """Return the bearer token of this moment; it changes while a run goes on."""
-        return self._token
 
     def headers(self) -> dict[str, str]:
         """Return the headers with our credentials."""
         headers = dict(self._credentials.headers)
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
         elif self._basic:
             headers["Authorization"] = self._basic
         return headers
@@ -171,7 +154,7 @@ class Http:
                 tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(self._ca_file))
             except OSError as error:
                 raise UsageError(f"{self._ca_file}: not a file of CA certificates ({error.strerror}).") from None
-        self._session = aiohttp.ClientSession(
+        self.session = aiohttp.ClientSession(
             connector=_OneOriginConnector(self._base.origin(), ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=READ_AHEAD,
@@ -215,21 +198,12 @@ class Http:
 
     async def aclose(self) -> None:
         """Close the session; safe to call twice, or without `open`."""
-        if self._session is not None:
-            await self._session.close()
+        if hasattr(self, "session"):
+            await self.session.close()
 
-    async def get(
-        self,
-        path: str,
-        what: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        also: Collection[int] = (),
-        limit: int = LARGEST_ANSWER,
-        parse: Callable[[bytes], Any] = parse,
-    ) -> Response:
-        """GET the JSON at a path, a second time where the connection broke; see `Request`."""
-        return await self.send(Request("GET", path, what, params, also=also, can_repeat=True, limit=limit, parse=parse))
+    async def get(self, path: str, what: str, **options: Any) -> Response:
+        """GET the JSON at a path, a second time where the connection broke; the options are those of `Request`."""
+        return await self.send(Request("GET", path, what, can_repeat=True, **options))
 
     async def send(self, request: Request) -> Response:
         """Send a request and parse the JSON that comes back."""
@@ -240,32 +214,29 @@ class Http:
                 raise
             await asyncio.sleep(self.timings.retry)
             answer = await self._send_as_us(request)
-        status, _, data = answer
+        status, data = answer.status, answer.data
         if status in request.also:
-            return Response(status, _parse_or_none(data))
+            return answer._replace(body=_parse_or_none(data))
         if not 200 <= status < 300:
             raise self._make_error(answer, request.what)
         data = data if data.strip() else b"null"
         try:
-            if len(data) > LARGE_ANSWER:  # in a thread, as other items' events need the loop
-                return Response(status, await asyncio.to_thread(request.parse, data))
-            return Response(status, request.parse(data))
+            if len(data) > READ_AHEAD:  # in a thread, as other items' events need the loop
+                return answer._replace(body=await asyncio.to_thread(request.parse, data))
+            return answer._replace(body=request.parse(data))
         except ValueError:
             message = f"{self.address.url} answered with something that is not JSON while {request.what}."
             raise TransientError(message, kind="BadAnswer") from None
 
     async def exists(self, path: str, what: str, params: Mapping[str, str]) -> bool:
         """Return whether there is a file with something in it."""
-        answer = await self._send_as_us(Request("HEAD", path, what, params))
-        if answer.status not in (200, 400, 404):
-            raise self._make_error(answer, what)
+        answer = await self.send(Request("HEAD", path, what, params, also=(400, 404)))
         return answer.status == 200 and answer.headers.get("Content-Length") != "0"
 
     async def download(self, path: str, what: str, limit: int, params: Mapping[str, str] | None = None) -> bytes | None:
         """Return a file's bytes; None where there is none (404). Raises VariationError beyond `limit` bytes."""
-        answer = await self._send_as_us(Request("GET", path, what, params, limit=limit, is_image=True))
-        if answer.status not in (200, 404):
-            raise self._make_error(answer, what)
+        request = Request("GET", path, what, params, also=(404,), limit=limit, is_image=True, parse=bytes)
+        answer = await self.send(request)
         return answer.data if answer.status == 200 else None
 
     async def log_in(self) -> None:
@@ -273,7 +244,7 @@ class Http:
         if not self._credentials.can_log_in:
             raise ServerRefusedError(f"{self.address.url} wants a login.", hint=LOGIN_HINT)
         body = {"email": self._credentials.email, "password": self._credentials.password, "remember_me": True}
-        self._token = None
+        self.token = None
         answer = await self._send(Request("POST", "/api/v1/auth/login", "logging in", body=body))
         if answer.status in {401, *BAD_REQUEST}:  # 422 would echo what was sent
             message = f"{self.address.url} does not take this e-mail and password ({answer.status})."
@@ -283,30 +254,30 @@ class Http:
         token = sendable(mapping(_parse_or_none(answer.data)).get("token"))
         if token is None:
             raise ServerRefusedError(f"{self.address.url} took the e-mail and password but gave no token.")
-        self._token = token
+        self.token = token
 
-    def _make_error(self, answer: _Answer, what: str) -> SweepError:
-        body, sent = _parse_or_none(answer.data), self._basic if asks_for_basic(answer.headers) else self._token
+    def _make_error(self, answer: Response, what: str) -> SweepError:
+        body, sent = _parse_or_none(answer.data), self._basic if asks_for_basic(answer.headers) else self.token
         return error_of_status(self.address.url, answer.status, answer.headers, body, what, is_known=bool(sent))
 
-    async def _send_as_us(self, request: Request) -> _Answer:
+    async def _send_as_us(self, request: Request) -> Response:
         """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
 
         More than once, as a late answer to another request may bring an expired token.
         """
         for _ in range(MOST_LOGINS):
-            token, basic = self._token, self._basic
+            token, basic = self.token, self._basic
             answer = await self._send(request)
             if answer.status != 401 or basic or not self._credentials.can_log_in:
                 return answer
             async with self._login:
                 if asks_for_basic(answer.headers):
-                    self._basic, self._token = self._credentials.basic, None
-                elif self._token == token:
+                    self._basic, self.token = self._credentials.basic, None
+                elif self.token == token:
                     await self.log_in()
         return await self._send(request)
 
-    async def _send(self, request: Request) -> _Answer:
+    async def _send(self, request: Request) -> Response:
         """Send a request. A 404 that is a page counts where another path is there; else it is of a proxy."""
         answer = await self._exchange(request)
         if answer.status == 404 and self._known_path and answer.data.strip() and _parse_or_none(answer.data) is None:
@@ -318,7 +289,7 @@ class Http:
             self._known_path = self._known_path or request.path
         return answer
 
-    async def _exchange(self, request: Request) -> _Answer:
+    async def _exchange(self, request: Request) -> Response:
         target = self._base.with_path(self.address.prefix + request.path, encoded=True)
         try:
             async with (
@@ -335,10 +306,10 @@ class Http:
             ):
                 data = await self._body(request, response, deadline)
                 data = data if response.ok else self._hide_secrets(data)
-                self._token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self._token
+                self.token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self.token
                 if response.status in BAD_GATEWAY:
                     raise NoAnswerError(self.address.url, f"{response.status} of a proxy", request.what)
-                return _Answer(response.status, response.headers, data)
+                return Response(response.status, response.headers, data)
         except (_ElsewhereError, aiohttp.RedirectClientError) as error:
             to = f"to {error}" if isinstance(error, _ElsewhereError) else "elsewhere"
             raise redirect_error(self.address.url, to) from None
@@ -357,7 +328,7 @@ class Http:
         The rest stays as it is: the value of a header may be a word of JSON, such as true.
         """
         given = self._credentials
-        sent = (self._token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
+        sent = (self.token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
         return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets and data.strip() else data
 
@@ -405,16 +376,12 @@ def _hide(value: Any, secrets: Collection[str]) -> Any:
 
 LONGEST_WELCOME = 30.0  # seconds; a server that asks for a longer pause at its first question is not waited for
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again after this
-TOO_MANY = frozenset({429, 503})
-REFUSED = frozenset({401, 403})
 REFUSED_CONNECTION = "connection refused"  # nothing listens there
 TIMED_OUT = "no answer in time"
 BAD_REQUEST = frozenset({400, 413, 415, 422})
 BAD_GATEWAY = frozenset({502, 504})
 START_HINT = "Start the server, or correct the address. sweep run without --server uses the sandbox."
-CERTIFICATE_HINT = (
-    "For a private CA or a self-signed certificate, give its file: --ca-file. Otherwise correct the address."
-)
+CERTIFICATE_HINT = "If it is self-signed or of a private CA, give the file: --ca-file. Otherwise correct the address."
 PLAIN_HINT = "If the server does not use TLS, write http:// instead of https://."
 LOGIN_HINT = "Set SWEEP_TOKEN, or SWEEP_EMAIL and SWEEP_PASSWORD, or give a credentials file with this address."
 REFUSED_HINT = "Check SWEEP_TOKEN, SWEEP_EMAIL, SWEEP_PASSWORD and the credentials file. A token may have expired."
@@ -424,27 +391,20 @@ BASIC_HINT = "It wants a user name: set SWEEP_EMAIL (the name) and SWEEP_PASSWOR
 def error_of_status(
     url: str, status: int, headers: Mapping[str, str], body: Any, what: str, *, is_known: bool = False
 ) -> SweepError:
-    """Return the error for an answer with this status; `what` says what was being done ("submitting an item").
-
-    `is_known` says that credentials were sent.
-    """
+    """Return the error for an answer with this status, to a request that bore our login where `is_known`."""
     said = detail(body)
     tail = f": {said}" if said else ""
-    if status in REFUSED:
+    if status in (401, 403):
         reason = "refuses the login it was given" if is_known else "wants a login"
         reason = reason if status == 401 else "does not allow this account to do that"
-        hint = BASIC_HINT if status == 401 and asks_for_basic(headers) else LOGIN_HINT
-        return ServerRefusedError(
-            f"{url} {reason} ({status} while {what}{tail}).", hint=REFUSED_HINT if is_known else hint
-        )
-    if status in TOO_MANY:
+        hint = REFUSED_HINT if is_known else BASIC_HINT if asks_for_basic(headers) else LOGIN_HINT
+        return ServerRefusedError(f"{url} {reason} ({status} while {what}{tail}).", hint=hint)
+    if status in (429, 503):
         asked = retry_after(headers.get("Retry-After"))
         message = f"{url} is overloaded ({status} while {what})."
         return OverloadedError(message, retry_after=asked, is_certain=status == 429)
     if status == 413:
-        said = (
-            f"{url} takes no request of this size (413 while {what}); raise its limit, as client_max_body_size of nginx"
-        )
+        said = f"{url} takes no request of this size (413 while {what}); raise its limit (client_max_body_size)"
     if status in BAD_REQUEST:
         return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
     if status >= 500 or status == 409:
@@ -461,9 +421,8 @@ def asks_for_basic(headers: Mapping[str, str]) -> bool:
 
 def redirect_error(url: str, target: str = "elsewhere") -> ServerError:
     """Return the error for a redirect to another server."""
-    return ServerError(
-        f"{url} redirects {target}.", hint="Use the address that it redirects to; sweep does not follow it."
-    )
+    hint = "Use the address that it redirects to; sweep does not follow it."
+    return ServerError(f"{url} redirects {target}.", hint=hint)
 
 
 def detail(body: Any) -> str:

@@ -404,8 +404,8 @@ class TrackedServer(ABC):
                 except AttemptError as error:
                     if isinstance(error, TransientError) and not error.kind.startswith("HTTP 5"):
                         raise
-                    shown = path.name if path else sha256
-                    raise RefusedImageError(f"{shown}: the server does not take the input image: {error}") from None
+                    message = f"{path.name if path else sha256}: the server does not take the input image: {error}"
+                    raise RefusedImageError(message) from None
             if name is None:
                 raise TransientError(f"{self.url} gave no name for an uploaded image.", kind="BadAnswer")
             self._present.add(sha256)

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.text import escape_breaks, truncate
 
 SENTENCE_LENGTH = 240
-LONGEST_NAME = 255
+NAME_LENGTH = 255
 DEEPEST_ANSWER = 200
 MOST_PARTS = 500_000  # objects and arrays of one answer: each takes some 70 bytes of memory, and 3 on the wire
 LARGEST_INTEGER = 2**63
@@ -94,7 +94,7 @@ def shorten(text: str) -> str:
     return truncate(escape_breaks(line[: SENTENCE_LENGTH + 1]), SENTENCE_LENGTH)
 
 
-def readable(value: Any) -> str | None:
+def plain_name(value: Any) -> str | None:
     """Return `value` where it is a name that people can read: no longer than names are, without control characters."""
     found = text(value)
-    return found if found and len(found) <= LONGEST_NAME and escape_breaks(found) == found else None
+    return found if found and len(found) <= NAME_LENGTH and escape_breaks(found) == found else None

@@ -51,7 +51,7 @@ from sweep.servers.tracker import (
     TrackedServer,
     cancellation_error,
 )
-from sweep.servers.untrusted_json import as_integer, mapping, number, parse, readable, sequence, shorten, text
+from sweep.servers.untrusted_json import as_integer, mapping, number, parse, plain_name, sequence, shorten, text
 from sweep.workflow import (
     Graph,
     ImageRef,
@@ -315,7 +315,9 @@ class ComfyUI(TrackedServer):
                 self._schemas = await asyncio.to_thread(read_object_info, document)
             except WorkflowError as error:
                 raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
-            found = [(kind, name) for kind, names in model_files(document).items() for name in filter(readable, names)]
+            found = [
+                (kind, name) for kind, names in model_files(document).items() for name in filter(plain_name, names)
+            ]
             self._models = {
                 ModelRef(name, "any", kind): Model(key=name, hash="", name=name, base="any", type=kind)
                 for kind, name in found

@@ -12,7 +12,7 @@ import aiohttp
 
 from sweep.errors import ServerUnsupportedError, TransientError, VariationError
 from sweep.servers.http import LARGEST_SCHEMA, Http, Request
-from sweep.servers.untrusted_json import LONGEST_NAME, mapping, sequence, text
+from sweep.servers.untrusted_json import NAME_LENGTH, mapping, sequence, text
 from sweep.workflow import Json
 
 _BOARDS: Final = "/api/v1/boards/"
@@ -27,7 +27,7 @@ _MEDIA_TYPES: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif":
 def path_part(name: str) -> str:
     """Quote a name that a server gave, for use in a URL. Raises VariationError where it cannot be a name."""
     is_plain = name.isprintable() and "/" not in name and "\\" not in name
-    if name in ("", ".", "..") or len(name) > LONGEST_NAME or not is_plain:
+    if name in ("", ".", "..") or len(name) > NAME_LENGTH or not is_plain:
         raise VariationError("the server named an image in a way that cannot be a name", kind="BadName")
     return quote(name, safe="")
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sweep.errors import did_you_mean
 from sweep.servers.base import MissingModelError
 from sweep.servers.http import LARGEST_SCHEMA, Http
-from sweep.servers.untrusted_json import mapping, readable, sequence, text
+from sweep.servers.untrusted_json import mapping, plain_name, sequence, text
 from sweep.workflow import Json, Model, ModelRef
 
 PARTS: Final = ("name", "base", "type")  # that tell a model
@@ -20,16 +20,14 @@ MODELS_HELD: Final = 8  # how many of the models loaded last are taken to be in 
 
 
 def read_models(answer: Any) -> tuple[Model, ...]:
-    """Return the models of a list in either form, in its order, without those that lack a readable name, base or type.
+    """Return the models of a list in either form, in its order, without those that lack a plain name, base or type.
 
     Before release 4 models had no keys: base, type and name make one.
     """
     found = []
     for entry in map(mapping, sequence(mapping(answer).get("models"))):
-        parts = [
-            readable(entry.get(new)) or readable(entry.get(old)) for new, old in zip(PARTS, OLD_PARTS, strict=True)
-        ]
-        name, base, kind = parts
+        told = (entry.get(new) or entry.get(old) for new, old in zip(PARTS, OLD_PARTS, strict=True))
+        name, base, kind = map(plain_name, told)
         if name and base and kind:
             key = text(entry.get("key")) or f"{base}/{kind}/{name}"
             found.append(Model(key=key, hash=str(entry.get("hash") or ""), name=name, base=base, type=kind))
