@@ -393,7 +393,7 @@ class GraphBinder:
         if idle:
             return None
         written = {address for rule in moved for address in rule.write(self.first)}
-        for slot in (slot for rule in moved for slot in rule.slots):
+        for slot in (slot for rule in moved for slot in rule.slots if slot.schema.shown_with):
             self._refuse_unchosen(graph, slot, written)
         graph = self._fit_models(graph, written)
         self.notes += self._note_nodes(graph, written)
@@ -417,13 +417,12 @@ class GraphBinder:
     def _refuse_unchosen(self, graph: Graph, slot: Slot, written: Collection[Address]) -> None:
         """Refuse an axis of a field that belongs to other values of a choice than the one that the graph has."""
         choice = Address(slot.address.node, slot.address.field.rpartition(".")[0])
-        node, shown_with = graph.nodes[choice.node], slot.schema.shown_with
-        if shown_with and choice not in written and not graph.feeding(choice):
-            known = self.schemas[node.type].field(choice.field)
-            value = node.fields.get(choice.field, known.default if known else None)
-            if value not in shown_with:
-                why = f"{slot.address} has no effect while {choice} is {value}, only with {' or '.join(shown_with)}."
-                self.context.refuse(readable(graph, why), self.uses.locate(slot.target))
+        node = graph.nodes[choice.node]
+        value = node.fields.get(choice.field, self.schemas[node.type].fields[choice.field].default)
+        if value not in slot.schema.shown_with and choice not in written and not graph.feeding(choice):
+            others = " or ".join(slot.schema.shown_with)
+            why = f"{slot.address} has no effect while {choice} is {value}, only with {others}."
+            self.context.refuse(readable(graph, why), self.uses.locate(slot.target))
 
     def _note_nodes(self, graph: Graph, written: Collection[Address]) -> Iterator[str]:
         """Note nodes that give another value at each render, and images that only the server has."""

@@ -121,13 +121,8 @@ class Dialect(Protocol):
 
     def explain_no_output(self, graph: Graph, schemas: NodeSchemas) -> str:
         """Explain why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
-        given = {
-            kind
-            for node in graph.nodes.values()
-            if node.type in schemas
-            for kind in schemas[node.type].outputs.values()
-        }
-        is_video = any(kind.lower().startswith("video") for kind in given)
+        known = [schemas[node.type] for node in graph.nodes.values() if node.type in schemas]
+        is_video = any(kind.lower().startswith("video") for each in known for kind in each.outputs.values())
         return "makes a video, and sweep keeps images only" if is_video else "has no node that makes an image"
 
     def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:

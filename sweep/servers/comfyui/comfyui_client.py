@@ -265,9 +265,8 @@ class ComfyUI(TrackedServer):
     """A `Server` that is a ComfyUI."""
 
     def __init__(self, url: str, options: ConnectOptions | None = None) -> None:
-        given = options or ConnectOptions()
-        super().__init__(Http(ServerAddress.parse(url), given, has_login=False))
-        self._is_own_queue = given.queue_id != ConnectOptions().queue_id
+        self._options = options or ConnectOptions()
+        super().__init__(Http(ServerAddress.parse(url), self._options, has_login=False))
         self._schemas: NodeSchemas | None = None
         self._models: dict[ModelRef, Model] = {}
         self._reading = asyncio.Lock()
@@ -284,7 +283,7 @@ class ComfyUI(TrackedServer):
         if version is None:
             raise ServerUnsupportedError(f"{self.url} answers, but is no ComfyUI (it has no /system_stats).")
         queue = f"{self.url} is a ComfyUI, which has only one queue. --queue has no effect there."
-        notes, name = (queue,) if self._is_own_queue else (), self._http.address.name
+        notes, name = (queue,) if self._options.queue_id != "default" else (), self._http.address.name
         return ServerInfo(name=name, url=self.url, version=version, api="comfyui", family="ComfyUI", notes=notes)
 
     def gallery(self) -> Gallery:
@@ -495,8 +494,6 @@ class ComfyUI(TrackedServer):
                 if not await self._http.exists("/view", "looking for an image", file):
                     break
                 found.append(ServerImage(name=str(image_name(file)), node=node, iteration=place))
-            else:
-                continue
             if not any(image.node == node for image in found):
                 return ()
         return tuple(found)

@@ -173,20 +173,13 @@ class _Scope:
             if isinstance(link, list) and len(link) >= 5:
                 self.links[str(link[0])] = (str(link[1]), int(link[2]), str(link[3]), int(link[4]))
         self.spread = (definition.get("extra") or {}).get("ue_links")
-        for link in self.spread or ():
-            self._add_spread(link)
-
-    def _add_spread(self, link: Mapping[str, Any]) -> None:
-        """Add a link of the extension Use Everywhere, which no node names; one that is drawn goes before it."""
-        origin, target = str(link["upstream"]), str(link["downstream"])
-        slot, place = int(link["upstream_slot"]), int(link["downstream_slot"])
-        name, entry = f"{target}.{place}", self.nodes.get(target, {})
-        inputs = list(entry.get("inputs") or ())
-        for given in inputs[place : place + 1]:
-            if str(given.get("link")) not in self.links:
-                inputs[place] = {**given, "link": name}
-                self.nodes[target] = {**entry, "inputs": inputs}
-        self.links[name] = (origin, slot, target, place)
+        for link in self.spread or ():  # by the extension Use Everywhere; a link that is drawn goes before it
+            target, place = str(link["downstream"]), int(link["downstream_slot"])
+            name, inputs = f"{target}.{place}", [*(self.nodes.get(target, {}).get("inputs") or ())]
+            if any(str(each.get("link")) not in self.links for each in inputs[place : place + 1]):
+                inputs[place] = {**inputs[place], "link": name}
+                self.nodes[target] = {**self.nodes[target], "inputs": inputs}
+            self.links[name] = (str(link["upstream"]), int(link["upstream_slot"]), target, place)
 
     def find_widget(self, slot: int) -> tuple[str, str]:
         """Find the widget that an input of a subgraph shows, the first one that it feeds: its node and its name."""

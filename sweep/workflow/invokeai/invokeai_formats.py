@@ -504,7 +504,9 @@ def from_portable(document: Mapping[str, Any], source: str) -> Workflow:
             known = ", ".join(bases)
             raise WorkflowError(f"{source}: the portable form has no nodes for {base} models, only for {known}.")
         found = _PortableReader(document, source, bases[base]).workflow()
-        return replace(found, graph=_hide_saved(found.graph), translate=translate, bases=tuple(bases))
+        saves = (edge for edge in found.graph.edges if found.graph.nodes[edge.destination.node].type == "save_image")
+        hidden = {Address(edge.source.node, "is_intermediate"): True for edge in saves}  # no need to keep them twice
+        return replace(found, graph=found.graph.set(hidden), translate=translate, bases=tuple(bases))
 
     return translate("sd-1")
 
@@ -567,10 +569,3 @@ class _PortableReader(PortableReader):
         graph = graph.without_edges(latents).set(size)
         is_used = any(edge.source.node == source for edge in graph.edges)
         return graph if is_used else graph.without_nodes({source})
-
-
-def _hide_saved(graph: Graph) -> Graph:
-    """Mark the images that only go to be saved: they need not be kept twice."""
-    savers = {node.id for node in graph.nodes.values() if node.type == "save_image"}
-    saved = (edge.source.node for edge in graph.edges if edge.destination.node in savers)
-    return graph.set({Address(node, "is_intermediate"): True for node in saved})
