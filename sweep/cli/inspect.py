@@ -159,7 +159,9 @@ def init(
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:
         text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.clients()))
-        first = _name_open_lines(text)
+        lines = enumerate(text.splitlines(), 1)
+        found = [str(number) for number, line in lines if re.search(rf'[" ]{graphs.PLACEHOLDER}', line)]
+        first = f" Write the path of your own image in line {' and line '.join(found)}." if found else ""
     output.write_text(text, encoding="utf-8")
     answer = {"schema": "sweep.init/1", "state": "incomplete" if first else "written", "file": output.as_posix()}
     printer.print(f"Wrote {output}.{first} sweep plan {quote_argument(output)} shows what it would do.", answer)
@@ -174,13 +176,6 @@ def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, h
     folder = None if there else workflow.parent
     context = graphs.ScaffoldContext(path=path, folder=folder, image=image, models=has.models)
     return graphs.starter(loaded, roles, has.schemas, context)
-
-
-def _name_open_lines(text: str) -> str:
-    """Say which lines of a new experiment file still need the path of an image; empty if none does."""
-    lines = enumerate(text.splitlines(), 1)
-    found = [str(number) for number, line in lines if re.search(rf'[" ]{graphs.PLACEHOLDER}', line)]
-    return f" Write the path of your own image in line {' and line '.join(found)}." if found else ""
 
 
 _HEAD: Final = """\

@@ -60,20 +60,16 @@ def _join(label: str, parts: Sequence[str], between: str = " · ") -> list[str]:
 
 
 def _workflow(forecast: Forecast) -> str:
+    from sweep.sandbox import FAMILY
+
     plan = forecast.plan
     models = ", ".join(model.name for model in plan.models[:4]) + (
         f" and {len(plan.models) - 4} more" if len(plan.models) > 4 else ""
     )
-    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or _name_unasked(forecast)
+    family = plan.schemas.dialect.name
+    unasked = "the sandbox" if family == FAMILY else f"{family} (no server was asked: it may lack nodes or models)"
+    where = ", ".join(f"{info.name} ({info.version})" for info in forecast.servers) or unasked
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
-
-
-def _name_unasked(forecast: Forecast) -> str:
-    """Name the family of servers that the plan is for, if no server was asked."""
-    from sweep.sandbox import FAMILY
-
-    family = forecast.plan.schemas.dialect.name
-    return "the sandbox" if family == FAMILY else f"{family} (no server was asked: it may lack nodes or models)"
 
 
 def _axes(forecast: Forecast) -> list[str]:

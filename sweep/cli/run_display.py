@@ -288,12 +288,16 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     metrics = [metric for metric in shown if metric["name"] in known]
     groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
     failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
-    while (width := _value_width(axes, metrics, failed)) < MIN_VALUE_WIDTH and metrics:
-        metrics.pop()
+    headings = ["done", *(["failed"] if failed else []), "s/image", *(_break_in_two(each["label"]) for each in metrics)]
+    widths = [2 + max(NUMBER_WIDTH, *map(len, heading.split("\n"))) for heading in headings]
+    axis_width = min(AXIS_WIDTH, text_width() // 3, max(map(len, axes)))
+    while (width := text_width() - axis_width - 2 - sum(widths)) < MIN_VALUE_WIDTH and metrics:
+        _ = metrics.pop(), headings.pop(), widths.pop()
+    width = max(4, width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=_axis_width(axes))
-    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=max(4, width))
-    for heading in _name_columns(metrics, failed):
+    table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=axis_width)
+    table.add_column("value", no_wrap=True, overflow="ellipsis", max_width=width)
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
@@ -301,7 +305,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
         rows = [_cells(entry, metrics, failed) for entry in _shorten_axis(group, 1 if axis in seeds else room)]
         labels = [value for value, *_ in rows]
         for position, (value, *cells) in enumerate(rows):
-            table.add_row(axis if position == 0 else "", truncate_apart(value, labels, max(4, width)), *cells)
+            table.add_row(axis if position == 0 else "", truncate_apart(value, labels, width), *cells)
     return table
 
 
@@ -310,21 +314,6 @@ def _break_in_two(label: str) -> str:
     words = label.split()
     ways = ["\n".join(filter(None, (" ".join(words[:at]), " ".join(words[at:])))) for at in range(len(words))]
     return min(ways, key=lambda way: max(map(len, way.split("\n"))), default=label)
-
-
-def _name_columns(metrics: list[MetricFacts], failed: bool) -> list[str]:
-    """Return the headings of the numbers."""
-    return ["done", *(["failed"] if failed else []), "s/image", *(_break_in_two(each["label"]) for each in metrics)]
-
-
-def _axis_width(axes: list[str]) -> int:
-    return min(AXIS_WIDTH, text_width() // 3, max(map(len, axes)))
-
-
-def _value_width(axes: list[str], metrics: list[MetricFacts], failed: bool) -> int:
-    """Return the columns that remain for an axis value."""
-    headings = [max(heading.split("\n"), key=len) for heading in _name_columns(metrics, failed)]
-    return text_width() - _axis_width(axes) - 2 - sum(2 + max(NUMBER_WIDTH, len(heading)) for heading in headings)
 
 
 def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Marginal | int]:
@@ -346,11 +335,6 @@ def _cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: boo
         return [f"… {entry:,} more"]
     done, bad = entry.statuses["completed"], entry.statuses["failed"]
     counts = [f"{done:,}", *([f"{bad:,}" if bad else ""] if failed else [])]
-    columns = ("render_seconds", *(metric["name"] for metric in metrics))
-    return [" ".join(entry.value.split()), *counts, *(_mean_text(entry.mean(column)) for column in columns)]
-
-
-def _mean_text(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+    means = [entry.mean(column) for column in ("render_seconds", *(metric["name"] for metric in metrics))]
+    texts = ("" if mean is None else f"{mean:.2f}" if abs(mean) < 100 else f"{mean:,.0f}" for mean in means)
+    return [" ".join(entry.value.split()), *counts, *texts]

@@ -98,30 +98,22 @@ def sandbox(
     """
     from sweep.sandbox import SandboxOptions, serve_sandbox
 
+    names = tuple(name.strip() for name in models.split(",") if name.strip())
+    if not names:
+        raise UsageError("The sandbox needs at least one model.", hint="Without --models it has sd-1.")
+    pairs = [text.partition(":") for text in user or ()]
+    if not all(email and password for email, _, password in pairs):
+        raise UsageError("A user needs an e-mail address and a password.", hint="Write --user me@example.org:secret.")
     chosen = SandboxOptions(
         port=port,
-        models=_models(models),
+        models=names,
         api=api,
-        users=_users(user or []),
+        users={email: password for email, _, password in pairs},
         root=root,
         faults=faults.parse(),
         **asdict(speed),
     )
     anyio.run(serve_sandbox, chosen, print_line)
-
-
-def _models(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise UsageError("The sandbox needs at least one model.", hint="Without --models it has sd-1.")
-    return names
-
-
-def _users(given: list[str]) -> dict[str, str]:
-    pairs = [text.partition(":") for text in given]
-    if not all(email and password for email, _, password in pairs):
-        raise UsageError("A user needs an e-mail address and a password.", hint="Write --user me@example.org:secret.")
-    return {email: password for email, _, password in pairs}
 
 
 def worker(

@@ -294,8 +294,7 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         _raise_unquoted(plain, axes)
-        at = max(_find_syntax_error(plain, error) - 1, 1)
-        raise ConditionError(_describe_syntax_error(text, at), min(at, len(text) or 1)) from error
+        raise _describe_syntax_error(text, error) from error
     is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
     compiler = Compiler(plain, axes, quoted, exact=is_counting)
     test = compiler.compile_truth(tree.body)
@@ -328,18 +327,14 @@ def _raise_unquoted(text: str, axes: Iterable[NamedAxis]) -> None:
                 raise ConditionError(message, found.start() + 1)
 
 
-def _find_syntax_error(text: str, error: Exception) -> int:
-    """Return the column of the word that Python stopped at; where it misses a comma, that is the range's last word."""
+def _describe_syntax_error(text: str, error: Exception) -> ConditionError:
+    """Name the word that Python stopped at; where it misses a comma, that is the last word of its range."""
+    at = (getattr(error, "offset", None) or 1) - 1  # after the bracket that was put before the text
     if "comma" in str(error) and (end := getattr(error, "end_offset", None)):
-        return text[: end - 2].rfind(" ") + 3
-    return getattr(error, "offset", None) or 1
-
-
-def _describe_syntax_error(text: str, column: int) -> str:
-    if not text.strip():
-        return "is empty"
-    rest = text[column - 1 :].strip()
-    return f"sweep does not understand {quote(rest)}" if rest else "ends before it is complete"
+        at = text[: end - 2].rfind(" ") + 2
+    rest = text[max(at, 1) - 1 :].strip()
+    what = f"sweep does not understand {quote(rest)}" if rest else "ends before it is complete"
+    return ConditionError(what if text.strip() else "is empty", max(1, min(at, len(text))))
 
 
 def _replace_backticks(text: str) -> tuple[str, dict[str, str]]:

@@ -245,6 +245,7 @@ class _Loader:
         notices += _note_alternatives(inputs, axes.values())
         if (wanted := file.design.points or 0) > points:
             notices.append(f"design asks for {wanted:,} points; the grid has {points:,}.")
+        marks = ((at, (document.keys.get(at, mark), mark)) for at, mark in document.values.items() if at)
         return Experiment(
             name=name,
             description=file.description,
@@ -263,7 +264,9 @@ class _Loader:
             fetched=self.reader.fetched.used,
             notices=tuple(notices),
             source="" if self.shown == _UNNAMED else self.shown,
-            marks=_collect_marks(document),
+            marks={
+                join_path(place): both for place, both in marks if both[0].source is None and both[1].source is None
+            },
         )
 
     def read_inputs(self) -> dict[str, Setting]:
@@ -356,12 +359,6 @@ class _Loader:
         for at, url in enumerate(self.file.servers):
             if not re.match(r"https?://[^/\s]+", url):
                 self.problems.add_at_value(("servers", at), f"{url} is not the URL of a server, as http://host:9090 is")
-
-
-def _collect_marks(document: Document) -> dict[str, tuple[Mark, Mark]]:
-    """Collect the marks of every key and value that stands in the file itself."""
-    marks = ((place, document.keys.get(place, mark), mark) for place, mark in document.values.items() if place)
-    return {join_path(place): (key, mark) for place, key, mark in marks if key.source is None and mark.source is None}
 
 
 _ALTERNATIVES = re.compile(r"\{[^{}]*\|[^{}]*\}")

@@ -42,10 +42,6 @@ def _require(is_right: Callable[[Any], bool], message: str) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _make_whole(value: Any) -> Any:
     """Make a whole number of one that is written with decimals or an exponent: 20.0, 1e3."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -83,7 +79,9 @@ _ONE_OR_MORE: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": 
 
 # Where a file may say a thing in two ways, it is brought into one before it is checked: one problem, one message.
 NumberField: TypeAlias = Annotated[
-    int | float, _require(_is_number, "must be a number, not {}"), WithJsonSchema({"type": "number"})
+    int | float,
+    _require(lambda value: type(value) in (int, float), "must be a number, not {}"),
+    WithJsonSchema({"type": "number"}),
 ]
 ScalarField: TypeAlias = Annotated[
     str | int | float | bool | None,
@@ -258,12 +256,6 @@ AnyAxis: TypeAlias = Annotated[_Single | Annotated[Zip, Tag("<zip>")], Discrimin
 
 def _list_keys(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
-
-
-def _list_axis_keys(keys: Container[str]) -> tuple[str, ...]:
-    kind = find_kind_key(keys)
-    models = (model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind)
-    return next(map(_list_keys, models), AXIS_KEYS)
 
 
 def _expand_axes(value: Any) -> Any:
@@ -479,7 +471,10 @@ def _describe_unknown_key(place: DocumentPath, data: Mapping[str, Any]) -> str:
     if len(place) == 1:
         known: Sequence[str] = tuple(ExperimentFile.model_fields)
     else:
-        known = _list_axis_keys(holder) if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
+        kind = find_kind_key(holder)
+        models = (model for model in AxisSpec.__subclasses__() if find_kind_key(model.model_fields) == kind)
+        axis_keys = next(map(_list_keys, models), AXIS_KEYS)
+        known = axis_keys if place[0] == "axes" else list_section_keys().get(str(place[0]), ())
     beside = [key for key in holder if key != last]
     if place[0] == "axes" and len(place) > 2 and last in AXIS_KEYS:
         others = ", ".join(key for key in beside if key in known)

@@ -31,7 +31,6 @@ from sweep.workflow import (
     Address,
     Dialect,
     Digests,
-    Encoding,
     Graph,
     ModelRef,
     Node,
@@ -399,6 +398,8 @@ class GraphBinder:
         self.notes += self._note_nodes(graph, written)
         self.notes += note_strengths(graph, self.roles, self.context)
         graph = self.dialect.finish(graph, self.outputs)
+        groups = {role: self.roles.groups(role) for role in dict.fromkeys((*self.roles.targets, "lora"))}
+        fields = {role: [(t.address, t.encode) for group in found for t in group] for role, found in groups.items()}
         return BoundGraph(
             variant=self.variant,
             levels=self.first,
@@ -410,7 +411,7 @@ class GraphBinder:
             rules=moved,
             fixed=fixed,
             role_fields={role: found[0].address for role, found in self.roles.targets.items() if found},
-            recall=self.dialect.make_recall(graph, self.schemas, _list_fields(self.roles)),
+            recall=self.dialect.make_recall(graph, self.schemas, fields),
             notes=tuple(readable(whole, note) for note in self.notes),
         )
 
@@ -528,9 +529,3 @@ def is_fusable(graph: Graph, schemas: NodeSchemas) -> bool:
     kinds = {node.type for node in graph.nodes.values()}
     known = all(kind in schemas and not schemas[kind].is_custom for kind in kinds)
     return dialect.is_fusable and known and kinds.isdisjoint(dialect.random_nodes)
-
-
-def _list_fields(roles: Roles) -> dict[str, list[tuple[Address, Encoding]]]:
-    """List the fields of every role that means one thing, with their encodings; of LoRAs, those of each."""
-    names = dict.fromkeys((*roles.targets, "lora"))
-    return {role: [(t.address, t.encode) for group in roles.groups(role) for t in group] for role in names}

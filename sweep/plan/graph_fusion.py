@@ -92,8 +92,13 @@ class _Fusing:
         return tuple(names[output] for output in instance.outputs)
 
     def _name_nodes(self, instance: Instance, needed: frozenset[str]) -> dict[str, str]:
-        """Choose each node's id: by what it computes where it may be shared, by the instance's key where not."""
-        private = _find_private(instance, needed)
+        """Choose each node's id: by what it computes where it may be shared, by the instance's key where not.
+
+        Not shared are outputs, random nodes, all of a replicate, and what any of them leads to.
+        """
+        nodes = instance.graph.nodes
+        own = {node for node in needed if nodes[node].type in instance.dialect.random_nodes}.union(instance.outputs)
+        private = needed if instance.replicate else needed & nodes_after(instance.graph, own)
         names: dict[str, str] = {}
         twins: Counter[str] = Counter()  # equal nodes of one instance stay apart: a collection counts them
         for old in sorted(needed):
@@ -106,12 +111,3 @@ class _Fusing:
             names[old] = self._shared.setdefault((digest, twins[digest]), name)
             twins[digest] += 1
         return names
-
-
-def _find_private(instance: Instance, needed: frozenset[str]) -> frozenset[str]:
-    """Find the nodes that are not shared: outputs, random ones, all of a replicate, and what any of them leads to."""
-    if instance.replicate:
-        return needed
-    nodes = instance.graph.nodes
-    own = {node for node in needed if nodes[node].type in instance.dialect.random_nodes}.union(instance.outputs)
-    return needed & nodes_after(instance.graph, own)

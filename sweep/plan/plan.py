@@ -162,11 +162,10 @@ class Plan:
     def notes(self) -> tuple[str, ...]:
         """Notes for people on how the experiment was bound to its workflow, each a sentence."""
         bound = [note for bound in self.bound_graphs for note in bound.notes]
-        images = (*self._note_large_images(), *self._note_images_outside())
-        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *images)))
+        return tuple(dict.fromkeys((*self.experiment.notices, *self.workflow_notes, *bound, *self._note_images())))
 
-    def _note_large_images(self) -> Iterator[str]:
-        """Note sources that are rendered at a size which few models and graphics cards are made for."""
+    def _note_images(self) -> Iterator[str]:
+        """Note sources too large for most graphics cards, and those left behind when a folder is copied."""
         rules = [rule for bound in self.bound_graphs for rule in (*bound.rules, *bound.fixed)]
         is_following = any({"image", "width", "height"} <= set(rule.targets) for rule in rules)
         uses = self.experiment.assignments
@@ -176,9 +175,6 @@ class Plan:
                 if self.experiment.workflow in TEMPLATE_NAMES:
                     way = f"inputs.{'width' if image.width >= image.height else 'height'}: 1024 keeps its shape in less"
                 yield f"{image.shown} is rendered at its own {image.width} × {image.height} pixels; {way}."
-
-    def _note_images_outside(self) -> Iterator[str]:
-        """Note the images that stay behind when the experiment's folder is copied elsewhere."""
         folder = self.experiment.folder.resolve()
         for image in self.images.values():
             if not is_reference(image.shown) and not image.path.resolve().is_relative_to(folder):

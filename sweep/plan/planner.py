@@ -13,17 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sweep.errors import DefinitionError, PlanError, Problem, WorkflowError
-from sweep.experiment import (
-    Assignments,
-    Axis,
-    Dimension,
-    Experiment,
-    Level,
-    MadeLevels,
-    ProblemCollector,
-    infer_kind,
-    path_kind,
-)
+from sweep.experiment import Axis, Dimension, Experiment, Level, MadeLevels, ProblemCollector, infer_kind, path_kind
 from sweep.input_images import ImageReader, InputImage, InputImageError
 from sweep.plan.field_rules import PlanContext
 from sweep.plan.graph_binder import BoundGraph, GraphBinder, GraphVariant, VariantSelector, check_node_types
@@ -33,7 +23,6 @@ from sweep.role_table import is_address, parse_numbered, strip_number
 from sweep.types import Scalar
 from sweep.workflow import (
     Address,
-    BatchAxis,
     Model,
     ModelRef,
     NodeSchemas,
@@ -58,17 +47,6 @@ def adopt_workflow(experiment: Experiment, workflow: Workflow, schemas: NodeSche
     inputs = {**experiment.inputs, **_read_images(experiment, workflow, taken)}
     more = tuple(_make_dimensions(workflow, taken, {axis.name for axis in experiment.axes}))
     return replace(experiment, inputs=inputs, dimensions=(*experiment.dimensions, *more))
-
-
-def note_batches(experiment: Experiment, workflow: Workflow) -> Iterator[str]:
-    """Write a sentence for each list of the workflow: that it is an axis, or gives way to what the experiment sets."""
-    axes = {axis.levels.targets for axis in experiment.axes}
-    for batch in workflow.batch_axes:
-        if tuple(map(str, batch.addresses)) in axes:
-            yield from filter(None, [batch.note])
-        else:
-            where = " and ".join(map(str, batch.addresses))
-            yield f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
 
 
 def _find_set_fields(experiment: Experiment, workflow: Workflow, schemas: NodeSchemas) -> frozenset[Address]:
@@ -113,7 +91,11 @@ def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[s
             numbered = (f"{batch.name} {count}" for count in itertools.count(2))
             name = next(name for name in itertools.chain([batch.name], numbered) if name not in names)
             names.add(name)
-            groups.setdefault(batch.group or f" {number}", []).append(_make_axis(batch, name))
+            targets = tuple(map(str, batch.addresses))
+            values: list[Any] = list(batch.values)
+            levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
+            axis = Axis(name, infer_kind(targets, batch.values), MadeLevels(targets, levels))
+            groups.setdefault(batch.group or f" {number}", []).append(axis)
     for axes in groups.values():
         lengths = {len(axis.levels) for axis in axes}
         if len(lengths) > 1:
@@ -121,13 +103,6 @@ def _make_dimensions(workflow: Workflow, taken: frozenset[Address], names: set[s
             raise WorkflowError(f"The workflow's lists step together, but are not equally long: {said}.")
         if lengths != {0}:
             yield Dimension(tuple(axes))
-
-
-def _make_axis(batch: BatchAxis, name: str) -> Axis:
-    targets = tuple(str(address) for address in batch.addresses)
-    values: list[Any] = list(batch.values)
-    levels = tuple(Level(_label_value(value), dict.fromkeys(targets, value)) for value in values)
-    return Axis(name, infer_kind(targets, batch.values), MadeLevels(targets, levels))
 
 
 def _label_value(value: Any) -> Scalar:
@@ -217,8 +192,13 @@ def _list_workflow_notes(context: PlanContext, base: str, mains: Sequence[ModelR
     if isinstance(workflow, str):
         return ()
     own = workflow.for_base(base)
-    said = [*own.notes, *note_batches(context.experiment, workflow)]
-    notes = tuple(readable(own.graph, note) for note in said)
+    said = [*own.notes]
+    for batch in workflow.batch_axes:  # each is an axis, or gives way to what the experiment sets
+        where = " and ".join(map(str, batch.addresses))
+        gone = f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
+        is_axis = any(tuple(map(str, batch.addresses)) == axis.levels.targets for axis in context.experiment.axes)
+        said.append(batch.note if is_axis else gone)
+    notes = tuple(readable(own.graph, note) for note in filter(None, said))
     if not own.lacking or "model" in context.uses:
         return notes
     used = f"so its only one that fits, {mains[0].name}, is used"
@@ -238,7 +218,10 @@ def _make_binders(
         try:
             variant, main = variants.at(here), variants.main(here)
         except DefinitionError as error:
-            place = _locate_model(context.uses, here)
+            named = (
+                (f"axes.{a.name}", a.levels.position(here[a.name].value)) for a in context.uses.axes.get("model", ())
+            )
+            place = next((f"{axis}.{at}" for axis, at in named), "inputs.model")
             context.problems.add_at_value(place, f"{place}: {error}")
             continue
         found.setdefault(variant, GraphBinder(context, variants, variant, main, here))
@@ -251,13 +234,6 @@ def _make_binders(
     if not found and isinstance(context.workflow, Workflow):
         check_node_types(context.workflow.graph, context)  # no model would mend what is wrong with that
     return list(found.values()), tuple(mains)
-
-
-def _locate_model(uses: Assignments, levels: Mapping[str, Level]) -> str:
-    """Locate the name of the model: the level of an axis, else inputs.model."""
-    for axis in uses.axes.get("model", ()):
-        return f"axes.{axis.name}.{axis.levels.position(levels[axis.name].value)}"
-    return "inputs.model"
 
 
 _LEVELS: Final = 1_000  # levels looked at along one dimension; values of longer ones come from ranges and differ

@@ -120,21 +120,15 @@ def compute_rendering_cost(
 ) -> RenderingCost:
     """Return how often each kind of stage is done for the full grid of `sizes` in this nesting (slowest first)."""
     done = dict.fromkeys(_KINDS, 0)
-    overflows = _find_overflows(sizes, stages, nesting, cache)
-    for stage in stages:
-        if stage.kind != "other":
-            done[stage.kind] += _count_repeats(sizes, stage, nesting, overflows)
-    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
-
-
-def _find_overflows(sizes: Sequence[int], stages: Sequence[Stage], nesting: Sequence[int], cache: int) -> list[bool]:
-    """Tell for each level of the nesting whether one cycle of all inside it makes more entries than the cache holds."""
-    overflows: list[bool] = []
+    overflows: list[bool] = []  # at each level: whether one cycle of all inside makes more entries than the cache holds
     for level in range(len(nesting)):
         inside = set(nesting[level + 1 :])
         entries = sum(prod(sizes[at] for at in stage.dimensions & inside) for stage in stages if stage.cached)
         overflows.append(entries > cache)
-    return overflows
+    for stage in stages:
+        if stage.kind != "other":
+            done[stage.kind] += _count_repeats(sizes, stage, nesting, overflows)
+    return RenderingCost(models=done["model"], loras=done["lora"], prompts=done["prompt"], images=done["image"])
 
 
 def _count_repeats(sizes: Sequence[int], stage: Stage, nesting: Sequence[int], overflows: Sequence[bool]) -> int:

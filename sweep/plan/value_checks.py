@@ -34,20 +34,14 @@ def check_rule_values(
     of another variant: they are checked with that one.
     """
     for rule in rules:
-        if not rule.axes:
-            _check_fixed(rule, context)
+        places = {target: f"inputs.{target}" for target in rule.targets if target in rule.uses.inputs}
+        for slot, problem in _find_problems(rule, {}) if not rule.axes else ():  # inputs alone decide these fields
+            place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
+            value = rule.uses.inputs.get(place.removeprefix("inputs."))
+            context.problems.add_at_value(place, _write_sentence(place, "is", value, problem))
         for dimension in context.experiment.dimensions:
             if any(axis.name in rule.axes for axis in dimension.axes):
                 _check_moved(rule, dimension, first, context, is_selected)
-
-
-def _check_fixed(rule: FieldRule, context: PlanContext) -> None:
-    """Check the fields that inputs alone decide."""
-    places = {target: f"inputs.{target}" for target in rule.targets if target in rule.uses.inputs}
-    for slot, problem in _find_problems(rule, {}):
-        place = places.get(slot.target if slot else "") or next(iter(places.values()), "inputs")
-        value = rule.uses.inputs.get(place.removeprefix("inputs."))
-        context.problems.add_at_value(place, _write_sentence(place, "is", value, problem))
 
 
 def _check_moved(
