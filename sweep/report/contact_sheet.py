@@ -184,7 +184,7 @@ def write_sheet(
         heading=f"{data.name} · {x} →" + (f" · {y} ↓" if y else ""),
         other_levels=other_levels,
         columns=[across.label(column) for column in columns],
-        lines=[down.label(line) for line in lines],
+        lines=[down.label(line) if y else "" for line in lines],
         cells=[[found.get((line, column)) for column in columns] for line in lines],
         size=_fit_cell(data, rows, size),
     )

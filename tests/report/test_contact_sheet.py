@@ -54,6 +54,12 @@ async def test_sheet_places_images_by_their_levels(folder: Path) -> None:
     assert all(spread > 20 for spread in spreads)
 
 
+async def test_sheet_of_one_line_has_no_label_beside_it(folder: Path) -> None:
+    (path,) = await run_sync(partial(write_sheet, folder, x="denoise_strength", size=64))
+    width, _ = await run_sync(size_of, path)
+    assert width == 14 + 3 * (64 + 4) + 14
+
+
 async def test_sheet_marks_a_failed_cell(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(failed={0: "noise and image sizes differ"}))
 
