@@ -234,15 +234,17 @@ class Study:
             for level in zip(*(curve[name] for name in names), strict=True)
         ]
         title = f"{fact['label']} ({fact['unit']})" if fact["unit"] else fact["label"]
+        legend = {"symbolOpacity": 1, "labelLimit": 400}  # as strong as the lines, and long levels whole
         low, mean = ({"field": name, "type": "quantitative", "title": title} for name in ("low", "mean"))
         return Chart(
             {
                 "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
                 "description": f"{fact['summary']} {curves[0]['interval']}.",
+                "width": 400,
                 "data": {"values": rows},
                 "encoding": {
                     "x": {"field": "x", "type": "quantitative", "title": curves[0]["axis"]},
-                    "color": {"field": "group", "type": "nominal", "title": None},
+                    "color": {"field": "group", "type": "nominal", "title": None, "sort": None, "legend": legend},
                 },
                 "layer": [
                     {"mark": {"type": "area", "opacity": 0.2}, "encoding": {"y": low, "y2": {"field": "high"}}},

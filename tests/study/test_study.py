@@ -297,6 +297,8 @@ def test_study_charts_are_vega_lite_that_a_notebook_draws(measured_results: Path
 
     assert chart["data"]["values"][0].keys() == {"x", "mean", "low", "high", "group"}
     assert "dramatic" in {row["group"].partition("=")[2] for row in chart["data"]["values"]}
+    colour = chart["encoding"]["color"]
+    assert (colour["sort"], colour["legend"]["symbolOpacity"]) == (None, 1)  # the order of the grid; no pale legend
     (shown,) = [value for kind, value in chart._repr_mimebundle_().items() if "vegalite" in kind]
     assert json.loads(json.dumps(shown, allow_nan=False)) == chart
     printed = io.StringIO()
