@@ -23,6 +23,8 @@ def no_checkpoint(_name: str) -> None:
 
 
 PART = ".part"  # the suffix of a file that is being written
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_RIGHTS_HINT = "Choose another place (--output, or --results for a run), or get the right to write there."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FULL_HINT = "Free some space and run the same command again: it continues where it stopped."
 
@@ -31,7 +33,8 @@ def make_disk_error(error: OSError, path: Path) -> RecordError:
     """Return `error`, met while writing `path`, as DiskFullError or RecordError."""
     if error.errno in _FULL:
         return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
-    return RecordError(f"{path} could not be written ({error.strerror or error}).")
+    hint = _RIGHTS_HINT if error.errno in _FORBIDDEN else None
+    return RecordError(f"{path} could not be written ({error.strerror or error}).", hint=hint)
 
 
 def free_bytes(folder: Path) -> int:

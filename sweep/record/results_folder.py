@@ -201,7 +201,7 @@ def list_runs(root: Path) -> list[str]:
 def find_run(run: str, root: Path, name: str | None = None) -> Path:
     """Find a results folder by its path, or by its name under `root`; `name` is another name for it.
 
-    Raises UsageError with the nearest name if there is no such folder.
+    Raises UsageError with the nearest name if there is no such folder, RecordError where it may not be read.
     """
     file = Path(run)
     candidates = [file]
@@ -215,6 +215,8 @@ def find_run(run: str, root: Path, name: str | None = None) -> Path:
             if (candidate / JOURNAL_FILE).is_file():
                 return candidate
             is_folder |= candidate.is_dir()
+        except PermissionError as error:
+            raise RecordError(f"{candidate} could not be read ({error.strerror}).") from error
         except (OSError, ValueError):  # a name too long, or with a NUL in it
             continue
     names = list_runs(root)

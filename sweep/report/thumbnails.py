@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from sweep.record import RecordedResults, replace_atomically
+from sweep.record import RecordedResults, make_disk_error, replace_atomically
 
 FOLDER = "thumbs"
 SIZE = 256  # px of the longest side
@@ -74,8 +74,11 @@ class Thumbnails:
         An image that is missing or unreadable has none. Raises RecordError where thumbnails cannot be written.
         """
         wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
-        for head in {identity[:2] for identity, _ in wanted}:
-            (self.place / head).mkdir(parents=True, exist_ok=True)
+        try:
+            for head in {identity[:2] for identity, _ in wanted}:
+                (self.place / head).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise make_disk_error(error, self.place) from error
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
             made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
         return {identity for identity in images if made.get(identity, True)}

@@ -383,7 +383,7 @@ class LiveView:
         try:
             if await run_sync(thumbs.make, {identity: image}, limiter=self._making):
                 return web.FileResponse(thumbs.path(identity), headers={"Content-Type": "image/webp"})
-        except (OSError, SweepError):  # a folder that may only be read, or a full disk: nothing is kept
+        except SweepError:  # a folder that may only be read, or a full disk: nothing is kept
             content = await run_sync(encode_thumbnail, image, limiter=self._making)
         if content is None:
             raise web.HTTPNotFound

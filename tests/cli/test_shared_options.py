@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -15,7 +16,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from sweep.cli.run import RunAccess
 from sweep.cli.shared_options import locate_run
-from sweep.errors import UsageError
+from sweep.errors import RecordError, UsageError
+from sweep.record import find_run
 from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.cli.conftest import Sweep, write_experiment
@@ -70,6 +72,17 @@ def test_a_message_lists_ten_of_200_runs(root: Path) -> None:
         locate_run("zzz", root)
     assert str(told.value.hint).count(str(root)) == 10
     assert str(told.value.hint).endswith(", …")
+
+
+def test_a_folder_that_may_not_be_read_is_not_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the system's refusal is made up."""
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(RecordError, match=r"results/slow could not be read \(Permission denied\)"):
+        find_run("results/slow", root)
 
 
 TYPED = (

@@ -7,6 +7,7 @@ disk is found when the row is read, where SQLite itself checks structure only.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
@@ -106,7 +107,7 @@ def record_error(error: sqlite3.Error, place: Path) -> RecordError:
         return corrupt(place, str(error))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RecordError(f"{place} has been locked by another process for {_BUSY_SECONDS:.0f} s.")
-    return RecordError(f"{place} could not be used ({error}).")
+    return RecordError(f"{place} could not be used ({error if os.access(place, os.R_OK) else 'permission denied'}).")
 
 
 def corrupt(place: Path, why: str) -> CorruptRecordError:
