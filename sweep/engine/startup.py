@@ -377,10 +377,8 @@ async def _keep_inputs(plan: Plan, journal: record.SqliteJournal, store: record.
         path = await store.copy_input(image.path, sha)
         copies[sha] = path.rpartition("/")[2]
         await journal.keep_input(sha, path, image.shown, image.width, image.height)
-    try:
+    with record.translate_disk_errors(folder / record.INPUTS / "fetched"):
         await run_sync(keep_fetched, plan.experiment, copies, folder / record.INPUTS)
-    except OSError as error:
-        raise record.make_disk_error(error, folder / record.INPUTS / "fetched") from error
     await run_sync(_write, folder / "experiment.yaml", plan.experiment.text)
 
 

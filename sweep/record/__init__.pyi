@@ -14,7 +14,7 @@ from .base import (
     RunFacts,
     Times,
 )
-from .durable_files import FULL_HINT, Checkpoint, free_bytes, make_disk_error, no_checkpoint, replace_atomically
+from .durable_files import FULL_HINT, Checkpoint, free_bytes, no_checkpoint, replace_atomically, translate_disk_errors
 from .folder_merge import MergeConflict, MergeSummary, merge_results
 from .images import INPUTS, ImageStore, SavedImage
 from .lock import LOCK, FolderLock, is_in_use, read_holder
@@ -116,7 +116,6 @@ __all__ = [
     "is_rating",
     "list_damaged_keys",
     "list_runs",
-    "make_disk_error",
     "merge_marginals",
     "merge_results",
     "name_image",
@@ -132,5 +131,6 @@ __all__ = [
     "seal",
     "sealing",
     "sort_numbers",
+    "translate_disk_errors",
     "write_tables",
 ]

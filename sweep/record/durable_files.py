@@ -37,6 +37,15 @@ def make_disk_error(error: OSError, path: Path) -> RecordError:
     return RecordError(f"{path} could not be written ({error.strerror or error}).", hint=hint)
 
 
+@contextlib.contextmanager
+def translate_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors in the block into those of `make_disk_error`."""
+    try:
+        yield
+    except OSError as error:
+        raise make_disk_error(error, path) from error
+
+
 def free_bytes(folder: Path) -> int:
     """Return the free space for this user on the device that holds `folder`, which need not exist yet.
 
@@ -128,11 +137,8 @@ def replace_atomically(
     On any exception `path` is what it was. Without `durable` nothing is synced: for files that are made again where a
     power cut took them. Raises DiskFullError or RecordError.
     """
-    try:
-        with write_part(path.parent, checkpoint, durable=durable) as file:
-            yield file
-    except OSError as error:
-        raise make_disk_error(error, path) from error
+    with translate_disk_errors(path), write_part(path.parent, checkpoint, durable=durable) as file:
+        yield file
     place_part(Path(file.name), path, checkpoint, durable=durable)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
-from sweep.record.durable_files import Checkpoint, no_checkpoint, replace_atomically
+from sweep.record.durable_files import Checkpoint, no_checkpoint, remove_parts, replace_atomically
 from sweep.record.images import is_image_path, is_whole_image
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
@@ -70,6 +70,7 @@ def merge_results(
         opened = [held.enter_context(connection.reading(source)) for source in folders]
         _require_one_definition(folders, opened)
         held.enter_context(FolderLock(target))
+        remove_parts(target)
         held.enter_context(connection.telling(target / JOURNAL_FILE))
         db = held.enter_context(closing(connection.connect_writer(target, create=True)))
         _require_one_definition([*folders, target], [*opened, db])

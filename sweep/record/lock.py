@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from sweep.errors import FolderInUseError, RecordError
-from sweep.record.durable_files import make_disk_error
+from sweep.record.durable_files import translate_disk_errors
 from sweep.text import quote_argument
 
 LOCK = "lock.json"
@@ -78,11 +78,9 @@ class FolderLock:
         return self
 
     def _open(self) -> IO[str]:
-        try:
+        with translate_disk_errors(self._folder / LOCK):
             self._folder.mkdir(parents=True, exist_ok=True)
             return (self._folder / LOCK).open("a+", encoding="utf-8")
-        except OSError as error:
-            raise make_disk_error(error, self._folder / LOCK) from error
 
     def _is_in_place(self, file: IO[str]) -> bool:
         """Tell whether others would open the same file: who held it before may have deleted it, or moved the folder."""

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 from anyio.to_thread import run_sync
 
 from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageError
-from sweep.record.durable_files import PART, make_disk_error
+from sweep.record.durable_files import PART, translate_disk_errors
 from sweep.record.images import IMAGES_FOLDER, hash_file, is_image_path, is_whole_image, verify_image
 from sweep.record.lock import FolderLock
 from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, reading
@@ -147,10 +147,8 @@ def _find_files(folder: Path, keys: Sequence[str]) -> list[Path]:
 
 
 def _unlink(path: Path) -> None:
-    try:
+    with translate_disk_errors(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise make_disk_error(error, path) from error
 
 
 def delete_run(folder: Path | str) -> None:
@@ -160,17 +158,12 @@ def delete_run(folder: Path | str) -> None:
     """
     folder = _find_run(folder)
     doomed = folder.with_name(f"{DELETED}{folder.name}")
-    with FolderLock(folder):
-        try:
-            shutil.rmtree(doomed, ignore_errors=True)  # what a call that was killed has left
-            folder.rename(doomed)
-            (doomed / JOURNAL_FILE).unlink(missing_ok=True)  # from here on it is no run
-        except OSError as error:
-            raise make_disk_error(error, folder) from error
-    try:
+    with FolderLock(folder), translate_disk_errors(folder):
+        shutil.rmtree(doomed, ignore_errors=True)  # what a call that was killed has left
+        folder.rename(doomed)
+        (doomed / JOURNAL_FILE).unlink(missing_ok=True)  # from here on it is no run
+    with translate_disk_errors(doomed):
         shutil.rmtree(doomed)
-    except OSError as error:
-        raise make_disk_error(error, doomed) from error
 
 
 def rename_run(folder: Path | str, name: str) -> Path:
@@ -185,11 +178,8 @@ def rename_run(folder: Path | str, name: str) -> Path:
     target = folder.with_name(name)
     if os.path.lexists(target):
         raise RecordError(f"{target} exists already.", hint="Choose another name.")
-    with FolderLock(folder):
-        try:
-            folder.rename(target)
-        except OSError as error:
-            raise make_disk_error(error, folder) from error
+    with FolderLock(folder), translate_disk_errors(folder):
+        folder.rename(target)
     return target
 
 

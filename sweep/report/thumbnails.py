@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from PIL import Image
 
-from sweep.record import RecordedResults, make_disk_error, replace_atomically
+from sweep.errors import RecordError
+from sweep.record import RecordedResults, replace_atomically, translate_disk_errors
 
 FOLDER = "thumbs"
 SIZE = 256  # px of the longest side
@@ -74,14 +75,19 @@ class Thumbnails:
         An image that is missing or unreadable has none. Raises RecordError where thumbnails cannot be written.
         """
         wanted = [(identity, source) for identity, source in images.items() if not self.path(identity).is_file()]
-        try:
+        with translate_disk_errors(self.place):
             for head in {identity[:2] for identity, _ in wanted}:
                 (self.place / head).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise make_disk_error(error, self.place) from error
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="thumbs") as pool:
             made = dict(zip((name for name, _ in wanted), pool.map(self._make_one, wanted), strict=True))
         return {identity for identity in images if made.get(identity, True)}
+
+    def read(self, identity: str, source: Path) -> bytes | None:
+        """Return a thumbnail, made if it is missing, and kept where that can be; None of an unreadable image."""
+        try:
+            return self.path(identity).read_bytes() if self.make({identity: source}) else None
+        except RecordError:  # a folder that may only be read, or a full disk
+            return encode_thumbnail(source)
 
     def encode(self, identities: Iterable[str]) -> dict[str, str]:
         """Encode thumbnails as base64, for a page that holds them itself."""
@@ -89,12 +95,10 @@ class Thumbnails:
 
     def _make_one(self, wanted: tuple[str, Path]) -> bool:
         identity, source = wanted
-        content = encode_thumbnail(source)
-        if content is None:
-            return False
-        with replace_atomically(self.path(identity), durable=False) as part:
-            part.write(content)
-        return True
+        if content := encode_thumbnail(source):
+            with replace_atomically(self.path(identity), durable=False) as part:
+                part.write(content)
+        return content is not None
 
 
 def build_relative_url(start: Path, folder: Path) -> str | None:

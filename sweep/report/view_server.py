@@ -41,7 +41,7 @@ from sweep.report.report_writer import (
     render_page,
     summarize_run,
 )
-from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, encode_thumbnail, make_thumb_id
+from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
 
 if TYPE_CHECKING:
     from sweep.study import StudyJson
@@ -376,15 +376,9 @@ class LiveView:
         if image is None and _name_run(request) not in self._following:
             await feed.refresh()
             image = feed.find_image(identity)
-        thumbs = Thumbnails(feed.folder)
         if image is None:
             raise web.HTTPNotFound
-        content = None
-        try:
-            if await run_sync(thumbs.make, {identity: image}, limiter=self._making):
-                return web.FileResponse(thumbs.path(identity), headers={"Content-Type": "image/webp"})
-        except SweepError:  # a folder that may only be read, or a full disk: nothing is kept
-            content = await run_sync(encode_thumbnail, image, limiter=self._making)
+        content = await run_sync(Thumbnails(feed.folder).read, identity, image, limiter=self._making)
         if content is None:
             raise web.HTTPNotFound
         return web.Response(body=content, content_type="image/webp")

@@ -122,6 +122,14 @@ def test_merge_takes_equal_pixels_for_one_image_whatever_text_their_files_hold(t
     assert [each.index for each in merge_results(parts, tmp_path / "both").conflicts] == [0]
 
 
+def test_merge_removes_what_a_killed_merge_left_half_written(tmp_path: Path) -> None:
+    part, both = write(tmp_path / "a", [0]), tmp_path / "both"
+    (both / "images").mkdir(parents=True)
+    (both / "images" / f".{'a' * 32}.part").write_bytes(b"half")
+    merge_results([part], both)
+    assert RecordedResults.open(both).verify() == []
+
+
 def test_merge_refuses_damaged_sources(tmp_path: Path) -> None:
     parts = [write(tmp_path / "a", [0]), write(tmp_path / "b", [1])]
     file = next((parts[1] / "images").rglob("*.png"))

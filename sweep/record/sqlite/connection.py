@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.errors import CorruptRecordError, DiskFullError, RecordError
-from sweep.record.durable_files import FULL_HINT, make_disk_error, make_folder
+from sweep.record.durable_files import FULL_HINT, make_folder, translate_disk_errors
 from sweep.text import format_count
 
 JOURNAL_FILE = "journal.sqlite"
@@ -143,10 +143,8 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
     if new and (not create or _has_images(folder)):
         raise _missing(folder)
     with telling(place):
-        try:
+        with translate_disk_errors(place):
             make_folder(folder)
-        except OSError as error:
-            raise make_disk_error(error, place) from error
         db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.create_function("seal", -1, seal, deterministic=True)
