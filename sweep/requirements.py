@@ -76,17 +76,13 @@ def _measure(
     """Measure the metrics that the requirements name, unless every image has its value."""
     from sweep.study import make_study, resolve_metrics
 
-    columns = {column.name for column in results.columns()}
     names = dict.fromkeys(chain.from_iterable(map(_find_names, requirements)))
     no_metrics = {*_COUNTS, "where", "and", "or", "not", "in", *(name for name, _ in results.axes)}
     wanted: list[str] = []
     for name in (name for name in names if name not in no_metrics):
         with suppress(UsageError):
             wanted += [metric.name for metric in resolve_metrics([name])]
-    is_lacking = not columns.issuperset(wanted)
-    if wanted and not is_lacking:
-        is_lacking = any(row[n] is None for row in results.rows() if row["image_path"] is not None for n in wanted)
-    if is_lacking:
+    if wanted and any(row["image_path"] is not None and row.get(n) is None for row in results.rows() for n in wanted):
         make_study(results, metrics=wanted, progress=progress)
         write_tables(results.folder)
 
