@@ -93,6 +93,10 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
                 each if each.control else each._replace(text=escape_controls(each.text)) for each in buffer
             )
 
+        def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002  rich asks to hide it
+            """Leave the cursor: a command that is stopped (Ctrl-Z) or killed could not show it again."""
+            return False
+
     return SafeConsole(stderr=stderr, width=width, highlight=False, markup=False, soft_wrap=True)
 
 

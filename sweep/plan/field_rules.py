@@ -218,8 +218,9 @@ class RuleBuilder:
                 found += build(together)
         if "vae" in used:
             found += self._build_vae()
-        if "board" in used:
-            found += self._build_board()
+        boards = [Address(node, "board") for node in self.outputs if "board" in self._fields_of(node)]
+        if "board" in used and boards:
+            found.append(self._make_value_rule("board", self._make_slots(map(Target, boards), "board")))
         self._refuse_conflicts(found)
         return found
 
@@ -421,11 +422,6 @@ class RuleBuilder:
         if slots:  # null removes a loader, but where the main model's has no VAE
             kinds = {self.graph.nodes[slot.address.node].type for slot in slots}
             yield self._make_value_rule("vae", slots, keeps_null=self.schemas.dialect.vae_loader[0] not in kinds)
-
-    def _build_board(self) -> Iterator[FieldRule]:
-        boards = [Address(node, "board") for node in self.outputs if "board" in self._fields_of(node)]
-        if boards:
-            yield self._make_value_rule("board", self._make_slots(map(Target, boards), "board"))
 
     def _refuse_conflicts(self, found: Sequence[FieldRule]) -> None:
         """Refuse two settings that write one field, and two axes of one target, unless they replace words in it."""

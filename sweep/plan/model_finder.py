@@ -93,7 +93,12 @@ class ModelFinder:
         if not self.is_known:
             name, _, of = word.partition("@")
             return ModelRef(name, of or base or _ANY, next(iter(types), "main"))
-        named = self._find_named(word)
+        by_key = [model for model in self.installed if model.key == word]
+        by_name = [model for model in self.installed if model.name == word]
+        name, at, of = word.rpartition("@")
+        by_both = [model for model in self.installed if at and (model.name, model.base) == (name, of)]
+        by_stem = [model for model in self.installed if _strip_folder(model.name) == _strip_folder(word)]
+        named = by_key or by_name or by_both or by_stem
         fitting = [model for model in named if not types or model.type in types]
         if not fitting:
             raise PlanError(self._describe_unknown(word, named, types))
@@ -104,14 +109,6 @@ class ModelFinder:
         if len({_make_ref(model) for model in based}) > 1:
             raise PlanError(f"{word} names {len(based)} models; write one of {_join_names(based)}.")
         return _make_ref(based[0])
-
-    def _find_named(self, word: str) -> list[Model]:
-        by_key = [model for model in self.installed if model.key == word]
-        by_name = [model for model in self.installed if model.name == word]
-        name, at, base = word.rpartition("@")
-        by_both = [model for model in self.installed if at and (model.name, model.base) == (name, base)]
-        by_stem = [model for model in self.installed if _strip_folder(model.name) == _strip_folder(word)]
-        return by_key or by_name or by_both or by_stem
 
     def _describe_unknown(self, word: str, named: Sequence[Model], types: Sequence[str]) -> str:
         if named:

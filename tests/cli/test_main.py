@@ -156,6 +156,7 @@ def test_run_shows_bars_in_a_terminal(home: Path) -> None:
     assert any(line.startswith("sandbox  ") and "running" in line for line in lines)
     assert any(re.match(r"all +\S+ +\d+/12 +\d+ %", line) for line in lines)
     assert "\x1b[3" not in shown.decode()  # NO_COLOR
+    assert "\x1b[?25l" not in shown.decode()  # a hidden cursor would be missing in the shell after Ctrl-Z
 
 
 @pytest.mark.slow
