@@ -135,12 +135,11 @@ def worker(
         name: Name of the worker (default: the host's name).
         stop: End this worker.
     """
-    address = servers.parse_cluster_address(on)
     if (server is None) == (stop is None):
         raise UsageError(
             "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
         )
-    servers.join_cluster(address)
+    servers.join_cluster(servers.parse_cluster_address(on))
     if server is None or stop is not None:
         servers.stop_agent(stop or "")
         print_line(f"{stop} has ended.")

@@ -47,7 +47,8 @@ class ServerAddress:
             )
         if parts.scheme not in ("http", "https") or not host or port == 0 or any(c.isspace() for c in whole):
             harmless = f"…{text[text.rindex('@') :]}" if "@" in text else text.partition("?")[0]  # without a password
-            raise UsageError(f"{harmless!r} is not the address of a server.", hint="Write it like http://host:9090.")
+            hint = "Write it like http://host:9090 or http://[::1]:9090."
+            raise UsageError(f"{harmless!r} is not the address of a server.", hint=hint)
         if parts.query or parts.fragment:  # it would land in the journal with the command
             raise UsageError(
                 f"The address of {host} carries a query.", hint="Leave it out. Set SWEEP_TOKEN for a token."
@@ -116,9 +117,8 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
 
     Raises UsageError where the file is not there, is not such a file, or may be read by others (POSIX: mode 0600).
     """
-    named = environ.get("SWEEP_CREDENTIALS")
-    path = file or (Path(named) if named else None)
-    document = _read(path) if path else {}
+    path = file or environ.get("SWEEP_CREDENTIALS")
+    document = _read(Path(path)) if path else {}
     sections = {_normalize(address): section for address, section in document.get("servers", {}).items()}
     own = sections.get(_normalize(url), {})
     sources = (own, {key: environ.get(name) for key, name in _LOGIN.items()}, document)

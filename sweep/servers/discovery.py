@@ -46,8 +46,7 @@ class AnyServer:
         http = Http(self.address, self._options, has_login=False)
         version = await http.introduce(lambda: comfyui_version(http))
         await http.aclose()
-        family = ComfyUI if version is not None else InvokeAI
-        found = family(self.url, self._options)
+        found = (InvokeAI if version is None else ComfyUI)(self.url, self._options)
         try:
             info = await found.open()
         except ServerUnsupportedError as error:

@@ -151,9 +151,11 @@ class Http:
         tls: ssl.SSLContext | bool = True
         if self._ca_file is not None:
             try:
-                tls = await asyncio.to_thread(ssl.create_default_context, cafile=str(self._ca_file))
+                tls = await asyncio.to_thread(ssl.create_default_context)  # other servers may have public ones
+                tls.load_verify_locations(self._ca_file)
             except OSError as error:
-                raise UsageError(f"{self._ca_file}: not a file of CA certificates ({error.strerror}).") from None
+                reason = "it is not PEM" if isinstance(error, ssl.SSLError) else error.strerror
+                raise UsageError(f"{self._ca_file}: not a file of CA certificates ({reason}).") from None
         self.session = aiohttp.ClientSession(
             connector=_OneOriginConnector(self._base.origin(), ssl=tls, limit=32),
             cookie_jar=aiohttp.DummyCookieJar(),

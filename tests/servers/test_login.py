@@ -271,7 +271,19 @@ async def test_a_server_behind_a_private_ca_and_a_prefix() -> None:
             await InvokeAI(fake.url, ConnectOptions(timings=QUICK)).open()
 
 
+async def test_a_ca_file_is_trusted_besides_the_authorities_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
+    monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "ca.pem"))  # as a public authority would be
+    async with fake_server(tls=context) as fake:
+        server = InvokeAI(fake.url, ConnectOptions(ca_file=TLS / "other.pem", timings=QUICK))
+        assert (await server.open()).version == "6.14.2"
+        await server.aclose()
+
+
 async def test_a_ca_file_that_is_none_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", TLS / "server.key"):
-        with pytest.raises(UsageError, match="CA certificates"):
+        with pytest.raises(UsageError, match=r"CA certificates \((it is not PEM|No such file or directory)\)"):
             await InvokeAI("http://localhost", ConnectOptions(ca_file=path, timings=QUICK)).open()
