@@ -96,7 +96,8 @@ class SessionsApi(SocketIOConnection):
             if session is None or session_status(session) in ENDED_STATES:
                 continue
             self._tracker.note_cancel_requests([batch_id])
-            await self._cancel(str(session["id"]))
+            path = f"{_path(str(session['id']))}/invoke"
+            await self._http.send(Request("DELETE", path, "cancelling", also=(400, 404), can_repeat=True))
             item = self._tracker.find(batch_id, session["id"])
             if item is not None:
                 self._tracker.note_state(item, ItemState(status="canceled", batch_id=batch_id))
@@ -143,11 +144,6 @@ class SessionsApi(SocketIOConnection):
         params = {} if self.portable else {"all": "true"}
         path = f"{_path(session_id)}/invoke"
         await self._http.send(Request("PUT", path, "starting an item", params=params, also=(400,)))
-
-    async def _cancel(self, session_id: str) -> None:
-        """Cancel a session; the server ignores an unknown one, or one that ended."""
-        path = f"{_path(session_id)}/invoke"
-        await self._http.send(Request("DELETE", path, "cancelling", also=(400, 404), can_repeat=True))
 
     async def read(self, session_id: str) -> dict[str, Any]:
         """Return the session. Raises ItemLostError where the server has none of that id."""
