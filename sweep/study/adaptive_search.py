@@ -302,11 +302,11 @@ def estimate_crossing(task: SearchTask, decision: SearchDecision) -> Estimate:
     is_stein = not decision.is_short
     spread = places[:PILOT] if is_stein else places
     reason = None
-    if decision.wanted or len(spread) < 2:
+    if decision.wanted:
         reason = UNFINISHED
     elif task.is_weakest_wanted:
         reason = STOPPED
-    elif any(math.isnan(each.at) for each in used):
+    elif len(spread) < 2 or any(math.isnan(each.at) for each in used):
         reason = IMAGES_LOST
     elif not all(each.inside for each in used):
         reason = NOT_CROSSED
@@ -389,9 +389,11 @@ def choose_next_points(folder: Path) -> list[dict[str, Scalar]]:
 def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     """Summarise what an adaptive design found so far; None for other designs. Raises as `choose_next_points`."""
     asked = results.facts.design
-    if not asked:
-        return None
-    task, values = _read_search(results)
+    return summarise_search(*_read_search(results), asked["metric"], asked["axis"]) if asked else None
+
+
+def summarise_search(task: SearchTask, values: RecordedValues, metric: str, axis: str) -> AdaptiveResult:
+    """Summarise what the values show so far. No level is advised where groups hold at different ends of the axis."""
     decision = SearchDecision(task, values)
     crossing = estimate_crossing(task, decision)
     groups = [_summarise_group(task, decision, group) for group in range(len(task.groups))]
@@ -399,14 +401,16 @@ def conclude_search(results: RecordedResults) -> AdaptiveResult | None:
     is_reached = len(decision.alive) == 1 if task.is_weakest_wanted else False
     if low is not None and high is not None:
         is_reached = (high - low) / 2 <= task.within
-    pick = max if any(group["is_rising"] for group in groups) else min
-    known = [group for group in groups if group["mean"] is not None]
-    safe = [group["use"] for group in groups]
+    bound = [group for group in groups if group["is_rising"] or group["use"] != task.levels[-1]] or groups
+    directions = {group["is_rising"] for group in bound}
+    pick = max if True in directions else min
+    known = [group for group in bound if group["mean"] is not None and len(directions) == 1]
+    safe = [group["use"] if len(directions) == 1 else None for group in bound]
     return AdaptiveResult(
-        metric=asked["metric"],
-        axis=asked["axis"],
+        metric=metric,
+        axis=axis,
         threshold=task.threshold,
-        goal=asked["goal"],
+        goal="weakest" if task.is_weakest_wanted else "each",
         ending=None if decision.wanted else ("precision reached" if is_reached else "budget spent"),
         used=decision.used,
         most=task.most,

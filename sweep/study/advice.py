@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-
-import numpy as np
-import pandas as pd
+from collections.abc import Iterator, Sequence
 
 from sweep.study.formatting import (
     ENOUGH_SEEDS,
@@ -21,12 +18,12 @@ from sweep.study.formatting import (
     write_number_word,
     write_place,
 )
-from sweep.study.stats.seeds_and_noise import is_order_shared
-from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
+from sweep.study.stats.t_tests import UNLINKED, make_estimate
 from sweep.study.study_json import AdaptiveResult, Group, Hold, MetricFacts, Recommendation, Sentence, StudyJson
 from sweep.text import format_count, join_words
 
 MOST_INNER = 4  # levels in the middle of an axis that are named
+NO_EFFECT = "may have no effect."
 MOST_COUNTS = 3  # levels whose counts follow the advised one
 
 
@@ -46,21 +43,22 @@ def write_decision(study: StudyJson) -> str:
 
 def describe_recommendation(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> Sentence:
     """Write which level to use, the counts behind it, and what they cannot say."""
-    kept = _list_kept(advice, data)
+    kept, hint = _list_kept(advice, data), _find_hint(advice, data)
+    text = _write_advice(advice, fact, data, is_unsure=bool(hint))
     details = [*_write_weakest(advice, data), *_write_breadth(advice, data), *([] if kept else _write_gap(advice))]
+    details += [hint] if NO_EFFECT in text else []
     found = [hold["level"] for hold in kept] if advice["use"] is None else [advice["use"]]
     rows = [row for level in found[:MOST_COUNTS] for row in find_rows(data, {advice["axis"]: level})]
-    text = _write_advice(advice, fact, data)
     return make_sentence("recommendation", text, " ".join(details), fact["name"], advice["axis"], rows)
 
 
-def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) -> str:
+def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson, *, is_unsure: bool) -> str:
     axis, mark = name_axis(advice["axis"]), write_mark(advice["wanted"], advice["threshold"])
     counts = [hold for hold in _list_holds(advice, data) if not hold["group"]]
     kept = f"{advice['threshold']:g} stars or more" if fact["name"] == "rating" else f"{fact['label']} stayed at {mark}"
     held = f"in {advice['held']} of {format_count(advice['images'], 'image')}"
     extreme, limit = ("highest", "or more") if advice["side"] == "from" else ("lowest", "or less")
-    doubt = f"{capitalise(axis)} may have no effect. " if _is_unsure(advice, data) else ""
+    doubt = f"{capitalise(axis)} {NO_EFFECT} " if is_unsure else ""
     if advice["use"] is None:
         if inner := _list_kept(advice, data):
             levels, images = [write_level(hold["level"]) for hold in inner], sum(hold["images"] for hold in inner)
@@ -76,26 +74,22 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson) ->
     if not later:
         return f"Any {axis} tested will do: {kept} {held} at {use} and at every other level."
     rest = ", ".join(f"in {hold['held']} of {hold['images']} at {write_level(hold['level'])}" for hold in later)
-    start = f"{doubt}If it has, use" if doubt else f"Use {axis}"
+    start = f"{doubt}If there is one, use" if doubt else f"Use {axis}"
     return f"{start} {use} {limit}: {kept} {held} at {use}, {rest}."
 
 
-def _is_unsure(advice: Recommendation, data: StudyJson) -> bool:
-    """Tell whether counts may differ by chance: three or more seeds show no change, nor a common order of levels."""
-    about = advice["metric"], advice["axis"]
-    curve = next(each for each in data["curves"] if (each["metric"], each["axis"]) == about and not each["group"])
-    is_shown = curve["p"] is None or (curve["p_adjusted"] or 0.0) < 1 - CONFIDENCE
-    return max(curve["n"]) > 2 and not is_shown and not _is_ordered(advice, data)
+def _find_hint(advice: Recommendation, data: StudyJson) -> str:
+    """Say what would tell whether counts differ by chance; empty where levels differ by more than chance.
 
-
-def _is_ordered(advice: Recommendation, data: StudyJson) -> bool:
-    """Tell whether seeds order the levels alike, each by its images that differ in this axis alone."""
-    design, others = data["design"], {hold["axis"] for hold in data["holds"]} - {advice["axis"]}
-    axes = pd.DataFrame(data["rows"]["axes"])
-    values, levels = pd.Series(data["rows"]["metrics"][advice["metric"]], dtype=np.float64), axes[advice["axis"]]
-    cells = axes.groupby(list(others), dropna=False).ngroup() if others else values * 0
-    seeds = axes[design["seed_axis"]] if design["seeds_shared"] else values.groupby([levels, cells]).cumcount()
-    return is_order_shared(values.groupby([cells, seeds, levels]).mean().unstack())
+    That is shown by the curve, or by images that differ in this axis alone. Where there are none such, it is shown if
+    the axis explains most of the variance.
+    """
+    metric, axis = advice["metric"], advice["axis"]
+    curve = next(c for c in data["curves"] if (c["metric"], c["axis"]) == (metric, axis) and not c["group"])
+    if curve["half"]["reason"] == UNLINKED:
+        shares = next((each["shares"] for each in data["effects"] if each["metric"] == metric), [])
+        return "" if shares and shares[0]["axes"] == [axis] else f"A full or rotated design would tell: {UNLINKED}."
+    return "" if advice["shown"] else "More seeds would tell."
 
 
 def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:
@@ -129,22 +123,31 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             continue  # a design with holes: others may miss it there, too
         holds.sort(key=lambda hold: levels.index(hold["group"][name]))
         first = [hold for hold in holds if hold["held"] < hold["images"]]
-        who, whose = f"The {name_axis(name)} that fails first is", "its"
-        if len(first) == len(levels) > 1:
-            who = f"The {name_axis(name)} that fails most is"
+        if is_alike := len(first) == len(levels) > 1:
             least = min(hold["held"] / hold["images"] for hold in first)
             first = [hold for hold in first if hold["held"] / hold["images"] == least]
             if len(first) > 1:
                 continue
-        elif len(first) > 1:
+        who, whose = f"The level of {name_axis(name)} that fails {'most' if is_alike else 'first'} is", "its"
+        if len(first) > 1:
             who, whose = f"The levels of {name_axis(name)} that fail first are", "their"
-        written = [write_level(hold["group"][name], levels) for hold in first]
+        named = [hold["group"][name] for hold in first]
+        written = [write_level(level, levels) for level in named]
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
         kept = f"{held} of {whose} {format_count(images, 'image')} stayed at {mark} at {axis} {write_level(high)}"
         if advice["bracket_low"] is not None:
             kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
             kept += f"{held} of {images} at {write_level(high)}"
-        yield f"{who} {join_words(written)}: {kept}."
+        doubt = "" if _are_weaker(named, advice, name, data) else " With other seeds it may be another one."
+        yield f"{who} {join_words(written)}: {kept}.{doubt}"
+
+
+def _are_weaker(named: Sequence[object], advice: Recommendation, axis: str, data: StudyJson) -> bool:
+    """Tell whether these levels are on average shown to be worse than each other level of their axis."""
+    pairs = [d for d in data["differences"] if (d["metric"], d["axis"]) == (advice["metric"], axis)]
+    is_above, count = advice["wanted"] == "above", len(named) * (len(list_levels(data, axis)) - len(named))
+    sure = [d for d in pairs if d["significant"] and (d["a"] in named) != (d["b"] in named)]
+    return count == sum(((d["difference"]["value"] or 0.0) > 0) == ((d["a"] in named) == is_above) for d in sure)
 
 
 def _write_breadth(advice: Recommendation, data: StudyJson) -> Iterator[str]:
@@ -194,12 +197,17 @@ def describe_search(found: AdaptiveResult, data: StudyJson) -> Iterator[Sentence
     label = next((fact["label"] for fact in data["metrics"] if fact["name"] == found["metric"]), found["metric"])
     mark = write_mark("below" if _is_lower_better(found, data) else "above", found["threshold"])
     axis, use, rows, detail = name_axis(found["axis"]), found["use"], [], _write_weakest_found(found, data)
-    text = f"No {axis} tested is safe for every image: {label} is not at {mark} even at the first level."
+    why = f"at the end of the axis where images should hold, {label} of some missed {mark}"
+    if len({group["is_rising"] for group in found["groups"] if group["inside"]}) > 1:
+        why = f"some images stay at {label} {mark} at its low end alone, others at its high end"
+    text = f"No {axis} can be advised: {why}."
     if use is not None:
-        limit = "more" if any(group["is_rising"] for group in found["groups"]) else "less"
-        text = f"Use {axis} {use:g} or {limit}: {label} stayed at {mark} in every image rendered there."
+        limit, worse = ("more", "less") if any(group["is_rising"] for group in found["groups"]) else ("less", "more")
         rows = find_rows(data, {found["axis"]: use})
-        detail += f" {capitalise(_write_chance(min(group['n'] for group in found['groups'])))}."
+        kept = f"{label} stayed at {mark} in {len(rows)} of {format_count(len(rows), 'image')} rendered there"
+        text = f"Use {axis} {use:g} or {limit}: {kept}."
+        chance = _write_chance(min(group["n"] for group in found["groups"]))
+        detail += f" If images only get worse with {worse} {axis}, {chance}; the search sees no dip between its images."
     yield make_sentence("recommendation", text, detail.strip(), found["metric"], found["axis"], rows)
     yield make_sentence("curve", *_write_ending(found), axis=found["axis"])
 
@@ -250,7 +258,11 @@ def _write_ending(found: AdaptiveResult) -> tuple[str, str]:
         detail = f"(Found for each seed{groups} by itself, then averaged.)"
     if found["ending"] is not None:
         start = capitalise(found["ending"])
-        if found["ending"] == "budget spent" and found["goal"] == "each":
+        if found["goal"] == "each" and found["crossing"]["reason"]:
+            start = f"Ended, as {found['crossing']['reason']},"
+        elif found["ending"] == "budget spent" and found["goal"] == "weakest":
+            start = "Ended without knowing the weakest,"
+        elif found["ending"] == "budget spent":
             spent = "every seed is used" if found["seeds"] == found["seeds_there"] else "no more images are allowed"
             start += f" ({spent}; ±{found['within']:g} was asked)"
     return f"{start} with {found['used']} of the {found['full']:,} images of the full grid{place}.", detail

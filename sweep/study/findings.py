@@ -23,10 +23,9 @@ from sweep.study.formatting import (
 )
 from sweep.study.stats.response_curves import FEW_THERE, UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
-from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, is_nearer, make_estimate
 from sweep.study.study_design import MOST_PAIRS
 from sweep.study.study_json import (
-    AxisDistance,
     Choices,
     Curve,
     DesignFacts,
@@ -80,7 +79,7 @@ def write_sentences(
     if search is not None:
         measured, main, axis = [], search["metric"], search["axis"]
         said += describe_search(search, data)
-    said += [*describe_choices(data["choices"]), *describe_distances(data["distances"]), *describe_equal(data)]
+    said += [*describe_choices(data["choices"]), *describe_distances(data), *describe_equal(data)]
     said += describe_scales(data, axis) if axis else []
     for fact in measured:
         mine = [advice for advice in data["recommendations"] if advice["metric"] == fact["name"]]
@@ -263,7 +262,7 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
         return
     parts = [f"{name} {write_percent(share['share'])}" for name, share in zip(names, mains, strict=False)]
     parts += [f"{' with '.join(map(name_axis, s['axes']))} {write_percent(s['share'])}" for s in pairs[:1]]
-    start = f"{capitalise(names[0])} makes most of the change in {fact['label']}"
+    start = f"Most of the change in {fact['label']} comes from {names[0]}"
     if pairs and (pairs[0]["share"]["value"] or 0) > (top["value"] or 0):
         first, second = map(name_axis, pairs[0]["axes"])
         start = _write_dependence(fact, first, second)
@@ -273,7 +272,7 @@ def describe_shares(effects: Effects, fact: MetricFacts) -> Iterator[Sentence]:
 
 
 def _write_dependence(fact: MetricFacts, first: str, second: str) -> str:
-    return f"How {first} changes {fact['label']} depends on {second}"
+    return f"How {fact['label']} changes with {first} depends on {second}"
 
 
 def describe_differences(found: Sequence[Difference], fact: MetricFacts, data: StudyJson) -> Iterator[Sentence]:
@@ -339,7 +338,7 @@ def describe_equal(data: StudyJson) -> Iterator[Sentence]:
         written = "; ".join(" and ".join(write_level(level, levels) for level in pair) for pair in each["pairs"][:3])
         text = f"Some levels of {name} gave the same image: {written}."
         if each["all"]:
-            text = f"{capitalise(name)} changes nothing: all {each['levels']} levels gave the same images."
+            text = f"Nothing changes along {name}: all {each['levels']} levels gave the same images."
         yield make_sentence("equal", text, "(Compared pixel by pixel, everything else equal.)", axis=each["axis"])
 
 
@@ -378,22 +377,28 @@ def describe_noise(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
             yield make_sentence("noise", text, metric=fact["name"])
 
 
-def describe_distances(distances: Sequence[AxisDistance]) -> Iterator[Sentence]:
-    """Write which axis decides a text-to-image grid, with a new seed as the yardstick."""
-    words = [d for d in distances if not d["seed"]]
-    seed = next((d for d in distances if d["seed"]), None)
+def describe_distances(data: StudyJson) -> Iterator[Sentence]:
+    """Write along which axis images of a text-to-image grid differ most, with a new seed as the yardstick."""
+    words = [d for d in data["distances"] if not d["seed"]]
+    seed = next((d for d in data["distances"] if d["seed"]), None)
     if not words or not words[0]["mean"] or (len(words) == 1 and seed is None):
         return  # nothing to compare
+    top, rows = words[0], data["rows"]
+    seeds = rows["axes"].get(data["design"]["seed_axis"] or "", [None] * len(rows["key"]))
     names = [f"{name_axis(d['axis'])} {write_number(d['mean'])}" for d in words]
-    top = words[0]
-    text = f"{capitalise(name_axis(top['axis']))} decides the image."
-    weak = [name_axis(d["axis"]) for d in words if seed is not None and d["mean"] < seed["mean"]]
-    if seed is not None and top["mean"] < seed["mean"]:
+    rivals = [name_axis(d["axis"]) for d in words[1:] if not is_nearer(d, top, seeds)]
+    weak = [name_axis(d["axis"]) for d in words if seed is not None and is_nearer(d, seed, seeds, len(words))]
+    text = f"The image depends most on {name_axis(top['axis'])}."
+    if len(weak) == len(words):
         text = "No axis changes the image as much as a new seed does."
     elif top["mean"] < JUST_VISIBLE:
         text = "No axis changes the image visibly."
-    elif weak:
-        text += f" {capitalise(join_words(weak))} change{'s' if len(weak) == 1 else ''} less than a new seed does."
+    elif rivals:
+        text = f"Images differ most along {name_axis(top['axis'])}; with other seeds it may be {join_words(rivals)}."
+    if weak and len(weak) < len(words):
+        text += f" A new seed changes the image more than {join_words(weak)}."
+    elif seed is not None and not weak and not is_nearer(seed, top, seeds):
+        text += " Whether a new seed changes the image more is open."
     yard = f"; two seeds of the same prompt {write_number(seed['mean'])}" if seed else ""
     drawn, whole = sum(len(d["distance"]) for d in words), sum(d["pairs"] for d in words)
     pairs = format_count(whole, "pair") if drawn == whole else f"{drawn:,} of {whole:,} pairs"
@@ -413,9 +418,7 @@ def describe_choices(choices: Sequence[Choices]) -> Iterator[Sentence]:
         best = [write_level(rank["level"], levels) for rank in each["ranking"] if rank["rank_low"] == 1]
         axis = name_axis(each["axis"])
         if len(best) == len(each["ranking"]):
-            count = format_count(each["choices"], "blind choice")
-            verb = "does" if each["choices"] == 1 else "do"
-            text = f"Your {count} {verb} not yet separate levels of {axis}."
+            text = f"Levels of {axis} are not yet separated by your {format_count(each['choices'], 'blind choice')}."
         else:
             is_open = " Which of them comes first is open." if len(best) > 1 else ""
             text = f"You chose {axis} {join_words(best)} over the others.{is_open}"
@@ -497,8 +500,7 @@ def _list_design_limits(
     if measured and not any(len(axis["levels"]) > 1 for axis in design["axes"] if axis["kind"] != "seed"):
         yield "Only one combination of settings was rendered: give an axis a second level to compare with."
     for late, early in aliases.items():
-        together = f"{capitalise(name_axis(late))} steps together with {name_axis(early)}"
-        yield f"{together}: their effects cannot be separated."
+        yield f"Levels of {name_axis(late)} and {name_axis(early)} change together: their effects cannot be separated."
     if images and design["reference"] == "baseline":
         cell = ", ".join(f"{name_axis(name)} {write_level(level)}" for name, level in design["baseline"].items())
         yield (

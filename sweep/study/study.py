@@ -187,7 +187,7 @@ class Study:
 
     @property
     def seeds(self) -> pd.DataFrame:
-        """Return one row per seed and metric: mean, deviation, rank, n."""
+        """Return one row per seed and metric: mean, deviation, rank, n. Ranks hold for these images alone."""
         return tabulate(self.data["seeds"], SeedRow.__annotations__)
 
     @property

@@ -100,7 +100,7 @@ class StudyDesign:
     @cached_property
     def image_numbers(self) -> Codes:
         """Return the number of each row's image among those of its rendering, from 0: a batch has several."""
-        rendering = pd.Series(self.points * (int(self.repeats.max(initial=0)) + 1) + self.repeats)
+        rendering = pd.Series(pair_codes(self.points, self.repeats))
         return np.asarray(rendering.groupby(rendering).cumcount(), dtype=np.intp)
 
     @cached_property
@@ -112,15 +112,14 @@ class StudyDesign:
         """Combine axes: a number by row for each combination of their levels that occurs; 0 everywhere for no axes."""
         joint = np.zeros(len(self.frame), dtype=np.intp)
         for name in names:
-            axis = self.by_name[name]
-            mixed = joint * max(len(axis.levels), 1) + axis.codes
+            mixed = pair_codes(joint, self.by_name[name].codes)
             joint = np.asarray(np.unique(mixed, return_inverse=True)[1], dtype=np.intp)
         return joint
 
     def match_images(self, axes: Iterable[str]) -> Codes:
         """Give one number to rows that differ in these axes alone: images of a batch match by their place in it."""
         others = self.combined([name for name in self.names if name not in set(axes)])
-        return np.asarray(others * (int(self.image_numbers.max(initial=0)) + 1) + self.image_numbers, dtype=np.intp)
+        return pair_codes(others, self.image_numbers)
 
     def response(self, metric: str) -> FloatArray:
         """Read a metric by row; NaN where it was not measured."""
@@ -139,8 +138,7 @@ class StudyDesign:
         units = np.unique(self.units[rows])
         free = [name for name in self.factors if name not in group]
         whole = math.prod(len(self.by_name[name].levels) for name in free) * max(len(units), 1)
-        pairs = np.unique(np.stack([self.cells[rows], self.units[rows]]), axis=1).shape[1]
-        return float(pairs / max(whole, 1))
+        return len(np.unique(pair_codes(self.cells, self.units)[rows])) / max(whole, 1)
 
     def unit_matrix(
         self, metric: str, axis: str, group: Group | None = None, *, without: int | None = None
@@ -157,7 +155,7 @@ class StudyDesign:
         levels, codes = len(self.by_name[axis].levels), self.by_name[axis].codes
         joint = np.maximum(self.units[rows], 0) * levels + codes[rows]
         height = max(self.unit_count, 1)
-        means = average_evenly(response[rows], joint, self._combine_others(axis)[rows], height * levels)
+        means = average_evenly(response[rows], joint, self.combine_others(axis)[rows], height * levels)
         return means.reshape(height, levels)
 
     def is_linked(self, axis: str, group: Group) -> bool:
@@ -169,12 +167,13 @@ class StudyDesign:
 
         rows = self.images & self.rows_of(group)
         levels = self.by_name[axis].codes[rows]
-        others = self._combine_others(axis)[rows] + len(self.by_name[axis].levels)
+        others = self.combine_others(axis)[rows] + len(self.by_name[axis].levels)
         size = int(others.max(initial=0)) + 1
         met = coo_array((np.ones(len(levels)), (levels, others)), shape=(size, size))
         return len(np.unique(connected_components(met, directed=False)[1][levels])) < 2
 
-    def _combine_others(self, axis: str) -> Codes:
+    def combine_others(self, axis: str) -> Codes:
+        """Combine all other factors than this axis."""
         if axis not in self._others:
             self._others[axis] = self.combined([name for name in self.factors if name != axis])
         return self._others[axis]
@@ -202,10 +201,11 @@ class StudyDesign:
 
     def describe(self) -> DesignFacts:
         """Describe the design for the JSON."""
-        points = np.unique(np.stack([self.cells, self.units])[:, self.images], axis=1, return_counts=True)
-        present, counts = points[0].shape[1], points[1]
+        points = pair_codes(self.cells, self.units)
+        counts = np.unique(points[self.images], return_counts=True)[1]
+        present = len(counts)
         crossed = math.prod(len(self.by_name[name].levels) for name in self.factors) * max(self.unit_count, 1)
-        distinct = np.unique(np.stack([self.cells, self.units]), axis=1).shape[1]
+        distinct = len(np.unique(points))
         cells = crossed if crossed <= 2 * distinct else distinct
         status = self.frame["status"] if "status" in self.frame else pd.Series("completed", index=self.frame.index)
         seeds = 0
@@ -273,14 +273,19 @@ def read_design(
     if seed is None:
         return design
     cells = design.cells
-    pairs = np.unique(np.stack([cells, seed.codes]), axis=1).shape[1]
-    is_shared = bool(pairs >= min(SHARED, len(np.unique(cells))) * len(seed.levels))
+    pairs = len(np.unique(pair_codes(cells, seed.codes)))
+    is_shared = pairs >= min(SHARED, len(np.unique(cells))) * len(seed.levels)
     return replace(design, seeds_shared=is_shared, units=seed.codes if is_shared else _rank_within(cells, seed.codes))
 
 
 def _rank_within(cells: Codes, codes: Codes) -> Codes:
     """Rank each row's code among the distinct codes of its cell, from 0."""
     return pd.Series(codes).groupby(cells).rank("dense").to_numpy(dtype=np.intp) - 1
+
+
+def pair_codes(first: Codes, second: Codes) -> Codes:
+    """Give one number to each pair of codes, in the order of pairs: one is compared faster than two."""
+    return first * (int(second.max(initial=0)) + 2) + second
 
 
 def _read_axis(frame: pd.DataFrame, name: str, kind: str) -> StudyAxis:
@@ -320,11 +325,11 @@ def _step_together(early: StudyAxis, late: StudyAxis, cells: int) -> bool:
     """
     if len(early.levels) != len(late.levels):
         return False
-    pairs = np.unique(np.stack([early.codes, late.codes]), axis=1)
-    if pairs.shape[1] != len(early.levels):
+    first = np.unique(pair_codes(early.codes, late.codes), return_index=True)[1]
+    if len(first) != len(early.levels):
         return False
     repeats = cells > len(early.levels)
-    steps = np.diff(pairs[1])  # pairs come sorted by the first code
+    steps = np.diff(late.codes[first])  # pairs come sorted by the first code
     return repeats or not (early.numeric and late.numeric) or bool((steps > 0).all() or (steps < 0).all())
 
 

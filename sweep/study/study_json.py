@@ -181,7 +181,7 @@ class Difference(TypedDict):
 
 class SeedRow(TypedDict):
     """The difference of one seed from the others on average, in units of the metric. Rank 1 is nearest to the
-    reference (direction "neutral": the highest value).
+    reference (direction "neutral": the highest value). It describes these images: other settings can rank seeds anew.
     """
 
     metric: str
@@ -241,8 +241,8 @@ class Recommendation(TypedDict):
     `held` of `images` are counted at `use`, or where `use` is null at the level at the safe end. `weakest_group` is the
     prompt, model or other level whose images fell below first: its last level at which all held is `bracket_low`, the
     next one, at which some did not, is `bracket_high` (in the order of the advice; null: the first level already
-    failed, or it never failed). `levels_to_add` lie in the gap behind `use`. `mean_crossing` with `low`, `high` and `n`
-    seeds is where the mean over everything passes the threshold: no advice for an image.
+    failed, or it never failed). `shown`: whether levels differ by more than chance. `levels_to_add` lie in the gap
+    behind `use`. `mean_crossing` with `low`, `high` and `n` seeds is where the mean passes the threshold: no advice.
     """
 
     metric: str
@@ -256,6 +256,7 @@ class Recommendation(TypedDict):
     weakest_group: Group | None
     bracket_low: float | None
     bracket_high: float | None
+    shown: bool
     levels_to_add: list[float]
     mean_crossing: float | None
     low: float | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sweep.errors import UsageError
 from sweep.experiment import Experiment
 from sweep.sandbox import sandbox_server
 from sweep.study import choose_next_points, make_study, write_decision
-from sweep.study.adaptive_search import SearchDecision, SearchPoint, SearchTask, estimate_crossing
+from sweep.study.adaptive_search import SearchDecision, SearchPoint, SearchTask, estimate_crossing, summarise_search
 from sweep.study.advice import describe_search
 
 
@@ -181,8 +182,58 @@ def test_a_search_names_what_it_did_not_see() -> None:
     found |= {"weakest": {"v": "a"}, "possible": [{"v": "a"}, {"v": "b"}], "use": 0.4}
     advice = next(describe_search(found, data))
 
-    assert advice["text"] == "Use s 0.4 or less: ssim stayed at 0.9 or more in every image rendered there."
-    assert "“b” may be as weak. Up to about 1 of 5 new seeds may still miss it." in advice["detail"]
+    assert advice["text"] == "Use s 0.4 or less: ssim stayed at 0.9 or more in 0 of 0 images rendered there."
+    assert "“b” may be as weak. If images only get worse with more s, up to about 1 of 5 new seeds" in advice["detail"]
+
+
+def conclude(curve: Callable[[int, float], float], groups: int, seeds: int = 8) -> tuple[Any, list[str]]:
+    """Search curves of groups by level to the end; give the result and its sentences."""
+    task = SearchTask(
+        levels=tuple(x / 10 for x in range(11)),
+        groups=tuple({"v": "abc"[group]} for group in range(groups)),
+        seeds=seeds,
+        threshold=0.5,
+        within=0.02,
+        most=400,
+    )
+    values: dict[SearchPoint, float] = {}
+    while wanted := SearchDecision(task, values).wanted:
+        values |= {point: curve(point.group, task.levels[point.level]) + 1e-3 * point.seed for point in wanted}
+    found = summarise_search(task, values, "ssim", "s")
+    frame = pd.DataFrame({"s": [task.levels[p.level] for p in values], "v": "a", "ssim": [*values.values()]})
+    data: Any = make_study(frame, axes=[("s", "number"), ("v", "text")], metrics=["ssim"]).data
+    return found, [f"{each['text']} {each['detail']}" for each in describe_search(found, data)]
+
+
+def test_a_search_of_curves_that_do_not_pass_the_threshold_does_not_blame_its_budget() -> None:
+    found, (advice, ending) = conclude(lambda *_: 0.9, 2)
+
+    assert found["use"] == 1.0
+    assert advice.startswith("Use s 1 or less: SSIM stayed at 0.5 or more in 8 of 8 images rendered there.")
+    assert ending.startswith("Ended, as some images do not pass the threshold in the range tested, with ")
+    assert "safe for every image" not in conclude(lambda _, x: 0.9 - 4 * (x - 0.5) ** 2, 1)[1][0]  # holds in the middle
+
+
+def test_a_search_of_groups_that_hold_at_different_ends_advises_no_level() -> None:
+    found, (advice, _) = conclude(lambda group, x: 1 - x if group else x, 2)
+
+    assert found["use"] is None
+    assert found["weakest"] is None
+    assert advice.startswith(
+        "No s can be advised: some images stay at SSIM 0.5 or more at its low end alone, others at"
+    )
+    only_rising, _ = conclude(lambda group, x: 0.9 if group else x, 2)
+    assert only_rising["use"] == 0.5
+    assert only_rising["weakest"] == {"v": "a"}
+
+
+def test_a_search_whose_images_failed_is_not_called_unfinished() -> None:
+    task = SearchTask(levels=(0.0, 1.0), groups=({},), seeds=4, threshold=0.5, within=0.1, most=40)
+    values: dict[SearchPoint, float] = {}
+    while wanted := SearchDecision(task, values).wanted:
+        values |= {point: math.nan if point.seed else 1 - task.levels[point.level] for point in wanted}
+
+    assert summarise_search(task, values, "ssim", "s")["crossing"]["reason"] == "some images failed"
 
 
 @pytest.mark.slow

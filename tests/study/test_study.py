@@ -146,7 +146,7 @@ FRAME = planted(np.random.default_rng(1))
             FRAME.sample(frac=0.7, random_state=1),
             "40 of 132 combinations have no image (40 not asked for",
         ),
-        (FRAME.assign(other=FRAME["prompt_text"] + "!"), "Other steps together with prompt text"),
+        (FRAME.assign(other=FRAME["prompt_text"] + "!"), "Levels of other and prompt text change together"),
         (FRAME.iloc[:0], "No results yet."),
         (
             FRAME.assign(structure_coarse=0.95),
@@ -287,7 +287,7 @@ def test_numbers_that_rise_together_cannot_be_told_apart() -> None:
 
     found = make_study(frame, axes=axes, metrics=["structure_coarse"])
 
-    assert "Cfg scale steps together with denoise strength" in " ".join(found.words)
+    assert "Levels of cfg scale and denoise strength change together" in " ".join(found.words)
 
 
 def test_study_charts_are_vega_lite_that_a_notebook_draws(measured_results: Path) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from itertools import product, takewhile
 
 import numpy as np
+import pandas as pd
 
-from sweep.study.stats.t_tests import make_estimate
+from sweep.study.stats.seeds_and_noise import do_levels_differ
+from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import Curve, Group, Hold, MetricFacts, Recommendation
 
@@ -57,11 +59,13 @@ def recommend_levels(
     for axis, threshold in product(design.numeric, dict.fromkeys(hold["threshold"] for hold in mine)):
         chosen = [hold for hold in mine if (hold["axis"], hold["threshold"]) == (axis, threshold)]
         if chosen:
-            found.append(_recommend(fact, whole[axis], threshold, chosen))
+            found.append(_recommend(design, fact, whole[axis], threshold, chosen))
     return found
 
 
-def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequence[Hold]) -> Recommendation:
+def _recommend(
+    design: StudyDesign, fact: MetricFacts, curve: Curve, threshold: float, holds: Sequence[Hold]
+) -> Recommendation:
     whole = [hold for hold in holds if not hold["group"]]
     first, last = whole[0], whole[-1]
     if curve["falling"] is not None:
@@ -87,6 +91,7 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
         weakest_group=weakest,
         bracket_low=low,
         bracket_high=high,
+        shown=_is_shown(design, curve),
         levels_to_add=_fill_gap(curve, use, _read_level(whole[safe])) if use is not None and safe < len(whole) else [],
         mean_crossing=at["value"],
         low=at["low"],
@@ -94,6 +99,14 @@ def _recommend(fact: MetricFacts, curve: Curve, threshold: float, holds: Sequenc
         n=at["n"],
         method=at["method"],
     )
+
+
+def _is_shown(design: StudyDesign, curve: Curve) -> bool:
+    """Tell whether levels differ by more than chance: by the curve, or by images that differ in this axis alone."""
+    if curve["p_adjusted"] is not None and curve["p_adjusted"] < 1 - CONFIDENCE:
+        return True
+    codes = [design.combine_others(curve["axis"]), design.units, design.by_name[curve["axis"]].codes]
+    return do_levels_differ(pd.Series(design.response(curve["metric"])).groupby(codes).mean().unstack())
 
 
 def _count_safe(holds: Sequence[Hold]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc
+from scipy.special import fdtrc
 
 from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
 from sweep.study.stats.t_tests import CONFIDENCE, estimate_mean, make_estimate
@@ -104,24 +104,29 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     ]
 
 
-def is_order_shared(means: pd.DataFrame) -> bool:
-    """Tell whether seeds order levels alike at each cell; `means` has a row for each cell and seed, a column a level.
+def do_levels_differ(means: pd.DataFrame) -> bool:
+    """Tell whether levels differ by more than seeds do; `means` has a row for each cell and seed, a column a level.
 
-    A clear effect shows so with three seeds, where means cannot; works with holes (ranks; Skillings and Mack 1981,
-    Technometrics 23).
+    F test of the levels at each cell, without what a seed has in common at all levels. It holds if the seeds of an axis
+    without effect differ by chance from level to level. Where no cell has two seeds, cells must rise or fall alike
+    (Kendall 1938, Biometrika 30).
     """
-    ranks = means.rank(axis=1)
-    met, most = ranks.notna().to_numpy(dtype=np.float64), ranks.count(axis=1) + 1
-    away = ranks.sub(most / 2, axis=0).mul((12 / most) ** 0.5, axis=0).fillna(0).to_numpy()
-    total, freedom = 0.0, 0
-    for rows in ranks.groupby(level=0).indices.values():
-        together, sums = met[rows].T @ met[rows], away[rows].sum(axis=0)
-        spread = np.diag(together.sum(axis=0)) - together
-        inverse = np.linalg.pinv(spread, hermitian=True)
-        if len(rows) > 1:  # one seed agrees with itself
-            total += float(sums @ inverse @ sums)
-            freedom += round(float((inverse * spread).sum()))
-    return freedom > 0 and float(chdtrc(freedom, total)) < 1 - CONFIDENCE
+    table = means.to_numpy(dtype=np.float64)
+    seeds, levels = np.nonzero(np.isfinite(table))
+    values = table[seeds, levels]
+    cells = pd.factorize(means.index.get_level_values(0))[0][seeds]
+    joint = np.unique(cells * table.shape[1] + levels, return_inverse=True)[1]
+    between = int(joint.max() - cells.max())
+    within = len(values) - len(table) - between
+    if between > 0 < within:
+        rest = float(((values - fit_additive(values, seeds, joint).predict(seeds, joint)) ** 2).sum())
+        explained = float(((values - fit_additive(values, seeds).predict(seeds)) ** 2).sum()) - rest
+        ratio = explained / between / max(rest / within, 1e-300)
+        return float(fdtrc(between, within, ratio)) < 1 - CONFIDENCE
+    rises = float(sum(np.nansum(np.sign(table[:, step:] - table[:, :-step])) for step in range(1, table.shape[1])))
+    counts = np.bincount(seeds)
+    spread = float((counts * (counts - 1) * (2 * counts + 5)).sum() / 18) ** 0.5
+    return bool((abs(rises) - 1) / 1.96 > spread)
 
 
 def _measure_deviation(rest: FloatArray, codes: Codes) -> FloatArray:
@@ -216,11 +221,8 @@ def check_determinism(design: StudyDesign) -> Determinism | None:
         return None
     total, same = len(worst), int((worst == 0).sum())
     start = f"{'One point was' if total == 1 else f'{total} points were'} rendered more than once"
-    differing = f"gave different pixels, by up to {worst.max():.3g} of 255: the server is not deterministic."
-    if same == total:
-        message = f"{start} and gave the same pixels every time."
-    elif same:
-        message = f"{start}: {same} gave the same pixels. The others {differing}"
-    else:
-        message = f"{start} and {differing}"
+    message = f"{start} and gave the same pixels every time."
+    if same < total:
+        message = f"{start}; {total - same} gave different pixels, by up to {worst.max():.3g} of 255: "
+        message += "the server is not deterministic."
     return Determinism(points=total, same_pixels=same, message=message)

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from sweep.study.stats.additive_fit import Codes, FloatArray
 from sweep.study.study_design import StudyDesign
-from sweep.study.study_json import Curve, Difference, Estimate, MetricFacts
+from sweep.study.study_json import AxisDistance, Curve, Difference, Estimate, LevelValue, MetricFacts
 
 CONFIDENCE = 0.95
 ALL_PAIRS = 8  # levels; with more, only neighbours and the two ends are compared
@@ -177,6 +178,20 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
             )
         )
     return found
+
+
+def is_nearer(near: AxisDistance, far: AxisDistance, seeds: Sequence[LevelValue], tests: int = 1) -> bool:
+    """Tell whether images are nearer along one axis than along another, also with new seeds: paired t test over seeds.
+
+    `seeds` has the seed of each row; a distance between two seeds counts for both. `tests`: for Bonferroni.
+    """
+    means = []
+    for each in (near, far):
+        both = [pd.Series(each["distance"], index=[seeds[row] for row in rows]) for rows in (each["a"], each["b"])]
+        means.append(pd.concat(both).groupby(level=0).mean())
+    steps = np.asarray((means[1] - means[0]).dropna(), dtype=np.float64)
+    p = compute_p_value(steps, pairwise=near["seed"] or far["seed"])
+    return p is not None and p * tests < 1 - CONFIDENCE and bool(steps.mean() > 0)
 
 
 def correct_claims(curves: Sequence[Curve], differences: Sequence[Difference], main: str | None) -> None:
