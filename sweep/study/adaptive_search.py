@@ -85,6 +85,7 @@ class SearchDecision:
     which the group's images hold.
 
     Attributes:
+        wanted: Points to render next.
         crossings: Those that are known, by group and seed.
         alive: Groups that can be the weakest.
         seeds: Seeds asked for.
@@ -95,7 +96,7 @@ class SearchDecision:
         self._task = task
         self._values = values
         self._last = len(task.levels) - 1
-        self._wanted: list[SearchPoint] = []
+        self.wanted: list[SearchPoint] = []
         self._paths: dict[tuple[int, int], dict[int, float]] = {}  # by block: the value at each level looked at
         self.crossings: dict[tuple[int, int], SingleCrossing] = {}
         self.alive = tuple(range(len(task.groups)))
@@ -103,11 +104,6 @@ class SearchDecision:
             self.alive, self.seeds, self.is_short = self._find_weakest(self.alive)
         else:
             self.seeds, self.is_short = self._sample(self.alive)
-
-    @property
-    def wanted(self) -> tuple[SearchPoint, ...]:
-        """Points to render next."""
-        return tuple(self._wanted)
 
     @property
     def used(self) -> int:
@@ -118,7 +114,7 @@ class SearchDecision:
         """Ask for the first four seeds, then for as many as their spread needs."""
         for seed in range(PILOT):
             self._search_all(groups, seed, {})
-        if self._wanted:
+        if self.wanted:
             return PILOT, False
         needed = count_needed_seeds(average_groups(self.crossings, groups, range(PILOT)), self._task.within)
         asked = min(needed, self._task.seeds)
@@ -138,7 +134,7 @@ class SearchDecision:
             if seed and not self._fits(len(alive)):
                 return alive, seed, True
             self._search_all(alive, seed, starts)
-            if self._wanted:
+            if self.wanted:
                 return alive, seed + 1, False
             if seed + 1 in LOOKS:
                 alive = self._drop(alive, seed + 1)
@@ -174,7 +170,7 @@ class SearchDecision:
     def _fits(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
         most = 1 + len(STRIDES) + math.ceil(math.log2(len(self._task.levels) + 1))  # images of one block
-        unfinished = sum(most - len(self._paths[p.group, p.seed]) for p in self._wanted)
+        unfinished = sum(most - len(self._paths[p.group, p.seed]) for p in self.wanted)
         return self.used + unfinished + groups * most <= self._task.most
 
     def _search_all(self, groups: Iterable[int], seed: int, starts: Mapping[int, float | None]) -> None:
@@ -192,7 +188,7 @@ class SearchDecision:
         missing = [end for end in ends if end not in self._values]
         if seed == 0:
             path |= {end.level: self._values[end] for end in ends if end in self._values}
-            self._wanted += missing
+            self.wanted += missing
         if missing:
             return
         low, high = -1, self._last + 1
@@ -206,7 +202,7 @@ class SearchDecision:
                 continue
             point = SearchPoint(group, seed, int(self._turn(group, place)))
             if point not in self._values:
-                self._wanted.append(point)
+                self.wanted.append(point)
                 return
             value = self._values[point]
             path[point.level] = value

@@ -108,9 +108,9 @@ def _list_kept(advice: Recommendation, data: StudyJson) -> list[Hold]:
 
 
 def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
-    """Write which group misses the threshold first; of groups that all miss it from one level on, the one with most.
+    """Write which group misses the threshold first.
 
-    Nothing is said where only levels in the middle hold: then two sides are missed.
+    Nothing is said where all groups do, or where only levels in the middle hold: then two sides are missed.
     """
     if _list_kept(advice, data):
         return
@@ -123,12 +123,9 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
             continue  # a design with holes: others may miss it there, too
         holds.sort(key=lambda hold: levels.index(hold["group"][name]))
         first = [hold for hold in holds if hold["held"] < hold["images"]]
-        if is_alike := len(first) == len(levels) > 1:
-            least = min(hold["held"] / hold["images"] for hold in first)
-            first = [hold for hold in first if hold["held"] / hold["images"] == least]
-            if len(first) > 1:
-                continue
-        who, whose = f"The level of {name_axis(name)} that fails {'most' if is_alike else 'first'} is", "its"
+        if len(first) == len(levels) > 1:
+            continue  # which of them fails most is mostly chance
+        who, whose = f"The level of {name_axis(name)} that fails first is", "its"
         if len(first) > 1:
             who, whose = f"The levels of {name_axis(name)} that fail first are", "their"
         named = [hold["group"][name] for hold in first]

@@ -23,7 +23,7 @@ from sweep.study.formatting import (
 )
 from sweep.study.stats.response_curves import FEW_THERE, UNEVEN
 from sweep.study.stats.seeds_and_noise import STRENGTHS
-from sweep.study.stats.t_tests import CONFIDENCE, is_nearer, make_estimate
+from sweep.study.stats.t_tests import CONFIDENCE, is_nearer, is_shown, make_estimate
 from sweep.study.study_design import MOST_PAIRS
 from sweep.study.study_json import (
     Choices,
@@ -139,11 +139,6 @@ def select_headline_metrics(study: StudyJson, most: int = 3) -> list[MetricFacts
 def select_headlines(study: StudyJson) -> list[str]:
     """Select the sentences that belong on top, in order."""
     return [each["text"] for each in study["words"] if each["headline"]]
-
-
-def is_shown(p: float | None) -> bool:
-    """Tell whether a test, corrected for all comparisons, shows an effect."""
-    return p is not None and p < 1 - CONFIDENCE
 
 
 def describe_metric_findings(fact: MetricFacts, data: StudyJson, *, is_main: bool) -> Iterator[Sentence]:

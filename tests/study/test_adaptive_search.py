@@ -77,7 +77,7 @@ def test_decisions_depend_on_the_record_alone_and_keep_to_the_budget(
     assert decision.used == len(known)
     found, everything = estimate_crossing(task, decision), SearchDecision(task, truth)
     assert (found["low"] is None) == (found["reason"] is not None)
-    assert everything.wanted == ()  # what is on record already is used, not rendered again
+    assert everything.wanted == []  # what is on record already is used, not rendered again
     assert everything.crossings == decision.crossings
     for (group, s), crossing in decision.crossings.items():
         if crossing.inside:

@@ -140,9 +140,7 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         "The levels of variation that fail first are “v0” and “v1”: all their images stayed at 0.9 or more at denoise "
         "strength 0.2, and 1 of 4 at 0.4."
     )
-    assert told((1, 1), (0, 0), (1, 0)).startswith(
-        "The level of variation that fails most is “v1”: all its images stayed"
-    )
+    assert told((1, 1), (0, 0), (1, 0)).startswith("Tested there with")  # all fail: which one most is chance
     assert told((1, 0), (0, 0), (0, 0)).startswith("Tested there with")
 
 

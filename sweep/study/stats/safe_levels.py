@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from itertools import product, takewhile
 
 import numpy as np
-import pandas as pd
 
 from sweep.study.stats.seeds_and_noise import do_levels_differ
-from sweep.study.stats.t_tests import CONFIDENCE, make_estimate
+from sweep.study.stats.t_tests import is_shown, make_estimate
 from sweep.study.study_design import StudyDesign
 from sweep.study.study_json import Curve, Group, Hold, MetricFacts, Recommendation
 
@@ -91,7 +90,7 @@ def _recommend(
         weakest_group=weakest,
         bracket_low=low,
         bracket_high=high,
-        shown=_is_shown(design, curve),
+        shown=is_shown(curve["p_adjusted"]) or do_levels_differ(design, curve["metric"], curve["axis"]),
         levels_to_add=_fill_gap(curve, use, _read_level(whole[safe])) if use is not None and safe < len(whole) else [],
         mean_crossing=at["value"],
         low=at["low"],
@@ -99,14 +98,6 @@ def _recommend(
         n=at["n"],
         method=at["method"],
     )
-
-
-def _is_shown(design: StudyDesign, curve: Curve) -> bool:
-    """Tell whether levels differ by more than chance: by the curve, or by images that differ in this axis alone."""
-    if curve["p_adjusted"] is not None and curve["p_adjusted"] < 1 - CONFIDENCE:
-        return True
-    codes = [design.combine_others(curve["axis"]), design.units, design.by_name[curve["axis"]].codes]
-    return do_levels_differ(pd.Series(design.response(curve["metric"])).groupby(codes).mean().unstack())
 
 
 def _count_safe(holds: Sequence[Hold]) -> int:

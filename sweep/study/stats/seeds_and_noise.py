@@ -40,20 +40,13 @@ def rank_seeds(design: StudyDesign, metric: str, direction: Direction) -> list[S
     if not rows.any():
         return []
     codes = design.by_name[design.seed].codes[rows]
+    seen = pd.Series(response[rows]).groupby(codes).agg(["mean", "size"])
     (deviations,) = fit_additive(response[rows], design.cells[rows], codes).effects
-    counts = np.bincount(codes, minlength=len(deviations))
-    means = np.bincount(codes, response[rows], minlength=len(deviations)) / np.maximum(counts, 1)
-    order = sorted(np.flatnonzero(counts), key=lambda i: float(deviations[i]) * (1 if direction == "lower" else -1))
+    seen["deviation"] = deviations[seen.index]
+    ranked = seen.sort_values("deviation", ascending=direction == "lower", kind="stable")
     return [
-        SeedRow(
-            metric=metric,
-            seed=int(levels[i] or 0),
-            mean=float(means[i]),
-            deviation=float(deviations[i]),
-            rank=rank,
-            n=int(counts[i]),
-        )
-        for rank, i in enumerate(order, start=1)
+        SeedRow(metric=metric, seed=int(levels[code] or 0), mean=mean, deviation=deviation, rank=rank, n=int(n))
+        for rank, (code, mean, n, deviation) in enumerate(ranked.itertuples(), start=1)
     ]
 
 
@@ -104,13 +97,15 @@ def find_outliers(design: StudyDesign, metric: str) -> list[Outlier]:
     ]
 
 
-def do_levels_differ(means: pd.DataFrame) -> bool:
-    """Tell whether levels differ by more than seeds do; `means` has a row for each cell and seed, a column a level.
+def do_levels_differ(design: StudyDesign, metric: str, axis: str) -> bool:
+    """Tell whether levels differ by more than seeds do, at the same settings of the other axes.
 
     F test of the levels at each cell, without what a seed has in common at all levels. It holds if the seeds of an axis
     without effect differ by chance from level to level. Where no cell has two seeds, cells must rise or fall alike
     (Kendall 1938, Biometrika 30).
     """
+    codes = [design.combine_others(axis), design.units, design.by_name[axis].codes]
+    means = pd.Series(design.response(metric)).groupby(codes).mean().unstack()  # a row for each cell and seed
     table = means.to_numpy(dtype=np.float64)
     seeds, levels = np.nonzero(np.isfinite(table))
     values = table[seeds, levels]

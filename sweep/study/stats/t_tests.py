@@ -180,6 +180,11 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     return found
 
 
+def is_shown(p: float | None) -> bool:
+    """Tell whether a test, corrected for all comparisons, shows an effect."""
+    return p is not None and p < 1 - CONFIDENCE
+
+
 def is_nearer(near: AxisDistance, far: AxisDistance, seeds: Sequence[LevelValue], tests: int = 1) -> bool:
     """Tell whether images are nearer along one axis than along another, also with new seeds: paired t test over seeds.
 
@@ -191,7 +196,7 @@ def is_nearer(near: AxisDistance, far: AxisDistance, seeds: Sequence[LevelValue]
         means.append(pd.concat(both).groupby(level=0).mean())
     steps = np.asarray((means[1] - means[0]).dropna(), dtype=np.float64)
     p = compute_p_value(steps, pairwise=near["seed"] or far["seed"])
-    return p is not None and p * tests < 1 - CONFIDENCE and bool(steps.mean() > 0)
+    return is_shown(p and p * tests) and bool(steps.mean() > 0)
 
 
 def correct_claims(curves: Sequence[Curve], differences: Sequence[Difference], main: str | None) -> None:
