@@ -390,15 +390,16 @@ class LiveView:
         return web.FileResponse(feed.folder / path)
 
     async def _ratings(self, request: web.Request) -> web.Response:
-        """Keep the ratings and choices of the page in the results folder."""
-        from sweep.study import parse_ratings, write_ratings
+        """Add the ratings and choices that were changed on the page to those of the results folder."""
+        from sweep.study import merge_ratings, parse_ratings
 
         feed = await self.follow(_name_run(request))
         try:
             ratings = parse_ratings(await request.read(), "What was sent")
+            async with self._opening:  # one at a time: each is added to what the file holds
+                await run_sync(merge_ratings, feed.folder, ratings)
         except UsageError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
-        await run_sync(write_ratings, feed.folder, ratings)
         feed.wake()
         return web.json_response({"kept": len(ratings.marks)})
 

@@ -22,7 +22,7 @@ from .metrics.base import (
 )
 from .metrics.metric_lookup import describe_columns, estimate_seconds, list_standard, resolve_metrics
 from .metrics.pixel_metrics import luma
-from .ratings import add_ratings, parse_ratings, write_ratings
+from .ratings import add_ratings, merge_ratings, parse_ratings
 from .stats.response_curves import compute_curve
 from .stats.t_tests import compare_levels, correct_claims
 from .stats.variance_shares import compute_effects
@@ -69,6 +69,7 @@ __all__ = [
     "measure_all",
     "measure_now",
     "measure_task",
+    "merge_ratings",
     "parse_ratings",
     "read_design",
     "resize_image",
@@ -77,5 +78,4 @@ __all__ = [
     "select_headlines",
     "start_follower",
     "write_decision",
-    "write_ratings",
 ]

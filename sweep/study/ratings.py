@@ -40,6 +40,7 @@ class Ratings:
 
     marks: Mapping[str, Mapping[str, Any]]
     choices: Sequence[Mapping[str, str]]
+    withdrawn: Sequence[str] = ()  # the times of choices that were taken back
 
 
 def load_ratings(path: Path) -> Ratings:
@@ -54,7 +55,7 @@ def parse_ratings(content: bytes, name: str) -> Ratings:
         marks, choices = found["ratings"], found["choices"]
         is_known = found["schema"] == 1 and all(map(is_choice, choices))
         wrong = [image for image, mark in marks.items() if not is_rating(mark)]
-        whole = Ratings(dict(marks), list(choices))
+        whole = Ratings(dict(marks), list(choices), list(found.get("withdrawn", ())))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_known = False
     if not is_known:
@@ -65,11 +66,16 @@ def parse_ratings(content: bytes, name: str) -> Ratings:
     return whole
 
 
-def write_ratings(folder: Path, ratings: Ratings) -> None:
-    """Write the file of ratings of a results folder. Raises RecordError where it cannot be written."""
-    found = {"schema": 1, "ratings": ratings.marks, "choices": ratings.choices}
+def merge_ratings(folder: Path, new: Ratings) -> Ratings:
+    """Merge ratings into those of a results folder: a mark replaces an earlier one, and removes it if it is empty."""
+    old = load_ratings(folder / RATINGS_JSON)
+    marks = {name: mark for name, mark in {**old.marks, **new.marks}.items() if any(mark.values())}
+    choices = [*old.choices, *(choice for choice in new.choices if choice not in old.choices)]
+    whole = Ratings(marks, [choice for choice in choices if choice.get("at") not in new.withdrawn])
+    found = {"schema": 1, "ratings": whole.marks, "choices": whole.choices}
     with replace_atomically(folder / RATINGS_JSON) as file:
         file.write(json.dumps(found, ensure_ascii=False, indent=1).encode(errors="replace"))  # half a character
+    return whole
 
 
 def add_ratings(folder: Path | str, given: Path | str) -> Ratings:
@@ -81,11 +87,7 @@ def add_ratings(folder: Path | str, given: Path | str) -> Ratings:
     folder, given = RecordedResults.open(folder).folder, Path(given)
     if not given.is_file():
         raise UsageError(f"There is no file {given}.")
-    new, old = load_ratings(given), load_ratings(folder / RATINGS_JSON)
-    choices = [*old.choices, *(choice for choice in new.choices if choice not in old.choices)]
-    whole = Ratings({**old.marks, **new.marks}, choices)
-    write_ratings(folder, whole)
-    return whole
+    return merge_ratings(folder, load_ratings(given))
 
 
 def describe_ratings(design: StudyDesign) -> list[MetricFacts]:

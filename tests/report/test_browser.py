@@ -689,6 +689,8 @@ async def check_page_to_the_end(browser: Browser, folder: Path, ending: str) -> 
         await tab.until("performance.getEntriesByName('sweep-report').length > 0", seconds=90)  # measured and studied
         assert await tab.evaluate("document.querySelector('.cell[data-cursor]').id") == cursor
         assert await tab.evaluate("document.querySelector('.progress-head')") is None
+        await tab.press("4")
+        assert await tab.evaluate("document.querySelector('.cell[data-cursor]').dataset.stars") == "★★★★"
         assert not await tab.evaluate("document.querySelector('sweep-summary').hidden")
         assert await tab.evaluate("document.querySelector('section.end').innerText.includes('out of memory')")
         assert tab.problems == []
@@ -905,14 +907,16 @@ async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: B
         tab = await browser.page()
         await tab.open(view.url)
         await tab.evaluate(
-            "(() => { const send = window.fetch; window.fetch = async (...asked) => {"
-            " const answer = await send(...asked); window.kept = asked[1]?.body; return answer; }; })()"
+            "(() => { const send = window.fetch; window.kept = []; window.fetch = async (...asked) => {"
+            " const answer = await send(...asked); window.kept.push(JSON.parse(asked[1].body)); return answer; }; })()"
         )
         await rate_all(tab, {"0.2": "4", "0.6": "2"})
         await tab.press("x", "n")
         await tab.type("melted")
         await tab.press("Escape", "v", "ArrowLeft", " ", "z", "ArrowRight")
-        await tab.until("JSON.parse(window.kept ?? '{}').choices?.length === 2")
+        await tab.until(
+            "window.kept.flatMap(sent => [...sent.choices, ...sent.withdrawn]).length === 4"
+        )  # one taken back
         await tab.press("Escape")
         assert await tab.evaluate("document.querySelector('dialog') === null")
         assert tab.problems == []
@@ -926,6 +930,25 @@ async def test_clicks_on_the_page_become_columns_advice_and_a_ranking(browser: B
     assert advice in [each["text"] for each in study.data["words"] if each["headline"]]
     assert [(found["axis"], found["choices"]) for found in study.data["choices"]] == [("variation", 2)]
     assert study.table["rejected"].sum() == 1
+
+
+async def test_two_pages_of_one_run_lose_no_ratings(browser: Browser, tmp_path: Path) -> None:
+    folder = await paint_folder(tmp_path / "cups")
+    async with open_view(folder, studies=False) as view:
+        tabs = [await browser.page(), await browser.page()]
+        for tab in tabs:
+            await tab.open(view.url)
+        await tabs[0].press("3", "n")
+        await tabs[0].type("long " * 15_000)  # more than a browser sends for a page that is being left
+        await tabs[0].press("Escape")
+        kept = "fetch(location.href).then(answer => answer.text()).then(text => text.includes('long long'))"
+        while not await tabs[1].evaluate(kept):
+            pass
+        await tabs[1].press("ArrowDown", "4")
+        await tabs[1].send("Page.navigate", url="about:blank")  # at once
+        await tabs[1].until("location.href === 'about:blank'")
+        await tabs[0].open(view.url)
+        await tabs[0].until("document.querySelectorAll('.cell[data-stars]').length === 2")
 
 
 async def rate_all(tab: Page, stars: dict[str, str]) -> None:

@@ -189,6 +189,23 @@ async def test_server_keeps_ratings_in_the_folder(folder: Path) -> None:
     assert json.loads((folder / "ratings.json").read_text()) == ratings
 
 
+async def test_server_adds_ratings_to_those_of_another_page(folder: Path) -> None:
+    """A page sends what was changed on it: it does not know what is said on another one, or with `sweep rate`."""
+    choices = [{"left": "a.1", "right": "b.1", "winner": "tie", "at": f"2026-11-28T10:00:0{n}Z"} for n in (1, 2)]
+    none = {"stars": None, "rejected": False, "note": ""}
+    sent: list[dict[str, object]] = [
+        {"ratings": {"a.1": {**none, "stars": 4}}, "choices": choices[:1]},
+        {"ratings": {"b.1": {**none, "rejected": True}}, "choices": choices[1:]},
+        {"ratings": {"a.1": none}, "choices": [], "withdrawn": [choices[0]["at"]]},
+    ]
+    async with open_view(folder) as view, aiohttp.ClientSession() as session:
+        for part in sent:
+            async with session.post(f"{view.url}ratings", json={"schema": 1, **part}) as answer:
+                assert answer.status == 200
+    kept = json.loads((folder / "ratings.json").read_text())
+    assert kept == {"schema": 1, "ratings": {"b.1": {**none, "rejected": True}}, "choices": choices[1:]}
+
+
 async def test_server_refuses_ratings_of_another_shape(folder: Path) -> None:
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
         for body in (

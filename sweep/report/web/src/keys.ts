@@ -28,10 +28,10 @@ export class Keys {
     private readonly app: App,
     private readonly parts: Parts,
   ) {
-    const { store, marks } = app;
+    const { store } = app;
     const { grid, inspector, toolbar } = parts;
     const mode = (wanted: Mode) => (): void => store.set({ mode: app.view.mode === wanted ? "plain" : wanted });
-    const stars = (n: number) => (): void => marks.set(app.view.cursor, { stars: marks.of(app.view.cursor).stars === n ? 0 : n });
+    const stars = (n: number) => (): void => app.marks.set(app.view.cursor, { stars: app.marks.of(app.view.cursor).stars === n ? 0 : n });
     this.#actions = {
       c: mode("compare"),
       d: mode("difference"),
@@ -54,7 +54,7 @@ export class Keys {
       "3": stars(3),
       "4": stars(4),
       "5": stars(5),
-      x: () => marks.set(app.view.cursor, { rejected: !marks.of(app.view.cursor).rejected }),
+      x: () => app.marks.set(app.view.cursor, { rejected: !app.marks.of(app.view.cursor).rejected }),
       n: () => inspector.focusNote(),
       p: () => store.set(app.view.pin === app.view.cursor ? { pin: -1 } : { pin: app.view.cursor, against: "pin" }),
       b: () => store.set({ blind: !app.view.blind }),

@@ -13,6 +13,7 @@ export class Marks {
   readonly #name: string;
   readonly #marks = new Map<string, typeof none>();
   readonly choices: Choice[] = [];
+  #unsent: Required<RatingsFile> = { schema: 1, ratings: {}, choices: [], withdrawn: [] };
   #timer = 0;
   failure = ""; // why the last change could not be kept
 
@@ -22,7 +23,11 @@ export class Marks {
   ) {
     this.#name = `sweep:ratings:${table.payload.id}`;
     this.#read(table.payload.ratings);
-    if (table.payload.live) return;
+    const { live } = table.payload;
+    if (live) {
+      addEventListener("pagehide", () => this.#timer > 0 && void this.#send(live.ratings));
+      return;
+    }
     try {
       this.#read(JSON.parse(localStorage.getItem(this.#name) ?? "{}") as Partial<RatingsFile>);
     } catch (error) {
@@ -50,18 +55,20 @@ export class Marks {
     const name = this.table.ratingName(row);
     if (mark.stars === 0 && !mark.rejected && mark.note === "") this.#marks.delete(name);
     else this.#marks.set(name, mark);
+    this.#unsent.ratings[name] = { ...mark, stars: mark.stars || null };
     this.#keep();
     this.changed();
   }
 
   choose(choice: Choice): void {
     this.choices.push(choice);
+    this.#unsent.choices.push(choice);
     this.#keep();
     this.changed();
   }
 
   takeBack(): void {
-    this.choices.pop();
+    this.#unsent.withdrawn.push(this.choices.pop()?.at ?? "");
     this.#keep();
     this.changed();
   }
@@ -86,8 +93,19 @@ export class Marks {
     }
   }
 
+  /** Sends what was changed: another page of this run may have changed other marks. */
   async #send(address: string): Promise<void> {
-    const answer = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(this.file()), keepalive: true }).catch(() => null);
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    const sent = this.#unsent;
+    this.#unsent = { schema: 1, ratings: {}, choices: [], withdrawn: [] };
+    const body = JSON.stringify(sent);
+    const keepalive = body.length < 20_000; // of more, browsers send nothing
+    const answer = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive }).catch(() => null);
+    if (!answer?.ok) {
+      const { ratings, choices, withdrawn } = this.#unsent;
+      this.#unsent = { schema: 1, ratings: { ...sent.ratings, ...ratings }, choices: [...sent.choices, ...choices], withdrawn: [...sent.withdrawn, ...withdrawn] };
+    }
     this.failure = answer?.ok ? "" : "Not saved: the server of this page does not answer. Export your ratings (s) and add them with sweep rate.";
     this.changed();
   }

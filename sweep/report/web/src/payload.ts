@@ -157,6 +157,7 @@ export interface RatingsFile {
   schema: 1;
   ratings: Record<string, Partial<Mark>>; // by key and number of the image: "key.1"
   choices: Choice[];
+  withdrawn?: string[]; // times of choices that were taken back, of ratings that are sent
 }
 
 export interface Progress {
