@@ -132,23 +132,20 @@ async def delete_points(folder: Path | str, keys: str | Iterable[str]) -> int:
     """Delete the images of points, which are then pending again; return how many files. Raises as `reopen_points`."""
     folder, keys = Path(folder), list(dict.fromkeys(make_list(keys)))
     async with FolderLock(folder), await SqliteJournal.open(folder, create=False) as journal:
-        files = await run_sync(_find_files, folder, keys)
-        for file in files:
-            await run_sync(_unlink, file)
+        deleted = await run_sync(_delete_images, folder, keys)
         await journal.reopen(keys)
-    return len(files)
+    return deleted
 
 
-def _find_files(folder: Path, keys: Sequence[str]) -> list[Path]:
+def _delete_images(folder: Path, keys: Sequence[str]) -> int:
     with reading(folder) as db:
         rows = (db.execute("SELECT path FROM images WHERE key = ?", (key,)) for key in keys)
         paths = [path for (path,) in chain.from_iterable(rows) if is_image_path(path)]
-    return [folder / path for path in paths if (folder / path).is_file()]
-
-
-def _unlink(path: Path) -> None:
-    with translate_disk_errors(path):
-        path.unlink(missing_ok=True)
+    files = [folder / path for path in paths if (folder / path).is_file()]
+    for file in files:
+        with translate_disk_errors(file):
+            file.unlink(missing_ok=True)
+    return len(files)
 
 
 def delete_run(folder: Path | str) -> None:
@@ -185,6 +182,8 @@ def rename_run(folder: Path | str, name: str) -> Path:
 
 def _find_run(given: Path | str) -> Path:
     folder = Path(given)
-    if not (folder / JOURNAL_FILE).is_file() or folder.is_symlink():
+    if folder.is_symlink():
+        raise UsageError(f"{folder} is a link to a folder.", hint=f"Give that folder: {folder.resolve()}.")
+    if not (folder / JOURNAL_FILE).is_file():
         raise RecordError(f"{folder} is not a results folder.")
     return folder

@@ -383,10 +383,11 @@ class TrackedServer(ABC):
             await asyncio.sleep(RESTART)
 
     async def aclose(self) -> None:
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []  # a second call may come in another event loop
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GRACE)
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
         await self._http.aclose()
 
     async def upload(self, sha256: str, path: Path | None) -> str:

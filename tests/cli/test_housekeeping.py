@@ -136,6 +136,14 @@ def test_verify_offers_repair_for_images_only_and_where_the_run_is(sweep: Sweep,
     assert "1 problem. sweep verify elsewhere/small --repair renders" in answer.out
 
 
+def test_a_link_to_a_run_is_neither_renamed_nor_deleted(sweep: Sweep, done: Path) -> None:
+    Path("link").symlink_to(done)
+    for words in (("rm", "link", "--yes"), ("rename", "link", "x")):
+        answer = sweep(*words)
+        assert (answer.code, f"Give that folder: {done.resolve()}." in answer.err) == (2, True)
+    assert sweep("status", "link").code == 0
+
+
 @pytest.mark.usefixtures("done")
 def test_changes_are_refused_while_a_run_writes(sweep: Sweep, done: Path) -> None:
     with FolderLock(done):

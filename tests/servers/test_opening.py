@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+import anyio
 import pytest
 from aiohttp import web
+from anyio import to_thread
 
 from sweep.errors import ServerError, ServerRefusedError, ServerUnreachableError, ServerUnsupportedError
+from sweep.sandbox import SandboxOptions, sandbox_server
 from sweep.servers.discovery import connect
 from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
@@ -200,3 +203,18 @@ async def test_servers_that_answer_differently_share_no_node_types(fake: Fake, c
             assert set(await server.schemas()) == {kind}
     finally:
         await other.aclose()
+
+
+async def test_a_server_that_was_closed_opens_again_in_another_event_loop() -> None:
+    """`sweep clean` asks first what may be deleted, and deletes it after the answer, each in a loop of its own."""
+    async with sandbox_server(SandboxOptions()) as sandbox:
+        server = connect(sandbox.url, ConnectOptions(timings=QUICK))
+
+        async def open_and_close() -> str:
+            try:
+                return (await server.open()).name
+            finally:
+                await server.aclose()
+
+        names = [await to_thread.run_sync(anyio.run, open_and_close) for _ in range(2)]
+    assert names[0] == names[1]
