@@ -345,8 +345,7 @@ def describe_outliers(data: StudyJson, fact: MetricFacts) -> Iterator[Sentence]:
     top, rows = far[0], data["rows"]
     varying = {axis["name"]: axis["levels"] for axis in data["design"]["axes"] if len(axis["levels"]) > 1}
     cell = write_cell({name: rows["axes"][name][top["row"]] for name in varying}, varying)
-    verb = "is" if len(far) == 2 else "are"
-    more = f" {format_count(len(far) - 1, 'more image')} {verb} far from the others, too." if len(far) > 1 else ""
+    more = f" Far from the others, too: {format_count(len(far) - 1, 'more image')}." if len(far) > 1 else ""
     text = (
         f"Look at image {rows['index'][top['row']]} ({cell}): its {fact['label']} is {write_number(top['value'])}, "
         f"where the others predict {write_number(top['expected'])}.{more}"
@@ -485,10 +484,8 @@ def _list_design_limits(
         yield "Seeds differ between points, so differences are not paired and intervals are wider."
     if images and design["missing"]:
         failed = min(design["failed"], design["missing"])  # repeats may fail where another one has an image
-        why = [f"{failed} failed"] if failed else []
-        why += (
-            [f"{design['missing'] - failed} not asked for, or not rendered yet"] if failed < design["missing"] else []
-        )
+        counts = ((failed, "failed"), (design["missing"] - failed, "not asked for, or not rendered yet"))
+        why = [f"{count} {what}" for count, what in counts if count]
         verb = "has" if design["missing"] == 1 else "have"
         holes = f"{design['missing']} of {format_count(design['cells'], 'combination')} {verb} no image"
         yield f"{holes} ({', '.join(why)}): means are adjusted for them."

@@ -90,7 +90,7 @@ def test_one_seed_is_called_one_seed_everywhere() -> None:
 def test_counts_of_one_are_singular() -> None:
     frame = planted(np.random.default_rng(1), seeds=4)
     frame.loc[[3, 90], "structure_coarse"] = [-5.0, -4.0]
-    assert "1 more image is far from the others, too." in text_of(said(frame), "outlier")
+    assert "Far from the others, too: 1 more image." in text_of(said(frame), "outlier")
 
     repeated = pd.DataFrame({"steps": [1, 1], "replicate": [1, 2], "replicate_error": [np.nan, 0.0]})
     design = read_design(add_bookkeeping(repeated), [("steps", "integer"), ("replicate", "integer")])

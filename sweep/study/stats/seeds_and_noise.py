@@ -114,10 +114,9 @@ def do_levels_differ(design: StudyDesign, metric: str, axis: str) -> bool:
     between = int(joint.max() - cells.max())
     within = len(values) - len(table) - between
     if between > 0 < within:
-        rest = float(((values - fit_additive(values, seeds, joint).predict(seeds, joint)) ** 2).sum())
-        explained = float(((values - fit_additive(values, seeds).predict(seeds)) ** 2).sum()) - rest
-        ratio = explained / between / max(rest / within, 1e-300)
-        return float(fdtrc(between, within, ratio)) < 1 - CONFIDENCE
+        fits = [fit_additive(values, *each).predict(*each) for each in ((seeds,), (seeds, joint))]
+        whole, rest = (float(((values - fit) ** 2).sum()) for fit in fits)
+        return float(fdtrc(between, within, (whole - rest) / between / max(rest / within, 1e-300))) < 1 - CONFIDENCE
     rises = float(sum(np.nansum(np.sign(table[:, step:] - table[:, :-step])) for step in range(1, table.shape[1])))
     counts = np.bincount(seeds)
     spread = float((counts * (counts - 1) * (2 * counts + 5)).sum() / 18) ** 0.5
