@@ -239,7 +239,7 @@ def did_you_mean(word: str, candidates: Iterable[str], meant: Mapping[str, str] 
 
 
 _MAX_NAMES: Final = 10_000  # of a folder that are compared
-IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+IMAGE_ENDINGS: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic"})
 
 
 def did_you_mean_file(path: Path, folder: Path = Path()) -> str:

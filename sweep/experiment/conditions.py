@@ -303,7 +303,8 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-_SIGN: Final = re.compile(r"""'[^']*'|"[^"]*"|[=<>!≤≥≠&|~]+|\b(?:AND|OR|NOT|And|Or|Not)\b""")  # texts are passed over
+_TEXT: Final = r"'(?:\\.|[^'\\])*'" + r'|"(?:\\.|[^"\\])*"'
+_SIGN: Final = re.compile(rf"{_TEXT}|[=<>!≤≥≠&|~]+|\b(?:AND|OR|NOT|And|Or|Not)\b")  # texts are passed over
 _SLIPS: Final[Mapping[str, str]] = {  # signs of other languages: ours
     **dict.fromkeys(("=>", ">==", "≥"), ">="),
     **dict.fromkeys(("=<", "<==", "≤"), "<="),

@@ -53,6 +53,7 @@ def holds(text: str) -> bool:
         "min(seed, 3) == 3 and max(seed, 3) == 42 and abs(-seed) == 42 and round(denoise_strength * 10) == 2",
         "seed == 1\n or seed == 42",
         "'é' in `my axis`",
+        r"""not ('it\'s = & \\' in lora or "'=>" in lora) and seed == 42""",
     ],
 )
 def test_what_holds(text: str) -> None:
