@@ -317,7 +317,9 @@ def render_page(
     chunks = _split_thumbs(thumbs)
     yield from _load_template("report.html.j2").generate(
         **facts,
-        payload=text if is_packed else _escape_json(text),
+        payload=text
+        if is_packed
+        else htmlsafe_json_dumps(None, dumps=lambda _: text),  # as JSON that no parser takes for markup
         packed=is_packed,
         script=_read_markup("explorer.js"),
         charts=_read_markup("charts.js"),
@@ -345,11 +347,6 @@ def _split_thumbs(thumbs: Mapping[str, str]) -> Iterator[Markup]:
     items = iter(thumbs.items())
     while part := dict(islice(items, _THUMBS_A_CHUNK)):
         yield htmlsafe_json_dumps(part)
-
-
-def _escape_json(text: str) -> Markup:
-    """Escape JSON so that no HTML parser can mistake it for markup."""
-    return htmlsafe_json_dumps(None, dumps=lambda _: text)
 
 
 def _read_markup(name: str) -> Markup:
