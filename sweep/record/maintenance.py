@@ -157,8 +157,7 @@ def delete_run(folder: Path | str) -> None:
     doomed = folder.with_name(f"{DELETED}{folder.name}")
     with FolderLock(folder), translate_disk_errors(folder):
         shutil.rmtree(doomed, ignore_errors=True)  # what a call that was killed has left
-        folder.rename(doomed)
-        (doomed / JOURNAL_FILE).unlink(missing_ok=True)  # from here on it is no run
+        folder.rename(doomed)  # which no list of runs shows
     with translate_disk_errors(doomed):
         shutil.rmtree(doomed)
 

@@ -194,8 +194,8 @@ class RecordedResults:
 
 
 def list_runs(root: Path) -> list[str]:
-    """Return the names of the results folders under `root`, sorted."""
-    return sorted(path.parent.name for path in root.glob(f"*/{JOURNAL_FILE}")) if root.is_dir() else []
+    """Return the names of the results folders under `root`, sorted; hidden ones are being deleted."""
+    return sorted(path.parent.name for path in root.glob(f"[!.]*/{JOURNAL_FILE}")) if root.is_dir() else []
 
 
 def find_run(run: str, root: Path, name: str | None = None) -> Path:

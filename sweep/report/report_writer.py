@@ -32,7 +32,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from sweep.errors import RecordError
-from sweep.record import JOURNAL_FILE, RUN_OUTCOMES, RecordedResults, replace_atomically
+from sweep.record import JOURNAL_FILE, RUN_OUTCOMES, RecordedResults, list_runs, replace_atomically
 from sweep.report.page_json import JsonObject, build_page_json, encode_axis, encode_page_json
 from sweep.report.report_data import (
     AxisColumn,
@@ -197,8 +197,7 @@ def _group_failures(data: ReportData) -> list[dict[str, Any]]:
 
 def list_run_folders(root: Path) -> list[str]:
     """List the names of the results folders directly in `root`, the last changed first."""
-    found = [path.parent for path in root.glob(f"*/{JOURNAL_FILE}")]
-    return [folder.name for folder in sorted(found, key=_changed_at, reverse=True)]
+    return sorted(list_runs(root), key=lambda name: _changed_at(root / name), reverse=True)
 
 
 def _changed_at(folder: Path) -> float:
