@@ -152,9 +152,9 @@ _VALUE: Final = r"^Invalid value for '([^']+)'.*: Input should be "
 _PLAIN: Final = (  # sentences of the parser, and ours
     (
         r"^Got unexpected extra argument.* \((.*)\)$",
-        r'{called} takes fewer arguments: leave out "\1". (Text with spaces needs quotes.)',
+        r'{called} does not take "\1": leave it out. (Put a text that contains spaces in quotes.)',
     ),
-    (r"^sweep (?:report|study|table) takes fewer .*", r"\g<0> To compare two results folders, use sweep compare."),
+    (r"^sweep (?:report|study|table) does not take .*", r"\g<0> To compare two results folders, use sweep compare."),
     (r"^Missing (?:argument|option) '([^']+)'.*", r"{called} needs \1."),
     (r"^(sweep (?:run|plan)) needs FILE\.$", r"\1 needs a file. For example: \1 experiments/quickstart.yaml"),
     (r"^Option '([^']+)' requires an argument\.$", r"\1 needs a value."),

@@ -51,8 +51,8 @@ class RenderingOptions:
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
         max_failures: Stop the run when N points have failed. N can also be a percentage, such as 20%, of the points
-            that have completed or failed; it is checked only after ten of them. With or without this option, a run
-            stops when ten points in a row fail with the same error.
+            that have completed or failed. A percentage counts only from the tenth such point on. With or without
+            this option, a run stops when ten points in a row fail with the same error.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
             time. Each image file contains the workflow that made it. If an item makes several images, running this
             workflow in the server's editor makes all of them. With off, an item has one point.
@@ -100,9 +100,9 @@ class RunAccess(Access):
     """Options of a run that reach servers: addresses, a queue, and a Ray cluster.
 
     Attributes:
-        with_: With --on: a command that starts a server, such as "python main.py --port {port}". sweep starts such a
-            server on each machine of the cluster with a free port, and ends these servers after the run. You need not
-            run sweep worker.
+        with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
+            cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not run sweep
+            worker on the machines then.
         images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
             folder, which all hosts mount at the same path).
     """
@@ -254,9 +254,9 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
 
     Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME. NAME
     is the name of the experiment. If FILE is a workflow, NAME is the name of the source image (or else of the workflow)
-    with the date. Run the same command again to resume; if NAME has a date, on the same day. If you edit the file, only
-    new points (combinations of values) are rendered. Ctrl-C sends nothing more and waits for what was sent, a second
-    Ctrl-C cancels that, a third one ends at once.
+    with the date. Run the same command again to resume. If NAME contains the date, this works only on the same day. If
+    you edit the file, finished images that the change does not affect are not rendered again. Ctrl-C sends nothing more
+    and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
     """
     experiment, notice = typed.load(access)
     options = rendering.for_experiment(experiment, tells_steps=display.view)

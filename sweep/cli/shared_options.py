@@ -305,8 +305,8 @@ class ExperimentOptions:
             further axis.
         image: The source image, if the workflow needs one.
         prompt: The prompt.
-        inputs: Set any other input: steps=30, model=NAME, or a field of a node: NODE.FIELD=VALUE. sweep inspect lists
-            those of your own workflow. Give it again for each further input.
+        inputs: Set any other input: steps=30, model=NAME, or a field of a node: NODE.FIELD=VALUE. To see the
+            inputs and fields of your own workflow, run sweep inspect FILE. Give it again for each further input.
         save: Write the experiment to this file, too.
         overrides: Change a value of the experiment file, written as in the file, for this run only: --set
             axes.denoise_strength="[0.2, 0.5]". Give it again for each further value.

@@ -404,7 +404,9 @@ _MAKERS: Final[Mapping[type, Callable[[AxisDraft, Any], Axis | None]]] = {  # by
     file_schema.Images: make_files_axis,
     file_schema.BoardImages: lambda draft, spec: make_image_axis(draft, draft.builder.reader.list_board(spec.board)),
 }
-_OWN_NAME: Final = ' If the name is your own, write under it which input it sets, for example "target: seed".'
+_OWN_NAME: Final = (
+    ' If you chose this name yourself, add under it which input the axis sets, for example "target: seed".'
+)
 _OWN_COLUMN: Final = (
     " A column that sets nothing can name the rows (title: COLUMN) or count their images (count: COLUMN), beside"
     " columns: {prompt: COLUMN}; sweep ignores columns that you do not name."

@@ -165,11 +165,11 @@ def test_errors_of_the_parser_are_plain_sentences(sweep: Sweep, done: Path) -> N
         (("sandbox", "--latency", "slow"), '--latency must be a number, not "slow".'),
         (
             ("run", "small.yaml", "other.yaml"),
-            'takes fewer arguments: leave out "other.yaml". (Text with spaces needs quotes.)',
+            'sweep run does not take "other.yaml": leave it out. (Put a text that contains spaces in quotes.)',
         ),
         (
             ("report", "small", "other"),
-            "(Text with spaces needs quotes.) To compare two results folders, use sweep compare. See sweep",
+            "(Put a text that contains spaces in quotes.) To compare two results folders, use sweep compare. See sweep",
         ),
         (("run", "small.yaml", "--set"), "--set needs a value. See sweep run --help."),
         (("table", "small", "--format", "exel"), "'md'. Did you mean excel?"),
