@@ -102,8 +102,8 @@ class RunAccess(Access):
     Attributes:
         with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
             cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not run sweep
-            worker on the machines then.
-        images: With --on, how the images arrive: sent (over Ray), or shared (each worker writes them into the results
+            agent on the machines then.
+        images: With --on, how the images arrive: sent (over Ray), or shared (each agent writes them into the results
             folder, which all hosts mount at the same path).
     """
 
@@ -131,8 +131,8 @@ class RunAccess(Access):
             return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
         agents = servers.list_agents()
         if not agents:
-            hint = "Run sweep worker --server URL on each host that has a server."
-            raise ServerUnreachableError("The cluster has no workers.", hint=hint)
+            hint = "Run sweep agent --server URL on each host that has a server."
+            raise ServerUnreachableError("The cluster has no agents.", hint=hint)
         return servers.find_servers(agents, insecure=self.insecure, shared=shared)
 
 

@@ -116,7 +116,7 @@ def sandbox(
     anyio.run(serve_sandbox, chosen, print_line)
 
 
-def worker(
+def agent(
     server: Annotated[str | None, typer.Option("--server", metavar="URL")] = None,
     name: Annotated[str | None, typer.Option()] = None,
     stop: Annotated[str | None, typer.Option(metavar="NAME")] = None,
@@ -127,17 +127,18 @@ def worker(
 ) -> None:
     """Register the image server of this host in a Ray cluster.
 
-    Run it on each host that has a server, after ray start. The worker stays when the command ends, and starts again if
-    it fails. Credentials are read on this host: from its environment when ray start ran, or from --credentials.
+    Run it on each host that has a server, after ray start. It starts an agent: a process that sends the requests of a
+    run to the server. The agent stays when the command ends, and starts again if it fails. Credentials are read on this
+    host: from its environment when ray start ran, or from --credentials.
 
     Args:
         server: Address of the server, as this host reaches it.
-        name: Name of the worker (default: the host's name).
-        stop: End this worker.
+        name: Name of the agent (default: the host's name).
+        stop: End this agent.
     """
     if (server is None) == (stop is None):
         raise UsageError(
-            "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends a worker."
+            "Use either --server or --stop.", hint="--server URL registers a server, --stop NAME ends an agent."
         )
     servers.join_cluster(servers.parse_cluster_address(on))
     if server is None or stop is not None:
@@ -145,25 +146,21 @@ def worker(
         print_line(f"{stop} has ended.")
         return
     name = name or socket.gethostname()
-    servers.start_agent(login.agent_settings(name, server, insecure=insecure))
-    (found,) = (agent for agent in servers.list_agents() if agent.name == name)
-    if found.url not in (server, ""):  # empty where it does not answer in time
-        raise UsageError(f"A worker {name} serves {found.url} already.", hint="Choose another --name.")
-    print_line(_describe(found))
+    print_line(_describe(servers.start_agent(login.agent_settings(name, server, insecure=insecure))))
 
 
-def workers(printer: AnswerPrinter, on: OnOption = "ray") -> None:
-    """List the workers of a Ray cluster."""
+def agents(printer: AnswerPrinter, on: OnOption = "ray") -> None:
+    """List the agents of a Ray cluster."""
     servers.join_cluster(servers.parse_cluster_address(on))
-    agents = servers.list_agents()
-    lines = [_describe(agent) for agent in agents]
-    listed = [asdict(agent) | {"since": agent.since.isoformat() if agent.since else None} for agent in agents]
-    answer = {"schema": "sweep.workers/1", "state": "found" if agents else "none", "workers": listed}
-    printer.print(lines or "The cluster has no workers. sweep worker --server URL registers one.", answer)
+    found = servers.list_agents()
+    lines = [_describe(each) for each in found]
+    listed = [asdict(each) | {"since": each.since.isoformat() if each.since else None} for each in found]
+    answer = {"schema": "sweep.agents/1", "state": "found" if found else "none", "agents": listed}
+    printer.print(lines or "The cluster has no agents. sweep agent --server URL registers one.", answer)
 
 
-def _describe(agent: AgentDescription) -> str:
-    since = f"{agent.since.astimezone():%Y-%m-%d %H:%M}" if agent.since else ""
-    parts = (agent.name, agent.host, agent.url, f"{agent.family} {agent.version}".strip(), agent.state, since)
-    log = f"  log: {agent.log}" if agent.log else ""
+def _describe(found: AgentDescription) -> str:
+    since = f"{found.since.astimezone():%Y-%m-%d %H:%M}" if found.since else ""
+    parts = (found.name, found.host, found.url, f"{found.family} {found.version}".strip(), found.state, since)
+    log = f"  log: {found.log}" if found.log else ""
     return "  ".join(part for part in parts if part) + log

@@ -85,9 +85,9 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("table", "small", "--columns", "sed"), "There is no column named sed. Did you mean seed?"),
     (("table", "small", "--columns", "sed,"), "There is no column named sed. Did you mean seed?"),
     (("table", "small", "--columns", ""), "--columns names no column. Write --columns seed,status."),
-    # the workers of a cluster
-    (("worker",), "Use either --server or --stop."),
-    (("workers", "--on", "rai"), "ray"),
+    # the agents of a cluster
+    (("agent",), "Use either --server or --stop."),
+    (("agents", "--on", "rai"), "ray"),
 ]
 
 

@@ -23,7 +23,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def agent(live_server: str) -> Iterator[str]:
     with open_cluster():
-        yield start_agent(AgentSettings(name="beside-invokeai", url=live_server, timings=PATIENT))
+        yield start_agent(AgentSettings(name="beside-invokeai", url=live_server, timings=PATIENT)).name
 
 
 @pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)

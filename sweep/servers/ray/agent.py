@@ -23,7 +23,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import AttemptError, ServerError, ServerUnreachableError, SweepError, TransientError, UsageError
+from sweep.errors import (
+    AttemptError,
+    ServerError,
+    ServerUnreachableError,
+    ServerUnsupportedError,
+    SweepError,
+    TransientError,
+    UsageError,
+)
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
@@ -37,6 +45,7 @@ _LOGS = 2000  # items whose events are remembered
 _START_SECONDS = 600.0  # a server that the agent starts may take to answer
 _STOP_SECONDS = 15.0
 _PLACEHOLDER = "{port}"
+SAME_SWEEP = "Install the same sweep on all hosts; then sweep agent --server URL on the agent's host starts it anew."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +65,12 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentDescription:
-    """The state of an agent and its server: a line of `sweep workers`."""
+    """The state of an agent and its server: a line of `sweep agents`."""
 
     name: str
-    host: str
-    url: str
-    state: str  # ready, starting, or why it cannot be used
+    host: str = ""
+    url: str = ""
+    state: str  # ready, or why it cannot be used
     family: str = ""
     version: str = ""
     since: datetime | None = None
@@ -140,8 +149,14 @@ class Agent:
     async def do_renew(self) -> None:
         """Keep the lease; every call does."""
 
-    async def do_open(self) -> ServerInfo:
-        """Open the client, waiting for a server that the agent starts itself, unless an earlier run did; ask by it."""
+    async def do_open(self, version: str) -> ServerInfo:
+        """Open the client, waiting for a server that the agent starts itself, unless an earlier run did; ask by it.
+
+        Raises ServerUnsupportedError for a run of another version of sweep.
+        """
+        if version != VERSION:
+            other = f"The agent {self._settings.name} runs sweep {VERSION}, and this is sweep {version}."
+            raise ServerUnsupportedError(other, hint=SAME_SWEEP)
         client, info = await self._open()
         try:
             await client.others_waiting("")

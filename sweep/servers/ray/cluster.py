@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,22 +20,29 @@ from sweep.servers.ray.agent import (
     has_token_authentication,
     without_token,
 )
-from sweep.servers.ray.ray_connection import NAMESPACE
+from sweep.servers.ray.ray_connection import AGENTS, NAMESPACE
 from sweep.servers.ray.ray_server import LEASE_SECONDS, RayServer
+from sweep.version import VERSION
 
 _CALLS_AT_ONCE = 1000
 _ANSWER_SECONDS = 30.0
 _BEGIN_SECONDS = 120.0  # a busy host takes long to start a process
 
 
-def start_agent(settings: AgentSettings) -> str:
-    """Start an agent that outlives this process, on this host; return its name.
+def start_agent(settings: AgentSettings) -> AgentDescription:
+    """Start an agent on this host that outlives this process, anew if it is there: its sweep or settings may be old.
 
-    Raises UsageError where the cluster demands no token, unless the settings say `insecure`; ServerUnreachableError
-    where the agent does not start.
+    Raises UsageError where the cluster demands no token, unless the settings say `insecure`, or where another server
+    has an agent of that name; ServerUnreachableError where the agent does not start.
     """
+    found = asyncio.run(_describe(settings.name))
+    if found.host and (found.host, found.url) != (socket.gethostname(), settings.url):
+        taken = f"The agent {found.name} serves {found.url} of {found.host} already."
+        raise UsageError(taken, hint="Choose another --name.")
+    with contextlib.suppress(UsageError):  # there is none
+        stop_agent(settings.name)
     _await_agents({settings.name: _create_agent(settings)})
-    return settings.name
+    return asyncio.run(_describe(settings.name))
 
 
 def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
@@ -120,20 +129,24 @@ def list_agents() -> list[AgentDescription]:
     """Describe every agent of the cluster, sorted by name; one that does not answer says so."""
     import ray
 
-    asked: dict[str, Any] = {}
-    for name in sorted(ray.util.list_named_actors()):
-        asked[name] = None
-        with contextlib.suppress(ValueError):  # it has ended meanwhile
-            asked[name] = ray.get_actor(name, NAMESPACE).call.remote("describe")
-    until = time.monotonic() + _ANSWER_SECONDS  # for all of them together
-    found: list[AgentDescription] = []
-    for name, reference in asked.items():
-        try:
-            description, error = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
-        except (ray.exceptions.RayError, ValueError, TypeError):
-            description, error = None, "no answer"
-        found.append(description or AgentDescription(name=name, host="", url="", state=str(error)))
-    return found
+    async def describe_all() -> list[AgentDescription]:
+        return await asyncio.gather(*map(_describe, sorted(ray.util.list_named_actors())))
+
+    return asyncio.run(describe_all())
+
+
+async def _describe(name: str) -> AgentDescription:
+    version = ""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            found = await RayServer(name).describe()
+        version = found.sweep_version
+        state = f"runs sweep {version}, and this is sweep {VERSION}"
+    except TimeoutError:
+        state = "no answer"
+    except SweepError as error:
+        state = str(error)
+    return found if version == VERSION else AgentDescription(name=name, state=state, sweep_version=version)
 
 
 def find_servers(agents: Sequence[AgentDescription], *, insecure: bool, shared: Path | None = None) -> list[RayServer]:
@@ -141,7 +154,7 @@ def find_servers(agents: Sequence[AgentDescription], *, insecure: bool, shared: 
 
     Raises UsageError where a cluster demands no token, unless `insecure`.
     """
-    if not insecure and any(not agent.has_token for agent in agents if agent.state != "no answer"):
+    if not insecure and any(not agent.has_token for agent in agents if agent.host):
         raise without_token()
     return [RayServer(agent.name, results=shared) for agent in agents]
 
@@ -165,9 +178,10 @@ def stop_agent(name: str) -> None:
         actor = ray.get_actor(name, NAMESPACE)
     except ValueError as error:
         raise UsageError(f"The cluster has no agent {name}.") from error
-    with contextlib.suppress(ray.exceptions.RayError):
+    with contextlib.suppress(ray.exceptions.RayError, TypeError):
         ray.get(actor.call.remote("stop"), timeout=_ANSWER_SECONDS)
     ray.kill(actor, no_restart=True)
+    AGENTS.pop(name, None)
     until = time.monotonic() + _ANSWER_SECONDS
     while name in ray.util.list_named_actors() and time.monotonic() < until:
         time.sleep(0.05)

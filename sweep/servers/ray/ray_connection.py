@@ -66,11 +66,7 @@ def join_cluster(address: str = "") -> None:
     with contextlib.suppress(ImportError):
         from ray._private import worker
 
-        worker.print_to_stdstream = _print_nothing  # else it writes of lost nodes to stdout, where our answers go
-
-
-def _print_nothing(*_arguments: object, **_options: object) -> None:
-    """Take a message of Ray's that no setting turns off."""
+        worker.print_to_stdstream = lambda *_, **__: None  # no setting keeps lost nodes off stdout, where answers go
 
 
 def _require_listener(address: str) -> None:

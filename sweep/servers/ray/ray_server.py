@@ -14,10 +14,11 @@ from typing import Any
 from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image
-from sweep.servers.ray.agent import POLL_SECONDS
+from sweep.servers.ray.agent import POLL_SECONDS, SAME_SWEEP, AgentDescription
 from sweep.servers.ray.ray_connection import AGENTS, find_agent
 from sweep.servers.tracker import cancellation_error
 from sweep.servers.untrusted_json import shorten
+from sweep.version import VERSION
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
 LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
@@ -49,10 +50,15 @@ class RayServer:
     async def open(self) -> ServerInfo:
         if self._is_owned and self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
-        info: ServerInfo = await self._ask("open")
+        info: ServerInfo = await self._ask("open", VERSION)
         if self.results is not None:
             await self._check_results(self.results)
         return replace(info, name=self._name, url=self.url)
+
+    async def describe(self) -> AgentDescription:
+        """Describe the agent and its server."""
+        found: AgentDescription = await self._ask("describe")
+        return found
 
     async def _check_results(self, results: Path) -> None:
         """Find out whether the agent's host sees what is written here. Raises ServerUnreachableError if not."""
@@ -183,10 +189,10 @@ class RayServer:
         except ray.exceptions.RayActorError as failure:
             AGENTS.pop(self._name, None)
             raise ServerUnreachableError(f"The agent {self._name} does not answer.") from failure
-        except ray.exceptions.RayError as failure:
+        except (ray.exceptions.RayError, TypeError) as failure:  # TypeError: its method takes other arguments
             cause = getattr(failure, "cause", None) or failure
             reason = shorten(str(cause)) or type(cause).__name__
-            raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.") from failure
+            raise ServerUnreachableError(f"The agent {self._name} failed: {reason}.", hint=SAME_SWEEP) from failure
         if error is not None:
             raise error
         return value

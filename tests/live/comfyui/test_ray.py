@@ -27,7 +27,7 @@ pytestmark = [
 def agent(comfyui: LiveComfyUI) -> Iterator[str]:
     core_schemas()  # read from disk here, where no event loop runs
     with open_cluster():
-        yield start_agent(AgentSettings(name="beside-comfyui", url=comfyui.url, timings=PATIENT))
+        yield start_agent(AgentSettings(name="beside-comfyui", url=comfyui.url, timings=PATIENT)).name
 
 
 @pytest.mark.parametrize("check_case", SERVER_CASES, ids=lambda case: case.__name__)

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from sweep.errors import ServerUnreachableError, TransientError
+from sweep.errors import ServerUnreachableError, ServerUnsupportedError, TransientError
 from sweep.sandbox import sandbox_server
 from sweep.servers import InvokeAI, ItemEvent, Submission, Ticket
 from sweep.servers.ray import agent as agent_module
 from sweep.servers.ray.agent import Agent, AgentSettings
+from sweep.version import VERSION
 from sweep.workflow import Graph, Node
 
 
@@ -25,14 +26,21 @@ async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation(
         await agent.call("stop")
 
 
+async def test_agent_refuses_a_run_of_another_sweep() -> None:
+    agent = Agent(AgentSettings(name="gpu1", url="http://127.0.0.1:9", insecure=True))
+    _, error = await agent.call("open", "0.0.9")
+    assert isinstance(error, ServerUnsupportedError)
+    assert f"The agent gpu1 runs sweep {VERSION}, and this is sweep 0.0.9." in str(error)
+
+
 async def test_agent_whose_server_has_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_module, "has_token_authentication", lambda: True)  # it would import Ray
     async with sandbox_server() as box:
         agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
-        assert (await agent.call("open"))[1] is None
+        assert (await agent.call("open", VERSION))[1] is None
         assert (await agent.call("describe"))[0].state == "ready"
     assert "did not answer" in (await agent.call("describe"))[0].state
-    _, error = await agent.call("open")
+    _, error = await agent.call("open", VERSION)
     await agent.call("stop")
     assert isinstance(error, ServerUnreachableError)
 
@@ -51,7 +59,7 @@ async def test_agent_finds_an_item_whose_submission_is_still_on_its_way(monkeypa
         agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
         graph = Graph.of([Node("a", "add", {"a": 1, "b": 2})])
         item = Submission(batch_id="batch-1", graph=graph, outputs=("a",), destination="run")
-        await agent.call("open")
+        await agent.call("open", VERSION)
         submitting = asyncio.create_task(agent.call("submit", item))
         finding = asyncio.create_task(agent.call("find", "batch-1", ("a",)))
         await anyio.wait_all_tasks_blocked()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import socket
 import subprocess
 import sys
+from asyncio import to_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +19,9 @@ from anyio.from_thread import start_blocking_portal
 from sweep.errors import ServerUnreachableError, UsageError
 from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
-from sweep.servers.ray.cluster import find_servers, start_servers
+from sweep.servers.ray.cluster import find_servers, list_agents, start_agent, start_servers, stop_agent
 from sweep.servers.ray.ray_connection import explain_join_failure, join_cluster, parse_cluster_address
+from sweep.version import VERSION
 from tests.support.ports import free_port
 from tests.support.ray_cluster import ENVIRONMENT, RayCluster, needs_ray, open_cluster
 
@@ -61,9 +66,9 @@ def test_real_cluster_without_a_token_is_refused_unless_insecure(tmp_path: Path)
 
     with open_cluster(RAY_AUTH_MODE="disabled", join=False) as cluster, run_sandbox() as url:
         results = [str(file), "--no-report", "--progress", "none"]
-        code, said = run_sweep("worker", "--server", url)
+        code, said = run_sweep("agent", "--server", url)
         assert (code, "demands no token" in said) == (2, True), said
-        code, said = run_sweep("worker", "--server", url, "--insecure-ray")
+        code, said = run_sweep("agent", "--server", url, "--insecure-ray")
         assert (code, "ready" in said) == (0, True), said
         code, said = run_sweep("run", *results)
         assert (code, "demands no token" in said, (tmp_path / "results").exists()) == (2, True, False), said
@@ -79,13 +84,47 @@ def test_other_version_of_a_real_cluster_is_a_sentence(cluster: RayCluster) -> N
 import sys, ray
 ray.__version__ = "2.1.0"
 from sweep.cli.main import run_cli
-sys.exit(run_cli(["workers", "--on", "ray:{cluster.address}"]))
+sys.exit(run_cli(["agents", "--on", "ray:{cluster.address}"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "have different versions of Ray or Python" in done.stderr
     assert "Ray: 2.1.0" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+class OlderAgent:
+    """An agent of an older sweep, whose method takes other arguments."""
+
+    async def call(self, method: str) -> None:
+        """Answer nothing."""
+
+
+@needs_ray
+async def test_agent_of_another_sweep_is_listed_refused_and_replaced(
+    cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One such agent ended every command about the cluster with a traceback."""
+    ray = await to_thread(importlib.import_module, "ray")
+    older = ray.remote(OlderAgent).options(name="gpu1", namespace="sweep", lifetime="detached", num_cpus=0).remote()
+    (found,) = await to_thread(list_agents)
+    assert (found.name, found.sweep_version) == ("gpu1", "")
+    assert "Install the same sweep on all hosts" in found.state
+    (server,) = find_servers([found], insecure=False)
+    with pytest.raises(ServerUnreachableError, match="gpu1 failed") as failed:
+        await server.open()
+    assert "sweep agent --server" in (failed.value.hint or "")
+    async with sandbox_server() as box:
+        replaced = await to_thread(start_agent, AgentSettings(name="gpu1", url=box.url))
+        assert (replaced.state, replaced.sweep_version) == ("ready", VERSION)
+        again = await to_thread(start_agent, AgentSettings(name="gpu1", url=box.url, queue_id="other"))
+        assert again.since != replaced.since  # the settings of before would have been kept
+        for host, url in ((replaced.host, "http://127.0.0.1:9"), ("gpu2", box.url)):
+            monkeypatch.setattr(socket, "gethostname", partial(str, host))
+            with pytest.raises(UsageError, match="The agent gpu1 serves"):
+                await to_thread(start_agent, AgentSettings(name="gpu1", url=url))
+        await to_thread(stop_agent, "gpu1")
+    del older
 
 
 def test_version_mismatch_is_a_sentence() -> None:
@@ -139,7 +178,7 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "ray" else find(name, *more)
 from sweep.cli.main import run_cli
 print(run_cli(["plan", "--help"]), "ray" in sys.modules, "sweep.servers.ray" in sys.modules)
-sys.exit(run_cli(["workers"]))
+sys.exit(run_cli(["agents"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "0 False False"

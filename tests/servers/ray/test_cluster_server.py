@@ -38,7 +38,7 @@ OPTIONS = SandboxOptions(step_latency=0.005)
 def agent(cluster: RayCluster) -> Iterator[str]:
     """An agent beside a sandbox."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox_server(OPTIONS)) as box:
-        yield start_agent(AgentSettings(name="beside-a-sandbox", url=box.url, timings=PATIENT))
+        yield start_agent(AgentSettings(name="beside-a-sandbox", url=box.url, timings=PATIENT)).name
         stop_agent("beside-a-sandbox")
 
 
