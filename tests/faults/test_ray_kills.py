@@ -214,11 +214,11 @@ def stop_agents(bench: Bench, cluster: RayCluster, count: int) -> None:
     run_all(bench, cluster, *(("agent", "--stop", f"gpu{number}") for number in range(count)))
 
 
-def run_with_servers(bench: Bench, cluster: RayCluster, **more: str) -> tuple[int, Path]:
+def run_with_servers(bench: Bench, cluster: RayCluster) -> tuple[int, Path]:
     """Start a run that starts a sandbox on each node."""
     command = shlex.join([sys.executable, "-m", "sweep", "sandbox", "--port", "{port}"])
     options = ["--on", f"ray:{cluster.address}", "--no-report", "--progress", "json", "--with", command]
-    return bench.command("run", str(bench.write()), *options, **ENVIRONMENT, **more)
+    return bench.command("run", str(bench.write()), *options, **ENVIRONMENT)
 
 
 def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, cluster: RayCluster) -> None:
@@ -230,9 +230,9 @@ def test_with_starts_a_server_on_each_node_and_leaves_none_behind(bench: Bench, 
     assert len(bench.results.runs()[-1].facts.servers) == 2
     wait_until(lambda: not cluster.processes("sweep sandbox --port"))
 
-    for number, lease in ((signal.SIGINT, "60"), (signal.SIGKILL, "2")):  # the second dies without a word
+    for number in (signal.SIGINT, signal.SIGKILL):
         bench.definition["axes"] = {"denoise_strength": [0.2, 0.5, 0.8], "seed": {"start": number * 1000, "count": 200}}
-        pid, output = run_with_servers(bench, cluster, SWEEP_RAY_LEASE=lease)
+        pid, output = run_with_servers(bench, cluster)
         wait_until_said(output, '"Completed"')
         bench.zygote.signal(pid, number)
         assert bench.zygote.wait(pid)[0] == (130 if number == signal.SIGINT else -number)

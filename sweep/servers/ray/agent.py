@@ -23,15 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sweep.errors import (
-    AttemptError,
-    ServerError,
-    ServerUnreachableError,
-    ServerUnsupportedError,
-    SweepError,
-    TransientError,
-    UsageError,
-)
+from sweep.errors import AttemptError, ServerError, ServerUnreachableError, SweepError, TransientError, UsageError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, Server, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.credentials import find_credentials
 from sweep.servers.discovery import connect
@@ -50,7 +42,7 @@ SAME_SWEEP = "Install the same sweep on all hosts; then sweep agent --server URL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """Settings of an agent. `lease` is None for one that stays until it is stopped."""
+    """Settings of an agent."""
 
     name: str
     url: str  # of the server, as its host reaches it; "{port}" is replaced by a free port
@@ -60,7 +52,6 @@ class AgentSettings:
     queue_id: str = "default"
     timings: Timings = field(default_factory=Timings)
     insecure: bool = False  # also on a cluster that demands no token
-    lease: float | None = None  # seconds without any call after which the agent ends itself and its server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +88,11 @@ class Agent:
         self._items: OrderedDict[tuple[str, str], _ItemLog] = OrderedDict()
         self._submitting: dict[str, asyncio.Event] = {}  # by batch id: set when the submission has ended
         self._server: subprocess.Popen[bytes] | None = None
-        self._last_call = time.monotonic()
-        self._lease: asyncio.Task[None] | None = None
         for name in ("sweep", "aiohttp"):
             logging.getLogger(name).setLevel(logging.ERROR)
 
     async def call(self, method: str, *arguments: Any) -> tuple[Any, SweepError | None]:
         """Run one of the methods below; return its value, or an error of ours."""
-        self._last_call = time.monotonic()
         try:
             await self._begin()
             return await getattr(self, f"do_{method}")(*arguments), None
@@ -115,7 +103,7 @@ class Agent:
             raise
 
     async def _begin(self) -> None:
-        """Start the server and the lease, where there are such: at the first call of each life of the agent.
+        """Start the server, where there is such: at the first call of each life of the agent.
 
         Raises UsageError where the cluster demands no token.
         """
@@ -123,8 +111,6 @@ class Agent:
             raise without_token()
         if self._command and self._server is None:
             self._server = self._start_server()
-        if self._settings.lease is not None and self._lease is None:
-            self._lease = asyncio.create_task(self._watch_lease(self._settings.lease))
 
     async def do_describe(self) -> AgentDescription:
         """Describe the agent and its server, asked now."""
@@ -146,17 +132,17 @@ class Agent:
             has_token=has_token_authentication(),
         )
 
-    async def do_renew(self) -> None:
-        """Keep the lease; every call does."""
+    async def do_begin(self) -> None:
+        """Begin; every call does."""
 
     async def do_open(self, version: str) -> ServerInfo:
         """Open the client, waiting for a server that the agent starts itself, unless an earlier run did; ask by it.
 
-        Raises ServerUnsupportedError for a run of another version of sweep.
+        Raises ServerError for a run of another version of sweep.
         """
         if version != VERSION:
             other = f"The agent {self._settings.name} runs sweep {VERSION}, and this is sweep {version}."
-            raise ServerUnsupportedError(other, hint=SAME_SWEEP)
+            raise ServerError(other, hint=SAME_SWEEP)
         client, info = await self._open()
         try:
             await client.others_waiting("")
@@ -206,12 +192,9 @@ class Agent:
         client, _ = await self._open()
         return await asyncio.to_thread(write, await client.fetch(image, limit))
 
-    async def do_read(self, path: Path) -> bytes:
-        """Read a file of this host; nothing where there is none that we can read."""
-        try:
-            return await asyncio.to_thread(path.read_bytes)
-        except OSError:
-            return b""
+    async def do_see(self, path: Path) -> bool:
+        """Tell whether this host sees a file."""
+        return await asyncio.to_thread(os.path.exists, path)
 
     async def do_client(self, method: str, *arguments: Any) -> Any:
         """Call a method of the client that needs nothing else."""
@@ -289,17 +272,6 @@ class Agent:
             server.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             server.kill()
-
-    async def _watch_lease(self, lease: float) -> None:
-        """End the agent when its coordinator has not called for the length of the lease."""
-        while (left := lease - (time.monotonic() - self._last_call)) > 0:  # noqa: ASYNC110  no event tells of silence
-            await asyncio.sleep(left)
-        import ray
-
-        try:
-            await self.do_stop()
-        finally:
-            ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
     def _paths(self, hashes: Iterable[str]) -> dict[str, Path]:
         """Return the files of input images that were sent. Raises ServerUnreachableError where a restart lost some."""

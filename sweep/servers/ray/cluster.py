@@ -21,7 +21,7 @@ from sweep.servers.ray.agent import (
     without_token,
 )
 from sweep.servers.ray.ray_connection import AGENTS, NAMESPACE
-from sweep.servers.ray.ray_server import LEASE_SECONDS, RayServer
+from sweep.servers.ray.ray_server import RayServer
 from sweep.version import VERSION
 
 _CALLS_AT_ONCE = 1000
@@ -53,7 +53,7 @@ def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
     actor = ray.remote(Agent).options(
         name=settings.name,
         namespace=NAMESPACE,
-        lifetime="detached",
+        lifetime=None if settings.command else "detached",  # else Ray ends it when nobody holds it
         num_cpus=0,
         max_restarts=-1,
         max_task_retries=0,
@@ -65,33 +65,21 @@ def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
 
 
 def _await_agents(agents: Mapping[str, Any]) -> None:
-    """Wait until all agents have begun; raise what keeps one from it. Others may take long: leases are renewed."""
+    """Wait until all agents have begun; raise what keeps one from it."""
     import ray
 
     until = time.monotonic() + _BEGIN_SECONDS
-    waiting = {agent.call.remote("renew"): name for name, agent in agents.items()}
-    while waiting:
-        begun, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=LEASE_SECONDS / 6)
-        for reference in begun:
-            name = waiting.pop(reference)
-            try:
-                _, error = ray.get(reference)
-            except ray.exceptions.RayError as failure:
-                raise _not_started(name, type(failure).__name__) from failure
-            if error is not None:
-                ray.kill(agents[name], no_restart=True)
-                raise error
-        if waiting and time.monotonic() >= until:
-            raise _not_started(", ".join(sorted(waiting.values())), "no answer")
-        for agent in agents.values():
-            agent.call.remote("renew")
-
-
-def _not_started(name: str, reason: str) -> ServerUnreachableError:
-    return ServerUnreachableError(
-        f"The agent {name} did not start ({reason}).",
-        hint="All hosts need the same version of sweep. Ray's log of the host says more.",
-    )
+    for name, reference in {name: agent.call.remote("begin") for name, agent in agents.items()}.items():
+        try:
+            _, error = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
+        except ray.exceptions.RayError as failure:
+            raise ServerUnreachableError(
+                f"The agent {name} did not start ({type(failure).__name__}).",
+                hint="All hosts need the same version of sweep. Ray's log of the host says more.",
+            ) from failure
+        if error is not None:
+            ray.kill(agents[name], no_restart=True)
+            raise error
 
 
 def start_servers(command: str, settings: AgentSettings, shared: Path | None = None) -> list[RayServer]:
@@ -114,15 +102,10 @@ def start_servers(command: str, settings: AgentSettings, shared: Path | None = N
     agents = {}
     for node in nodes:
         name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
-        own = replace(settings, name=name, url=url, command=command, lease=LEASE_SECONDS)
+        own = replace(settings, name=name, url=url, command=command)
         agents[name] = _create_agent(own, node["NodeID"])
-    try:
-        _await_agents(agents)
-    except SweepError:
-        for agent in agents.values():
-            ray.kill(agent, no_restart=True)
-        raise
-    return [RayServer(name, results=shared, is_owned=True) for name in agents]
+    _await_agents(agents)
+    return [RayServer(name, results=shared, owned=agent) for name, agent in agents.items()]
 
 
 def list_agents() -> list[AgentDescription]:
@@ -139,7 +122,7 @@ async def _describe(name: str) -> AgentDescription:
     version = ""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
-            found = await RayServer(name).describe()
+            found = await RayServer(name).ask("describe")
         version = found.sweep_version
         state = f"runs sweep {version}, and this is sweep {VERSION}"
     except TimeoutError:

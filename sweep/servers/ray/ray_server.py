@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,15 +13,13 @@ from typing import Any
 from sweep.errors import ServerUnreachableError, SweepError, UsageError, VariationError
 from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import read_input_image
-from sweep.servers.ray.agent import POLL_SECONDS, SAME_SWEEP, AgentDescription
+from sweep.servers.ray.agent import POLL_SECONDS, SAME_SWEEP
 from sweep.servers.ray.ray_connection import AGENTS, find_agent
 from sweep.servers.tracker import cancellation_error
 from sweep.servers.untrusted_json import shorten
 from sweep.version import VERSION
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
 
-LEASE_SECONDS = float(os.environ.get("SWEEP_RAY_LEASE", "60"))
-"""An agent that a run started ends itself and its server when the run has been silent for so long."""
 _LONGEST_POLL = 3 * POLL_SECONDS  # a process that was stopped, and is not dead, answers nothing
 _LONGEST_CALL = 900.0  # seconds: an agent may wait 600 for a server that it starts
 
@@ -30,17 +27,16 @@ _LONGEST_CALL = 900.0  # seconds: an agent may wait 600 for a server that it sta
 class RayServer:
     """A `Server` that asks the agent `name` of the joined cluster.
 
-    `is_owned`: the run started the agent and ends it. `results`: a folder into which the agent writes images, on a file
-    system that all hosts share.
+    `owned`: the handle of an agent that the run started; Ray ends it when the run lets go of it, or dies. `results`: a
+    folder into which the agent writes images, on a file system that all hosts share.
     """
 
-    def __init__(self, name: str, *, results: Path | None = None, is_owned: bool = False) -> None:
+    def __init__(self, name: str, *, results: Path | None = None, owned: Any = None) -> None:
         self.results = results.absolute() if results else None
         self._name = name
-        self._is_owned = is_owned
+        self._owned = owned
         self._schemas: NodeSchemas | None = None
         self._cancelled: set[str] = set()
-        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -48,57 +44,43 @@ class RayServer:
         return f"ray:{self._name}"
 
     async def open(self) -> ServerInfo:
-        if self._is_owned and self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew())
-        info: ServerInfo = await self._ask("open", VERSION)
+        info: ServerInfo = await self.ask("open", VERSION)
         if self.results is not None:
             await self._check_results(self.results)
         return replace(info, name=self._name, url=self.url)
 
-    async def describe(self) -> AgentDescription:
-        """Describe the agent and its server."""
-        found: AgentDescription = await self._ask("describe")
-        return found
-
     async def _check_results(self, results: Path) -> None:
         """Find out whether the agent's host sees what is written here. Raises ServerUnreachableError if not."""
-        word = uuid.uuid4().hex
-        probe = results / f".sweep-{word}"
-        await asyncio.to_thread(_write_probe, probe, word)
+        probe = results / f".sweep-{uuid.uuid4().hex}"
+        await asyncio.to_thread(_write_probe, probe)
         try:
-            seen = await self._ask("read", probe)
+            is_seen = await self.ask("see", probe)
         finally:
             await asyncio.to_thread(probe.unlink, missing_ok=True)
-        if seen != word.encode():
+        if not is_seen:
             raise ServerUnreachableError(
                 f"The host of {self._name} does not see {results}.",
                 hint="--images shared needs a file system that is mounted at the same path on all hosts.",
             )
 
     async def aclose(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewing
-        if self._is_owned and self._name in AGENTS:
+        if self._owned is not None:
             with contextlib.suppress(SweepError):
-                await self._ask("stop")
-            import ray
-
-            if agent := AGENTS.pop(self._name, None):
-                await asyncio.to_thread(ray.kill, agent, no_restart=True)
+                await self.ask("stop")
+            AGENTS.pop(self._name, None)
+            self._owned = None
 
     async def schemas(self) -> NodeSchemas:
         if self._schemas is None:
-            self._schemas = await self._ask("client", "schemas")
+            self._schemas = await self.ask("client", "schemas")
         return self._schemas
 
     async def models(self) -> tuple[Model, ...]:
-        return tuple(await self._ask("client", "models"))
+        return tuple(await self.ask("client", "models"))
 
     async def check(self, graphs: Sequence[Graph], images: Mapping[str, Path]) -> list[str | None]:
         await self._send_images(images)
-        refusals: list[str | None] = await self._ask("check", tuple(graphs), tuple(images))
+        refusals: list[str | None] = await self.ask("check", tuple(graphs), tuple(images))
         return refusals
 
     async def submit(self, submission: Submission) -> Ticket:
@@ -107,7 +89,7 @@ class RayServer:
                 raise VariationError(f"no file is known for the input image {ref.sha256[:12]}", kind="MissingFile")
         await self._send_images(submission.images)
         local = replace(submission, images=dict.fromkeys(submission.images, Path()))
-        ticket: Ticket = await self._ask("submit", local)
+        ticket: Ticket = await self.ask("submit", local)
         return ticket
 
     async def hear(self, ticket: Ticket) -> AsyncIterator[ItemEvent]:
@@ -115,7 +97,7 @@ class RayServer:
         told: list[ItemEvent] = []
         life, seen = "", 0
         while True:
-            now, events, error = await self._ask("listen", ticket, life, seen)
+            now, events, error = await self.ask("listen", ticket, life, seen)
             seen = len(events) + (seen if now == life else 0)
             life = now
             for event in events:
@@ -130,46 +112,40 @@ class RayServer:
                 raise error
 
     async def find(self, batch_id: str, outputs: tuple[str, ...] = ()) -> Ticket | None:
-        ticket: Ticket | None = await self._ask("find", batch_id, outputs)
+        ticket: Ticket | None = await self.ask("find", batch_id, outputs)
         return ticket
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        data: bytes = await self._ask("client", "fetch", image, limit)
+        data: bytes = await self.ask("client", "fetch", image, limit)
         return data
 
     async def save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
-        saved: Saved = await self._ask("save", image, limit, write)
+        saved: Saved = await self.ask("save", image, limit, write)
         return saved
 
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         self._cancelled.update(batch_ids)
-        await self._ask("client", "cancel", tuple(batch_ids))
+        await self.ask("client", "cancel", tuple(batch_ids))
 
     async def loaded(self) -> frozenset[str]:
-        return frozenset(await self._ask("client", "loaded"))
+        return frozenset(await self.ask("client", "loaded"))
 
     async def others_waiting(self, ours: str) -> int:
-        return int(await self._ask("client", "others_waiting", ours))
+        return int(await self.ask("client", "others_waiting", ours))
 
     async def _send_images(self, images: Mapping[str, Path]) -> None:
         """Send the input images that the agent lacks, each once for all that are rendered from it."""
         if not images:
             return
-        for sha256 in await self._ask("lacking", tuple(images)):
+        for sha256 in await self.ask("lacking", tuple(images)):
             content, suffix = await read_input_image(sha256, images[sha256], is_raw=True)
-            await self._ask("keep", sha256, suffix, content)
-
-    async def _renew(self) -> None:
-        while True:
-            with contextlib.suppress(SweepError):
-                await self._ask("renew")
-            await asyncio.sleep(LEASE_SECONDS / 6)
+            await self.ask("keep", sha256, suffix, content)
 
     async def _find(self) -> Any:
         """Return the handle of the agent."""
         return AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
+    async def ask(self, method: str, *arguments: Any) -> Any:
         """Call the agent.
 
         Raises:
@@ -198,9 +174,9 @@ class RayServer:
         return value
 
 
-def _write_probe(path: Path, word: str) -> None:
+def _write_probe(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(word, encoding="ascii")
+        path.touch()
     except OSError as error:
         raise UsageError(f"{path.parent} cannot be written ({error.strerror}).") from error

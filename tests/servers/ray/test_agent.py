@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 
-from sweep.errors import ServerUnreachableError, ServerUnsupportedError, TransientError
+from sweep.errors import ServerError, ServerUnreachableError, TransientError
 from sweep.sandbox import sandbox_server
 from sweep.servers import InvokeAI, ItemEvent, Submission, Ticket
 from sweep.servers.ray import agent as agent_module
@@ -29,7 +29,7 @@ async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation(
 async def test_agent_refuses_a_run_of_another_sweep() -> None:
     agent = Agent(AgentSettings(name="gpu1", url="http://127.0.0.1:9", insecure=True))
     _, error = await agent.call("open", "0.0.9")
-    assert isinstance(error, ServerUnsupportedError)
+    assert isinstance(error, ServerError)
     assert f"The agent gpu1 runs sweep {VERSION}, and this is sweep 0.0.9." in str(error)
 
 

@@ -68,7 +68,7 @@ async def test_an_image_that_the_server_is_sent_upright_goes_to_the_agent_as_it_
     kept: list[Any] = []
 
     class Asked(RayServer):
-        async def _ask(self, method: str, *arguments: Any) -> Any:
+        async def ask(self, method: str, *arguments: Any) -> Any:
             if method == "keep":
                 kept.append(arguments)
             return [None] if method == "check" else arguments[0]
@@ -102,8 +102,8 @@ async def test_agent_that_does_not_answer_in_time_is_unreachable(monkeypatch: py
 
 async def test_host_that_does_not_see_the_results_leaves_at_the_start(tmp_path: Path) -> None:
     class Blind(RayServer):
-        async def _ask(self, method: str, *_: Any) -> Any:
-            return ServerInfo(name="", url="", version="", api="queue") if method == "open" else b""
+        async def ask(self, method: str, *_: Any) -> Any:
+            return ServerInfo(name="", url="", version="", api="queue") if method == "open" else False
 
     with pytest.raises(ServerUnreachableError, match="gpu1 does not see") as left:
         await Blind("gpu1", results=tmp_path / "results").open()
