@@ -31,7 +31,7 @@ def parse_cluster_address(on: str | None) -> str:
         hint = "To render on a server by its address, use sweep run --server URL."
         raise UsageError(f"--on takes ray or ray:HOST:PORT, not {on or 'nothing'}.", hint=hint)
     host, _, port = address.rpartition(":")
-    if separator and not (host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
+    if separator and not (host and "/" not in host and port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise UsageError(f"--on {on} has no host and port.", hint="Write --on ray:HOST:PORT; Ray's port is 6379.")
     return address
 

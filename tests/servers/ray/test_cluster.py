@@ -141,7 +141,7 @@ def test_version_mismatch_is_a_sentence() -> None:
 
 def test_cluster_address_needs_host_and_port() -> None:
     assert [parse_cluster_address(on) for on in ("ray", "ray:head:6379", "ray:[::1]:7")] == ["", "head:6379", "[::1]:7"]
-    for on in ("ray:", "ray:head", "ray:head:x", "ray:head:66000", f"ray:head:{'9' * 5000}", "foo"):
+    for on in ("ray:", "ray:head", "ray://head:10001", "ray:head:x", "ray:head:66000", f"ray:head:{'9' * 5000}", "foo"):
         with pytest.raises(UsageError, match=rf"^--on .*\b{on}"):
             parse_cluster_address(on)
 
