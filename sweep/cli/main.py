@@ -42,7 +42,6 @@ def _run_command(arguments: list[str]) -> int:
     configure_streams()
     try:
         words = arguments or ["--help"]
-        words = [{"worker": "agent", "workers": "agents"}.get(words[0], words[0]), *words[1:]]  # as they were called
         code = int(command_line(words[0])(words, prog_name="sweep", standalone_mode=False) or 0)
         sys.stdout.flush()
     except Abort:

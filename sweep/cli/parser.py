@@ -22,7 +22,7 @@ from sweep.cli.inspect import init, inspect_command
 from sweep.cli.plan import plan
 from sweep.cli.report import compare, report_command, sheet, view
 from sweep.cli.run import run_command
-from sweep.cli.servers import agent, agents, sandbox
+from sweep.cli.servers import sandbox, worker, workers
 from sweep.cli.study import rate, study_command
 from sweep.cli.table import check, table
 from sweep.errors import UsageError, did_you_mean
@@ -40,7 +40,7 @@ def schema() -> None:
 _FUNCTIONS: Final[tuple[Callable[..., Any], ...]] = (
     *(run_command, plan, status_command, table, study_command, rate, report_command, view, compare, sheet),
     *(stop, cancel, redo, rename, rm, clean, check, verify, merge),
-    *(inspect_command, init, sandbox, agent, agents, schema),
+    *(inspect_command, init, sandbox, worker, workers, schema),
 )
 COMMANDS: Final = {function.__name__.removesuffix("_command"): function for function in _FUNCTIONS}
 

@@ -131,7 +131,7 @@ class RunAccess(Access):
             return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
         agents = servers.list_agents()
         if not agents:
-            hint = "Run sweep agent --server URL on each host that has a server."
+            hint = "Run sweep worker --server URL on each host that has a server."
             raise ServerUnreachableError("The cluster has no agents.", hint=hint)
         return servers.find_servers(agents, insecure=self.insecure, shared=shared)
 

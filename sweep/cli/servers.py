@@ -116,7 +116,7 @@ def sandbox(
     anyio.run(serve_sandbox, chosen, print_line)
 
 
-def agent(
+def worker(
     server: Annotated[str | None, typer.Option("--server", metavar="URL")] = None,
     name: Annotated[str | None, typer.Option()] = None,
     stop: Annotated[str | None, typer.Option(metavar="NAME")] = None,
@@ -149,14 +149,14 @@ def agent(
     print_line(_describe(servers.start_agent(login.agent_settings(name, server, insecure=insecure))))
 
 
-def agents(printer: AnswerPrinter, on: OnOption = "ray") -> None:
+def workers(printer: AnswerPrinter, on: OnOption = "ray") -> None:
     """List the agents of a Ray cluster."""
     servers.join_cluster(servers.parse_cluster_address(on))
     found = servers.list_agents()
     lines = [_describe(each) for each in found]
     listed = [asdict(each) | {"since": each.since.isoformat() if each.since else None} for each in found]
-    answer = {"schema": "sweep.agents/1", "state": "found" if found else "none", "agents": listed}
-    printer.print(lines or "The cluster has no agents. sweep agent --server URL registers one.", answer)
+    answer = {"schema": "sweep.workers/1", "state": "found" if found else "none", "workers": listed}
+    printer.print(lines or "The cluster has no agents. sweep worker --server URL registers one.", answer)
 
 
 def _describe(found: AgentDescription) -> str:

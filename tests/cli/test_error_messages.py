@@ -125,7 +125,7 @@ SLIPS = [
           "inspect", "img2imgg"),
     typed("an address for a cluster", "--on takes ray or ray:HOST:PORT, not http://gpu1:9090.\nTo render on a server "
           "by its address, use sweep run --server URL.", "run", "small.yaml", "--on", "http://gpu1:9090"),
-    typed("an empty address", "--on takes ray or ray:HOST:PORT, not nothing.", "agents", "--on", ""),
+    typed("an empty address", "--on takes ray or ray:HOST:PORT, not nothing.", "workers", "--on", ""),
     typed("a host for a cluster", "use sweep run --server URL.", "run", "small.yaml", "--on", "localhost:9090"),
     typed("a short list for --set", "--set axes.seed: only --axis takes the short form 1,2.\nWrite --set "
           'axes.seed="[1, 2]".', "plan", "small.yaml", "--set", "axes.seed=1,2"),

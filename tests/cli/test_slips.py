@@ -86,8 +86,8 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("table", "small", "--columns", "sed,"), "There is no column named sed. Did you mean seed?"),
     (("table", "small", "--columns", ""), "--columns names no column. Write --columns seed,status."),
     # the agents of a cluster
-    (("agent",), "Use either --server or --stop."),
-    (("agents", "--on", "rai"), "ray"),
+    (("worker",), "Use either --server or --stop."),
+    (("workers", "--on", "rai"), "ray"),
 ]
 
 

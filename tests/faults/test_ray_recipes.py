@@ -93,5 +93,5 @@ def test_manifest_is_a_cluster_with_the_server_beside_each_worker() -> None:
     first, second = workers["template"]["spec"]["containers"]
     assert (manifest["apiVersion"], manifest["spec"]["authOptions"]) == ("ray.io/v1", {"mode": "token"})
     assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
-    assert "sweep agent --server" in first["lifecycle"]["postStart"]["exec"]["command"][-1]
+    assert "sweep worker --server" in first["lifecycle"]["postStart"]["exec"]["command"][-1]
     assert second["resources"] == {"limits": {"nvidia.com/gpu": 1}}

@@ -37,7 +37,7 @@ _LOGS = 2000  # items whose events are remembered
 _START_SECONDS = 600.0  # a server that the agent starts may take to answer
 _STOP_SECONDS = 15.0
 _PLACEHOLDER = "{port}"
-SAME_SWEEP = "Install the same sweep on all hosts; then sweep agent --server URL on the agent's host starts it anew."
+SAME_SWEEP = "Install the same sweep on all hosts; then sweep worker --server URL on the agent's host starts it anew."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentDescription:
-    """The state of an agent and its server: a line of `sweep agents`."""
+    """The state of an agent and its server: a line of `sweep workers`."""
 
     name: str
     host: str = ""

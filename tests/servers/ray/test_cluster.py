@@ -113,7 +113,7 @@ async def test_agent_of_another_sweep_is_listed_refused_and_replaced(
     (server,) = find_servers([found], insecure=False)
     with pytest.raises(ServerUnreachableError, match="gpu1 failed") as failed:
         await server.open()
-    assert "sweep agent --server" in (failed.value.hint or "")
+    assert "sweep worker --server" in (failed.value.hint or "")
     async with sandbox_server() as box:
         replaced = await to_thread(start_agent, AgentSettings(name="gpu1", url=box.url))
         assert (replaced.state, replaced.sweep_version) == ("ready", VERSION)
