@@ -38,10 +38,10 @@ from sweep.servers import (
     Ticket,
     start_agent,
 )
-from sweep.workflow import Graph, Model, NodeSchemas, builtin_schemas
+from sweep.workflow import Graph, Model, NodeSchemas, load_builtin_schemas
 
 NAME = "agents"
-FAMILY = builtin_schemas().dialect.name
+FAMILY = load_builtin_schemas().dialect.name
 SIDE = 330  # pixels of noise: a PNG of some 300 kB
 CASES = ((100, 2.0), (500, 5.0), (500, 2.0))  # hosts, seconds an item
 REAL = 16  # agents with a process each
@@ -66,7 +66,7 @@ class SimulatedServer:
         """Let go of nothing."""
 
     async def schemas(self) -> NodeSchemas:
-        return builtin_schemas()
+        return load_builtin_schemas()
 
     async def models(self) -> tuple[Model, ...]:
         return (Model(key="m", hash="h", name="simulated", base="sd-1", type="main"),)
@@ -102,10 +102,10 @@ class SimulatedServer:
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """Cancel nothing."""
 
-    async def loaded(self) -> frozenset[str]:
+    async def list_loaded(self) -> frozenset[str]:
         return frozenset({"m"})
 
-    async def others_waiting(self, _ours: str) -> int:
+    async def count_others_waiting(self, _ours: str) -> int:
         return 0
 
 

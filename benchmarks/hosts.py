@@ -73,11 +73,11 @@ def _figure(name: str, value: float, unit: str, goal: float | None = None, more:
 
 def render_pinned(asked: dict[str, object], urls: list[str], root: Path, options: dict[str, object]) -> Rendered:
     """Render as the command line does, on the coordinator's core alone."""
-    from sweep.cli.run import backend_options, search_garbage_less_often
+    from sweep.cli.run import choose_backend, search_garbage_less_often
 
     prepare_process(COORDINATOR)
     search_garbage_less_often()
-    return render(asked, urls, root, options, "uvloop" if backend_options()["use_uvloop"] else "asyncio")
+    return render(asked, urls, root, options, "uvloop" if choose_backend()["use_uvloop"] else "asyncio")
 
 
 def prepare_process(place: int) -> None:

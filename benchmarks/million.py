@@ -26,9 +26,9 @@ from benchmarks.processes import Measured, command, in_process, peak_memory, san
 from sweep.engine import Stop, events, run
 from sweep.experiment import Experiment
 from sweep.plan import Plan, make_plan
-from sweep.record import JOURNAL_FILE, SEALED, ImageStore, SqliteJournal, seal, sealing
+from sweep.record import JOURNAL_FILE, SEALED, ImageStore, SqliteJournal, build_seal, seal
 from sweep.sandbox import SandboxOptions, catalogue
-from sweep.workflow import builtin_schemas
+from sweep.workflow import load_builtin_schemas
 
 NAME = "million"
 DONE = 900_000
@@ -135,7 +135,7 @@ def until_dispatch(file: Path, url: str, root: Path) -> Dispatched:
 
 def fill(file: Path, root: Path) -> None:
     """Have the first 900,000 points done, on record and in files."""
-    plan = make_plan(Experiment.load(file), builtin_schemas(), catalogue(SandboxOptions().models))
+    plan = make_plan(Experiment.load(file), load_builtin_schemas(), catalogue(SandboxOptions().models))
     folder = root / "results" / "million"
     anyio.run(_begun, folder)
     store = ImageStore(folder, len(plan))
@@ -200,7 +200,7 @@ def _insert(db: sqlite3.Connection, rows: list[Row]) -> None:
     for at, table in enumerate(("points", "images")):
         columns = SEALED[table]
         slots = ", ".join(f":{column}" for column in columns)
-        sealed = sealing(table)
+        sealed = build_seal(table)
         for column in sorted(columns, key=len, reverse=True):
             sealed = sealed.replace(f"({column}", f"(:{column}").replace(f" {column},", f" :{column},")
             sealed = sealed.replace(f" {column})", f" :{column})")

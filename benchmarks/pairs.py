@@ -133,7 +133,7 @@ async def write_point(journal: SqliteJournal, folder: Path, made: Made, source: 
         sha256=hashlib.sha256(made.data).hexdigest(),
         size=len(made.data),
     )
-    await journal.rendered(key, Times())
+    await journal.mark_rendered(key, Times())
     await journal.complete(key, [rendering], Times())
 
 

@@ -70,9 +70,9 @@ def _share(name: str, value: float, goal: float) -> Figure:
 
 
 def _loop() -> str:
-    from sweep.cli.run import backend_options
+    from sweep.cli.run import choose_backend
 
-    return LOOPS[backend_options()["use_uvloop"]]
+    return LOOPS[choose_backend()["use_uvloop"]]
 
 
 def _steady(finished: Sequence[float], edge: float) -> float:

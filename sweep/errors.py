@@ -203,7 +203,7 @@ class CorruptRecordError(RecordError):
     """A file or a row of the record was changed after it was written."""
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
+def find_nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate most similar to `word`, or None if none is similar enough."""
     by_lower = {c.lower(): c for c in candidates}
     lower = word.lower()
@@ -234,7 +234,7 @@ _SYNONYMS: Final[Mapping[str, str]] = {  # what other tools call an input: our n
 
 def did_you_mean(word: str, candidates: Iterable[str], meant: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return " Did you mean …?" for an error, or nothing; `meant` says what to suggest in place of a candidate."""
-    near = nearest(word, candidates)
+    near = find_nearest(word, candidates)
     return f" Did you mean {meant.get(near, near)}?" if near else ""
 
 
@@ -255,5 +255,5 @@ def did_you_mean_file(path: Path, folder: Path = Path()) -> str:
         names = [name for name in names if Path(name).suffix.lower() in IMAGE_ENDINGS]
     alike = sorted(names, key=lambda name: (Path(name).suffix == path.suffix, name))
     by_stem = {Path(name).stem: name for name in alike}  # of one stem, the name with the same ending
-    near = nearest(path.stem, by_stem)
+    near = find_nearest(path.stem, by_stem)
     return f" Did you mean {folder / by_stem[near]}?" if near else ""

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from sweep.errors import UsageError, did_you_mean
 from sweep.experiment import NamedAxis
 from sweep.notebook_results import compile_condition
-from sweep.record import RecordedResults, folder_status, write_tables
+from sweep.record import RecordedResults, read_folder_status, write_tables
 from sweep.text import format_count, format_number, make_list
 from sweep.types import Scalar
 
@@ -120,12 +120,12 @@ def _check(results: RecordedResults, text: str) -> CheckResult:
         is_met=bool(rows) and not missed,
         tested=len(rows),
         summary=summary,
-        missed=tuple({name: _plain(row[name]) for name in shown} for row in missed),
+        missed=tuple({name: _simplify(row[name]) for name in shown} for row in missed),
     )
 
 
 def _check_counts(results: RecordedResults, text: str, condition: str) -> CheckResult:
-    status = folder_status(results.folder)
+    status = read_folder_status(results.folder)
     counts: dict[str, Scalar] = {name: getattr(status, name) for name in _COUNTS}
     counts["pending"] = status.pending + status.open
     clause = compile_condition(condition, [NamedAxis(name, "number") for name in _COUNTS], f"--require {text!r}")
@@ -134,20 +134,20 @@ def _check_counts(results: RecordedResults, text: str, condition: str) -> CheckR
     return CheckResult(requirement=text, is_met=is_met, tested=1, summary="" if is_met else found)
 
 
-def _plain(cell: Any) -> Scalar:
+def _simplify(cell: Any) -> Scalar:
     return cell if cell is None or isinstance(cell, str | int | float | bool) else str(cell)
 
 
 def describe_row(row: Mapping[str, Scalar], axes: Sequence[str]) -> str:
     """Write a row that missed a requirement on one line: its index, its axes, and what was tested."""
-    values = " · ".join(f"{name} {_text(row[name])}" for name in axes)
+    values = " · ".join(f"{name} {_format_value(row[name])}" for name in axes)
     tested = "  ".join(
-        f"{name} {_text(row[name])}" for name in row if name not in ("index", "image_path", "error", *axes)
+        f"{name} {_format_value(row[name])}" for name in row if name not in ("index", "image_path", "error", *axes)
     )
     return f"{row['index']:04}  {values}   {tested}".rstrip()
 
 
-def _text(value: Scalar) -> str:
+def _format_value(value: Scalar) -> str:
     if value is None:
         return "not measured"
     return format_number(round(value, 6)) if isinstance(value, float) else " ".join(str(value).split())
@@ -156,15 +156,19 @@ def _text(value: Scalar) -> str:
 def write_junit(results: Sequence[CheckResult], name: str, axes: Sequence[str]) -> str:
     """Write results as a JUnit report, one test case a requirement."""
     failed = sum(not each.is_met for each in results)
-    suite = ElementTree.Element("testsuite", name=_printable(name), tests=str(len(results)), failures=str(failed))
+    suite = ElementTree.Element(
+        "testsuite", name=_drop_unprintable(name), tests=str(len(results)), failures=str(failed)
+    )
     for each in results:
-        case = ElementTree.SubElement(suite, "testcase", classname=_printable(name), name=_printable(each.requirement))
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=_drop_unprintable(name), name=_drop_unprintable(each.requirement)
+        )
         if not each.is_met:
-            failure = ElementTree.SubElement(case, "failure", message=_printable(each.summary))
-            failure.text = _printable("\n".join(describe_row(row, axes) for row in each.missed))
+            failure = ElementTree.SubElement(case, "failure", message=_drop_unprintable(each.summary))
+            failure.text = _drop_unprintable("\n".join(describe_row(row, axes) for row in each.missed))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _printable(text: str) -> str:
+def _drop_unprintable(text: str) -> str:
     """Leave out what XML 1.0 cannot hold."""
     return re.sub(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "", text)

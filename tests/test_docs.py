@@ -31,7 +31,7 @@ from sweep.cli.parser import COMMANDS, command_line
 from sweep.experiment import Experiment
 from sweep.plan import make_plan
 from sweep.sandbox import SandboxOptions, catalogue, sandbox_server
-from sweep.workflow import builtin_schemas
+from sweep.workflow import load_builtin_schemas
 from tests.support.left_out import mark_rest_slow
 from tools.gallery import STUDIES, split_sections
 from tools.generate_reference import PAGES
@@ -250,7 +250,7 @@ def test_every_kind_of_axis_has_the_points_its_example_says(desk: Path) -> None:
         file.write_text(block.text if is_whole else head + block.text, "utf-8")
         said = re.search(r"# (?:.*= )?(\d+)(?: of \d+)? points", block.text)
         assert said is not None, block.line
-        plan = make_plan(Experiment.load(file), builtin_schemas(), catalogue(["sd-1"]))
+        plan = make_plan(Experiment.load(file), load_builtin_schemas(), catalogue(["sd-1"]))
         assert len(plan) == int(said[1]), block.line
 
 

@@ -15,8 +15,8 @@ import pytest
 from sweep.errors import SweepError
 from sweep.experiment import Experiment
 from sweep.plan import make_plan
-from sweep.servers.http import retry_after
-from sweep.workflow import Model, builtin_schemas, load_workflow
+from sweep.servers.http import parse_retry_after
+from sweep.workflow import Model, load_builtin_schemas, load_workflow
 
 ROUNDS = 120  # of each kind; the seed is fixed, so a failure comes again
 ODD: list[Any] = [
@@ -77,7 +77,7 @@ def test_experiments_of_any_content_end_in_a_plan_or_an_error_of_ours(folder: Pa
         data = mutate(mutate(EXPERIMENT, dice), dice)
         experiment = Experiment.from_dict(data, folder) if isinstance(data, dict) else None
         if experiment is not None and len(experiment.grid) < 1_000:
-            make_plan(experiment, builtin_schemas(), MODELS)
+            make_plan(experiment, load_builtin_schemas(), MODELS)
 
     assert {is_taken(plan) for _ in range(ROUNDS)} == {True, False}
 
@@ -106,7 +106,7 @@ def test_workflows_of_any_content_end_in_a_workflow_or_an_error_of_ours(tmp_path
         path.write_text(json.dumps(mutate(mutate(document, dice), dice)), encoding="utf-8")
         workflow = load_workflow(path)
         data = {"workflow": str(path), "axes": {"seed": [1, 2]}}
-        make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS, workflow)
+        make_plan(Experiment.from_dict(data, tmp_path), load_builtin_schemas(), MODELS, workflow)
 
     assert False in {is_taken(plan) for _ in range(ROUNDS)}
 
@@ -116,7 +116,7 @@ OPTIONS: list[Callable[[str], Any]] = [
     lambda text: Experiment.from_text("workflow: txt2img\naxes: {seed: [1]}", overrides=[text]),
     lambda text: Experiment.from_text("workflow: txt2img\naxes: {seed: [1]}", overrides=[f"inputs.prompt={text}"]),
     lambda text: Experiment.load(text),
-    retry_after,
+    parse_retry_after,
 ]
 
 

@@ -24,8 +24,8 @@ from sweep.record import (
     RecordedResults,
     delete_points,
     delete_run,
-    folder_status,
     merge_results,
+    read_folder_status,
     rename_run,
     reopen_points,
 )
@@ -73,7 +73,7 @@ def test_each_call_takes_folders_and_files_as_text(rendered: Path) -> None:
         lambda: sweep.Results("a").table(),
         lambda: sweep.Results("a")._repr_html_(),
         lambda: sweep.Results.open("a").write_file("t.csv", "csv"),
-        lambda: folder_status("a"),
+        lambda: read_folder_status("a"),
         lambda: sweep.check_run("a", ["failed == 0"]),
         lambda: add_ratings("a", "r.json"),
         lambda: sweep.make_report("a", out="page.html", workers=0),
@@ -191,6 +191,6 @@ def test_packages_that_the_documents_name_come_with_the_first_import() -> None:
     packages = ("engine", "errors", "experiment", "record", "report", "sandbox", "servers", "study", "workflow")
     for name in packages:
         assert name in sweep.__all__
-    program = "import sweep; print(sweep.record.folder_status.__name__, sweep.errors.SweepError.__name__)"
+    program = "import sweep; print(sweep.record.read_folder_status.__name__, sweep.errors.SweepError.__name__)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert told.stdout.split() == ["folder_status", "SweepError"]
+    assert told.stdout.split() == ["read_folder_status", "SweepError"]

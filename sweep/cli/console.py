@@ -45,7 +45,7 @@ def configure_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def text_width() -> int:
+def choose_text_width() -> int:
     """Return the width for text: the terminal's, from 40 to 110 columns; 110 in a pipe."""
     if not sys.stdout.isatty():
         return WIDEST
@@ -56,7 +56,7 @@ def fill_lines(text: str, *, first: str = "", rest: str = "", width: int | None 
     """Wrap text at `width` columns; the first line starts with `first`, the others with `rest`."""
     lines = textwrap.wrap(
         text.replace(" %", "\xa0%"),
-        width or text_width(),
+        width or choose_text_width(),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,
@@ -125,7 +125,7 @@ def print_json(value: object) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table on stdout."""
-    console(width=text_width()).print(table)
+    console(width=choose_text_width()).print(table)
 
 
 class SafeText(io.TextIOBase):
@@ -145,7 +145,7 @@ def print_notice(text: str = "") -> None:
     sys.stderr.write(escape_controls(text) + "\n")
 
 
-def clock_text(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Format the time left: 1:22, 2:03:04."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
@@ -177,7 +177,7 @@ class MeasuringBar:
         now = time.monotonic()
         if self._bar.disable and done < total and now - self._printed >= COUNT_EVERY:
             self._printed = now
-            left = f"  {clock_text(task.time_remaining)} left" if task.time_remaining is not None else ""
+            left = f"  {format_clock(task.time_remaining)} left" if task.time_remaining is not None else ""
             print_notice(f"  measuring {done:,}/{total:,}{left}")
 
     def __exit__(self, *_: object) -> None:

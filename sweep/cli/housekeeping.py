@@ -48,11 +48,11 @@ def status_command(
     """
     if run is None:
         return _print_all(results, as_json=as_json)
-    found = record.folder_status(locate_run(run, results))
+    found = record.read_folder_status(locate_run(run, results))
     if as_json:
         print_json(found.to_json())
     else:
-        for line in _folder_lines(found):
+        for line in _describe_folder(found):
             print_line(line)
     return 0
 
@@ -63,7 +63,7 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     unread: list[RecordError] = []
     for name in record.list_runs(root):
         try:
-            found.append(record.folder_status(root / name))
+            found.append(record.read_folder_status(root / name))
         except RecordError as error:
             unread.append(error)
     if as_json:
@@ -76,8 +76,8 @@ def _print_all(root: Path, *, as_json: bool) -> int:
     return unread[0].exit_code if unread else 0
 
 
-def _folder_lines(found: record.FolderStatus) -> list[str]:
-    lines = [f"{Path(found.folder).name}  {found.completed:,}/{found.points:,} done{_percent_text(found)}"]
+def _describe_folder(found: record.FolderStatus) -> list[str]:
+    lines = [f"{Path(found.folder).name}  {found.completed:,}/{found.points:,} done{_format_percent(found)}"]
     for word, count in (
         ("failed", found.failed),
         ("cancelled", found.cancelled),
@@ -96,7 +96,7 @@ def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
         (
             Path(found.folder).name,
             f"{found.completed:,}/{found.points:,}",
-            _percent_text(found).strip(),
+            _format_percent(found).strip(),
             f"{found.failed:,} failed" if found.failed else "",
             found.run,
         )
@@ -107,7 +107,7 @@ def _run_lines(all_found: list[record.FolderStatus]) -> list[str]:
     return [f"{a:<{name}}  {b:>{done}}  {c:>{share}}  {d:>{failed}}{gap}{e}" for a, b, c, d, e in rows]
 
 
-def _percent_text(found: record.FolderStatus) -> str:
+def _format_percent(found: record.FolderStatus) -> str:
     return f"  {100 * found.completed // found.points} %" if found.points else ""
 
 
@@ -133,7 +133,7 @@ def _request_stop(chosen: ChosenRun, stage: int) -> None:
     words = "finishes the jobs in flight" if stage == 1 else "cancels its jobs on the servers"
     if record.is_in_use(folder):
         asked = f"{noted or 'the run'} {words}."
-    elif noted is not None and noted.elsewhere():
+    elif noted is not None and noted.is_on_another_machine():
         asked = f"if {noted} is still running on its machine, it {words}."
     else:
         hint = f"sweep status {quote_argument(folder)} shows how the last run ended."
@@ -269,7 +269,7 @@ def clean(chosen: ChosenRun, printer: AnswerPrinter, login: Login, yes: Yes = Fa
         raise UsageError(f"{folder.name} is running.", hint=f"sweep stop {quote_argument(folder)} ends it.")
     sent = record.read_submitted(folder)
     work = {url: each for url, each in sent.items() if each.name != "sandbox" and url.startswith("http")}
-    clients = replace(login, addresses=list(work)).clients()
+    clients = replace(login, addresses=list(work)).make_clients()
     found = anyio.run(engine.find_leftovers, work, clients) if work else []
     for each in found:
         if each.reason and not printer.as_json:

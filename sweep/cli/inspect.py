@@ -17,7 +17,15 @@ import typer
 
 from sweep import engine
 from sweep import workflow as graphs
-from sweep.cli.console import fill_lines, join_parts, label_lines, print_error, print_json, print_line, text_width
+from sweep.cli.console import (
+    choose_text_width,
+    fill_lines,
+    join_parts,
+    label_lines,
+    print_error,
+    print_json,
+    print_line,
+)
 from sweep.cli.shared_options import (
     EXPERIMENT_ENDINGS,
     UNASKED,
@@ -41,25 +49,25 @@ _VALUE: Final = 48  # characters of a value
 _LABEL: Final = 18  # columns of the name of a role
 
 
-def description_lines(description: Description, graph: Graph, file: str) -> Iterator[str]:
+def write_description(description: Description, graph: Graph, file: str) -> Iterator[str]:
     """Write nodes, fields, roles and outputs as lines. Nodes have the names that an experiment may use."""
     names = graphs.Names(graph)
     count = len({row.address.node for row in description.rows})
     yield f"{description.name or file}  ({description.kind}, {format_count(count, 'node')})"
     for node, rows in groupby(description.rows, lambda row: row.address.node):
         yield ""
-        yield from _node(names, node, list(rows), graph)
+        yield from _write_node(names, node, list(rows), graph)
     yield ""
-    for label, text in _summary(description):
-        yield from _wrap_parts(label, graphs.readable(graph, text))
+    for label, text in _write_summary(description):
+        yield from _wrap_parts(label, graphs.make_readable(graph, text))
 
 
-def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
-    called = names.called(node)
+def _write_node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) -> Iterator[str]:
+    called = names.name_node(node)
     own = [rows[0].node_type, rows[0].node_label, node]
     yield "  ".join([called, *(word for word in dict.fromkeys(own) if word and word != called)])
     width = max(len(row.address.field) for row in rows)
-    values = [truncate(" ".join(graphs.readable(graph, row.shown).split()), _VALUE) for row in rows]
+    values = [truncate(" ".join(graphs.make_readable(graph, row.shown).split()), _VALUE) for row in rows]
     room = max(map(len, values))
     for row, value in zip(rows, values, strict=True):
         about = " ".join(filter(None, (row.kind, row.range)))
@@ -68,7 +76,7 @@ def _node(names: Names, node: str, rows: Sequence[InspectionRow], graph: Graph) 
         yield f"  {row.address.field:<{width}}  {value:<{room}}  {about}{label}{role}".rstrip()
 
 
-def _summary(description: Description) -> Iterator[tuple[str, str]]:
+def _write_summary(description: Description) -> Iterator[tuple[str, str]]:
     roles = description.roles
     for role in (*sorted(roles.targets), *sorted(roles.ambiguous)):
         for name, group in roles.numbered(role):
@@ -93,7 +101,7 @@ def _summary(description: Description) -> Iterator[tuple[str, str]]:
 
 def _wrap_parts(label: str, text: str) -> list[str]:
     """Wrap text beside a label: between its parts if it has several, or else between words."""
-    parts, width = text.split(" · "), text_width() - _LABEL - 3
+    parts, width = text.split(" · "), choose_text_width() - _LABEL - 3
     is_sentence = len(parts) == 1 and label in ("", "note", "problem")
     lines = fill_lines(text, width=width) if is_sentence else join_parts(parts, " · ", width)
     return label_lines(label, lines, _LABEL)
@@ -120,13 +128,13 @@ def inspect_command(
         workflow: An editor export, an API graph, an image that contains one, or library:NAME with --server.
         as_json: Print one JSON object with nodes, roles and outputs.
     """
-    loaded, has = _load(workflow, base, family, access.clients())
+    loaded, has = _load(workflow, base, family, access.make_clients())
     description = graphs.describe(loaded, has.schemas)
     description = replace(description, problems=(*description.problems, *has.lacking))
     if as_json:
         print_json(description.to_json())
     else:
-        for line in description_lines(description, loaded.graph, workflow.name):
+        for line in write_description(description, loaded.graph, workflow.name):
             print_line(line)
         if description.problems and not access.addresses:
             print_line(UNASKED)
@@ -158,7 +166,7 @@ def init(
     if workflow is None or str(workflow) in TEMPLATE_NAMES:
         text, first = _ask_for_experiment(workflow, image, output), ""
     else:
-        text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.clients()))
+        text = _write_starter(workflow, image, output, *_load(workflow, base, family, access.make_clients()))
         lines = enumerate(text.splitlines(), 1)
         found = [str(number) for number, line in lines if re.search(rf'[" ]{graphs.PLACEHOLDER}', line)]
         first = f" Write the path of your own image in line {' and line '.join(found)}." if found else ""
@@ -175,7 +183,7 @@ def _write_starter(workflow: Path, image: str, output: Path, loaded: Workflow, h
     path = str(workflow) if there else Path(os.path.relpath(workflow, output.parent)).as_posix()
     folder = None if there else workflow.parent
     context = graphs.ScaffoldContext(path=path, folder=folder, image=image, models=has.models)
-    return graphs.starter(loaded, roles, has.schemas, context)
+    return graphs.write_starter(loaded, roles, has.schemas, context)
 
 
 _HEAD: Final = """\
@@ -236,7 +244,7 @@ def _load(path: Path, base: str, family: str, servers: Sequence[Server]) -> tupl
         hint = f"If it is an experiment, sweep plan {quote_argument(path)} shows what it would do."
         raise UsageError(f"{path} is not a workflow.", hint=hint)
     loaded = graphs.load_workflow(path)
-    schemas = None if servers else graphs.packaged_schemas(family or loaded.family or FAMILY)
+    schemas = None if servers else graphs.load_packaged_schemas(family or loaded.family or FAMILY)
     has = anyio.run(_ask, servers[0], loaded) if schemas is None else _ServerContents(schemas)
     return has.schemas.dialect.translate(loaded, has.schemas).for_base(base), has
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from sweep import engine, record
-from sweep.cli.console import fill_lines, join_parts, label_lines, print_notice, text_width
+from sweep.cli.console import choose_text_width, fill_lines, join_parts, label_lines, print_notice
 from sweep.cli.run import FIRST_LOOK, PAINTED, hint_at_server
 from sweep.cli.shared_options import UNASKED, Access, AnswerPrinter, ExperimentOptions, FamilyOption, show_notice
 from sweep.cli.study import check_metrics
@@ -33,33 +33,35 @@ def plan_lines(forecast: Forecast) -> list[str]:
     plan = forecast.plan
     experiment = plan.experiment
     title = f"{experiment.name} — {experiment.description}" if experiment.description else experiment.name
-    lines = [*fill_lines(title, rest="  "), *_wrap("workflow", [_workflow(forecast)])]
+    lines = [*fill_lines(title, rest="  "), *_wrap("workflow", [_describe_workflow(forecast)])]
     lines += _wrap("servers", forecast.shares)
     sources = [f"{image.shown}  {image.width}×{image.height}" for image in plan.images.values()]
     if len(sources) > 6:
         sources[2:-1] = [f"… {len(sources) - 3:,} more"]
     lines += label_lines("source", sources, _LABEL)
-    lines += label_lines("axes", _axes(forecast) if plan.axes else [], _LABEL)
-    lines += _join("points", _points(forecast), "     ")
+    lines += label_lines("axes", _describe_axes(forecast) if plan.axes else [], _LABEL)
+    lines += _join("points", _describe_points(forecast), "     ")
     lines += _join("sets", plan.sets)
     lines += _wrap("order", [_order(forecast)])
     lines += _wrap("estimate", [_estimate(forecast)])
     if plan.axes:
-        lines += _join("first", _point(forecast, 0))
+        lines += _join("first", _describe_point(forecast, 0))
         if len(plan) > 1:
-            lines += _join("last", _point(forecast, len(plan) - 1))
+            lines += _join("last", _describe_point(forecast, len(plan) - 1))
     return lines + _wrap("note", forecast.notes)
 
 
 def _wrap(label: str, texts: Sequence[str]) -> list[str]:
-    return label_lines(label, [line for text in texts for line in fill_lines(text, width=text_width() - _ROOM)], _LABEL)
+    return label_lines(
+        label, [line for text in texts for line in fill_lines(text, width=choose_text_width() - _ROOM)], _LABEL
+    )
 
 
 def _join(label: str, parts: Sequence[str], between: str = " · ") -> list[str]:
-    return label_lines(label, join_parts(parts, between, text_width() - _ROOM), _LABEL)
+    return label_lines(label, join_parts(parts, between, choose_text_width() - _ROOM), _LABEL)
 
 
-def _workflow(forecast: Forecast) -> str:
+def _describe_workflow(forecast: Forecast) -> str:
     from sweep.sandbox import FAMILY
 
     plan = forecast.plan
@@ -72,19 +74,19 @@ def _workflow(forecast: Forecast) -> str:
     return f"{plan.experiment.workflow}" + (f" with {models}" if models else "") + f" on {where}"
 
 
-def _axes(forecast: Forecast) -> list[str]:
+def _describe_axes(forecast: Forecast) -> list[str]:
     """Return one line per axis: name, number of values (right-aligned), values."""
     axes = forecast.plan.axes
     counts = [f"{len(axis.levels):,}" for axis in axes]
     width, digits = max(map(len, (axis.name for axis in axes))), max(map(len, counts))
-    room = max(20, text_width() - _ROOM - width - digits - 5)
+    room = max(20, choose_text_width() - _ROOM - width - digits - 5)
     return [
-        f"{axis.name:<{width}}  {count:>{digits}}   {truncate(_values(axis, forecast), room)}"
+        f"{axis.name:<{width}}  {count:>{digits}}   {truncate(_describe_values(axis, forecast), room)}"
         for axis, count in zip(axes, counts, strict=True)
     ]
 
 
-def _values(axis: Axis, forecast: Forecast) -> str:
+def _describe_values(axis: Axis, forecast: Forecast) -> str:
     from sweep.experiment import CellSeeds
 
     if axis.name in forecast.provisional:
@@ -97,7 +99,7 @@ def _values(axis: Axis, forecast: Forecast) -> str:
     return text if count <= 4 else f"{text} … {format_value(axis.levels[count - 1].value)}"
 
 
-def _points(forecast: Forecast) -> list[str]:
+def _describe_points(forecast: Forecast) -> list[str]:
     plan = forecast.plan
     sizes = [f"{len(dimension):,}" for dimension in plan.experiment.dimensions]
     if plan.replicates > 1:
@@ -144,10 +146,10 @@ def _estimate(forecast: Forecast) -> str:
         f"rendering about {format_seconds(forecast.seconds)} on {servers} (from {forecast.renders} earlier renders)"
     )
     meanwhile = ", most of it while rendering" if forecast.seconds > 2 * FIRST_LOOK else ""
-    return f"{rendering} · measuring about {format_seconds(_measuring_seconds(forecast))}{meanwhile} · {disk}"
+    return f"{rendering} · measuring about {format_seconds(_estimate_measuring(forecast))}{meanwhile} · {disk}"
 
 
-def _measuring_seconds(forecast: Forecast) -> float:
+def _estimate_measuring(forecast: Forecast) -> float:
     from sweep.study import estimate_seconds
 
     if not forecast.new:
@@ -155,7 +157,7 @@ def _measuring_seconds(forecast: Forecast) -> float:
     return estimate_seconds(forecast.plan.experiment.study.metrics, forecast.new, forecast.pixels)
 
 
-def _point(forecast: Forecast, index: int) -> list[str]:
+def _describe_point(forecast: Forecast, index: int) -> list[str]:
     first, *rest = (
         f"{name} {_AT_RANDOM if name in forecast.provisional else truncate(format_value(value), _MAX_VALUE)}"
         for name, value in forecast.plan.grid[index].values.items()
@@ -172,8 +174,8 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
     """
     experiment, notice = typed.load(access)
     check_metrics(experiment)
-    servers, folder = access.clients(experiment.servers), typed.results / experiment.name
-    nodes, models = (None, None) if servers else _packaged(experiment, family)
+    servers, folder = access.make_clients(experiment.servers), typed.results / experiment.name
+    nodes, models = (None, None) if servers else _load_packaged(experiment, family)
     ask = partial(engine.make_forecast, nodes=nodes, models=models)
     if not printer.quiet:
         ask = partial(ask, listener=show_notice)
@@ -184,7 +186,7 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
             hint_at_server(error, PAINTED if models else UNASKED)
         raise
     try:
-        ended_at = record.folder_status(folder).ended_at
+        ended_at = record.read_folder_status(folder).ended_at
     except RecordError:  # there was no run yet
         ended_at = None
     answer = {
@@ -193,24 +195,24 @@ def plan(typed: ExperimentOptions, access: Access, printer: AnswerPrinter, famil
         "ended_at": ended_at,
         "file": experiment.source,
         "folder": folder.as_posix(),
-        **engine.forecast_json(forecast),
-        "measuring_seconds": round(_measuring_seconds(forecast), 1),
+        **engine.encode_forecast(forecast),
+        "measuring_seconds": round(_estimate_measuring(forecast), 1),
     }
     printer.print(plan_lines(forecast), answer)
     if notice and not (printer.as_json or printer.quiet):
         print_notice(notice)
 
 
-def _packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequence[Model] | None]:
+def _load_packaged(experiment: Experiment, family: str) -> tuple[NodeSchemas, Sequence[Model] | None]:
     """Return the packaged nodes of a family, by default the workflow's, and the models of its servers.
 
     Only the sandbox's models are known.
     """
     from sweep.plan import read_own_workflow
     from sweep.sandbox import FAMILY, SandboxOptions, catalogue
-    from sweep.workflow import packaged_schemas
+    from sweep.workflow import load_packaged_schemas
 
     if not family and (own := read_own_workflow(experiment)):
         family = own.family
-    schemas = packaged_schemas(family or FAMILY)
+    schemas = load_packaged_schemas(family or FAMILY)
     return schemas, catalogue(SandboxOptions().models) if schemas.dialect.name == FAMILY else None

@@ -22,7 +22,7 @@ import typer
 
 from sweep import engine, record, report, servers, study
 from sweep.cli.console import MeasuringBar, print_error, print_line, print_notice, print_table
-from sweep.cli.run_display import Style, ending_lines, finding_lines, headline_lines, marginal_table, progress
+from sweep.cli.run_display import Style, build_marginal_table, progress, write_ending, write_findings, write_headline
 from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option
 from sweep.cli.study import check_metrics
 from sweep.engine import events
@@ -76,7 +76,7 @@ class RenderingOptions:
     board: Annotated[str | None, server_option(metavar="NAME")] = None
     intermediate: Annotated[bool, server_option("--intermediate")] = False
 
-    def for_experiment(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
+    def make_run_options(self, experiment: Experiment, *, tells_steps: bool) -> engine.RunOptions:
         """Return the options of the engine. Raises UsageError for a wrong value."""
         given = asdict(self)
         limit = given.pop("max_failures")
@@ -128,7 +128,7 @@ class RunAccess(Access):
         servers.join_cluster(servers.parse_cluster_address(self.on))
         shared = results if self.images == "shared" else None
         if self.with_:
-            return servers.start_servers(self.with_, self.agent_settings(insecure=self.insecure), shared)
+            return servers.start_servers(self.with_, self.make_agent_settings(insecure=self.insecure), shared)
         agents = servers.list_agents()
         if not agents:
             hint = "Run sweep worker --server URL on each host that has a server."
@@ -244,7 +244,7 @@ def measure_meanwhile(folder: Path, display: events.Listener) -> Iterator[events
             process.communicate()
 
 
-def backend_options() -> dict[str, bool]:
+def choose_backend() -> dict[str, bool]:
     """Return the `backend_options` of `anyio.run`: uvloop if it is installed."""
     return {"use_uvloop": find_spec("uvloop") is not None}
 
@@ -259,7 +259,7 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
     and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
     """
     experiment, notice = typed.load(access)
-    options = rendering.for_experiment(experiment, tells_steps=display.view)
+    options = rendering.make_run_options(experiment, tells_steps=display.view)
     if options.idle_only and access.queue != "default":
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
     code = run_experiment(experiment, access, options, display, typed.results)
@@ -307,7 +307,7 @@ def run_experiment(
     raise_open_file_limit()
     search_garbage_less_often()
     in_cluster = access.start_or_find_servers(results) if isinstance(access, RunAccess) else ()
-    clients = (*access.clients(() if in_cluster else experiment.servers), *in_cluster)
+    clients = (*access.make_clients(() if in_cluster else experiment.servers), *in_cluster)
     folder = results / experiment.name
     open_page = partial(report.open_view, folder, studies=False) if display.view else None  # imported before the loop
     is_measuring = display.report and not in_cluster
@@ -317,7 +317,7 @@ def run_experiment(
     ):
         render = partial(_render, experiment, clients, options, results, listener, open_page)
         try:
-            summary = anyio.run(render, backend_options=backend_options())
+            summary = anyio.run(render, backend_options=choose_backend())
         except PlanError as error:
             if not clients:
                 hint_at_server(error, PAINTED)
@@ -385,14 +385,14 @@ def _finish(summary: engine.RunSummary, *, page: bool, quiet: bool, workers: Lit
             code = 130
     seconds = time.monotonic() - began if found else 0.0
     if not quiet:
-        for line in (*(finding_lines(found) if found else ()), *headline_lines(summary, seconds)):
+        for line in (*(write_findings(found) if found else ()), *write_headline(summary, seconds)):
             print_line(line)
         is_summed = summary.rendered and summary.ending != "record-broken"  # the folder may be gone then
-        if is_summed and (table := marginal_table(summary.folder, found)) is not None:
+        if is_summed and (table := build_marginal_table(summary.folder, found)) is not None:
             print_line()
             print_table(table)
             print_line()
-        for line in ending_lines(summary, stale=new and found is None):
+        for line in write_ending(summary, stale=new and found is None):
             print_line(line)
     if problem is not None:
         print_error(problem)

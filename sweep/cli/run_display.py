@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from sweep import record
-from sweep.cli.console import COUNT_EVERY, clock_text, console, fill_lines, print_json, print_notice, text_width
+from sweep.cli.console import (
+    COUNT_EVERY,
+    choose_text_width,
+    console,
+    fill_lines,
+    format_clock,
+    print_json,
+    print_notice,
+)
 from sweep.engine import RunProgress, ServerTally, events
 from sweep.text import format_count, format_seconds, format_value, quote_argument, truncate, truncate_apart
 
@@ -28,7 +36,7 @@ EVENT_VERSION: Final = 1  # changes when a reader of older lines would misread t
 _MAX_VALUE = 40  # characters of one value in a line about a point
 
 
-def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
+def describe_server(server: ServerTally, tally: RunProgress, now: float) -> str:
     """Return `2 running   31/min`, or the reason why the server is away."""
     if server.left:
         return f"away: {server.left}"
@@ -37,7 +45,7 @@ def server_text(server: ServerTally, tally: RunProgress, now: float) -> str:
     return f"{len(server.running)} running  {rate}"
 
 
-def count_text(tally: RunProgress, now: float) -> str:
+def write_counts(tally: RunProgress, now: float) -> str:
     """Return `74/132  56 %  1 failed  1:22 left`."""
     parts = [f"{tally.done:,}/{tally.points:,}", f"{100 * tally.done // max(1, tally.points)} %"]
     if tally.failed:
@@ -45,7 +53,7 @@ def count_text(tally: RunProgress, now: float) -> str:
     if tally.stage:
         parts.append("stopping")
     elif (left := tally.estimate_seconds_left(now)) is not None:
-        parts.append(f"{clock_text(left)} left")
+        parts.append(f"{format_clock(left)} left")
     return "  ".join(parts)
 
 
@@ -133,7 +141,7 @@ class LineProgress(ProgressDisplay):
             self.print_line(text, event)
         if isinstance(event, events.Completed) and now - self._counted >= COUNT_EVERY:
             self._counted = now
-            self.print_line(f"  {count_text(self.tally, now)}", event)
+            self.print_line(f"  {write_counts(self.tally, now)}", event)
 
     def print_line(self, text: str, event: events.Event) -> None:  # noqa: ARG002  the bars ask for its kind
         """Print a line about an event, unless the terminal is gone."""
@@ -154,7 +162,7 @@ class BarProgress(LineProgress):
         self._live = Live(
             console=self._console,
             refresh_per_second=4,
-            get_renderable=self._table,
+            get_renderable=self._make_table,
             redirect_stdout=False,
             transient=True,
         )
@@ -180,7 +188,7 @@ class BarProgress(LineProgress):
             for line in [truncate(text, width)] if is_retry else fill_lines(text, rest="    ", width=width):
                 self._console.print(line, style=style)
 
-    def _table(self) -> Table:
+    def _make_table(self) -> Table:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
@@ -188,9 +196,10 @@ class BarProgress(LineProgress):
         tally = self.tally
         open_points = max(1, tally.points - tally.before)
         rows = [
-            (name, open_points, server.done, server_text(server, tally, now)) for name, server in tally.servers.items()
+            (name, open_points, server.done, describe_server(server, tally, now))
+            for name, server in tally.servers.items()
         ]
-        rows.append(("all", max(1, tally.points), tally.done + tally.failed, count_text(tally, now)))
+        rows.append(("all", max(1, tally.points), tally.done + tally.failed, write_counts(tally, now)))
         room = self._console.width - 6 - max(len(row[0]) for row in rows) - max(len(row[3]) for row in rows)
         width = max(8, min(self.WIDTH, room))
         table = Table.grid(padding=(0, 2))
@@ -211,7 +220,7 @@ MIN_VALUE_WIDTH: Final = 10  # columns of a value at least, else a metric is lef
 WIDE_TERMINAL: Final = 96  # columns from which there is room for a third metric
 
 
-def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
+def write_headline(summary: RunSummary, measuring_seconds: float = 0.0) -> list[str]:
     """Write how the run ended: `131 of 132 rendered in 2 min 51 s, metrics computed in 8 s, 1 failed (…). …`."""
     done = f"{summary.completed:,} of {summary.points:,}"
     if not summary.rendered and summary.completed == summary.points:
@@ -223,13 +232,15 @@ def headline_lines(summary: RunSummary, measuring_seconds: float = 0.0) -> list[
         text += f", metrics computed in {format_seconds(measuring_seconds)}"
     if summary.failed:
         them = "it" if summary.failed == 1 else "them"
-        text += f", {summary.failed:,} failed{_most_common_error(summary)}. To try {them} again, add --retry-failed"
+        text += (
+            f", {summary.failed:,} failed{_find_most_common_error(summary)}. To try {them} again, add --retry-failed"
+        )
     if summary.ending in ("interrupted", "cancelled"):
         text += f"; {summary.ending}. Run the same command to resume"
     return fill_lines(text, rest="  ")
 
 
-def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
+def write_ending(summary: RunSummary, *, stale: bool = False) -> list[str]:
     """Return where the files are; with `stale`, add that the report is older than the run."""
     lines: list[str] = []
     if summary.former:
@@ -250,7 +261,7 @@ def ending_lines(summary: RunSummary, *, stale: bool = False) -> list[str]:
     return lines
 
 
-def _most_common_error(summary: RunSummary) -> str:
+def _find_most_common_error(summary: RunSummary) -> str:
     if summary.points > MAX_POINTS_SUMMED or summary.ending == "record-broken":
         return ""
     rows = record.RecordedResults.open(summary.folder).rows(where=lambda row: row["status"] == "failed")
@@ -262,7 +273,7 @@ def _most_common_error(summary: RunSummary) -> str:
     return f" ({'mostly ' if others else ''}{truncate(text, 160).rstrip('.')})"
 
 
-def finding_lines(study: StudyJson) -> list[str]:
+def write_findings(study: StudyJson) -> list[str]:
     """Return the decision that a study supports and its other headlines, one paragraph each."""
     from sweep.study import select_headlines, write_decision
 
@@ -273,7 +284,7 @@ def finding_lines(study: StudyJson) -> list[str]:
     return [line for text in headlines for line in fill_lines(text, rest="  ")]
 
 
-def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
+def build_marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     """Build the table of counts, rendering times and a few mean metrics by axis value; None without axes."""
     from rich.table import Table
 
@@ -284,14 +295,14 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     if not axes or results.counts().points > MAX_POINTS_SUMMED:
         return None
     known = {column.name for column in results.columns()}
-    shown = select_headline_metrics(study, 3 if text_width() >= WIDE_TERMINAL else 2) if study else []
+    shown = select_headline_metrics(study, 3 if choose_text_width() >= WIDE_TERMINAL else 2) if study else []
     metrics = [metric for metric in shown if metric["name"] in known]
     groups = record.count_marginals(results.rows(), axes, ["render_seconds", *(metric["name"] for metric in metrics)])
     failed = any(entry.statuses["failed"] for group in groups.values() for entry in group)
     headings = ["done", *(["failed"] if failed else []), "s/image", *(_break_in_two(each["label"]) for each in metrics)]
     widths = [2 + max(NUMBER_WIDTH, *map(len, heading.split("\n"))) for heading in headings]
-    axis_width = min(AXIS_WIDTH, text_width() // 3, max(map(len, axes)))
-    while (width := text_width() - axis_width - 2 - sum(widths)) < MIN_VALUE_WIDTH and metrics:
+    axis_width = min(AXIS_WIDTH, choose_text_width() // 3, max(map(len, axes)))
+    while (width := choose_text_width() - axis_width - 2 - sum(widths)) < MIN_VALUE_WIDTH and metrics:
         _ = metrics.pop(), headings.pop(), widths.pop()
     width = max(4, width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -302,7 +313,7 @@ def marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     seeds = {name for name, kind in results.axes if kind == "seed"}
     room = max(MIN_LEVELS_SHOWN, (MAX_LINES - len(seeds)) // max(1, len(axes) - len(seeds)))
     for axis, group in groups.items():
-        rows = [_cells(entry, metrics, failed) for entry in _shorten_axis(group, 1 if axis in seeds else room)]
+        rows = [_write_cells(entry, metrics, failed) for entry in _shorten_axis(group, 1 if axis in seeds else room)]
         labels = [value for value, *_ in rows]
         for position, (value, *cells) in enumerate(rows):
             table.add_row(axis if position == 0 else "", truncate_apart(value, labels, width), *cells)
@@ -330,7 +341,7 @@ def _shorten_axis(group: list[record.Marginal], lines: int) -> list[record.Margi
     return [*group[:first], len(group) - first - last, *group[len(group) - last :]]
 
 
-def _cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
+def _write_cells(entry: record.Marginal | int, metrics: list[MetricFacts], failed: bool) -> list[str]:
     if isinstance(entry, int):
         return [f"… {entry:,} more"]
     done, bad = entry.statuses["completed"], entry.statuses["failed"]

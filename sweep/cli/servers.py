@@ -146,7 +146,7 @@ def worker(
         print_line(f"{stop} has ended.")
         return
     name = name or socket.gethostname()
-    print_line(_describe(servers.start_agent(login.agent_settings(name, server, insecure=insecure))))
+    print_line(_describe(servers.start_agent(login.make_agent_settings(name, server, insecure=insecure))))
 
 
 def workers(printer: AnswerPrinter, on: OnOption = "ray") -> None:

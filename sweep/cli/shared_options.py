@@ -193,7 +193,7 @@ class Login:
     credentials: Annotated[Path | None, server_option(metavar="FILE")] = None
     queue: Annotated[str, server_option(metavar="NAME")] = "default"
 
-    def clients(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
+    def make_clients(self, addresses: Sequence[str] = ()) -> tuple[Server, ...]:
         """Return unopened clients for the addresses on the command line, or else for these.
 
         Raises UsageError for an invalid address or an unreadable credentials file.
@@ -210,7 +210,7 @@ class Login:
             for address in self.addresses or addresses
         )
 
-    def agent_settings(self, name: str = "", url: str = "", *, insecure: bool) -> AgentSettings:
+    def make_agent_settings(self, name: str = "", url: str = "", *, insecure: bool) -> AgentSettings:
         """Return the settings of an agent, with absolute paths: it runs in another folder."""
         return servers.AgentSettings(
             name=name,
@@ -281,7 +281,7 @@ def load_fetched(load: Callable[[Path | None], Experiment], access: Access, resu
         from sweep.experiment import FetchedFiles
         from sweep.record import INPUTS
 
-        servers = access.clients(error.servers)
+        servers = access.make_clients(error.servers)
         if not servers and not FetchedFiles(results / error.experiment / INPUTS).entries:
             raise
         return anyio.run(load_from_servers, load, servers, results, make_scratch_folder(), show_notice)

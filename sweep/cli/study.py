@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sweep import record, servers
-from sweep.cli.console import MeasuringBar, fill_lines, print_json, print_line, print_notice, print_table, text_width
+from sweep.cli.console import (
+    MeasuringBar,
+    choose_text_width,
+    fill_lines,
+    print_json,
+    print_line,
+    print_notice,
+    print_table,
+)
 from sweep.cli.shared_options import (
     AnswerPrinter,
     ChosenRun,
@@ -49,7 +57,7 @@ def share_tables(study: StudyJson, width: int) -> list[Table]:
     return [_share_table([first, *chosen]) for chosen in _split_columns(first, columns, width)]
 
 
-def caption(study: StudyJson) -> str:
+def write_caption(study: StudyJson) -> str:
     """Write the caption of the tables: shares of the variance, or only the order of the axes."""
     shares = [share["share"] for effect in study["effects"] for share in effect["shares"]]
     if all(share["value"] is None for share in shares):
@@ -198,7 +206,7 @@ def update_tables(folder: Path) -> None:
         print_notice(f"The tables in {folder} stay as they are: {error.message}")
 
 
-def design_line(design: DesignFacts) -> str:
+def describe_design(design: DesignFacts) -> str:
     """Return a line such as "132 images · 4 seeds · compared with the source"."""
     images, seeds = design["images"], design["seeds"]
     parts = [format_count(images, "image")]
@@ -212,16 +220,18 @@ def _print_findings(study: StudyJson, folder: Path, *, everything: bool) -> None
     """Print the headlines and the limits of the whole study, or every sentence; then the shares of the axes."""
     headlines = [each for each in study["words"] if each["headline"]]
     limits = [each for each in study["words"] if each["kind"] == "limit" and not (each["metric"] or each["headline"])]
-    print_line(f"{folder.name}  {design_line(study['design'])}" if headlines else f"{folder.name}: no findings yet.")
+    print_line(
+        f"{folder.name}  {describe_design(study['design'])}" if headlines else f"{folder.name}: no findings yet."
+    )
     print_line()
     if everything:
         _print_all(study)
     else:
         _print_sentences([*headlines, *limits])
-    tables = share_tables(study, text_width())
+    tables = share_tables(study, choose_text_width())
     if tables:
         print_line()
-        for line in fill_lines(caption(study)):
+        for line in fill_lines(write_caption(study)):
             print_line(line)
     for table in tables:
         print_table(table)

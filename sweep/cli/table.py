@@ -99,7 +99,7 @@ def check(
         with record.replace_atomically(junit) as file:
             file.write(write_junit(found, folder.name, axes).encode("utf-8"))
     is_met = all(each.is_met for each in found)
-    status = record.folder_status(folder).to_json()
+    status = record.read_folder_status(folder).to_json()
     answer = {
         "schema": "sweep.check/1",
         "state": "passed" if is_met else "failed",

@@ -1,6 +1,6 @@
 from .concurrency import open_task_group
 from .events import RunProgress, ServerTally
-from .forecast import Forecast, forecast_json, list_lacking_images, make_forecast
+from .forecast import Forecast, encode_forecast, list_lacking_images, make_forecast
 from .reference_fetcher import fetch_workflow, load_from_servers
 from .run_options import FailureLimit, RunOptions, parse_fusion, parse_shard
 from .runner import Chooser, RunSummary, render, run
@@ -17,10 +17,10 @@ __all__ = [
     "ServerTally",
     "Stop",
     "delete_leftovers",
+    "encode_forecast",
     "fetch_workflow",
     "find_leftovers",
     "find_user_cache",
-    "forecast_json",
     "handle_signals",
     "list_lacking_images",
     "load_from_servers",

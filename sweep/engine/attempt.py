@@ -289,12 +289,12 @@ class Attempt:
         if any(intent.number >= self._context.options.attempts for intent in intents):
             raise error
         failure = Failure(kind=error.kind, message=error.message)
-        await run_all(*(self._journal.attempt_failed(intent.key, failure) for intent in intents))
+        await run_all(*(self._journal.mark_attempt_failed(intent.key, failure) for intent in intents))
 
     async def _write_intents(self) -> None:
         standing = self._job.standing
         if standing is None or self._job.intents:
-            standing = await self._journal.standing(list(self._points))
+            standing = await self._journal.find_statuses(list(self._points))
         numbers = {key: 1 + standing.get(key, KeyStatus()).attempts for key in self._points}
         batch_id = make_batch_id(self._context.destination, self._context.run, numbers)
         self._intents = tuple(
@@ -376,7 +376,7 @@ class Attempt:
                 return None
             raise
         if found is None and (isinstance(error, NoAnswerError) or error.kind.startswith("HTTP 5")):
-            await anyio.sleep(min(ON_ITS_WAY, self._context.options.backoff.longest_delay(1)))
+            await anyio.sleep(min(ON_ITS_WAY, self._context.options.backoff.compute_longest_delay(1)))
             found = await self._find_item()
         return found
 
@@ -387,7 +387,7 @@ class Attempt:
         """
         async with open_task_group() as group:
             if self._is_new:
-                group.start_soon(self._journal.submitted, ticket.batch_id, ticket.item_id)
+                group.start_soon(self._journal.mark_submitted, ticket.batch_id, ticket.item_id)
             ended = await self._hear(ticket, group)
             if isinstance(ended, ItemEnded):
                 self._slot.release_server()
@@ -397,7 +397,7 @@ class Attempt:
                     self._downloads.start(image, group)
                 if ended.images:
                     times = {key: share_times(self._points, key, ended) for key in self._points}
-                    await run_all(*(self._journal.rendered(key, each) for key, each in times.items()))
+                    await run_all(*(self._journal.mark_rendered(key, each) for key, each in times.items()))
         if isinstance(ended, ItemEnded):
             return ended
         raise ended
@@ -481,7 +481,7 @@ class Attempt:
         """Return the item's error with the name of the node that failed, as its author knows it."""
         if ended.error is None or ended.failed_node not in self._fused.graph.nodes:
             return ended.error
-        return ended.error.at(Names(self._fused.graph).called(str(ended.failed_node)))
+        return ended.error.at(Names(self._fused.graph).name_node(str(ended.failed_node)))
 
     async def _resubmit_alone(self, instances: Sequence[Instance]) -> list[Job]:
         """Resubmit the variations of a failed fused item one by one, at once, without counting an attempt."""
@@ -501,7 +501,7 @@ class Attempt:
         if not again:
             return []
         failure = Failure(kind=error.kind, message=error.message)
-        await run_all(*(self._journal.attempt_failed(i.key, failure) for i in again))
+        await run_all(*(self._journal.mark_attempt_failed(i.key, failure) for i in again))
         attempt = max(numbers.values(), default=1)
         delay = self._context.options.backoff.draw_delay(attempt, self._context.chance)
         for instance in again:

@@ -27,14 +27,14 @@ from sweep.experiment import Experiment
 from sweep.plan import Plan, list_own_images, make_plan
 from sweep.record import Past, read_past
 from sweep.servers import Server, ServerImage, ServerInfo
-from sweep.workflow import Dialect, Graph, Model, NodeSchemas, builtin_schemas, readable
+from sweep.workflow import Dialect, Graph, Model, NodeSchemas, load_builtin_schemas, make_readable
 
 BYTES_PER_PIXEL: Final = 1.6  # RGB photographs as PNG take 1.3 to 2; used where no earlier image tells
 FILE_OVERHEAD: Final = 13_000  # bytes of graph and metadata a server writes into each PNG
 _OUTLIER: Final = 3.0  # times the median: the first render of a run loads the model, and is not typical
 
 
-def seconds_left(points: int, earlier: Sequence[float], slots: int = 1) -> float | None:
+def estimate_run_seconds(points: int, earlier: Sequence[float], slots: int = 1) -> float | None:
     """Estimate the seconds that `points` variations take on `slots` generation devices; None where nothing was rendered
     before.
 
@@ -49,7 +49,7 @@ def seconds_left(points: int, earlier: Sequence[float], slots: int = 1) -> float
     return points * fmean(min(seconds, bound) for seconds in typical) / max(slots, 1)
 
 
-def disk_bytes(points: int, width: int, height: int, earlier: Sequence[tuple[int, int]] = ()) -> int:
+def estimate_disk_bytes(points: int, width: int, height: int, earlier: Sequence[tuple[int, int]] = ()) -> int:
     """Estimate the bytes that `points` images of this size take as PNG.
 
     `earlier` are (pixels, bytes of the file) of images already rendered: their ratio counts, if there are any.
@@ -120,18 +120,18 @@ async def make_forecast(
             infos = [each.info for each in pooled if each.left is None]
             await _require_own_images(plan, pooled, options)
         else:
-            plan = await run_sync(make_plan, bound, nodes or builtin_schemas(), models)
+            plan = await run_sync(make_plan, bound, nodes or load_builtin_schemas(), models)
     done, failed = await run_sync(_count_done, plan, past)
     new = max(plan.most - done - failed, 0)
-    width, height = image_size(plan, past)
+    width, height = find_image_size(plan, past)
     return Forecast(
         plan=plan,
         done=done,
         failed=failed,
         former=past.completed - done,
         renders=len(past.seconds),
-        seconds=seconds_left(new, past.seconds, max(1, sum(info.capacity for info in infos))),
-        bytes=disk_bytes(new, width, height, past.sizes),
+        seconds=estimate_run_seconds(new, past.seconds, max(1, sum(info.capacity for info in infos))),
+        bytes=estimate_disk_bytes(new, width, height, past.sizes),
         pixels=width * height,
         provisional=provisional,
         servers=tuple(infos),
@@ -147,7 +147,7 @@ async def _require_own_images(plan: Plan, servers: Sequence[PooledServer], optio
     answers = [await ask_or_drop(each, ask, options, servers) for each, ask in asks]
     lacking = [answer for answer in answers if answer is not None]
     if lacking and all(lacking):
-        problems = [Problem(message=readable(graph, f"workflow: {text}.")) for text in lacking[0]]
+        problems = [Problem(message=make_readable(graph, f"workflow: {text}.")) for text in lacking[0]]
         raise PlanError.of(problems, plan.experiment.source or plan.experiment.name)
 
 
@@ -177,7 +177,7 @@ def _count_done(plan: Plan, past: Past) -> tuple[int, int]:
     return states["completed"], states["failed"]
 
 
-def image_size(plan: Plan, past: Past) -> tuple[int, int]:
+def find_image_size(plan: Plan, past: Past) -> tuple[int, int]:
     """Return width and height of the images in pixels: as the graph says it, else as the source has it."""
     if past.pixels:
         return past.pixels, 1
@@ -188,7 +188,7 @@ def image_size(plan: Plan, past: Past) -> tuple[int, int]:
     return next(((image.width, image.height) for image in plan.images.values()), (512, 512))
 
 
-def forecast_json(forecast: Forecast) -> dict[str, Any]:
+def encode_forecast(forecast: Forecast) -> dict[str, Any]:
     plan = forecast.plan
     order = plan.nesting
     return {

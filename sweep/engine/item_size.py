@@ -56,7 +56,7 @@ class FusionSize:
         """Tell whether the next item's size depends on how long the item at the server takes."""
         return self._chosen is None and not self.seconds_each
 
-    def seconds_to_learn(self, now: float) -> float:
+    def compute_learning_pause(self, now: float) -> float:
         """Return how long the next item may still wait for the one at the server to tell its size, now being `now`."""
         if not self.is_learning:
             return 0.0
@@ -77,7 +77,7 @@ class FusionSize:
             self._chosen = 1
 
 
-def bound_by_share(size: int, remaining: int, workers: int) -> int:
+def limit_to_share(size: int, remaining: int, workers: int) -> int:
     """Return the size of the next item: `size`, but fewer towards the end, so that no server idles.
 
     This is guided self-scheduling: an item is at most an equal share of what remains.

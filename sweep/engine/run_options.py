@@ -24,13 +24,13 @@ class Backoff:
     factor: float = 2.0
     cap: float = 60.0
 
-    def longest_delay(self, attempt: int) -> float:
+    def compute_longest_delay(self, attempt: int) -> float:
         """Return the longest wait after the `attempt`-th failure, counted from 1."""
         return min(self.cap, self.base * self.factor ** min(attempt - 1, 64))
 
     def draw_delay(self, attempt: int, chance: random.Random, at_least: float | None = None) -> float:
         """Draw a wait from [0, longest]; never shorter than `at_least`, which the server itself asked for."""
-        drawn = chance.uniform(0, self.longest_delay(attempt))
+        drawn = chance.uniform(0, self.compute_longest_delay(attempt))
         return drawn if at_least is None else max(drawn, at_least)
 
 

@@ -303,7 +303,7 @@ class Runner:
         try:
             while True:
                 slot = await ItemSlot.acquire(self._slots, server.limit.slots)
-                job = await self._next_job(server)
+                job = await self._wait_for_job(server)
                 if job is None:
                     slot.release()
                     return
@@ -311,10 +311,10 @@ class Runner:
         except SweepError as error:
             self._break_off(error)
 
-    async def _next_job(self, server: PooledServer) -> Job | None:
+    async def _wait_for_job(self, server: PooledServer) -> Job | None:
         """Wait until the server may get a job and return it; None when there will be none any more."""
         while not self._work.is_over:
-            if aside := await self._seconds_aside(server):
+            if aside := await self._compute_pause(server):
                 await self._work.wait_for_change(aside)
                 continue
             size = self._pool.choose_size(server, self._fresh - self._work.handed, anyio.current_time())
@@ -327,7 +327,7 @@ class Runner:
                 return await self._work.take(server.url, size)
         return await self._work.take(server.url)  # None, and for the other servers, too
 
-    async def _seconds_aside(self, server: PooledServer) -> float:
+    async def _compute_pause(self, server: PooledServer) -> float:
         """Return the seconds for which the server should get no new item.
 
         It asked for a pause, the item that it renders will tell how many variations the next one should have, or, with
@@ -335,14 +335,14 @@ class Runner:
         """
         is_idle_only = self._options.idle_only
         has_more = server.limit.slots.borrowed_tokens > 1  # beside the slot that waits for this
-        if has_more and (learning := server.fusion.seconds_to_learn(anyio.current_time())):
+        if has_more and (learning := server.fusion.compute_learning_pause(anyio.current_time())):
             return learning
         if server.hold_seconds or server.left is not None:
             return min(server.hold_seconds, ASIDE)
         if not is_idle_only and (self._options.fuse is not None or server.fusion.size == 1):
             return 0.0
         try:
-            busy = bool(await server.server.others_waiting(self._context.destination))
+            busy = bool(await server.server.count_others_waiting(self._context.destination))
         except SweepError as error:  # without `idle_only`, what is wrong there shows when the item is submitted
             busy = is_idle_only
             if is_idle_only and isinstance(error, ServerError):

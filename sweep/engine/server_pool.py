@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from sweep.engine.concurrency import ChangeSignal, Limit, open_task_group, report_wait, run_all
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.item_size import FusionSize, bound_by_share, is_done_sooner_elsewhere
+from sweep.engine.item_size import FusionSize, is_done_sooner_elsewhere, limit_to_share
 from sweep.engine.run_options import RunOptions
 from sweep.errors import (
     AttemptError,
@@ -84,7 +84,7 @@ class PooledServer:
         """Seconds it takes for a variation, all its devices together; 0 while that is not known."""
         return self.fusion.seconds_each / max(1, self.info.capacity)
 
-    def seconds_busy(self, now: float) -> float:
+    def estimate_busy_seconds(self, now: float) -> float:
         """Return the seconds until it has rendered what it has, as far as its speed is known."""
         return max(0.0, self.variations * self.seconds_each - (now - self.rendered_at))
 
@@ -168,11 +168,13 @@ class ServerPool:
         There are fewer towards the end, so that no server idles, and none for a server that others would outrun.
         """
         survey = self._survey(now)
-        size = bound_by_share(server.fusion.size, remaining, survey.workers)
-        own, busy = server.seconds_each, server.seconds_busy(now)
+        size = limit_to_share(server.fusion.size, remaining, survey.workers)
+        own, busy = server.seconds_each, server.estimate_busy_seconds(now)
         # Within that time all servers together render at most so many: most of the time, who is first needs no answer.
         if own and 0 < remaining <= survey.rate * (busy + size * own):
-            others = [(now + each.seconds_busy(now), pace) for each, pace in survey.speeds if each is not server]
+            others = [
+                (now + each.estimate_busy_seconds(now), pace) for each, pace in survey.speeds if each is not server
+            ]
             while size and is_done_sooner_elsewhere(remaining, now + busy + size * own, others):
                 size //= 2
         has_waited = not server.variations and now - server.rendered_at > LONGEST_HOLD * own
@@ -188,7 +190,7 @@ class ServerPool:
             self._surveyed = _Survey(now, [speed for speed in speeds if not speed[0].lacking], workers, rate)
         return self._surveyed
 
-    def seconds_until_takeover(self, url: str) -> float:
+    def compute_takeover_delay(self, url: str) -> float:
         """Return the seconds until others may render what the server at `url` has; infinite while it takes work.
 
         A server that is away for a moment finishes what it has: restarts take half a minute. One that is no server of
@@ -367,7 +369,7 @@ async def ask_or_drop(
                 server.left = ServerUnreachableError(f"{error.message}{pause}")
                 server.held_until = anyio.current_time() + asked
             else:
-                await anyio.sleep(max(options.backoff.longest_delay(attempt), asked))
+                await anyio.sleep(max(options.backoff.compute_longest_delay(attempt), asked))
         except ServerError as error:
             server.left = error
         except AttemptError as error:  # it refuses a question that every server of its kind answers
@@ -429,7 +431,7 @@ async def check_models(plan: Plan, server: PooledServer, wanted: Mapping[ModelRe
     if server.info.family not in ("", family):
         raise ServerUnsupportedError(f"{server.name} is {server.info.family}; the graphs of this run are {family}'s.")
     models = index_models(await server.server.models())
-    needs = [collect_refs(graph, plan.schemas.dialect) for _, graph in plan.probes()]
+    needs = [collect_refs(graph, plan.schemas.dialect) for _, graph in plan.list_probes()]
     server.lacking = {}
     for ref in sorted(frozenset().union(*needs), key=str):
         if ref not in models:

@@ -128,7 +128,7 @@ async def cancel_in_flight(context: RunContext) -> None:
             for server, items in by_server.items():
                 group.start_soon(_cancel_at, context, server, items, gone)
         if gone:
-            standing = await context.journal.standing(gone)
+            standing = await context.journal.find_statuses(gone)
             begun = [key for key, how in standing.items() if how.state in ("intended", "submitted")]
             await run_all(*(context.journal.cancel(key) for key in begun))
 

@@ -25,7 +25,7 @@ from sweep.engine import shutdown as stopping
 from sweep.engine.attempt import ABANDONED
 from sweep.engine.concurrency import report_wait, run_all
 from sweep.engine.events import Listener, Notice, ServerChanged
-from sweep.engine.forecast import disk_bytes, image_size
+from sweep.engine.forecast import estimate_disk_bytes, find_image_size
 from sweep.engine.reference_fetcher import keep_fetched
 from sweep.engine.run_context import RunContext
 from sweep.engine.run_options import RunOptions
@@ -48,7 +48,7 @@ from sweep.plan import Plan
 from sweep.servers import Server, ServerInfo
 from sweep.text import format_size
 from sweep.version import VERSION
-from sweep.workflow import readable
+from sweep.workflow import make_readable
 
 RESERVE: Final = 32 * 2**20  # bytes left for the journal, its log and the tables
 LINGER: Final = 0.02  # seconds that a write nobody's request waits for may wait for another's commit
@@ -230,8 +230,8 @@ async def _check_space(plan: Plan, before: record.Counts, folder: Path, options:
     still = before.points - before.completed - before.failed
     if still:
         past = await run_sync(record.read_past, folder)
-        width, height = image_size(plan, past)
-        images = disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
+        width, height = find_image_size(plan, past)
+        images = estimate_disk_bytes(still // (options.shard[1] if options.shard else 1), width, height, past.sizes)
         there = await run_sync(record.free_bytes, folder)
         if there < images + RESERVE:
             takes = f"{format_size(images + RESERVE)} and {format_size(there)} are free"
@@ -245,7 +245,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
     Raises PlanError, or ServerError where no server is left.
     """
     images = {sha: image.path for sha, image in plan.images.items()}
-    left = plan.probes()
+    left = plan.list_probes()
     problems: list[Problem] = []
     alive = [server for server in servers if server.left is None]
     for server in alive:
@@ -257,7 +257,7 @@ async def check_values(plan: Plan, servers: Sequence[PooledServer], options: Run
             continue
         left = [each for each in left if each not in mine]
         problems += [
-            Problem(message=readable(graph, f"{place}: {refusal}"))
+            Problem(message=make_readable(graph, f"{place}: {refusal}"))
             for (place, graph), refusal in zip(mine, answers, strict=True)
             if refusal
         ]
@@ -332,7 +332,7 @@ def describe_experiment(plan: Plan) -> record.ExperimentFacts:
             for axis in plan.axes
         ),
         conditions=tuple(clause.text for clause in experiment.clauses),
-        left_out=tuple(experiment.grid.left_out(record.MOST_LEFT_OUT)),
+        left_out=tuple(experiment.grid.list_left_out(record.MOST_LEFT_OUT)),
         metrics=experiment.study.metrics,
         baseline=dict(experiment.study.baseline),
         design=_describe_design(plan),
@@ -396,7 +396,7 @@ async def recover_jobs(context: RunContext) -> list[Job]:
     journal = context.journal
     servers = {server.url: server for server in context.pool.servers}
     for url, server in servers.items():
-        server.abandoned.update(await journal.ended_with(ABANDONED, url))
+        server.abandoned.update(await journal.list_ended_with(ABANDONED, url))
     intents = await journal.open_intents()
     jobs: list[Job] = []
     for batch, group in groupby(sorted(intents, key=lambda intent: intent.batch_id), lambda intent: intent.batch_id):
@@ -407,7 +407,7 @@ async def recover_jobs(context: RunContext) -> list[Job]:
             servers[several[0].url].abandoned.add(batch)
     await run_all(*(context.pool.revoke(server) for server in servers.values() if server.left is None))
     former = record.Failure(kind="Former", message="the experiment no longer has this point")
-    await run_all(*(journal.attempt_failed(i.key, former) for i in intents if i.index is None))
+    await run_all(*(journal.mark_attempt_failed(i.key, former) for i in intents if i.index is None))
     return jobs
 
 

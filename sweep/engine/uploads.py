@@ -46,7 +46,7 @@ class UploadMemory:
     async def recall(self, server: PooledServer) -> None:
         """Tell the server's client, once, what earlier runs uploaded there, and what is in its gallery."""
         if keeps_images(server.server) and server.url not in self._kept:
-            known = await anyio.to_thread.run_sync(_read, self._cache_for(server))
+            known = await anyio.to_thread.run_sync(_read, self._find_cache(server))
             own = await self.journal.uploads(server.url)
             for sha256, name in {**known.get(server.url, {}), **own}.items():
                 server.server.uploads.setdefault(sha256, name)
@@ -64,9 +64,9 @@ class UploadMemory:
         if new:
             kept.update(new)
             await self.journal.keep_uploads(server.url, new)
-            await anyio.to_thread.run_sync(_add, self._cache_for(server), server.url, new)
+            await anyio.to_thread.run_sync(_add, self._find_cache(server), server.url, new)
 
-    def _cache_for(self, server: PooledServer) -> Path | None:
+    def _find_cache(self, server: PooledServer) -> Path | None:
         return None if server.info.sandbox else self._user_cache  # a sandbox forgets its images
 
 

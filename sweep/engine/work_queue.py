@@ -205,7 +205,7 @@ class WorkQueue:
         """
         while True:
             event = self._changes.event
-            if url in self._servers.alive_urls and (job := self._next(url, most)):
+            if url in self._servers.alive_urls and (job := self._take_next(url, most)):
                 self.in_flight += 1
                 return job
             if self.is_over:
@@ -218,7 +218,7 @@ class WorkQueue:
         now = self._clock()
         later = [job.not_before - now for job in self._waiting if job.not_before > now]
         homes = {job.home for job in self._waiting if job.home}
-        later += [wait for home in homes if (wait := self._servers.seconds_until_takeover(home)) > 0]
+        later += [wait for home in homes if (wait := self._servers.compute_takeover_delay(home)) > 0]
         with anyio.move_on_after(min(later, default=float("inf"))):
             await event.wait()
 
@@ -227,7 +227,7 @@ class WorkQueue:
         lane = self._own.get(url)
         return lane.look_ahead(TOGETHER) if lane else []
 
-    def _next_fresh(self, url: str, most: int) -> Job | None:
+    def _take_fresh(self, url: str, most: int) -> Job | None:
         """Take the next points of the server's lane; one with nothing for it is left for that with fewest servers."""
         can_render = partial(self._servers.can_render, url)
         own = self._own.pop(url, None)
@@ -242,30 +242,32 @@ class WorkQueue:
                 return Job(instances=instances)
         return None
 
-    def _next(self, url: str, most: int) -> Job | None:
+    def _take_next(self, url: str, most: int) -> Job | None:
         """Take what came back, then what was never begun; last what another server had that left.
 
         So a server that is away for a while finds its items its own when it is back, and none is rendered twice.
         """
-        return self._next_waiting(url) or self._next_fresh(url, most) or self._next_waiting(url, are_orphans=True)
+        return self._take_waiting(url) or self._take_fresh(url, most) or self._take_waiting(url, are_orphans=True)
 
-    def _next_waiting(self, url: str, *, are_orphans: bool = False) -> Job | None:
+    def _take_waiting(self, url: str, *, are_orphans: bool = False) -> Job | None:
         now, alive = self._clock(), self._servers.alive_urls
         due = (
             job
             for job in self._waiting
-            if job.not_before <= now and (job.home not in (None, url)) == are_orphans and self._fits(job, url, alive)
+            if job.not_before <= now
+            and (job.home not in (None, url)) == are_orphans
+            and self._should_take(job, url, alive)
         )
         first = min(due, key=lambda job: job.not_before, default=None)
         if first is not None:
             self._returned.remove(first)
         return first
 
-    def _fits(self, job: Job, url: str, alive: frozenset[str]) -> bool:
+    def _should_take(self, job: Job, url: str, alive: frozenset[str]) -> bool:
         """Return whether the server should take it: its own open jobs, those of the gone, and what failed elsewhere."""
         if job.home == url:
             return True
-        if job.home is not None and self._servers.seconds_until_takeover(job.home) > 0:
+        if job.home is not None and self._servers.compute_takeover_delay(job.home) > 0:
             return False
         able = {each for each in alive if all(self._servers.can_render(each, point) for point in job.instances)}
         return url in able and (url not in job.avoid or able <= job.avoid)
@@ -316,7 +318,7 @@ class Deduplicator:
         async with self._asking:
             if new := [key for key in keys if key not in self._known]:
                 new += {each.key for each in look_ahead()} - self._behind.keys() - self._known.keys()
-                standing = await self._journal.standing(new)
+                standing = await self._journal.find_statuses(new)
                 self._known.update((key, standing.get(key, KeyStatus())) for key in new)
             return {key: self._known.pop(key) for key in keys}
 
@@ -325,7 +327,7 @@ class Deduplicator:
         for key in keys:
             behind = self._behind.pop(key, [])
             if behind:
-                await self._place(behind, await self._journal.standing([key]))
+                await self._place(behind, await self._journal.find_statuses([key]))
 
     async def _place(self, instances: Sequence[Instance], standing: dict[str, KeyStatus]) -> None:
         if not instances:

@@ -232,7 +232,7 @@ class Grid(LazySequence[Variation]):
         self._has_cell_seeds = any(dimension.cell_seeds for dimension in self._dimensions)
         self._levels_at = [lru_cache(MAX_KEPT)(dimension.levels_at) for dimension in self._dimensions]
 
-    def left_out(self, most: int) -> list[tuple[int, ...]]:
+    def list_left_out(self, most: int) -> list[tuple[int, ...]]:
         """List the combinations that conditions leave out, by level numbers; none where they are more than `most`."""
         full = Space(self.space.sizes)
         if not 0 < len(full) - len(self.space) <= most or len(full) > 20 * most:

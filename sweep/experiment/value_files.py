@@ -142,7 +142,7 @@ class TextColumn:
 
     def numbers(self, *, decimal_comma: bool) -> list[int | float]:
         """Read every cell as a number, 20.0 as 20. Raises SourceError that names row and column."""
-        return [self._number(cell, row, decimal_comma) for cell, row in zip(self.cells, self.rows, strict=True)]
+        return [self._parse_number(cell, row, decimal_comma) for cell, row in zip(self.cells, self.rows, strict=True)]
 
     def counts(self) -> list[int]:
         """Read every cell as a number of images, at least 1. Raises SourceError."""
@@ -155,7 +155,7 @@ class TextColumn:
         """Say where a cell stands, as people find it."""
         return f"{self.shown} row {row}, {self.name}" if self.name else f"{self.shown} line {row}"
 
-    def _number(self, cell: str, row: int, decimal_comma: bool) -> int | float:
+    def _parse_number(self, cell: str, row: int, decimal_comma: bool) -> int | float:
         where = self.locate(row)
         if not cell:
             raise SourceError(f"{where} is empty")

@@ -39,10 +39,10 @@ from sweep.workflow import (
     Target,
     Value,
     Workflow,
-    field_target,
+    describe_range,
     find_address,
-    range_of,
-    readable,
+    find_field_target,
+    make_readable,
 )
 
 
@@ -116,7 +116,7 @@ class Slot:
                 sentence = str(error)
                 raise PlanError(sentence if sentence.endswith("?") else f"{sentence}.") from error
             bound = "at most 1" if setting > 1 else "at least 0"
-            allowed = range_of(self.schema)
+            allowed = describe_range(self.schema)
             raise PlanError(f"{THE_FIELD}{self.address} takes {allowed}, so strength is {bound}.") from error
 
 
@@ -218,7 +218,7 @@ class RuleBuilder:
                 found += build(together)
         if "vae" in used:
             found += self._build_vae()
-        boards = [Address(node, "board") for node in self.outputs if "board" in self._fields_of(node)]
+        boards = [Address(node, "board") for node in self.outputs if "board" in self._get_fields(node)]
         if "board" in used and boards:
             found.append(self._make_value_rule("board", self._make_slots(map(Target, boards), "board")))
         self._refuse_conflicts(found)
@@ -450,7 +450,7 @@ class RuleBuilder:
                 return ()  # another variant has it: a template has as many as its levels set
         try:
             if role not in INPUT_NAMES:
-                found = [field_target(self.graph, self.schemas, find_address(self.graph, target))]
+                found = [find_field_target(self.graph, self.schemas, find_address(self.graph, target))]
             elif role not in self.roles and role not in self.roles.ambiguous:
                 self._report_missing(said)
                 return ()
@@ -458,7 +458,7 @@ class RuleBuilder:
                 found = [*(self.roles.one(*one) if one else self.roles[role])]
             return self._make_slots(found, said)
         except WorkflowError as error:
-            self._refuse(said, readable(self.graph, str(error)))
+            self._refuse(said, make_readable(self.graph, str(error)))
             return ()
 
     def _refuse(self, target: str, problem: str) -> None:
@@ -479,18 +479,18 @@ class RuleBuilder:
 
     def _resolve_field(self, address: Address, target: str) -> Slot:
         """Return a field by its address, for `target` to set."""
-        if address.field not in self._fields_of(address.node):
+        if address.field not in self._get_fields(address.node):
             return Slot(address=address, schema=_UNKNOWN, target=target)
-        return self._make_slots([field_target(self.graph, self.schemas, address)], target)[0]
+        return self._make_slots([find_field_target(self.graph, self.schemas, address)], target)[0]
 
     def _make_slots(self, found: Iterable[Target], target: str) -> tuple[Slot, ...]:
         slots: list[Slot] = []
         for each in found:
-            schema = self._fields_of(each.address.node).get(each.address.field, _UNKNOWN)
+            schema = self._get_fields(each.address.node).get(each.address.field, _UNKNOWN)
             slots.append(Slot(address=each.address, schema=schema, target=target, encode=each.encode, cut=each.cut))
         return tuple(slots)
 
-    def _fields_of(self, node: str) -> Mapping[str, FieldSchema]:
+    def _get_fields(self, node: str) -> Mapping[str, FieldSchema]:
         schema = self.schemas.get(self.graph.nodes[node].type)
         return schema.fields if schema else {}
 

@@ -39,12 +39,12 @@ from sweep.workflow import (
     Value,
     Workflow,
     check_graph,
+    describe_unknown_type,
     drop_unknown_fields,
     find_address,
     find_roles,
-    pruned,
-    readable,
-    unknown_type,
+    make_readable,
+    prune,
 )
 
 _WHOLE: Final = ("model", "lora", "vae", "controls")
@@ -291,7 +291,7 @@ def check_node_types(graph: Graph, context: PlanContext) -> bool:
     schemas = context.schemas
     unknown = [node for node in graph.nodes.values() if node.type not in schemas]
     for node in unknown:
-        said = unknown_type(node, schemas)
+        said = describe_unknown_type(node, schemas)
         context.refuse(f"{said}{'' if said.endswith('?') else '.'}")
     has_images = bool(schemas.dialect.find_outputs(graph, schemas))
     if not unknown and not has_images:
@@ -358,9 +358,9 @@ class GraphBinder:
             place = f"roles.{role}"
             try:
                 chosen = [find_address(self.graph, text) for text in texts]
-                roles = roles.having(self.graph, self.schemas, {role: chosen})
+                roles = roles.set_chosen(self.graph, self.schemas, {role: chosen})
             except WorkflowError as error:
-                self.problems.add_at_value(place, readable(self.graph, f"{place}: {error}"))
+                self.problems.add_at_value(place, make_readable(self.graph, f"{place}: {error}"))
         return roles
 
     def _require_images(self) -> None:
@@ -405,14 +405,14 @@ class GraphBinder:
             levels=self.first,
             graph=graph,
             outputs=self.outputs,
-            tagged=self.dialect.metadata_outputs(graph, self.outputs, self.schemas),
+            tagged=self.dialect.list_metadata_outputs(graph, self.outputs, self.schemas),
             dialect=self.dialect,
             is_fusable=is_fusable(graph, self.schemas),
             rules=moved,
             fixed=fixed,
             role_fields={role: found[0].address for role, found in self.roles.targets.items() if found},
             recall=self.dialect.make_recall(graph, self.schemas, fields),
-            notes=tuple(readable(whole, note) for note in self.notes),
+            notes=tuple(make_readable(whole, note) for note in self.notes),
         )
 
     def _refuse_unchosen(self, graph: Graph, slot: Slot, written: Collection[Address]) -> None:
@@ -420,10 +420,10 @@ class GraphBinder:
         choice = Address(slot.address.node, slot.address.field.rpartition(".")[0])
         node = graph.nodes[choice.node]
         value = node.fields.get(choice.field, self.schemas[node.type].fields[choice.field].default)
-        if value not in slot.schema.shown_with and choice not in written and not graph.feeding(choice):
+        if value not in slot.schema.shown_with and choice not in written and not graph.list_edges_into(choice):
             others = " or ".join(slot.schema.shown_with)
             why = f"{slot.address} has no effect while {choice} is {value}, only with {others}."
-            self.context.refuse(readable(graph, why), self.uses.locate(slot.target))
+            self.context.refuse(make_readable(graph, why), self.uses.locate(slot.target))
 
     def _note_nodes(self, graph: Graph, written: Collection[Address]) -> Iterator[str]:
         """Note nodes that give another value at each render, and images that only the server has."""
@@ -447,16 +447,16 @@ class GraphBinder:
             f"{slot.address} comes from {slot.target}; the workflow's own {edge.source} is bypassed."
             for slot, edge in gone
         )
-        kept = pruned(graph, self.outputs).nodes
+        kept = prune(graph, self.outputs).nodes
         idle = [node for node in graph.nodes if node not in kept]
         if idle:
             self.notes.append(f"{', '.join(idle)}: no image that is kept depends on it, so it is left out.")
-        return pruned(graph.without_edges(edge for _, edge in gone), self.outputs)
+        return prune(graph.without_edges(edge for _, edge in gone), self.outputs)
 
     def _fit_models(self, graph: Graph, moving: Collection[Address]) -> Graph:
         def problem(address: Address, message: str) -> None:
             if address not in moving:
-                self.context.refuse(readable(graph, f"{address}: {message}"))
+                self.context.refuse(make_readable(graph, f"{address}: {message}"))
 
         fitted, filled = fit_models(graph, self.schemas, self.context.models, self.main, problem)
         for address, model in filled.items():
@@ -472,7 +472,7 @@ class GraphBinder:
         for problem in check_graph(graph, self.schemas):
             if not (is_known and _EMPTY in problem.message):
                 end = "" if problem.message.endswith(("?", ".")) else "."
-                self.context.refuse(readable(graph, f"{problem.message}{end}"))
+                self.context.refuse(make_readable(graph, f"{problem.message}{end}"))
 
     def _check_contradictions(self, bound: BoundGraph) -> None:
         """Check fields that exclude each other, at the combinations of their values that conditions leave."""
@@ -492,7 +492,7 @@ class GraphBinder:
                     if len(found) == _TOLD:
                         break
                 for problem, place in found.items():
-                    self.problems.add_at_key(where, readable(bound.graph, f"{place}: {node.id}: {problem}."))
+                    self.problems.add_at_key(where, make_readable(bound.graph, f"{place}: {node.id}: {problem}."))
 
     def _find_contradictions(
         self, bound: BoundGraph, node: Node, fields: Collection[str], rules: Sequence[FieldRule]

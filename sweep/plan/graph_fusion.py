@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from sweep.plan.plan import Instance
-from sweep.workflow import Address, Edge, Graph, Node, Value, nodes_after, nodes_before
+from sweep.workflow import Address, Edge, Graph, Node, Value, find_nodes_after, find_nodes_before
 
 _DIGITS: Final = 16  # hex digits of a digest that make an id: 64 bits
 
@@ -75,7 +75,7 @@ class _Fusing:
     def add(self, instance: Instance) -> tuple[str, ...]:
         """Add what is missing for this instance; return its output nodes' new ids."""
         graph = instance.graph
-        needed = nodes_before(graph, instance.outputs)
+        needed = find_nodes_before(graph, instance.outputs)
         names = self._name_nodes(instance, needed)
         new = {old for old in needed if names[old] not in self.nodes}
         for old in graph.nodes:
@@ -98,7 +98,7 @@ class _Fusing:
         """
         nodes = instance.graph.nodes
         own = {node for node in needed if nodes[node].type in instance.dialect.random_nodes}.union(instance.outputs)
-        private = needed if instance.replicate else needed & nodes_after(instance.graph, own)
+        private = needed if instance.replicate else needed & find_nodes_after(instance.graph, own)
         names: dict[str, str] = {}
         twins: Counter[str] = Counter()  # equal nodes of one instance stay apart: a collection counts them
         for old in sorted(needed):

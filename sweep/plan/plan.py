@@ -40,7 +40,7 @@ from sweep.workflow import (
     NodeSchemas,
     Value,
     canonical,
-    readable,
+    make_readable,
 )
 
 
@@ -183,7 +183,7 @@ class Plan:
     @cached_property
     def sets(self) -> tuple[str, ...]:
         """Return the fields that the axes set, as people read them: denoise.denoising_start = 1 − denoise_strength."""
-        said = [readable(bound.graph, rule.shown) for bound in self.bound_graphs for rule in bound.rules]
+        said = [make_readable(bound.graph, rule.shown) for bound in self.bound_graphs for rule in bound.rules]
         return tuple(dict.fromkeys(text for text in said if text))
 
     @cached_property
@@ -289,7 +289,7 @@ class Plan:
         for index in order_indices(self.experiment.grid, sizes, self.nesting.nesting, only):
             yield from range(index * count, index * count + count)
 
-    def probes(self) -> list[tuple[str, Graph]]:
+    def list_probes(self) -> list[tuple[str, Graph]]:
         """List (where in the experiment, a graph) for a server's dry run: each value of each axis once, by itself."""
         return [probe for bound in self.bound_graphs for probe in make_probes(bound, self.variants)]
 

@@ -31,7 +31,7 @@ from sweep.workflow import (
     find_address,
     find_roles,
     load_workflow,
-    readable,
+    make_readable,
 )
 
 
@@ -198,7 +198,7 @@ def _list_workflow_notes(context: PlanContext, base: str, mains: Sequence[ModelR
         gone = f"The {len(batch.values)} values of {batch.name} give way: the experiment sets {where}."
         is_axis = any(tuple(map(str, batch.addresses)) == axis.levels.targets for axis in context.experiment.axes)
         said.append(batch.note if is_axis else gone)
-    notes = tuple(readable(own.graph, note) for note in filter(None, said))
+    notes = tuple(make_readable(own.graph, note) for note in filter(None, said))
     if not own.lacking or "model" in context.uses:
         return notes
     used = f"so its only one that fits, {mains[0].name}, is used"

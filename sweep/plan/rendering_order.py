@@ -16,7 +16,7 @@ from typing import Final
 
 from sweep.experiment import Dimension, Grid, Space
 from sweep.plan.graph_binder import BoundGraph
-from sweep.workflow import NodeSchemas, StageKind, computation_order
+from sweep.workflow import NodeSchemas, StageKind, order_computation
 
 ALL_POSITIONS: Final[Mapping[int, int]] = MappingProxyType({})  # no dimension is held at one position
 _SEARCHED: Final = 7  # dimensions of which every nesting is tried: 5,040 of them
@@ -85,7 +85,7 @@ def list_stages(bound: BoundGraph, dimensions: Sequence[Dimension], schemas: Nod
     sources: dict[str, list[str]] = {node: [] for node in bound.graph.nodes}
     for edge in bound.graph.edges:
         sources[edge.destination.node].append(edge.source.node)
-    for name in computation_order(sources):
+    for name in order_computation(sources):
         own[name].update(*(own[source] for source in sources[name]))
     stages: list[Stage] = []
     for node in bound.graph.nodes.values():

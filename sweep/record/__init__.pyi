@@ -38,8 +38,8 @@ from .results_folder import (
     RecordedResults,
     SubmittedWork,
     find_run,
-    folder_status,
     list_runs,
+    read_folder_status,
     read_painted,
     read_past,
     read_submitted,
@@ -57,7 +57,7 @@ from .results_table import (
     read_ratings,
     sort_numbers,
 )
-from .sqlite.connection import JOURNAL_FILE, SEALED, seal, sealing
+from .sqlite.connection import JOURNAL_FILE, SEALED, build_seal, seal
 from .sqlite.journal import SqliteJournal
 from .sqlite.queries import OpenPoint, RunRecord
 
@@ -104,12 +104,12 @@ __all__ = [
     "SubmittedWork",
     "Times",
     "Where",
+    "build_seal",
     "count_marginals",
     "delete_points",
     "delete_run",
     "find_lost_images",
     "find_run",
-    "folder_status",
     "free_bytes",
     "is_choice",
     "is_in_use",
@@ -120,6 +120,7 @@ __all__ = [
     "merge_results",
     "name_image",
     "no_checkpoint",
+    "read_folder_status",
     "read_holder",
     "read_painted",
     "read_past",
@@ -129,7 +130,6 @@ __all__ = [
     "reopen_points",
     "replace_atomically",
     "seal",
-    "sealing",
     "sort_numbers",
     "translate_disk_errors",
     "write_tables",

@@ -241,14 +241,14 @@ class Journal(Protocol):
         """Return the seeds of an axis given by `count` alone: drawn once, kept, extended where more are asked."""
         ...
 
-    async def standing(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
+    async def find_statuses(self, keys: Sequence[str]) -> dict[str, KeyStatus]:
         """Return state and attempts of each of these keys that is on record; the others are missing in the answer.
 
         Attempts are counted over all runs, since the key was last asked to be tried again.
         """
         ...
 
-    async def ended_with(self, kind: str, url: str) -> list[str]:
+    async def list_ended_with(self, kind: str, url: str) -> list[str]:
         """Return batch ids of attempts at the server `url` that ended with a failure of this kind, newest first: the
         last 1,000.
         """
@@ -258,11 +258,11 @@ class Journal(Protocol):
         """Write an attempt down before its request leaves."""
         ...
 
-    async def submitted(self, batch_id: str, item_id: str) -> None:
+    async def mark_submitted(self, batch_id: str, item_id: str) -> None:
         """Note that the server took the item: every open attempt under this batch id, several where it is fused."""
         ...
 
-    async def rendered(self, key: str, times: Times) -> None:
+    async def mark_rendered(self, key: str, times: Times) -> None:
         """Note that the server is done with the item; its images are not here yet."""
         ...
 
@@ -270,7 +270,7 @@ class Journal(Protocol):
         """Record that all its images are on disk, fsynced. Closes the attempt."""
         ...
 
-    async def attempt_failed(self, key: str, failure: Failure) -> None:
+    async def mark_attempt_failed(self, key: str, failure: Failure) -> None:
         """End the attempt without an image; the variation itself stays open."""
         ...
 

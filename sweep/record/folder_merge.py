@@ -21,7 +21,7 @@ from sweep.record.images import is_image_path, is_whole_image
 from sweep.record.lock import FolderLock, is_in_use
 from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import connection
-from sweep.record.sqlite.connection import JOURNAL_FILE, SEALED, fetch, insert, updating
+from sweep.record.sqlite.connection import JOURNAL_FILE, SEALED, build_update, fetch, insert
 from sweep.record.sqlite.queries import OUTCOMES
 from sweep.text import quote_argument
 
@@ -67,11 +67,11 @@ def merge_results(
     for source in folders:
         _check_source(source, target)
     with ExitStack() as held:
-        opened = [held.enter_context(connection.reading(source)) for source in folders]
+        opened = [held.enter_context(connection.open_for_reading(source)) for source in folders]
         _require_one_definition(folders, opened)
         held.enter_context(FolderLock(target))
         remove_parts(target)
-        held.enter_context(connection.telling(target / JOURNAL_FILE))
+        held.enter_context(connection.translate_errors(target / JOURNAL_FILE))
         db = held.enter_context(closing(connection.connect_writer(target, create=True)))
         _require_one_definition([*folders, target], [*opened, db])
         merge = _Merge(db, target, checkpoint)
@@ -87,9 +87,9 @@ def _check_source(source: Path, target: Path) -> None:
         raise UsageError(f"{target} cannot be merged into itself.", hint="Choose another --output.")
     if is_in_use(source):
         raise FolderInUseError(f"A run writes to {source}.", hint="Merge it when the run has ended.")
-    with connection.reading(source) as db:
+    with connection.open_for_reading(source) as db:
         for fault in connection.find_faults(db):
-            raise connection.corrupt(source / JOURNAL_FILE, fault)
+            raise connection.make_corrupt_error(source / JOURNAL_FILE, fault)
 
 
 def _require_one_definition(folders: Sequence[Path], journals: Sequence[sqlite3.Connection]) -> None:
@@ -218,7 +218,7 @@ class _Merge:
 
     def _has_same_images(self, source: Path, reader: sqlite3.Connection, key: str) -> bool:
         """Compare a point's images by their pixels: files of two renderings differ, as servers write their ids in."""
-        theirs, ours = _hashes(reader, key), _hashes(self._db, key)
+        theirs, ours = _list_hashes(reader, key), _list_hashes(self._db, key)
         pairs = zip(theirs, ours, strict=False)
         return len(theirs) == len(ours) and all(
             a == b or _show_same_pixels(source / path, self._folder / own) for (a, path), (b, own) in pairs
@@ -226,7 +226,7 @@ class _Merge:
 
     def _copy_images(self, source: Path, reader: sqlite3.Connection, key: str, hint: str) -> list[dict[str, Any]]:
         """Copy a point's files, and return its image rows with the paths they have here; none where it has some."""
-        if _hashes(self._db, key):
+        if _list_hashes(self._db, key):
             return []
         images = fetch(reader, "SELECT * FROM images WHERE key = ? ORDER BY ordinal", key)
         for image in images:
@@ -244,7 +244,7 @@ class _Merge:
     def _copy_file(self, source: Path, path: str, new_path: str, sha256: str, hint: str) -> None:
         """Copy an image, checked by its hash, unless it is here whole. Raises RecordError where it is damaged."""
         if not is_image_path(path):
-            raise connection.corrupt(source / JOURNAL_FILE, f"{path} names a file outside of its images")
+            raise connection.make_corrupt_error(source / JOURNAL_FILE, f"{path} names a file outside of its images")
         file, copy = source / path, self._folder / new_path
         if is_whole_image(copy, sha256):
             return
@@ -299,7 +299,7 @@ def _copy_metrics(reader: sqlite3.Connection, db: sqlite3.Connection) -> None:
         columns = "image, reference, metric, version, working_size, value"
         rows = reader.execute(f"SELECT {columns}, put + ?, seal FROM metrics WHERE metric = ?", (before, name))
         db.executemany("INSERT OR IGNORE INTO metrics VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        added = updating("metric_names", (("puts", "puts + :puts"),), "name = :name")
+        added = build_update("metric_names", (("puts", "puts + :puts"),), "name = :name")
         db.execute(added, {"puts": puts, "name": name})
 
 
@@ -309,7 +309,7 @@ def _read_definition(db: sqlite3.Connection) -> int:
     return int(row[0]) if row else 1
 
 
-def _hashes(db: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
+def _list_hashes(db: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
     return db.execute("SELECT sha256, path FROM images WHERE key = ? ORDER BY ordinal", (key,)).fetchall()
 
 

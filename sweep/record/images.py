@@ -31,7 +31,7 @@ from sweep.record.durable_files import (
     replace_atomically,
     write_part,
 )
-from sweep.record.sqlite.connection import JOURNAL_FILE, reading
+from sweep.record.sqlite.connection import JOURNAL_FILE, open_for_reading
 from sweep.types import Scalar
 
 if TYPE_CHECKING:
@@ -59,34 +59,34 @@ _OWN_WORDS = {"variation", "prompt", "negative_prompt", "scheduler", "model", "i
 
 
 @lru_cache(maxsize=4096)
-def slug(text: str, longest: int = _TEXT) -> str:
+def make_slug(text: str, longest: int = _TEXT) -> str:
     """Write `text` in lower case, words joined by "-": accents go, other scripts stay, all else is a divider.
 
     Never empty: a text without a letter or digit in any script becomes a short hash of itself.
     """
-    kept = "".join(_plain(character) for character in unicodedata.normalize("NFKC", text).lower())
+    kept = "".join(_simplify(character) for character in unicodedata.normalize("NFKC", text).lower())
     words = re.sub(r"-+", "-", kept).strip("-")
     return _cut(words, longest, 2 * longest) or "x" + hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
 
 
-def _part(axis: str, value: Scalar, kind: str) -> str:
+def _make_part(axis: str, value: Scalar, kind: str) -> str:
     word = axis.rpartition(".")[2]
     role, _, number = word.rpartition("_")
     if role in _SHORT and number.isdecimal() and isinstance(value, int | float):
-        return f"{_SHORT[role]}{number}-{_number(value, two_places=False)}"
-    name = _SHORT.get(word, "" if word in _OWN_WORDS else slug(word, 16))
+        return f"{_SHORT[role]}{number}-{_format_number(value, two_places=False)}"
+    name = _SHORT.get(word, "" if word in _OWN_WORDS else make_slug(word, 16))
     if value is None or value == "":
         return f"{name}-none" if name else "none"
     if isinstance(value, bool):
         return name or word if value else f"no-{name or word}"
     if isinstance(value, int | float):
-        return f"{name}{_number(value, two_places=word == 'denoise_strength')}"
+        return f"{name}{_format_number(value, two_places=word == 'denoise_strength')}"
     if kind == "image":
-        return slug(value.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or value)
-    return slug(value) if kind in ("text", "label") or not name else f"{name}-{slug(value)}"
+        return make_slug(value.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or value)
+    return make_slug(value) if kind in ("text", "label") or not name else f"{name}-{make_slug(value)}"
 
 
-def _number(value: float, *, two_places: bool) -> str:
+def _format_number(value: float, *, two_places: bool) -> str:
     if isinstance(value, int) and not two_places:
         return str(value)
     if two_places and float(padded := f"{value:.2f}") == value:
@@ -94,7 +94,7 @@ def _number(value: float, *, two_places: bool) -> str:
     return f"{value:.6g}".replace("+", "")
 
 
-def _plain(character: str) -> str:
+def _simplify(character: str) -> str:
     first = unicodedata.normalize("NFKD", character)[0]
     if first.isascii():
         return first if first.isalnum() else "-"
@@ -150,25 +150,25 @@ def verify_image(data: bytes, *, most_pixels: int = MAX_PIXELS) -> ImageFacts:
     except TransientError:
         raise
     except struct.error as error:
-        raise _bad("is truncated") from error
+        raise _make_error("is truncated") from error
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
-        raise _bad(f"does not decode ({error})") from error
+        raise _make_error(f"does not decode ({error})") from error
 
 
 def _decode(data: bytes, most_pixels: int) -> ImageFacts:
     found = _format(data)
     width, height = _check_png(data) if found == "png" else _read_size(found, data)
     if not (width and height):
-        raise _bad("has no pixels")
+        raise _make_error("has no pixels")
     if width * height > most_pixels:
-        raise _bad(f"is {width}×{height}, which is more than sweep accepts")
+        raise _make_error(f"is {width}×{height}, which is more than sweep accepts")
     if found != "png" or not _is_whole_png(data):
-        with _plugin(found)(io.BytesIO(data)) as image:
+        with _find_plugin(found)(io.BytesIO(data)) as image:
             image.load()
     return ImageFacts(format=found, width=width, height=height)
 
 
-def _bad(what: str) -> TransientError:
+def _make_error(what: str) -> TransientError:
     return TransientError(f"The image received {what}.", kind="BadImage")
 
 
@@ -181,19 +181,19 @@ def _format(data: bytes) -> ImageFormat:
         return "webp"
     start = data[:200].lstrip().lower()
     seen = "empty" if not data else "HTML" if start.startswith((b"<!doctype", b"<html")) else "not a PNG, JPEG or WebP"
-    raise _bad(f"is {seen}")
+    raise _make_error(f"is {seen}")
 
 
 def _check_png(data: bytes) -> tuple[int, int]:
     """Check that every chunk's checksum is right and the last is IEND, so not a byte was lost; return the size."""
-    for kind, content, checksum in _chunks(data):
+    for kind, content, checksum in _iterate_chunks(data):
         if zlib.crc32(content, zlib.crc32(kind)) != checksum:
             raise ValueError(f"the checksum of its part {repr(kind)[2:-1]} is wrong")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
+def _iterate_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
     """Yield kind, content and checksum of each chunk of a PNG up to IEND."""
     view, at, kind = memoryview(data), len(_PNG), b""
     while kind != b"IEND":
@@ -212,7 +212,7 @@ def _read_size(found: ImageFormat, data: bytes) -> tuple[int, int]:
         is_whole = length + 8 <= len(data)
     if not is_whole:
         raise ValueError("its end is missing")
-    with _plugin(found)(io.BytesIO(data)) as image:
+    with _find_plugin(found)(io.BytesIO(data)) as image:
         return image.size
 
 
@@ -227,7 +227,7 @@ def _is_whole_png(data: bytes) -> bool:
     channels = _CHANNELS.get(color)
     if channels is None or depth != _DEPTH or method or filtering or interlaced:
         return False
-    chunks = list(_chunks(data))
+    chunks = list(_iterate_chunks(data))
     if not all(kind in _SIMPLE or (kind == b"iTXt" and _is_plain_text(body)) for kind, body, _ in chunks):
         return False
     stream = [body for kind, body, _ in chunks if kind == b"IDAT"]
@@ -251,7 +251,7 @@ def _is_plain_text(body: memoryview) -> bool:
     return rest[:1] == b"\0"
 
 
-def _plugin(found: ImageFormat) -> type[ImageFile]:
+def _find_plugin(found: ImageFormat) -> type[ImageFile]:
     """Return Pillow's class for the format: Image.open warns of large images through a process-wide switch."""
     name = {"png": "Png", "jpg": "Jpeg", "webp": "WebP"}[found]
     plugin: type[ImageFile] = getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
@@ -323,7 +323,7 @@ class ImageStore:
         unique among the points of one definition, and its digits keep it clear of names reserved by Windows.
         """
         width = max(4, len(str(max(self._points - 1, 0))))
-        parts = [_part(name, value, (kinds or {}).get(name, "")) for name, value in values.items()]
+        parts = [_make_part(name, value, (kinds or {}).get(name, "")) for name, value in values.items()]
         stem = _cut("_".join([f"{index:0{width}d}", *filter(None, parts)]), _STEM, _STEM_BYTES)
         return f"{index // _SHARD:03d}/{stem}" if self._points > _SHARDED_ABOVE else stem
 
@@ -367,8 +367,8 @@ class ImageStore:
         stem = f"{IMAGES_FOLDER}/{stem}"
         ending = f"_{ordinal + 1}.{facts.format}" if ordinal else f".{facts.format}"
         with self._claiming:
-            for path in (f"{stem}{ending}", f"{stem}_{slug(key, 8)}{ending}"):
-                if self._owner(path) in (None, key):
+            for path in (f"{stem}{ending}", f"{stem}_{make_slug(key, 8)}{ending}"):
+                if self._find_owner(path) in (None, key):
                     self._claims[path.lower()] = key
                     self._claims.move_to_end(path.lower())
                     if len(self._claims) > _CLAIMS:
@@ -376,12 +376,12 @@ class ImageStore:
                     return path
         raise RecordError(f"{self._folder / stem}{ending} belongs to another variation, and so does its second name.")
 
-    def _owner(self, path: str) -> str | None:
+    def _find_owner(self, path: str) -> str | None:
         """Return the key whose image this file is; None where it is nobody's, as after a crash before the commit."""
         claimed = self._claims.get(path.lower())
         if claimed is not None or not (self._folder / path).exists() or not (self._folder / JOURNAL_FILE).exists():
             return claimed
-        with reading(self._folder) as db:
+        with open_for_reading(self._folder) as db:
             row = db.execute("SELECT key FROM images WHERE path = ?", (path,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -418,7 +418,7 @@ def _copy_input(folder: Path, source: Path, sha256: str) -> str:
     extension = ending if ending[1:].isalnum() and ending.isascii() else ""
     found = hashlib.sha256(content).hexdigest()
     converted = f"_{found[:_OWN_HASH]}" if found != sha256 else ""
-    path = f"{INPUTS}/{slug(source.stem)}_{sha256[:8]}{converted}{extension}"
+    path = f"{INPUTS}/{make_slug(source.stem)}_{sha256[:8]}{converted}{extension}"
     if not (folder / path).exists() or hash_file(folder / path) != found:
         with replace_atomically(folder / path) as copy:
             copy.write(content)

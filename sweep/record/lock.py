@@ -46,9 +46,9 @@ class Holder:
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} (since {self.since})"
 
-    def elsewhere(self) -> bool:
+    def is_on_another_machine(self) -> bool:
         """Tell whether it is, or was, a process of another machine: from here it cannot be seen whether it lives."""
-        machine = _machine()
+        machine = _identify_machine()
         return self.host != socket.gethostname() and not (machine and self.machine == machine)
 
 
@@ -93,14 +93,14 @@ class FolderLock:
         me = Holder(
             pid=os.getpid(),
             host=socket.gethostname(),
-            machine=_machine(),
+            machine=_identify_machine(),
             since=datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
         )
         former = _read(file)
         if not is_free:
             hint = f"Wait until it ends; sweep stop {quote_argument(self._folder)} stops a run."
             raise FolderInUseError(f"{self._folder} is in use by {former or 'another process'}.", hint=hint)
-        if former is not None and former.elsewhere():
+        if former is not None and former.is_on_another_machine():
             raise FolderInUseError(
                 f"{self._folder} is in use by {former}, or was when that machine was last heard of.",
                 hint=f"It cannot be seen from here: if that process is gone, delete {self._folder / LOCK}.",
@@ -174,7 +174,7 @@ def _write(file: IO[str], text: str) -> None:
     os.write(descriptor, text.encode())
 
 
-def _machine() -> str:
+def _identify_machine() -> str:
     """Return the running system's own id, the same in all its containers; empty where it has none."""
     boot_session = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]  # macOS: one for each boot
     try:

@@ -21,7 +21,7 @@ from sweep.errors import CorruptRecordError, RecordError, TransientError, UsageE
 from sweep.record.durable_files import PART, translate_disk_errors
 from sweep.record.images import IMAGES_FOLDER, hash_file, is_image_path, is_whole_image, verify_image
 from sweep.record.lock import FolderLock
-from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, reading
+from sweep.record.sqlite.connection import JOURNAL_FILE, RUN_CACHE, find_faults, open_for_reading
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.text import make_list
 
@@ -68,13 +68,13 @@ def find_lost_images(folder: Path, *, hash_files: bool = False) -> list[str]:
         except OSError:
             return False
 
-    with reading(folder, RUN_CACHE) as db:
+    with open_for_reading(folder, RUN_CACHE) as db:
         rows = db.execute("SELECT key, path, size, sha256 FROM images")
         return list(dict.fromkeys(key for key, path, *facts in rows if not is_whole(f"{root}/{path}", *facts)))
 
 
 def _find_damage(folder: Path) -> Iterator[Damage]:
-    with reading(folder) as db:
+    with open_for_reading(folder) as db:
         for fault in find_faults(db):
             yield Damage(fault="journal", path=JOURNAL_FILE, message=f"{JOURNAL_FILE} is damaged: {fault}.")
         known: set[str] = set()
@@ -86,7 +86,7 @@ def _find_damage(folder: Path) -> Iterator[Damage]:
             if not is_whole_image(folder / path, sha256):
                 message = f"{path}, a source image, is missing or changed; the next run copies it again."
                 yield Damage(fault="changed", path=path, message=message)
-    yield from _unknown_files(folder, known)
+    yield from _find_unknown_files(folder, known)
 
 
 def _check_image(folder: Path, path: str, size: int, sha256: str) -> tuple[Fault, str] | None:
@@ -108,7 +108,7 @@ def _check_image(folder: Path, path: str, size: int, sha256: str) -> tuple[Fault
     return "changed", f"{path} is an image, but not the one that was rendered: its hash differs."
 
 
-def _unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
+def _find_unknown_files(folder: Path, known: set[str]) -> Iterator[Damage]:
     for file in sorted((folder / IMAGES_FOLDER).rglob("*")):
         path = file.relative_to(folder).as_posix()
         if path in known or not file.is_file():
@@ -138,7 +138,7 @@ async def delete_points(folder: Path | str, keys: str | Iterable[str]) -> int:
 
 
 def _delete_images(folder: Path, keys: Sequence[str]) -> int:
-    with reading(folder) as db:
+    with open_for_reading(folder) as db:
         rows = (db.execute("SELECT path FROM images WHERE key = ?", (key,)) for key in keys)
         paths = [path for (path,) in chain.from_iterable(rows) if is_image_path(path)]
     files = [folder / path for path in paths if (folder / path).is_file()]

@@ -17,11 +17,11 @@ from typing import Self
 from sweep.record.sqlite.connection import (
     JOURNAL_FILE,
     BrokenSealError,
+    build_update,
     connect_reader,
     connect_writer,
     seal,
-    telling,
-    updating,
+    translate_errors,
 )
 
 _CHUNK = 1000  # values a transaction: the run's own writer waits for no more
@@ -55,7 +55,7 @@ class MetricCache:
             db = connect_writer(folder, create=False)
             db.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes is measured again
         else:
-            with telling(place):
+            with translate_errors(place):
                 db = connect_reader(folder)
         cache = cls(db, place)
         try:
@@ -68,7 +68,7 @@ class MetricCache:
         """Return the values that are known; None is a value, too: the metric is not defined for that image."""
         found: dict[MetricKey, float | None] = {}
         broken = 0
-        with self._one, telling(self._place):
+        with self._one, translate_errors(self._place):
             for key in dict.fromkeys(keys):  # equal images share a key
                 place = _row(key)
                 if row := self._db.execute(_GET, place).fetchone():
@@ -85,7 +85,7 @@ class MetricCache:
         """
         rows = iter(values.items())
         while chunk := list(islice(rows, _CHUNK)):
-            with self._one, telling(self._place):
+            with self._one, translate_errors(self._place):
                 try:
                     with self._db:  # commits, or rolls back
                         self._db.execute("BEGIN IMMEDIATE")
@@ -98,7 +98,7 @@ class MetricCache:
     def _put(self, chunk: list[tuple[MetricKey, float | None]]) -> None:
         names = {(key.metric,) for key, _ in chunk}
         self._db.executemany("INSERT OR IGNORE INTO metric_names (name, seal) VALUES (?, 0)", names)
-        self._db.executemany(updating("metric_names", (("puts", "puts + 1"),), "name = ?"), names)
+        self._db.executemany(build_update("metric_names", (("puts", "puts + 1"),), "name = ?"), names)
         rows = [(*_row(key), None if value is None or math.isnan(value) else float(value)) for key, value in chunk]
         self._db.executemany(_PUT, [(*row, row[2], seal(*row)) for row in rows])
 

@@ -34,7 +34,7 @@ from sweep.record.results_table import (
     write_xlsx_file,
 )
 from sweep.record.sqlite import queries
-from sweep.record.sqlite.connection import JOURNAL_FILE, check_journal, fetch_sealed, has_table, reading
+from sweep.record.sqlite.connection import JOURNAL_FILE, check_journal, fetch_sealed, has_table, open_for_reading
 from sweep.record.sqlite.queries import OpenPoint, RunRecord
 from sweep.text import quote_argument
 
@@ -86,12 +86,12 @@ class RecordedResults:
     def open(cls, folder: Path | str) -> Self:
         """Open the results in `folder`. Raises RecordError where there are none or a newer sweep wrote them."""
         results = cls(folder)
-        with reading(results.folder) as db:
+        with open_for_reading(results.folder) as db:
             check_journal(db, results.folder / JOURNAL_FILE)
         return results
 
     def _read(self, query: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
-        with reading(self.folder) as db:
+        with open_for_reading(self.folder) as db:
             return query(db)
 
     @property
@@ -114,7 +114,7 @@ class RecordedResults:
     @property
     def sources(self) -> Mapping[str, Path]:
         """Return the input image of each variation by key, as copied into the folder; text-to-image has none."""
-        with reading(self.folder) as db:
+        with open_for_reading(self.folder) as db:
             kept = {row["sha256"]: self.folder / row["path"] for row in fetch_sealed(db, "inputs")}
             rows = db.execute("SELECT DISTINCT key, source FROM points WHERE source IS NOT NULL")
             return {key: kept[source] for key, source in rows if source in kept}
@@ -155,7 +155,7 @@ class RecordedResults:
         """
         import pandas as pd
 
-        frames = list(self._frames(**chosen))
+        frames = list(self._iterate_frames(**chosen))
         return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
     def write_file(self, path: Path | str, form: FileFormat, **chosen: Unpack[Selection]) -> Path:
@@ -167,7 +167,7 @@ class RecordedResults:
         if form not in (known := get_args(FileFormat)):
             raise UsageError(f"{form} is not a format of tables.", hint=f"Formats: {', '.join(known)}.")
         if form == "parquet":
-            write_parquet_file(path, self._frames(**chosen))
+            write_parquet_file(path, self._iterate_frames(**chosen))
             return path
         write = write_xlsx_file if form == "xlsx" else partial(write_text_file, form=form)
         with self._open_table(**chosen) as table:
@@ -181,16 +181,16 @@ class RecordedResults:
 
     @contextmanager
     def _open_table(self, **chosen: Unpack[Selection]) -> Iterator[ResultsTable]:
-        with reading(self.folder) as db:
+        with open_for_reading(self.folder) as db:
             yield ResultsTable(db, self.folder, **chosen)
 
-    def _frames(self, **chosen: Unpack[Selection]) -> Iterator[pd.DataFrame]:
+    def _iterate_frames(self, **chosen: Unpack[Selection]) -> Iterator[pd.DataFrame]:
         """Yield at least one frame, empty where there are no rows."""
         with self._open_table(**chosen) as table:
             lists = split_rows(table.rows(), _ROWS_A_FRAME)
-            yield _frame(table.columns, next(lists, []))
+            yield _make_frame(table.columns, next(lists, []))
             for rows in lists:
-                yield _frame(table.columns, rows)
+                yield _make_frame(table.columns, rows)
 
 
 def list_runs(root: Path) -> list[str]:
@@ -257,7 +257,7 @@ def _make_series(kind: ColumnKind, cells: Sequence[Any]) -> pd.Series[Any]:
     return pd.Series([None if cell is None else float(cell) for cell in cells], dtype="float64")
 
 
-def _frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:
+def _make_frame(columns: Sequence[Column], rows: Sequence[TableRow]) -> pd.DataFrame:
     import pandas as pd
 
     by_column: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(columns)
@@ -291,7 +291,7 @@ class FolderStatus:
         return {"schema": "sweep.status/1", **asdict(self)}
 
 
-def folder_status(folder: Path | str) -> FolderStatus:
+def read_folder_status(folder: Path | str) -> FolderStatus:
     """Count what is in a results folder. Raises RecordError where there are no results or they are damaged."""
     results, folder = RecordedResults.open(folder), Path(folder)
     counts, last = results.counts(), next(reversed(results.runs()), None)
@@ -304,8 +304,8 @@ def folder_status(folder: Path | str) -> FolderStatus:
         state=state,
         began_at=last.begun_at.isoformat() if last else None,
         ended_at=last.ended_at.isoformat() if last and last.ended_at else None,
-        table=_path(folder / CSV),
-        report=_path(folder / "report.html"),
+        table=_write_path(folder / CSV),
+        report=_write_path(folder / "report.html"),
     )
 
 
@@ -333,7 +333,7 @@ def _describe_run(folder: Path, last: RunRecord | None) -> tuple[str, str]:
     return last.ending, f"{words}{at}"
 
 
-def _path(file: Path) -> str | None:
+def _write_path(file: Path) -> str | None:
     return file.as_posix() if file.is_file() else None
 
 
@@ -356,7 +356,7 @@ class Past:
         """Count those of these keys that are on record by their state. Raises CorruptRecordError."""
         if self.folder is None:
             return Counter()
-        with reading(self.folder) as db:
+        with open_for_reading(self.folder) as db:
             if not db.execute("SELECT 1 FROM points LIMIT 1").fetchone():  # computing the keys takes seconds a million
                 return Counter()
             rows = (db.execute("SELECT state FROM points WHERE key = ? LIMIT 1", (key,)).fetchone() for key in keys)
@@ -377,7 +377,7 @@ class Past:
 
 def read_painted(folder: Path) -> frozenset[bool]:
     """Read whether completed images were painted by a sandbox (True) or come from real servers; empty without any."""
-    with reading(folder) as db:
+    with open_for_reading(folder) as db:
         if not db.execute("SELECT 1 FROM points WHERE state = 'completed' LIMIT 1").fetchone():
             return frozenset()
         servers = [server for run in queries.runs(db) for server in run.facts.servers]
@@ -395,7 +395,7 @@ class SubmittedWork:
 
 def read_submitted(folder: Path) -> dict[str, SubmittedWork]:
     """Read what was sent to each server, by its address. Raises RecordError where the journal cannot be read."""
-    with reading(folder) as db:
+    with open_for_reading(folder) as db:
         servers = dict(db.execute("SELECT url, max(server) FROM attempts GROUP BY url").fetchall())
         query = "SELECT DISTINCT item_id, batch_id FROM attempts WHERE url = ? AND item_id IS NOT NULL"
         has_uploads = has_table(db, "uploads")
@@ -413,7 +413,7 @@ def read_past(folder: Path) -> Past:
     """Read what a folder holds of earlier runs. Raises CorruptRecordError where the journal is damaged."""
     if not (folder / JOURNAL_FILE).is_file():
         return Past()
-    with reading(folder) as db:
+    with open_for_reading(folder) as db:
         done = db.execute("SELECT count(*) FROM points WHERE state = 'completed'").fetchone()[0]
         seconds = db.execute(
             "SELECT (finished_at - started_at) / 1e6 FROM points WHERE state = 'completed' AND started_at IS NOT NULL"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, TypeVa
 from sweep.errors import RecordError, UsageError, did_you_mean
 from sweep.record.durable_files import replace_atomically
 from sweep.record.sqlite import queries
-from sweep.record.sqlite.connection import BrokenSealError, sealing
+from sweep.record.sqlite.connection import BrokenSealError, build_seal
 from sweep.text import format_value, make_list
 from sweep.types import Scalar
 
@@ -144,7 +144,7 @@ class ResultsTable:
         kinds: dict[str, ColumnKind] = {}
         for name, kind in chain.from_iterable(axes for _, axes in definitions):
             wanted = _OF_AXIS.get(kind, "text")
-            kinds[name] = _common(kinds.get(name, wanted), wanted)
+            kinds[name] = _find_common_kind(kinds.get(name, wanted), wanted)
         self._axes = [Column(name, kind) for name, kind in kinds.items()]
         standard = [
             Column(f"rendered_{name}" if name in kinds and name in _YIELDING else name, kind)
@@ -176,7 +176,7 @@ class ResultsTable:
         Raises BrokenSealError where a row is not as it was written, sqlite3.Error.
         """
         numbers = Counter[tuple[Cell, Cell]]()
-        for chunk in split_rows(self._stored_rows(), _CHUNK):
+        for chunk in split_rows(self._read_stored_rows(), _CHUNK):
             measured = self._with_metrics(chunk) if self._metrics else (row for row, _, _ in chunk)
             for row in self._with_marks(measured, numbers) if self._marks else measured:
                 if self._where is None or self._where(dict(zip(self._all_names, row, strict=True))):
@@ -208,7 +208,7 @@ class ResultsTable:
         )
         self._pick = lambda row: tuple(read_cell(row, name) for name in names)
 
-    def _stored_rows(self) -> Iterator[tuple[TableRow, str | None, str | None]]:
+    def _read_stored_rows(self) -> Iterator[tuple[TableRow, str | None, str | None]]:
         """Read rows without metrics, each with the hashes of its image and of the image it started from."""
         for definition in self._definitions:
             former = (definition != self._definitions[0],) if self._former else ()
@@ -221,7 +221,7 @@ class ResultsTable:
         images = tuple({image for _, image, _ in chunk if image is not None})
         slots = ", ".join("?" * len(images))
         for image, reference, metric, value, whole in self._db.execute(
-            f"SELECT image, reference, metric, value, seal = {sealing('metrics')} FROM metrics"  # noqa: S608
+            f"SELECT image, reference, metric, value, seal = {build_seal('metrics')} FROM metrics"  # noqa: S608
             f" WHERE image IN ({slots}) ORDER BY put",
             images,
         ):
@@ -229,7 +229,7 @@ class ResultsTable:
                 raise BrokenSealError(f"a value of {metric} is not as it was written")
             found.setdefault((image, metric), {})[reference] = value
         for row, image, source in chunk:
-            yield (*row, *(_chosen(found.get((image or "", metric)), source) for metric in self._metrics))
+            yield (*row, *(_choose_value(found.get((image or "", metric)), source) for metric in self._metrics))
 
     def _with_marks(self, rows: Iterable[TableRow], numbers: Counter[tuple[Cell, Cell]]) -> Iterator[TableRow]:
         """Add a person's marks; `numbers` counts the images of each point."""
@@ -254,7 +254,7 @@ def _guess_kind(values: Iterable[object]) -> ColumnKind:
 _SELECT = f"""
 SELECT p.idx, p.key, p.axis_values, p.prompt, p.state, p.kind, p.message, p.attempts, p.server, p.model, p.source,
     i.ordinal, i.path, i.image_name, i.width, i.height, i.size, i.sha256, p.queued_at, p.started_at, p.finished_at,
-    p.seal = {sealing("points", "p")}, i.key IS NULL OR i.seal = {sealing("images", "i")}
+    p.seal = {build_seal("points", "p")}, i.key IS NULL OR i.seal = {build_seal("images", "i")}
 FROM points AS p INDEXED BY points_by_index LEFT JOIN images AS i ON i.key = p.key AND p.state = 'completed'
 WHERE p.definition = ? AND p.state IN ('completed', 'failed', 'cancelled')
 ORDER BY p.idx, p.id, i.ordinal
@@ -274,8 +274,8 @@ def _show_row(stored: Sequence[object], axes: Sequence[Column]) -> TableRow:
     seconds = (finished - started) / 1e6 if isinstance(finished, int) and isinstance(started, int) else None
     cells: tuple[Any, ...] = (
         *(index, key, *[_show_level(values.get(axis.name), axis.kind) for axis in axes], prompt, state, error),
-        *(attempts, server, model, path, image_name, width, height, sha256, _time(queued), _time(started)),
-        *(_time(finished), seconds),
+        *(attempts, server, model, path, image_name, width, height, sha256, _parse_time(queued), _parse_time(started)),
+        *(_parse_time(finished), seconds),
     )
     return cells
 
@@ -289,20 +289,20 @@ def _show_level(value: Scalar, kind: ColumnKind) -> Scalar:
     return json.dumps(value) if kind == "text" and not isinstance(value, str) else value
 
 
-def _chosen(by_reference: dict[str, float | None] | None, source: str | None) -> float | None:
+def _choose_value(by_reference: dict[str, float | None] | None, source: str | None) -> float | None:
     if not by_reference:
         return None
     preferred = source or ""
     return by_reference[preferred] if preferred in by_reference else list(by_reference.values())[-1]
 
 
-def _common(first: ColumnKind, second: ColumnKind) -> ColumnKind:
+def _find_common_kind(first: ColumnKind, second: ColumnKind) -> ColumnKind:
     if first == second:
         return first
     return "number" if {first, second} == {"integer", "number"} else "text"
 
 
-def _time(stored: object) -> datetime | None:
+def _parse_time(stored: object) -> datetime | None:
     return queries.EPOCH + timedelta(microseconds=stored) if isinstance(stored, int) else None
 
 

@@ -188,7 +188,7 @@ def compare_runs(a: Path | str, b: Path | str, *, out: Path | str | None = None)
     data, others = join_rows(before, after, pairs, between)
     titles, folders = _name_runs(before, after), [run.folder.resolve().name for run in (before, after)]
     target = Path(out or after.folder.resolve().parent / f"compare-{folders[0]}-{folders[1]}.html")
-    found = _summarize(data, between, pairs, target)
+    found = _summarise(data, between, pairs, target)
     words = _write_sentences(found, data, pairs, (before, after), titles)
     if differing := list_changed_inputs(before.facts, after.facts):
         words.append(f"Settings that differ: {'; '.join(differing)}.")
@@ -215,7 +215,7 @@ def _name_runs(before: ReportData, after: ReportData) -> tuple[str, str]:
     return (a.name, b.name) if a.name != b.name else (f"{a.parent.name}/{a.name}", f"{b.parent.name}/{b.name}")
 
 
-def _summarize(data: ReportData, between: pd.DataFrame, pairs: Pairs, page: Path) -> Comparison:
+def _summarise(data: ReportData, between: pd.DataFrame, pairs: Pairs, page: Path) -> Comparison:
     same = int(between["same"].fillna(False).sum())
     likeness = between[f"{BETWEEN}ssim"]
     unmeasured = int(likeness.isna().sum())

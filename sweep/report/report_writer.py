@@ -197,10 +197,10 @@ def _group_failures(data: ReportData) -> list[dict[str, Any]]:
 
 def list_run_folders(root: Path) -> list[str]:
     """List the names of the results folders directly in `root`, the last changed first."""
-    return sorted(list_runs(root), key=lambda name: _changed_at(root / name), reverse=True)
+    return sorted(list_runs(root), key=lambda name: _find_change_time(root / name), reverse=True)
 
 
-def _changed_at(folder: Path) -> float:
+def _find_change_time(folder: Path) -> float:
     times = [0.0]
     for name in (JOURNAL_FILE, f"{JOURNAL_FILE}-wal"):
         with contextlib.suppress(OSError):  # a run may end, or be deleted, meanwhile
@@ -210,15 +210,15 @@ def _changed_at(folder: Path) -> float:
     return max(times)
 
 
-def summarize_run(folder: Path) -> JsonObject:
+def summarise_run(folder: Path) -> JsonObject:
     """Summarize a run for one row of the overview."""
-    changed = _changed_at(folder)
+    changed = _find_change_time(folder)
     age = _format_age(datetime.now(UTC).timestamp() - changed)
-    return {**_summarize(folder, changed, is_locked(folder)), "changed": changed, "age": age}
+    return {**_summarise(folder, changed, is_locked(folder)), "changed": changed, "age": age}
 
 
 @lru_cache(maxsize=500)
-def _summarize(folder: Path, changed: float, locked: bool) -> JsonObject:  # noqa: ARG001  with either, the answer changes
+def _summarise(folder: Path, changed: float, locked: bool) -> JsonObject:  # noqa: ARG001  with either, the answer changes
     """Summarize what only a change of the journal changes, with the first finding of what was measured before."""
     data = read_report_data(folder)
     ending = (data.runs[-1].ending if data.runs else None) or ""
@@ -331,7 +331,7 @@ def render_page(
 
 def render_overview(root: Path) -> str:
     """Render the page that lists the runs in `root`; its script fills in the rows."""
-    runs = [summarize_run(root / name) for name in list_run_folders(root)]
+    runs = [summarise_run(root / name) for name in list_run_folders(root)]
     folder = root.resolve().name
     return _load_template("overview.html.j2").render(
         folder=f"{folder}/",

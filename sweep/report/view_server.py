@@ -39,7 +39,7 @@ from sweep.report.report_writer import (
     list_run_folders,
     render_overview,
     render_page,
-    summarize_run,
+    summarise_run,
 )
 from sweep.report.thumbnails import FOLDER, ImageLinks, Thumbnails, make_thumb_id
 
@@ -116,7 +116,7 @@ class Feed:
         self._steps = {key: share for key, share in self._steps.items() if key in rendering}
         before, rows = self.snapshot.rows, snapshot.rows
         changed = [name for name in {**before, **rows} if before.get(name) != rows.get(name)]
-        progress, clock = summarize_progress(snapshot), {"seconds": None, "left": None}
+        progress, clock = summarise_progress(snapshot), {"seconds": None, "left": None}
         async with self._changed:
             self.snapshot = snapshot
             if snapshot.is_running:
@@ -159,7 +159,7 @@ class Feed:
             self.generation += 1
             self._changed.notify_all()
 
-    async def news(self, since: int, patience: float) -> JsonObject | None:
+    async def wait_for_news(self, since: int, patience: float) -> JsonObject | None:
         """Wait up to `patience` seconds for changes after generation `since`; None where there are none."""
         async with self._changed:
             try:
@@ -175,7 +175,7 @@ class Feed:
     def _state(self) -> JsonObject:
         return {"report": self.is_reported, **self._progress}
 
-    def page_data(self, links: ImageLinks | None = None) -> JsonObject:
+    def build_page_data(self, links: ImageLinks | None = None) -> JsonObject:
         """Build the payload of a page that goes on listening."""
         generation = self.generation  # before the snapshot, which may be replaced meanwhile: then the page hears of it
         data, study = self.snapshot.data, self.study if self.is_reported else None
@@ -188,7 +188,7 @@ class Feed:
         return self.snapshot.data.files.by_id.get(make_thumb_id(identity))
 
 
-def summarize_progress(snapshot: Snapshot) -> JsonObject:
+def summarise_progress(snapshot: Snapshot) -> JsonObject:
     """Summarize the progress of a run: counts, seconds, and the seconds left (None before the first image)."""
     data = snapshot.data
     counts = data.counts
@@ -307,15 +307,15 @@ class LiveView:
         add = app.router.add_get
         run = "/{token}/{run}" if self._all_runs else "/{token}"
         if self._all_runs:
-            add("/{token}/", self._overview)
-            add("/{token}/runs", self._runs)
-            add("/{token}/shared", self._shared)
-            add("/{token}/compare", self._compare)
-        add(f"{run}/", self._page)
-        add(f"{run}/events", self._events)
-        add(f"{run}/thumbs/{{head}}/{{name}}.webp", self._thumb)
-        add(f"{run}/{{path:(?:images|inputs)/.+}}", self._file)
-        app.router.add_post(f"{run}/ratings", self._ratings)
+            add("/{token}/", self._serve_overview)
+            add("/{token}/runs", self._serve_runs)
+            add("/{token}/shared", self._serve_shared)
+            add("/{token}/compare", self._serve_compare)
+        add(f"{run}/", self._serve_page)
+        add(f"{run}/events", self._serve_events)
+        add(f"{run}/thumbs/{{head}}/{{name}}.webp", self._serve_thumb)
+        add(f"{run}/{{path:(?:images|inputs)/.+}}", self._serve_file)
+        app.router.add_post(f"{run}/ratings", self._keep_ratings)
         return app
 
     async def follow(self, name: str) -> Feed:
@@ -361,7 +361,7 @@ class LiveView:
             response.headers.update(_HEADERS)
         return response
 
-    async def _page(self, request: web.Request) -> web.Response:
+    async def _serve_page(self, request: web.Request) -> web.Response:
         feed = await self.follow(_name_run(request))
         await feed.refresh()
         is_report = feed.is_reported
@@ -370,7 +370,7 @@ class LiveView:
             asyncio.get_running_loop().call_later(_TO_ARRIVE, feed.delivered.set)
         return answer
 
-    async def _thumb(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_thumb(self, request: web.Request) -> web.StreamResponse:
         feed, identity = await self._read(_name_run(request)), request.match_info["name"]
         image = feed.find_image(identity)
         if image is None and _name_run(request) not in self._following:
@@ -383,13 +383,13 @@ class LiveView:
             raise web.HTTPNotFound
         return web.Response(body=content, content_type="image/webp")
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_file(self, request: web.Request) -> web.StreamResponse:
         feed, path = await self._read(_name_run(request)), request.match_info["path"]
         if not (path in feed.snapshot.served and await run_sync((feed.folder / path).is_file)):
             raise web.HTTPNotFound
         return web.FileResponse(feed.folder / path)
 
-    async def _ratings(self, request: web.Request) -> web.Response:
+    async def _keep_ratings(self, request: web.Request) -> web.Response:
         """Add the ratings and choices that were changed on the page to those of the results folder."""
         from sweep.study import merge_ratings, parse_ratings
 
@@ -403,7 +403,7 @@ class LiveView:
         feed.wake()
         return web.json_response({"kept": len(ratings.marks)})
 
-    async def _events(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_events(self, request: web.Request) -> web.StreamResponse:
         """Send server-sent events: `rows` with what changed since the generation the page has."""
         feed = await self.follow(_name_run(request))
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", **_HEADERS})
@@ -416,7 +416,7 @@ class LiveView:
         seen = int(since) if re.fullmatch("[0-9]{1,19}", since) else 0  # we never send a longer one
         with contextlib.suppress(ConnectionError):
             while True:
-                news = await feed.news(seen, _PATIENCE)
+                news = await feed.wait_for_news(seen, _PATIENCE)
                 if news is None:
                     await stream.write(b": still here\n\n")
                     continue
@@ -425,27 +425,27 @@ class LiveView:
                 await stream.write(f"id: {seen}\nevent: rows\ndata: {text}\n\n".encode())
         return stream
 
-    async def _overview(self, _request: web.Request) -> web.Response:
+    async def _serve_overview(self, _request: web.Request) -> web.Response:
         async with self._listing:  # one at a time: the first of a run studies it
             return _answer_page(await run_sync(render_overview, self._folder), "overview.js")
 
-    async def _runs(self, _request: web.Request) -> web.Response:
+    async def _serve_runs(self, _request: web.Request) -> web.Response:
         async with self._listing:
             names = await run_sync(list_run_folders, self._folder)
-            return web.json_response([await run_sync(summarize_run, self._folder / name) for name in names])
+            return web.json_response([await run_sync(summarise_run, self._folder / name) for name in names])
 
-    async def _two(self, request: web.Request) -> tuple[Path, Path]:
+    async def _find_two_folders(self, request: web.Request) -> tuple[Path, Path]:
         names = [request.query.get(name, "") for name in ("a", "b")]
         known = await run_sync(list_run_folders, self._folder)
         if any(name not in known for name in names):
             raise web.HTTPNotFound
         return self._folder / names[0], self._folder / names[1]
 
-    async def _shared(self, request: web.Request) -> web.Response:
-        return web.json_response({"text": await run_sync(count_shared, *await self._two(request))})
+    async def _serve_shared(self, request: web.Request) -> web.Response:
+        return web.json_response({"text": await run_sync(count_shared, *await self._find_two_folders(request))})
 
-    async def _compare(self, request: web.Request) -> web.Response:
-        a, b = await self._two(request)
+    async def _serve_compare(self, request: web.Request) -> web.Response:
+        a, b = await self._find_two_folders(request)
         try:
             text = await run_sync(lambda: compare_runs(a, b).page.read_text(encoding="utf-8"))
         except SweepError as error:
@@ -474,4 +474,4 @@ def _render(feed: Feed) -> str:
     facts = describe_page(data, study)
     if feed.snapshot.is_running:  # the page counts by itself, and nothing is wrong yet
         facts |= {"counts": "", "failed": "", "problem": ""}
-    return "".join(render_page(feed.page_data(links), facts, inside, is_live=True))
+    return "".join(render_page(feed.build_page_data(links), facts, inside, is_live=True))

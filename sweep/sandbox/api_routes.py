@@ -22,9 +22,9 @@ from sweep.sandbox.http_requests import (
     TOKEN_SECONDS,
     RefusedError,
     answer_request,
-    body_of,
     cut_page,
     cut_window,
+    read_body,
     read_member,
     read_parameter,
     read_value,
@@ -46,7 +46,7 @@ from sweep.workflow import (
     Model,
     ModelRef,
     Ref,
-    builtin_schemas,
+    load_builtin_schemas,
     workflow_from,
     write_graph,
     write_openapi,
@@ -66,7 +66,7 @@ def _list_devices(sandbox: Sandbox, _: web.Request) -> Any:
 
 
 async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
-    body = await body_of(request)
+    body = await read_body(request)
     given = body if isinstance(body, dict) else {}
     token = sandbox.accounts.log_in(given.get("email"), given.get("password"))
     if token is None:
@@ -76,7 +76,7 @@ async def _log_in(sandbox: Sandbox, request: web.Request) -> Any:
 
 @functools.cache
 def _write_nodes() -> bytes:
-    return json.dumps(write_openapi(builtin_schemas())).encode()
+    return json.dumps(write_openapi(load_builtin_schemas())).encode()
 
 
 def _list_workflows(sandbox: Sandbox, request: web.Request) -> Any:
@@ -108,7 +108,7 @@ _Ids = Annotated[list[int], Field(max_length=1000)]
 
 
 async def _enqueue(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    body = await body_of(request)
+    body = await read_body(request)
     batch = read_batch(body, sandbox.types)
     made = sandbox.queue.enqueue(queue_id, batch, prepend=bool(body.get("prepend", False)))
     await sandbox.store.save_items(made)
@@ -150,7 +150,7 @@ def _count_destination(sandbox: Sandbox, request: web.Request, queue_id: str) ->
 
 
 async def _summarise(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
-    ids = read_member(await body_of(request), "item_ids", _Ids)
+    ids = read_member(await read_body(request), "item_ids", _Ids)
     found = [sandbox.queue.items[item_id] for item_id in ids if item_id in sandbox.queue.items]
     told = (item.summarise() for item in found if item.queue_id == queue_id)
     return [{name: each[name] for name in each if not name.startswith("error_")} for each in told]
@@ -166,7 +166,7 @@ def _get_item(sandbox: Sandbox, _: web.Request, queue_id: str, item_id: str) -> 
 
 async def _cancel_batches(sandbox: Sandbox, request: web.Request, queue_id: str) -> Any:
     """Cancel the items of batches, with the one event that InvokeAI sends for them."""
-    ids = read_member(await body_of(request), "batch_ids", list[str])
+    ids = read_member(await read_body(request), "batch_ids", list[str])
     batches = [sandbox.queue.of_batch(queue_id, batch_id) for batch_id in dict.fromkeys(ids)]
     stopped = await sandbox.workers.cancel(item for batch in batches for item in batch)
     if stopped:
@@ -224,7 +224,7 @@ async def _delete_image(sandbox: Sandbox, _: web.Request, name: str) -> Any:
 
 
 async def _serve_image(sandbox: Sandbox, _: web.Request, name: str) -> web.Response:
-    return web.Response(body=await sandbox.images.content(name), content_type="image/png")
+    return web.Response(body=await sandbox.images.read_content(name), content_type="image/png")
 
 
 def _create_board(sandbox: Sandbox, request: web.Request) -> Any:
@@ -266,7 +266,7 @@ class Session:
 
 async def _create_session(sandbox: Sandbox, request: web.Request) -> Any:
     """Create a session for a posted graph, not running yet. Raises RefusedError with 422."""
-    body = await body_of(request)
+    body = await read_body(request)
     is_wrapped = sandbox.options.api == "portable"
     posted = body.get("graph") if is_wrapped and isinstance(body, Mapping) else body
     if (is_wrapped or posted) and not isinstance(posted, Mapping):

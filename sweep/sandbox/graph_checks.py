@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from sweep.sandbox.http_requests import Loc, read_value, refuse, refuse_invalid, refuse_value
-from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, builtin_schemas
+from sweep.workflow import FieldSchema, NodeSchema, NodeSchemas, load_builtin_schemas
 
 NodeJson = dict[str, Any]
 GraphJson = dict[str, Any]  # id, nodes by id, edges: checked, in the form that answers repeat
@@ -58,7 +58,7 @@ class NodeTypes:
 @functools.cache
 def builtin_types() -> NodeTypes:
     """Return the checks of the packaged node types, whose models all sandboxes of a process share."""
-    return NodeTypes(builtin_schemas())
+    return NodeTypes(load_builtin_schemas())
 
 
 _GUIDED = frozenset({"denoise_latents", "denoise_latents_meta", "tiled_multi_diffusion_denoise_latents"})

@@ -101,7 +101,7 @@ def read_parameter(request: web.Request, name: str, kind: Any = str) -> Any:
     return read_value(kind, request.query[name], "query", name)
 
 
-async def body_of(request: web.Request) -> Any:
+async def read_body(request: web.Request) -> Any:
     """Read the JSON of a request. Raises RefusedError with FastAPI's 422 where it is none."""
     data = await request.read()
     try:
@@ -167,13 +167,13 @@ class Accounts:
         """Say why a request or a socket is turned away, in InvokeAI's words; None where it may come in."""
         if not self.users:
             return None
-        token = bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
+        token = read_bearer(headers) or (str(auth.get("token") or "") if isinstance(auth, Mapping) else "")
         if not token:
             return "Authentication required"
         return None if token in self._tokens else "Invalid or expired token"
 
 
-def bearer(headers: Mapping[str, str]) -> str:
+def read_bearer(headers: Mapping[str, str]) -> str:
     """Read the token of an Authorization header; empty where there is none."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     return token if kind == "Bearer" else ""
@@ -241,7 +241,7 @@ async def _admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if refusal:
         return reply({"detail": refusal}, 401)
     response = await handler(request)
-    fresh = accounts.renew(bearer(request.headers)) if request.method != "GET" else None
+    fresh = accounts.renew(read_bearer(request.headers)) if request.method != "GET" else None
     if fresh:
         response.headers["X-Refreshed-Token"] = fresh
     return response

@@ -71,7 +71,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 @functools.cache
-def plain_image(side: int) -> bytes:
+def make_plain_image(side: int) -> bytes:
     """Make a square image, of 512 pixels a side about 300 kB, for sandboxes that do not paint."""
     rng = np.random.default_rng(7)
     slope = np.linspace(40, 200, side)[:, None, None] + np.linspace(0, 30, side)[None, :, None]
@@ -157,7 +157,7 @@ class ImageLibrary:
         path: Path = self._folder / record["image_name"]
         return path.read_bytes()
 
-    async def content(self, name: str) -> bytes:
+    async def read_content(self, name: str) -> bytes:
         """Read the file that is served for an image. Raises RefusedError."""
         record = self.get_record(name)
         file = self._read(record) if self._is_plain(record) else await asyncio.to_thread(self._read, record)

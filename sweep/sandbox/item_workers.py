@@ -77,7 +77,7 @@ class Workers:
         self._cancels[item.item_id] = asyncio.Event()
         self.queue.move(item, "in_progress")
         await self.store.save_items([item])
-        await self.events.status_changed(item)
+        await self.events.announce_status(item)
         if self.options.gc_pause:  # InvokeAI collects garbage and answers no request meanwhile
             async with self.garbage:
                 await asyncio.sleep(self.options.gc_pause)
@@ -89,7 +89,7 @@ class Workers:
             self.queue.move(item, "failed" if failed else "completed")
         await self.store.save_items([item])
         if item.status != "canceled":
-            await self.events.status_changed(item)
+            await self.events.announce_status(item)
         if failed and item.status == "failed":
             error = {"error_type": item.error_type, "error_message": item.error_message}
             await self.events.invocation("error", item, failed.source, failed.node, **error)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sweep.sandbox.graph_checks import builtin_types
 from sweep.sandbox.http_requests import Accounts
-from sweep.sandbox.image_library import ImageLibrary, plain_image
+from sweep.sandbox.image_library import ImageLibrary, make_plain_image
 from sweep.sandbox.item_queue import SandboxQueue, Store
 from sweep.sandbox.item_workers import Workers
 from sweep.sandbox.model_catalogue import catalogue
@@ -44,7 +44,7 @@ class Sandbox:
         root = await asyncio.to_thread(self._make_root)
         self.types = await asyncio.to_thread(builtin_types)
         self.store = Store(root / "sandbox.sqlite" if options.root else None)
-        plain = None if options.paint else await asyncio.to_thread(plain_image, options.plain_side)
+        plain = None if options.paint else await asyncio.to_thread(make_plain_image, options.plain_side)
         self.images = ImageLibrary(root / "images", self.store, plain)
         self.renders = self.images.renders  # by `sweep_key` of the metadata, or a hash
         self._threads = ThreadPoolExecutor(options.workers, thread_name_prefix="sandbox-painter")

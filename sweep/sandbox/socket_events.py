@@ -30,11 +30,11 @@ class EventEmitter:
         self._dice = dice
         self._accounts = accounts
         self._sids: set[str] = set()
-        self.sio.on("connect", self._connected)
+        self.sio.on("connect", self._accept_connection)
         self.sio.on("disconnect", lambda sid, *_: self._sids.discard(sid))
         self.sio.on("subscribe", self._subscribe)
 
-    async def _connected(self, sid: str, environ: Any, auth: Any = None) -> None:
+    async def _accept_connection(self, sid: str, environ: Any, auth: Any = None) -> None:
         refusal = self._accounts.explain_refusal({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, auth)
         if refusal:
             raise socketio.exceptions.ConnectionRefusedError(refusal)
@@ -61,7 +61,7 @@ class EventEmitter:
             for sid in list(self._sids):
                 await self.sio.disconnect(sid)
 
-    async def status_changed(self, item: QueueItem) -> None:
+    async def announce_status(self, item: QueueItem) -> None:
         """Announce that an item's status changed."""
         if self._sids:
             await self.send("queue_item_status_changed", item.summarise())
@@ -82,7 +82,7 @@ class SessionEvents(EventEmitter):
         if room:
             await super().send(name, payload, room)
 
-    async def status_changed(self, item: QueueItem) -> None:
+    async def announce_status(self, item: QueueItem) -> None:
         """Announce the end of a session, and no other status."""
         if item.status == "completed":
             about = {"graph_execution_state_id": item.session_id}

@@ -248,8 +248,8 @@ class Server(Protocol):
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         """Cancel these items, pending or running; ids it does not know are ignored. Touches nothing else."""
 
-    async def loaded(self) -> frozenset[str]:
+    async def list_loaded(self) -> frozenset[str]:
         """Return the keys of the models it holds in memory, as far as known: for sending work where its model is."""
 
-    async def others_waiting(self, ours: str) -> int:
+    async def count_others_waiting(self, ours: str) -> int:
         """Count other people's pending and running items: those whose destination is not `ours`."""

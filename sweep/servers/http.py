@@ -260,7 +260,7 @@ class Http:
 
     def _make_error(self, answer: Response, what: str) -> SweepError:
         body, sent = _parse_or_none(answer.data), self._basic if asks_for_basic(answer.headers) else self.token
-        return error_of_status(self.address.url, answer.status, answer.headers, body, what, is_known=bool(sent))
+        return make_status_error(self.address.url, answer.status, answer.headers, body, what, is_known=bool(sent))
 
     async def _send_as_us(self, request: Request) -> Response:
         """Send a request with our token, and log in anew where that has expired: a refused request was not carried out.
@@ -306,7 +306,7 @@ class Http:
                     max_redirects=MOST_REDIRECTS + 1,  # the number that is too many
                 ) as response,
             ):
-                data = await self._body(request, response, deadline)
+                data = await self._read_body(request, response, deadline)
                 data = data if response.ok else self._hide_secrets(data)
                 self.token = sendable(response.headers.get(FRESH_TOKEN_HEADER)) or self.token
                 if response.status in BAD_GATEWAY:
@@ -314,7 +314,7 @@ class Http:
                 return Response(response.status, response.headers, data)
         except (_ElsewhereError, aiohttp.RedirectClientError) as error:
             to = f"to {error}" if isinstance(error, _ElsewhereError) else "elsewhere"
-            raise redirect_error(self.address.url, to) from None
+            raise make_redirect_error(self.address.url, to) from None
         except aiohttp.TooManyRedirects:
             message = f"{self.address.url} redirects in circles while {request.what}."
             raise TransientError(message, kind="BadAnswer") from None
@@ -322,7 +322,7 @@ class Http:
             reason, hint = explain_failure(error)
             raise NoAnswerError(self.address.url, reason, request.what, hint) from None
         except ValueError:  # of aiohttp, for a redirect to an address with a password
-            raise redirect_error(self.address.url) from None
+            raise make_redirect_error(self.address.url) from None
 
     def _hide_secrets(self, data: bytes) -> bytes:
         """Take our credentials out of the texts of an error: some proxies quote them, and errors go to files.
@@ -334,7 +334,7 @@ class Http:
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
         return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets and data.strip() else data
 
-    async def _body(self, request: Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
+    async def _read_body(self, request: Request, response: aiohttp.ClientResponse, deadline: asyncio.Timeout) -> bytes:
         """Read an answer; the deadline moves on with the bytes that arrive, at the pace of the slowest server.
 
         One beyond its limit is an error of the image, and else of the server.
@@ -390,11 +390,11 @@ REFUSED_HINT = "Check SWEEP_TOKEN, SWEEP_EMAIL, SWEEP_PASSWORD and the credentia
 BASIC_HINT = "It wants a user name: set SWEEP_EMAIL (the name) and SWEEP_PASSWORD, or give a credentials file."
 
 
-def error_of_status(
+def make_status_error(
     url: str, status: int, headers: Mapping[str, str], body: Any, what: str, *, is_known: bool = False
 ) -> SweepError:
     """Return the error for an answer with this status, to a request that bore our login where `is_known`."""
-    said = detail(body)
+    said = read_detail(body)
     tail = f": {said}" if said else ""
     if status in (401, 403):
         reason = "refuses the login it was given" if is_known else "wants a login"
@@ -402,7 +402,7 @@ def error_of_status(
         hint = REFUSED_HINT if is_known else BASIC_HINT if asks_for_basic(headers) else LOGIN_HINT
         return ServerRefusedError(f"{url} {reason} ({status} while {what}{tail}).", hint=hint)
     if status in (429, 503):
-        asked = retry_after(headers.get("Retry-After"))
+        asked = parse_retry_after(headers.get("Retry-After"))
         message = f"{url} is overloaded ({status} while {what})."
         return OverloadedError(message, retry_after=asked, is_certain=status == 429)
     if status == 413:
@@ -412,7 +412,7 @@ def error_of_status(
     if status >= 500 or status == 409:
         return TransientError(f"{url} failed ({status} while {what}{tail}).", kind=f"HTTP {status}")
     if 300 <= status < 400:
-        return redirect_error(url)
+        return make_redirect_error(url)
     return ServerError(f"{url} answered {status} while {what}{tail}.")
 
 
@@ -421,13 +421,13 @@ def asks_for_basic(headers: Mapping[str, str]) -> bool:
     return headers.get("WWW-Authenticate", "").lower().startswith("basic")
 
 
-def redirect_error(url: str, target: str = "elsewhere") -> ServerError:
+def make_redirect_error(url: str, target: str = "elsewhere") -> ServerError:
     """Return the error for a redirect to another server."""
     hint = "Use the address that it redirects to; sweep does not follow it."
     return ServerError(f"{url} redirects {target}.", hint=hint)
 
 
-def detail(body: Any) -> str:
+def read_detail(body: Any) -> str:
     """Return the text of an error's body in one line: its `detail`, or place and message of each problem."""
     found = mapping(body).get("detail")
     if isinstance(found, str):
@@ -456,7 +456,7 @@ def _describe_problem(entry: Mapping[str, Any]) -> str:
     return f"{where}: {shorten(message)}" if where else shorten(message)
 
 
-def retry_after(header: str | None, now: datetime | None = None) -> float | None:
+def parse_retry_after(header: str | None, now: datetime | None = None) -> float | None:
     """Return the seconds to wait by a Retry-After header (a number or an HTTP date); None without a readable one."""
     try:
         seconds = float(header or "")
@@ -470,7 +470,7 @@ def retry_after(header: str | None, now: datetime | None = None) -> float | None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
-def bad_answer(url: str, what: str) -> TransientError:
+def make_bad_answer(url: str, what: str) -> TransientError:
     """Return the error for an answer that says nothing: nobody may conclude from it that something is not there."""
     return TransientError(f"{url} gave an answer that cannot be read while {what}.", kind="BadAnswer")
 

@@ -92,7 +92,7 @@ class TrackedItem:
         elif state.status in ENDED_STATES:
             self.send(state)
 
-    def completed_by_events(self, state: ItemState, outputs: Sequence[str]) -> ItemEnded | None:
+    def end_by_events(self, state: ItemState, outputs: Sequence[str]) -> ItemEnded | None:
         """Return the end of a completed item where its events had its times and the one image of every output."""
         images = {signal.image.node: signal.image for signal in self.log if isinstance(signal, Rendered)}
         if state.status != "completed" or not outputs or not self.single_outputs.issuperset(outputs):
@@ -166,14 +166,14 @@ class ItemTracker:
             item.is_cancel_requested = True
             item.is_covered = False  # who listens now asks at once: a server need not tell of each item it cancels
 
-    def takes_step(self) -> bool:
+    def wants_step(self) -> bool:
         """Tell whether to pass on a step now: somebody watches, and the last one is `STEP_EVERY` seconds ago."""
         if self._next_step is None or time.monotonic() < self._next_step:
             return False
         self._next_step = time.monotonic() + STEP_EVERY
         return True
 
-    def heard_items(self) -> Iterator[TrackedItem]:
+    def list_heard_items(self) -> Iterator[TrackedItem]:
         """Yield the items that somebody listens to and that are not over."""
         return (item for item in self._items.values() if item.listeners and not item.is_over)
 
@@ -232,13 +232,13 @@ class ItemTracker:
         """Raise for all listeners that the server sent something that cannot be read; listening begins anew."""
         said = shorten(f"{type(error).__name__}: {error}")
         told = TransientError(f"{self._url} said what cannot be read ({said}).", kind="BadAnswer")
-        for item in list(self.heard_items()):
+        for item in list(self.list_heard_items()):
             item.send(told)
 
     async def run(self, read_states: StateReader) -> None:
         """Ask the server for states as long as this runs: at once where something was missed, else after silence."""
         while True:
-            wait = self._seconds_to_question()
+            wait = self._compute_question_delay()
             if wait is None or wait > 0:
                 try:
                     async with asyncio.timeout(wait):
@@ -249,12 +249,12 @@ class ItemTracker:
             if self._is_due or (wait is not None and wait <= 0):
                 self._is_due = False
                 await self._reconcile(read_states)
-                for item in self.heard_items():
+                for item in self.list_heard_items():
                     item.known_at = time.monotonic()
 
-    def _seconds_to_question(self) -> float | None:
+    def _compute_question_delay(self) -> float | None:
         """Return the seconds after which nothing was heard of an item for so long that the server is to be asked."""
-        heard = list(self.heard_items())
+        heard = list(self.list_heard_items())
         if not heard:
             return None
         is_cancelling = any(item.is_cancel_requested for item in heard)
@@ -264,7 +264,7 @@ class ItemTracker:
         return min(item.known_at for item in heard) + pace - time.monotonic()
 
     async def _reconcile(self, read_states: StateReader) -> None:
-        waiting = [item for item in self.heard_items() if item.item_id]
+        waiting = [item for item in self.list_heard_items() if item.item_id]
         if not waiting:
             return
         begun = time.monotonic()
@@ -460,7 +460,7 @@ class TrackedServer(ABC):
             await asyncio.sleep(self._timings.poll_deaf)
 
 
-def cancellation_error(asked: bool) -> AttemptError:
+def make_cancellation_error(asked: bool) -> AttemptError:
     """Return the error of a cancelled item: whether we asked for that, or somebody else did."""
     if asked:
         return TransientError("cancelled by sweep", kind="Cancelled")

@@ -25,12 +25,12 @@ def parse(data: bytes | str) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if parts > DEEPEST_ANSWER and _deeper_than(value, DEEPEST_ANSWER):
+    if parts > DEEPEST_ANSWER and _is_deeper_than(value, DEEPEST_ANSWER):
         raise ValueError("nested too deeply")
     return value
 
 
-def _deeper_than(value: Any, limit: int) -> bool:
+def _is_deeper_than(value: Any, limit: int) -> bool:
     level: list[Any] = [value]
     for _ in range(limit):
         containers = [each for each in level if isinstance(each, dict | list)]

@@ -120,7 +120,7 @@ class SearchDecision:
         asked = min(needed, self._task.seeds)
         starts = {group: self._predict(group, range(PILOT)) for group in groups}
         for seed in range(PILOT, asked):
-            if not self._fits(len(groups)):
+            if not self._is_affordable(len(groups)):
                 return asked, True
             self._search_all(groups, seed, starts)
         return asked, needed > self._task.seeds
@@ -131,7 +131,7 @@ class SearchDecision:
         last = min(LOOKS[-1], self._task.seeds)
         for seed in range(last):
             starts = {group: self._predict(group, range(seed)) for group in alive} if seed else {}
-            if seed and not self._fits(len(alive)):
+            if seed and not self._is_affordable(len(alive)):
                 return alive, seed, True
             self._search_all(alive, seed, starts)
             if self.wanted:
@@ -167,7 +167,7 @@ class SearchDecision:
         """Find the groups that can be the weakest."""
         return self.alive if self._task.is_weakest_wanted else self._drop(self.alive, self.seeds)
 
-    def _fits(self, groups: int) -> bool:
+    def _is_affordable(self, groups: int) -> bool:
         """Tell whether one more seed of these groups stays within the budget, whatever their images show."""
         most = 1 + len(STRIDES) + math.ceil(math.log2(len(self._task.levels) + 1))  # images of one block
         unfinished = sum(most - len(self._paths[p.group, p.seed]) for p in self.wanted)
@@ -200,7 +200,7 @@ class SearchDecision:
             place = self._choose_place(low, high, planned, strides)
             if not low < place < high:
                 continue
-            point = SearchPoint(group, seed, int(self._turn(group, place)))
+            point = SearchPoint(group, seed, int(self._turn_place(group, place)))
             if point not in self._values:
                 self.wanted.append(point)
                 return
@@ -222,7 +222,7 @@ class SearchDecision:
         return (low + high) // 2
 
     def _interpolate(self, group: int, seed: int, low: int, high: int) -> SingleCrossing:
-        a, b = int(self._turn(group, low)), int(self._turn(group, high))
+        a, b = int(self._turn_place(group, low)), int(self._turn_place(group, high))
         levels = self._task.levels
         if low == -1 or high == self._last + 1:
             edge = levels[b] if low == -1 else levels[a]
@@ -231,7 +231,7 @@ class SearchDecision:
         share = (before - self._task.threshold) / (before - after)
         return SingleCrossing(levels[a] + (levels[b] - levels[a]) * share, a, inside=True)
 
-    def _turn(self, group: int, place: float) -> float:
+    def _turn_place(self, group: int, place: float) -> float:
         """Turn a place into a level's number, or back."""
         return self._last - place if self.is_rising(group) else place
 
@@ -247,12 +247,12 @@ class SearchDecision:
         """Predict the place at which a further seed's search begins; None where curves turn: it then starts cold."""
         chosen = tuple(seeds)
         known = [self.crossings[group, seed] for seed in chosen]
-        if any(not each.inside for each in known) or self._turns(group, chosen):
+        if any(not each.inside for each in known) or self._is_turning(group, chosen):
             return None
         at = float(np.mean([each.at for each in known]))
-        return self._turn(group, float(np.interp(at, self._task.levels, range(self._last + 1))))
+        return self._turn_place(group, float(np.interp(at, self._task.levels, range(self._last + 1))))
 
-    def _turns(self, group: int, seeds: Iterable[int]) -> bool:
+    def _is_turning(self, group: int, seeds: Iterable[int]) -> bool:
         """Tell whether a curve of these seeds goes back by more than a twentieth of its range.
 
         Only what their own searches looked at counts: the answer must not change when more is rendered.

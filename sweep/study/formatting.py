@@ -44,7 +44,7 @@ def write_estimate(estimate: Estimate) -> str:
         return f"unknown ({estimate['reason']})"
     if low is None or high is None:
         return f"{write_number(value)} (no interval: {estimate['reason']})"
-    if _same(estimate):
+    if _is_point(estimate):
         return f"{write_number(value)} (the same with each of {format_count(estimate['n'], 'seed')})"
     shown = write_interval(estimate)
     return f"{shown[:-1]}, {estimate['confidence'] * 100:.0f} %, n = {format_count(estimate['n'], 'seed')})"
@@ -55,14 +55,14 @@ def write_interval(estimate: Estimate) -> str:
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if value is None:
         return "unknown"
-    if low is None or high is None or _same(estimate):
+    if low is None or high is None or _is_point(estimate):
         return write_number(value)
     shown = [write_number(v, high - low) for v in (value, low, high)]
     dash = " to " if "−" in "".join(shown) else "–"
     return f"{shown[0]} ({shown[1]}{dash}{shown[2]})"
 
 
-def _same(estimate: Estimate) -> bool:
+def _is_point(estimate: Estimate) -> bool:
     """Tell whether the interval has no width but for rounding."""
     width = (estimate["high"] or 0.0) - (estimate["low"] or 0.0)
     return width <= 1e-9 * max(1e-3, abs(estimate["value"] or 0.0))

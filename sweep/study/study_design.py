@@ -81,12 +81,12 @@ class StudyDesign:
     @cached_property
     def cells(self) -> Codes:
         """Return the cell of each row: a number for every combination of factor levels."""
-        return self.combined(self.factors)
+        return self.combine_axes(self.factors)
 
     @cached_property
     def points(self) -> Codes:
         """Return the point of each row: everything equal but the repeat."""
-        return self.combined([name for name in self.names if name != REPLICATE_COLUMN])
+        return self.combine_axes([name for name in self.names if name != REPLICATE_COLUMN])
 
     @cached_property
     def repeats(self) -> Codes:
@@ -108,7 +108,7 @@ class StudyDesign:
         """Number of renderings of the most repeated point; 0 in an empty table."""
         return int(self.repeats[self.images].max(initial=-1)) + 1
 
-    def combined(self, names: Iterable[str]) -> Codes:
+    def combine_axes(self, names: Iterable[str]) -> Codes:
         """Combine axes: a number by row for each combination of their levels that occurs; 0 everywhere for no axes."""
         joint = np.zeros(len(self.frame), dtype=np.intp)
         for name in names:
@@ -118,7 +118,7 @@ class StudyDesign:
 
     def match_images(self, axes: Iterable[str]) -> Codes:
         """Give one number to rows that differ in these axes alone: images of a batch match by their place in it."""
-        others = self.combined([name for name in self.names if name not in set(axes)])
+        others = self.combine_axes([name for name in self.names if name not in set(axes)])
         return pair_codes(others, self.image_numbers)
 
     def response(self, metric: str) -> FloatArray:
@@ -134,13 +134,13 @@ class StudyDesign:
 
     def measure_coverage(self, group: Group) -> float:
         """Measure which part of all points × units of a group has an image: 1 where nothing is missing."""
-        rows = self.images & self.rows_of(group)
+        rows = self.images & self.mask_rows(group)
         units = np.unique(self.units[rows])
         free = [name for name in self.factors if name not in group]
         whole = math.prod(len(self.by_name[name].levels) for name in free) * max(len(units), 1)
         return len(np.unique(pair_codes(self.cells, self.units)[rows])) / max(whole, 1)
 
-    def unit_matrix(
+    def average_units(
         self, metric: str, axis: str, group: Group | None = None, *, without: int | None = None
     ) -> FloatArray:
         """Average a metric over the rows of a group to units × levels of an axis; NaN where nothing is there.
@@ -149,7 +149,7 @@ class StudyDesign:
         prompt does not look like an effect of the axis. Without units the matrix has one row.
         """
         response = self.response(metric)
-        rows = np.isfinite(response) & self.rows_of(group or {})
+        rows = np.isfinite(response) & self.mask_rows(group or {})
         if without is not None:
             rows &= self.units != without
         levels, codes = len(self.by_name[axis].levels), self.by_name[axis].codes
@@ -165,7 +165,7 @@ class StudyDesign:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        rows = self.images & self.rows_of(group)
+        rows = self.images & self.mask_rows(group)
         levels = self.by_name[axis].codes[rows]
         others = self.combine_others(axis)[rows] + len(self.by_name[axis].levels)
         size = int(others.max(initial=0)) + 1
@@ -175,10 +175,10 @@ class StudyDesign:
     def combine_others(self, axis: str) -> Codes:
         """Combine all other factors than this axis."""
         if axis not in self._others:
-            self._others[axis] = self.combined([name for name in self.factors if name != axis])
+            self._others[axis] = self.combine_axes([name for name in self.factors if name != axis])
         return self._others[axis]
 
-    def rows_of(self, group: Group) -> Mask:
+    def mask_rows(self, group: Group) -> Mask:
         """Select the rows with these levels."""
         found = np.ones(len(self.frame), dtype=np.bool_)
         for name, level in group.items():

@@ -78,18 +78,18 @@ async def expect_refusal(step: Awaitable[object]) -> None:
 
 async def _complete(journal: Journal, point: JournalPoint, number: int = 1) -> None:
     await journal.intend(point, an_intent(point, number))
-    await journal.submitted(f"b{point.index}-{number}", f"item{point.index}")
-    await journal.rendered(point.key, TIMES)
+    await journal.mark_submitted(f"b{point.index}-{number}", f"item{point.index}")
+    await journal.mark_rendered(point.key, TIMES)
     await journal.complete(point.key, [a_rendering(point)], TIMES)
 
 
 async def _states(journal: Journal, points: Iterable[JournalPoint]) -> list[JournalState | None]:
-    known = await journal.standing([point.key for point in points])
+    known = await journal.find_statuses([point.key for point in points])
     return [known.get(point.key, KeyStatus()).state for point in points]
 
 
 async def _count_attempts(journal: Journal, key: str) -> int:
-    return (await journal.standing([key])).get(key, KeyStatus()).attempts
+    return (await journal.find_statuses([key])).get(key, KeyStatus()).attempts
 
 
 async def a_new_record_is_empty(open_again: OpenAgain) -> None:
@@ -97,8 +97,8 @@ async def a_new_record_is_empty(open_again: OpenAgain) -> None:
         assert await journal.fingerprint() is None
         assert list(await journal.indices("completed")) == []
         assert await journal.open_intents() == []
-        assert await journal.standing(["nothing"]) == {}
-        assert await journal.ended_with("Lost", "http://nowhere") == []
+        assert await journal.find_statuses(["nothing"]) == {}
+        assert await journal.list_ended_with("Lost", "http://nowhere") == []
         assert (await journal.counts()).points == 0
         await expect_refusal(journal.identity())
 
@@ -124,12 +124,12 @@ async def the_way_of_a_variation_survives_reopening(open_again: OpenAgain) -> No
     async with _open(open_again) as journal:
         (intent,) = await journal.open_intents()
         assert intent == replace(an_intent(point), index=3)
-        await journal.submitted("b3-1", "item3")
+        await journal.mark_submitted("b3-1", "item3")
         assert await _states(journal, [point]) == ["submitted"]
     async with _open(open_again) as journal:
         (intent,) = await journal.open_intents()
         assert (intent.item_id, intent.state) == ("item3", "submitted")
-        await journal.rendered(point.key, TIMES)
+        await journal.mark_rendered(point.key, TIMES)
         assert await _states(journal, [point]) == ["rendered"]
         assert (await journal.counts()).open == 1
     async with _open(open_again) as journal:
@@ -152,8 +152,8 @@ async def an_outcome_is_never_changed(open_again: OpenAgain) -> None:
         await journal.cancel(gone.key)
         for point in (done, bad, gone):
             await expect_refusal(journal.intend(point, an_intent(point, 2)))
-            await expect_refusal(journal.rendered(point.key, TIMES))
-            await expect_refusal(journal.attempt_failed(point.key, BAD))
+            await expect_refusal(journal.mark_rendered(point.key, TIMES))
+            await expect_refusal(journal.mark_attempt_failed(point.key, BAD))
             await expect_refusal(journal.withdraw(point.key))
             await expect_refusal(journal.complete(point.key, [a_rendering(point, 1)], TIMES))
             await expect_refusal(journal.fail(point, Failure(kind="Other", message="another")))
@@ -169,10 +169,10 @@ async def a_step_taken_twice_is_taken_once(open_again: OpenAgain) -> None:
     async with _open(open_again, FACTS) as journal:
         await journal.intend(done, an_intent(done))
         for _ in range(2):
-            await journal.submitted("b0-1", "item0")
+            await journal.mark_submitted("b0-1", "item0")
         for _ in range(2):
-            await journal.rendered(done.key, TIMES)
-        await journal.submitted("b0-1", "item0")
+            await journal.mark_rendered(done.key, TIMES)
+        await journal.mark_submitted("b0-1", "item0")
         assert await _states(journal, [done]) == ["rendered"]
         await journal.intend(gone, an_intent(gone))
         for _ in range(2):
@@ -188,13 +188,13 @@ async def steps_off_the_way_are_refused(open_again: OpenAgain) -> None:
     async with _open(open_again) as journal:
         await expect_refusal(journal.intend(point, an_intent(point)))
         await journal.begin_run(FACTS)
-        await expect_refusal(journal.submitted("unknown", "item"))
-        await expect_refusal(journal.rendered(point.key, TIMES))
+        await expect_refusal(journal.mark_submitted("unknown", "item"))
+        await expect_refusal(journal.mark_rendered(point.key, TIMES))
         await expect_refusal(journal.complete(point.key, [a_rendering(point)], TIMES))
-        await expect_refusal(journal.attempt_failed(point.key, BAD))
+        await expect_refusal(journal.mark_attempt_failed(point.key, BAD))
         await expect_refusal(journal.cancel(point.key))
         await expect_refusal(journal.rebase([point]))
-        assert await journal.standing([point.key]) == {}
+        assert await journal.find_statuses([point.key]) == {}
         await journal.intend(point, an_intent(point))
         await expect_refusal(journal.intend(point, an_intent(point, 2)))
         await expect_refusal(journal.complete(point.key, [], TIMES))
@@ -207,18 +207,18 @@ async def attempts_are_counted_over_restarts(open_again: OpenAgain) -> None:
         async with _open(open_again, FACTS) as journal:
             assert await _count_attempts(journal, point.key) == number - 1
             await journal.intend(point, an_intent(point, number))
-            await journal.attempt_failed(point.key, BAD)
+            await journal.mark_attempt_failed(point.key, BAD)
             assert await _states(journal, [point]) == [None]
             assert await journal.open_intents() == []
     async with _open(open_again) as journal:
         await journal.intend(point, an_intent(point, 4))
         await journal.withdraw(point.key)
         assert await _count_attempts(journal, point.key) == 3
-        assert await journal.standing([point.key, "unknown"]) == {point.key: KeyStatus(attempts=3)}
-        assert await journal.ended_with(BAD.kind, "http://gpu1") == ["b0-3", "b0-2", "b0-1"]
-        assert await journal.ended_with(BAD.kind, "http://gpu2") == []
+        assert await journal.find_statuses([point.key, "unknown"]) == {point.key: KeyStatus(attempts=3)}
+        assert await journal.list_ended_with(BAD.kind, "http://gpu1") == ["b0-3", "b0-2", "b0-1"]
+        assert await journal.list_ended_with(BAD.kind, "http://gpu2") == []
         await journal.fail(point, BAD)
-        assert await journal.standing([point.key]) == {point.key: KeyStatus(state="failed", attempts=3)}
+        assert await journal.find_statuses([point.key]) == {point.key: KeyStatus(state="failed", attempts=3)}
         assert await journal.reopen([point.key, "unknown"]) == 1
         assert await _count_attempts(journal, point.key) == 0
         await _complete(journal, point)
@@ -244,8 +244,8 @@ async def fused_keys_share_a_batch(open_again: OpenAgain) -> None:
     async with _open(open_again, FACTS) as journal:
         for point in points:
             await journal.intend(point, an_intent(point, batch="fused"))
-        await journal.attempt_failed(points[0].key, BAD)
-        await journal.submitted("fused", "item")
+        await journal.mark_attempt_failed(points[0].key, BAD)
+        await journal.mark_submitted("fused", "item")
         assert await _states(journal, points) == [None, "submitted", "submitted"]
         assert [intent.item_id for intent in await journal.open_intents()] == ["item", "item"]
         await journal.complete(points[1].key, [a_rendering(points[1])], TIMES)

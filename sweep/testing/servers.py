@@ -213,7 +213,7 @@ async def graphs_are_checked_without_rendering(subject: Subject) -> None:
     assert answers[0] is None
     assert all(answers[1:])
     assert await subject.server.check([], {}) == []
-    assert await subject.server.others_waiting("nobody") == 0
+    assert await subject.server.count_others_waiting("nobody") == 0
 
 
 async def a_graph_it_cannot_render_is_refused(subject: Subject) -> None:
@@ -277,8 +277,8 @@ async def others_are_counted_apart_from_us(subject: Subject) -> None:
     """Check that only items of other runs are counted as waiting."""
     sent = submission(subject.slow(4), destination="one-run")
     ticket = await subject.server.submit(sent)
-    assert await subject.server.others_waiting("another-run") == 1
-    assert await subject.server.others_waiting("one-run") == 0
+    assert await subject.server.count_others_waiting("another-run") == 1
+    assert await subject.server.count_others_waiting("one-run") == 0
     await subject.server.cancel([sent.batch_id])
     await collect_updates(subject.server, ticket)
 
@@ -287,7 +287,7 @@ async def it_knows_what_it_has_loaded(subject: Subject) -> None:
     """Check that the keys of loaded models are those of models it has."""
     await render_scene(subject.server, subject.imaged(9))
     keys = {model.key for model in await subject.server.models()}
-    assert await subject.server.loaded() <= keys
+    assert await subject.server.list_loaded() <= keys
 
 
 async def giving_up_listening_leaves_the_item(subject: Subject) -> None:

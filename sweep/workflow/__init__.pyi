@@ -1,8 +1,8 @@
-from .comfyui.comfyui_dialect import core_schemas, read_object_info
+from .comfyui.comfyui_dialect import load_core_schemas, read_object_info
 from .comfyui.comfyui_formats import fill_defaults, write_prompt
-from .comfyui.object_info import model_files
+from .comfyui.object_info import list_model_files
 from .dialect import IDENTITY, Dialect, Encoding, NodeSchemas, StageKind
-from .digests import Digests, NodeChange, canonical, computation_order
+from .digests import Digests, NodeChange, canonical, order_computation
 from .graph import (
     Address,
     BatchAxis,
@@ -18,21 +18,21 @@ from .graph import (
     Value,
     Workflow,
     find_address,
+    find_nodes_after,
+    find_nodes_before,
+    make_readable,
     map_refs,
-    nodes_after,
-    nodes_before,
-    pruned,
-    readable,
+    prune,
 )
 from .inspection import Description, InspectionRow, describe
-from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, builtin_schemas, read_openapi
+from .invokeai.invokeai_dialect import DESCRIPTIVE_NODES, load_builtin_schemas, read_openapi
 from .invokeai.invokeai_formats import write_graph
 from .invokeai.openapi import write_openapi
 from .node_schemas import FieldSchema, Model, NodeSchema
-from .role_targets import STACKED, Roles, Target, field_target, find_roles
-from .scaffold import PLACEHOLDER, ScaffoldContext, starter
-from .validation import check_graph, check_value, drop_unknown_fields, range_of, unknown_type
-from .workflow_file import load_workflow, packaged_schemas, workflow_from
+from .role_targets import STACKED, Roles, Target, find_field_target, find_roles
+from .scaffold import PLACEHOLDER, ScaffoldContext, write_starter
+from .validation import check_graph, check_value, describe_range, describe_unknown_type, drop_unknown_fields
+from .workflow_file import load_packaged_schemas, load_workflow, workflow_from
 
 __all__ = [
     "DESCRIPTIVE_NODES",
@@ -66,33 +66,33 @@ __all__ = [
     "Target",
     "Value",
     "Workflow",
-    "builtin_schemas",
     "canonical",
     "check_graph",
     "check_value",
-    "computation_order",
-    "core_schemas",
     "describe",
+    "describe_range",
+    "describe_unknown_type",
     "drop_unknown_fields",
-    "field_target",
     "fill_defaults",
     "find_address",
+    "find_field_target",
+    "find_nodes_after",
+    "find_nodes_before",
     "find_roles",
+    "list_model_files",
+    "load_builtin_schemas",
+    "load_core_schemas",
+    "load_packaged_schemas",
     "load_workflow",
+    "make_readable",
     "map_refs",
-    "model_files",
-    "nodes_after",
-    "nodes_before",
-    "packaged_schemas",
-    "pruned",
-    "range_of",
+    "order_computation",
+    "prune",
     "read_object_info",
     "read_openapi",
-    "readable",
-    "starter",
-    "unknown_type",
     "workflow_from",
     "write_graph",
     "write_openapi",
     "write_prompt",
+    "write_starter",
 ]

@@ -71,7 +71,7 @@ class Dialect(Protocol):
     least_values: Mapping[str, Mapping[str, float]] = {}  # node type → fields whose schema does not say their minimum
     clip_skip: tuple[frozenset[str], Node, tuple[str, str]]  # see `add_clip_skip`: encoders, the node, its way through
 
-    def packaged_schemas(self) -> NodeSchemas:
+    def load_packaged_schemas(self) -> NodeSchemas:
         """Return the node types of this family that are packaged with sweep, for planning without a server."""
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
@@ -125,10 +125,10 @@ class Dialect(Protocol):
         is_video = any(kind.lower().startswith("video") for each in known for kind in each.outputs.values())
         return "makes a video, and sweep keeps images only" if is_video else "has no node that makes an image"
 
-    def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
+    def find_held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""
 
-    def ignored_fields(self, kind: str) -> frozenset[str]:
+    def list_ignored_fields(self, kind: str) -> frozenset[str]:
         """Return the fields of a node type that decide no image, and so are no part of a key."""
         return frozenset()
 
@@ -158,7 +158,7 @@ class Dialect(Protocol):
                 return kind
         return "other"
 
-    def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
+    def list_metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
         """Return the outputs into whose images `write_metadata` can write."""
         return ()
 
@@ -221,16 +221,16 @@ class Dialect(Protocol):
     def add_vae_loader(self, graph: Graph, name: str) -> Graph:
         """Return the graph with a VAE loader `name` in place of the main model's VAE."""
         kind, output = self.vae_loader
-        loaded = dict.fromkeys(self._main_vaes(graph), Address(name, output))
-        return graph.rewired(loaded).adding([Node(name, kind)])
+        loaded = dict.fromkeys(self._list_main_vaes(graph), Address(name, output))
+        return graph.rewire(loaded).adding([Node(name, kind)])
 
     def remove_vae_loader(self, graph: Graph, loader: str) -> Graph:
         """Return the graph with the main model's VAE in place of this loader's; unchanged without a main loader."""
-        for main in self._main_vaes(graph)[:1]:
-            graph = graph.rewired({Address(loader, self.vae_loader[1]): main}).without_nodes({loader})
+        for main in self._list_main_vaes(graph)[:1]:
+            graph = graph.rewire({Address(loader, self.vae_loader[1]): main}).without_nodes({loader})
         return graph
 
-    def _main_vaes(self, graph: Graph) -> list[Address]:
+    def _list_main_vaes(self, graph: Graph) -> list[Address]:
         kinds, output = self.main_loader
         return [Address(node.id, output) for node in graph.nodes.values() if kinds.fullmatch(node.type)]
 

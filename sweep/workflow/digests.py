@@ -76,7 +76,7 @@ class Digests:
         changed = Graph(self._nodes, self._shape.edges).set(values).nodes
         nodes = {address.node: changed[address.node] for address in values}
         texts = {name: self._shape.write_node(node) for name, node in nodes.items()}
-        return NodeChange(nodes, texts, self._shape.downstream(frozenset(nodes)))
+        return NodeChange(nodes, texts, self._shape.list_downstream(frozenset(nodes)))
 
     def apply(self, change: NodeChange) -> Digests:
         """Return the digests of the graph with these nodes, of which only those that they lead to are computed."""
@@ -112,12 +112,12 @@ class _Shape:
         self.feeds: dict[str, list[tuple[str, str, str]]] = {}  # node → (field as JSON, source node, output as JSON)
         self._left_out: dict[str, frozenset[str]] = {}  # fields that edges feed or that decide nothing, by node
         for name, edges in into.items():
-            ignored = dialect.ignored_fields(graph.nodes[name].type)
+            ignored = dialect.list_ignored_fields(graph.nodes[name].type)
             counted = [edge for edge in edges if edge.destination.field not in ignored]
             counted.sort(key=lambda edge: edge.destination.field)  # stable: several edges into one make a collection
             self.feeds[name] = [(_encode(e.destination.field), e.source.node, _encode(e.source.field)) for e in counted]
             self._left_out[name] = ignored.union(edge.destination.field for edge in counted)
-        self.order = computation_order({name: {source for _, source, _ in feeds} for name, feeds in self.feeds.items()})
+        self.order = order_computation({name: {source for _, source, _ in feeds} for name, feeds in self.feeds.items()})
         self._downstream: dict[frozenset[str], tuple[str, ...]] = {}
 
     def write_node(self, node: Node) -> str:
@@ -130,7 +130,7 @@ class _Shape:
         }
         return f"{_encode(node.type)},{_encode(deciding)}"
 
-    def downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
+    def list_downstream(self, nodes: frozenset[str]) -> tuple[str, ...]:
         """Return the nodes and all downstream of them in order of computation; cached, as the same is asked often."""
         known = self._downstream.get(nodes)
         if known is None:
@@ -142,7 +142,7 @@ class _Shape:
         return known
 
 
-def computation_order(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+def order_computation(sources: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """List the nodes, each after all that feed it. Raises WorkflowError naming the nodes of a cycle."""
     sorter = TopologicalSorter[str](dict.fromkeys(sources, ()))
     for name, feeding in sources.items():

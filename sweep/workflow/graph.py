@@ -151,7 +151,7 @@ class Graph:
                     map_refs(value, found.add)
         return frozenset(found)
 
-    def feeding(self, address: Address) -> tuple[Edge, ...]:
+    def list_edges_into(self, address: Address) -> tuple[Edge, ...]:
         """Return the edges into a field, in order."""
         return tuple(edge for edge in self.edges if edge.destination == address)
 
@@ -166,7 +166,7 @@ class Graph:
         ends = ((edge, edge.source.node, edge.destination.node) for edge in self.edges)
         return Graph(left, tuple(edge for edge, source, target in ends if source not in nodes and target not in nodes))
 
-    def rewired(self, outputs: Mapping[Address, Address]) -> Graph:
+    def rewire(self, outputs: Mapping[Address, Address]) -> Graph:
         """Return the same graph with the edges from these outputs coming from others."""
         return replace(self, edges=tuple(Edge(outputs.get(e.source, e.source), e.destination) for e in self.edges))
 
@@ -176,14 +176,14 @@ class Graph:
         return Graph({**self.nodes, **more.nodes}, self.edges + more.edges)
 
 
-def nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:
+def find_nodes_before(graph: Graph, nodes: Iterable[str], ignored: Collection[str] = ()) -> frozenset[str]:
     """Return the nodes and all upstream of them, without edges into fields of the `ignored` names."""
     return _reach(
         nodes, [(e.destination.node, e.source.node) for e in graph.edges if e.destination.field not in ignored]
     )
 
 
-def nodes_after(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
+def find_nodes_after(graph: Graph, nodes: Iterable[str]) -> frozenset[str]:
     """Return the nodes and all downstream of them."""
     return _reach(nodes, [(edge.source.node, edge.destination.node) for edge in graph.edges])
 
@@ -201,11 +201,11 @@ def _reach(starts: Iterable[str], steps: Iterable[tuple[str, str]]) -> frozenset
     return frozenset(reached)
 
 
-def pruned(graph: Graph, outputs: tuple[str, ...]) -> Graph:
+def prune(graph: Graph, outputs: tuple[str, ...]) -> Graph:
     """Return the graph with only what leads to these nodes: a server runs every node it is sent, and what was cut off
     may fail there.
     """
-    return graph.without_nodes(graph.nodes.keys() - nodes_before(graph, outputs))
+    return graph.without_nodes(graph.nodes.keys() - find_nodes_before(graph, outputs))
 
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -221,15 +221,15 @@ class Names:
         self._nodes = graph.nodes
         self._indexes: tuple[dict[str, list[str]], ...] = ({}, {}, {})  # the nodes by label, by word and by type
         for node in graph.nodes.values():
-            for index, word in zip(self._indexes, _words(node), strict=True):
+            for index, word in zip(self._indexes, _split_name(node), strict=True):
                 if word:
                     index.setdefault(word.casefold(), []).append(node.id)
 
-    def called(self, node: str) -> str:
+    def name_node(self, node: str) -> str:
         """Return a name of a node by which `node` finds it: its id, unless an editor made that up."""
-        if not made_up(node) or node not in self._nodes:
+        if not is_made_up(node) or node not in self._nodes:
             return node
-        for word in filter(None, _words(self._nodes[node])):
+        for word in filter(None, _split_name(self._nodes[node])):
             if self.find(word) == [node]:
                 return word
             alike = self._find_alike(word)
@@ -243,9 +243,9 @@ class Names:
         if len(found) == 1:
             return found[0]
         if not found:
-            words = (word for node in self._nodes.values() for word in _words(node) if word)
+            words = (word for node in self._nodes.values() for word in _split_name(node) if word)
             raise WorkflowError(
-                f"the workflow has no node {name!r}.{did_you_mean(name, [*map(self.called, self._nodes), *words])}"
+                f"the workflow has no node {name!r}.{did_you_mean(name, [*map(self.name_node, self._nodes), *words])}"
             )
         listed = ", ".join(f"{name}_{number}" for number in range(1, min(len(found), _MOST) + 1))
         more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
@@ -285,29 +285,29 @@ def find_address(graph: Graph, text: str) -> Address:
     return Address(names.node(found.node), found.field)
 
 
-def readable(graph: Graph, text: str) -> str:
+def make_readable(graph: Graph, text: str) -> str:
     """Return a text with each made-up id in it replaced by what its node is called."""
     names = Names(graph)
-    for node in filter(made_up, graph.nodes):
+    for node in filter(is_made_up, graph.nodes):
         if node in text:
-            text = text.replace(node, names.called(node))
+            text = text.replace(node, names.name_node(node))
     return text
 
 
 def named(node: Node) -> str:
     """Return a node as a person knows it: by label and type, and by an id that a person made up."""
     said = label(node)
-    if made_up(node.id):
+    if is_made_up(node.id):
         return f"{said} ({node.type})" if said else node.id
     return f"{said} ({node.type}, {node.id})" if said else f"{node.id} ({node.type})"
 
 
-def made_up(node: str) -> bool:
+def is_made_up(node: str) -> bool:
     """Tell whether an editor made up this id, which says nothing to anybody."""
     return _MADE_UP.fullmatch(node) is not None
 
 
-def _words(node: Node) -> tuple[str, str, str]:
+def _split_name(node: Node) -> tuple[str, str, str]:
     """Return a node's label, the word before the made-up part of its id, and its type: empty where there is none."""
     found = _MADE_UP.fullmatch(node.id)
     return label(node), (found["word"] if found else "") or "", node.type

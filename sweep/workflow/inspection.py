@@ -10,7 +10,7 @@ from sweep.workflow.dialect import NodeSchemas
 from sweep.workflow.graph import Address, Json, ModelRef, Node, Value, Workflow, map_refs
 from sweep.workflow.node_schemas import FieldSchema
 from sweep.workflow.role_targets import Roles, Target, find_roles
-from sweep.workflow.validation import check_graph, open_fields, range_of
+from sweep.workflow.validation import check_graph, describe_range, open_fields
 
 _LISTED = 6  # choices that are shown before the rest is counted
 
@@ -85,8 +85,8 @@ class Description:
             "name": self.name,
             "kind": self.kind,
             "nodes": nodes,
-            "roles": {role: _addresses(found) for role, found in targets.items()},
-            "ambiguous": {role: [_addresses(g) for g in groups] for role, groups in self.roles.ambiguous.items()},
+            "roles": {role: _list_addresses(found) for role, found in targets.items()},
+            "ambiguous": {role: [_list_addresses(g) for g in groups] for role, groups in self.roles.ambiguous.items()},
             "cut": {role: list[Json](edges) for role, edges in cut.items() if edges},
             "outputs": list(self.outputs),
             "batches": dict(self.batches),
@@ -105,7 +105,7 @@ def describe(workflow: Workflow, schemas: NodeSchemas) -> Description:
     outputs = schemas.dialect.find_outputs(graph, schemas)
     if not outputs:
         problems.append(f"It {schemas.dialect.explain_no_output(graph, schemas)}")
-    rows = [row for node in graph.nodes.values() for row in _rows(workflow, node, schemas, setting)]
+    rows = [row for node in graph.nodes.values() for row in _iterate_rows(workflow, node, schemas, setting)]
     return Description(
         name=workflow.name,
         kind=workflow.kind,
@@ -128,14 +128,14 @@ def _find_setting_roles(roles: Roles) -> Mapping[Address, tuple[str, ...]]:
     return {address: tuple(names) for address, names in setting.items()}
 
 
-def _rows(
+def _iterate_rows(
     workflow: Workflow, node: Node, schemas: NodeSchemas, setting: Mapping[Address, tuple[str, ...]]
 ) -> Iterator[InspectionRow]:
     """Yield the fields that are set, fed or could be set; of an unknown node type, those that the workflow names."""
     schema = schemas.get(node.type)
     edges = [edge for edge in workflow.graph.edges if edge.destination.node == node.id]
     fed = [edge.destination.field for edge in edges]
-    ignored = schemas.dialect.ignored_fields(node.type)
+    ignored = schemas.dialect.list_ignored_fields(node.type)
     known = [name for name, field in schema.fields.items() if field.takes_value] if schema else []
     for name in dict.fromkeys([*node.fields, *fed, *known]):
         is_used = name in fed or name in node.fields
@@ -167,8 +167,8 @@ def _name_type(field: FieldSchema) -> str:
 
 def _write_range(field: FieldSchema) -> str:
     more = f", … ({len(field.choices)})" if len(field.choices) > _LISTED else ""
-    return ", ".join(field.choices[:_LISTED]) + more if field.choices else range_of(field)
+    return ", ".join(field.choices[:_LISTED]) + more if field.choices else describe_range(field)
 
 
-def _addresses(targets: Sequence[Target]) -> list[Json]:
+def _list_addresses(targets: Sequence[Target]) -> list[Json]:
     return [str(target.address) for target in targets]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from sweep.errors import WorkflowError, did_you_mean
 from sweep.text import truncate
-from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, nodes_after
+from sweep.workflow.graph import Address, Edge, Graph, Node, Workflow, find_nodes_after
 from sweep.workflow.node_schemas import NodeSchema, read_table
 from sweep.workflow.validation import clean_graph, raise_for
 
@@ -124,8 +124,10 @@ class PortableReader(ABC):
             for wanted in schema.fields.values() if schema else ():
                 address = Address(node.id, wanted.name)
                 is_set = wanted.name in node.fields or address in self.files
-                if (wanted.required or wanted.name in asked) and not is_set and not graph.feeding(address):
-                    new = [Edge(output, address) for output in _only_fit(graph, self.schemas, address, wanted.type)]
+                if (wanted.required or wanted.name in asked) and not is_set and not graph.list_edges_into(address):
+                    new = [
+                        Edge(output, address) for output in _find_only_fit(graph, self.schemas, address, wanted.type)
+                    ]
                     added.extend(new)
                     graph = graph.adding(edges=new)
         return graph, added
@@ -143,11 +145,11 @@ def read_edge(entry: Any, problems: list[str]) -> Edge | None:
     return None
 
 
-def _only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> list[Address]:
+def _find_only_fit(graph: Graph, schemas: Mapping[str, NodeSchema], address: Address, kind: str) -> list[Address]:
     """Return the output that can feed the field, if only one can: those of its type and name come first, then those
     that nothing uses yet, and of a row of nodes that each change it (LoRAs) the last.
     """
-    after = nodes_after(graph, [address.node])
+    after = find_nodes_after(graph, [address.node])
     nodes = [(node.id, schemas[node.type].outputs) for node in graph.nodes.values() if node.type in schemas]
     fits = [Address(node, name) for node, outputs in nodes for name in outputs if outputs[name] == kind]
     fits = [output for output in fits if output.node not in after]

@@ -81,7 +81,7 @@ class Roles:
     def __contains__(self, role: object) -> bool:
         return role in self.targets
 
-    def having(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
+    def set_chosen(self, graph: Graph, schemas: NodeSchemas, chosen: Mapping[str, Sequence[Address]]) -> Roles:
         """Return the roles with those of `chosen` set by a person: each sets exactly these addresses.
 
         Raises WorkflowError for a role nobody knows or an address that is not in the graph.
@@ -91,7 +91,7 @@ class Roles:
             if role not in FOUND_ROLES:
                 hint = f"Roles: {', '.join(FOUND_ROLES)}."
                 raise WorkflowError(f"There is no role {role!r}.{did_you_mean(role, FOUND_ROLES)}", hint=hint)
-            settled[role] = tuple(field_target(graph, schemas, address, role) for address in addresses)
+            settled[role] = tuple(find_field_target(graph, schemas, address, role) for address in addresses)
         left = {role: groups for role, groups in self.ambiguous.items() if role not in settled}
         return Roles({**self.targets, **settled}, left)
 
@@ -115,7 +115,7 @@ def find_roles(graph: Graph, schemas: NodeSchemas) -> Roles:
     )
 
 
-def field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str = "") -> Target:
+def find_field_target(graph: Graph, schemas: NodeSchemas, address: Address, role: str = "") -> Target:
     """Return the target for one field: its source where a node only holds its value, else itself with its edges cut.
 
     Raises WorkflowError where the graph has no such node, or its type no such field.
@@ -156,7 +156,7 @@ def _settle_candidates(
             for address, encode in candidate.items():
                 where, cut = settled[address]
                 if where in shared:
-                    where, cut = address, wiring.feeding(address)
+                    where, cut = address, wiring.list_edges_into(address)
                 targets.setdefault(where, Target(where, encode, cut))
             distinct[frozenset(targets)] = tuple(targets.values())
         groups[role] = list(filter(None, distinct.values()))

@@ -43,7 +43,7 @@ class ScaffoldContext:
     models: Sequence[Model] = ()
 
 
-def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
+def list_main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model]) -> tuple[str, ...]:
     """Return the names of the main models that the workflow's loaders take, in alphabetical order."""
     kinds = [schemas[node.type] for node in workflow.graph.nodes.values() if node.type in schemas]
     fields = [field for schema in kinds for field in schema.fields.values()]
@@ -52,7 +52,7 @@ def main_models(workflow: Workflow, schemas: NodeSchemas, models: Sequence[Model
     return tuple(sorted(m.name for m in models if m.type == "main" and (not bases or m.base in bases)))
 
 
-def starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
+def write_starter(workflow: Workflow, roles: Roles, schemas: NodeSchemas, around: ScaffoldContext) -> str:
     """Write the YAML text of an experiment that sweeps the workflow over four seeds, and over denoise strength where it
     begins with an image. Of several main models that fit the first is taken. All else that the workflow has set
     already stands there in comments, to be changed.
@@ -66,7 +66,7 @@ class _Starter:
         self.workflow, self.graph, self.roles, self.schemas = workflow, workflow.graph, roles, schemas
         self.around = around
         self.wiring = Wiring(self.graph, schemas)
-        self.mains = list(main_models(workflow, schemas, around.models))
+        self.mains = list(list_main_models(workflow, schemas, around.models))
         self.names = Names(self.graph)
         told = [group for role in (*_IMAGES, *_MODELS, *_FIXED, *_SWEPT) for group in roles.groups(role)]
         self.told = {target.address for group in told for target in group}  # fields that a line on a role sets
@@ -80,34 +80,34 @@ class _Starter:
         yield f"description: {_quote(question)}"
         yield f"workflow: {_quote(self.around.path)}"
         yield ""
-        inputs = [*self._images(), *self._models(), *self._fixed(), *self._open_fields()]
+        inputs = [*self._write_images(), *self._write_models(), *self._write_fixed(), *self._open_fields()]
         needed = [line for is_needed, line in inputs if is_needed]
         yield f"{'inputs:' if needed else '# inputs:':<30}# fixed for the whole experiment"
         yield from (f"  {line}" for line in needed)
         yield from (f"#   {line}" for is_needed, line in inputs if not is_needed)
         yield ""
-        yield from self._unsettled()
+        yield from self._list_unsettled()
         axes = [line for role, line in _SWEPT.items() if role in self.roles]
         yield f"{'axes:' if axes else 'axes: {}':<30}# the first axis varies slowest"
         yield from (f"  {line}" for line in axes)
-        yield from (f"#   {line}" for line in (*self._other_axes(), *self._exposed()))
+        yield from (f"#   {line}" for line in (*self._write_other_axes(), *self._write_exposed()))
 
-    def _images(self) -> Iterator[tuple[bool, str]]:
+    def _write_images(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for the images a workflow wants and does not name, or in whose place another one is given."""
         image, folder = self.around.image, self.around.folder
-        for _, name, targets in self._numbered(_IMAGES):
+        for _, name, targets in self._iterate_numbered(_IMAGES):
             files = [self.workflow.files[target.address] for target in targets if target.address in self.workflow.files]
             is_there = any(folder is None or (folder / file).is_file() for file in files)  # as far as that is known
-            if image or not (is_there or self._held(targets)):
+            if image or not (is_there or self._find_held_value(targets)):
                 what = "" if image else "the path of an image"
-                yield True, f"{name}: {_quote(image or PLACEHOLDER)}{self._comment(targets[0].address, what)}"
+                yield True, f"{name}: {_quote(image or PLACEHOLDER)}{self._write_comment(targets[0].address, what)}"
 
-    def _models(self) -> Iterator[tuple[bool, str]]:
+    def _write_models(self) -> Iterator[tuple[bool, str]]:
         """Yield lines for models: those that have to be chosen, of several on the server, are needed."""
-        for role, name, targets in self._numbered(_MODELS):
-            held, address, kind = self._held(targets), targets[0].address, _MODELS[role]
-            fitting = self.mains if role == "model" else self._fitting(address, kind)
-            taken = fitting if role == "model" else self._fitting(address)  # of any type, where the field does
+        for role, name, targets in self._iterate_numbered(_MODELS):
+            held, address, kind = self._find_held_value(targets), targets[0].address, _MODELS[role]
+            fitting = self.mains if role == "model" else self._list_fitting(address, kind)
+            taken = fitting if role == "model" else self._list_fitting(address)  # of any type, where the field does
             if isinstance(held, ModelRef) and (held.name in fitting or role != "model" or len(fitting) < 2):
                 yield False, f"{name}: {_quote(held.name)}  # a name the server knows; left out: the workflow's"
             elif fitting and len(taken) > 1:
@@ -116,9 +116,9 @@ class _Starter:
             else:
                 yield False, f"{name}: name  # a name the server knows; left out: its only one"
 
-    def _fixed(self) -> Iterator[tuple[bool, str]]:
-        for _, name, targets in self._numbered(_FIXED):
-            if (held := self._held(targets)) is not None:
+    def _write_fixed(self) -> Iterator[tuple[bool, str]]:
+        for _, name, targets in self._iterate_numbered(_FIXED):
+            if (held := self._find_held_value(targets)) is not None:
                 yield False, f"{name}: {_quote(held)}"
 
     def _open_fields(self) -> Iterator[tuple[bool, str]]:
@@ -126,20 +126,20 @@ class _Starter:
         for address in self.open:
             schema = self.schemas[self.graph.nodes[address.node].type].fields[address.field]
             name = _quote(self._call(address))
-            fitting = self._fitting(address)
+            fitting = self._list_fitting(address)
             if schema.type == "ImageField":
-                yield True, f"{name}: {{image: {PLACEHOLDER}}}{self._comment(address, 'the path of an image')}"
+                yield True, f"{name}: {{image: {PLACEHOLDER}}}{self._write_comment(address, 'the path of an image')}"
             elif schema.type != "ModelIdentifierField":
-                yield True, f"{name}: null{self._comment(address, schema.type)}"
+                yield True, f"{name}: null{self._write_comment(address, schema.type)}"
             elif len(fitting) > 1:
                 others = f"or {', '.join(fitting[1:])}"
-                yield True, f"{name}: {_quote(fitting[0])}{self._comment(address, others)}"
+                yield True, f"{name}: {_quote(fitting[0])}{self._write_comment(address, others)}"
             elif not fitting:
                 kind = f"of type {' or '.join(schema.model_types) or 'any'}"
                 none = ", of which the server has none" if self.around.models else ""
-                yield False, f"{name}: name{self._comment(address, kind + none)}"
+                yield False, f"{name}: name{self._write_comment(address, kind + none)}"
 
-    def _fitting(self, address: Address, kind: str = "") -> list[str]:
+    def _list_fitting(self, address: Address, kind: str = "") -> list[str]:
         """Return the names of the models (of a type) that a field takes beside the main model, as far as known."""
         field = self.wiring.field(address)
         known = [ModelRef(model.name, model.base, model.type) for model in self.around.models]
@@ -150,12 +150,12 @@ class _Starter:
         fitting = [ref for ref in known if check_value(field, ref) is None and (any_base or ref.base in bases)]
         return [ref.name for ref in fitting if not kind or ref.type == kind]
 
-    def _held(self, targets: Sequence[Target]) -> Value:
+    def _find_held_value(self, targets: Sequence[Target]) -> Value:
         """Return the workflow's own value of a role; None without one, or where an edge feeds it."""
         target = targets[0]
         return None if target.cut else self.graph.nodes[target.address.node].fields.get(target.address.field)
 
-    def _numbered(self, roles: Iterable[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
+    def _iterate_numbered(self, roles: Iterable[str]) -> Iterator[tuple[str, str, Sequence[Target]]]:
         """Yield roles, their names with a number, and their targets: of a scheduler without the sampler, if that is a
         role of its own.
         """
@@ -165,7 +165,7 @@ class _Starter:
                 if own := [each for each in targets if role != "scheduler" or each.address not in samplers]:
                     yield role, name, own
 
-    def _unsettled(self) -> Iterator[str]:
+    def _list_unsettled(self) -> Iterator[str]:
         """List the roles of which one has to be chosen; those of stacks can all be set, each by its number."""
         unsettled = [role for role in self.roles.ambiguous if role not in STACKED]
         if not unsettled:
@@ -174,26 +174,26 @@ class _Starter:
         for role in unsettled:
             for name, group in self.roles.numbered(role):
                 listed = ", ".join(_quote(self._call(target.address)) for target in group)
-                yield f"#   {role}: [{listed}]{self._comment(group[0].address, name)}"
+                yield f"#   {role}: [{listed}]{self._write_comment(group[0].address, name)}"
         yield ""
 
-    def _other_axes(self) -> Iterator[str]:
+    def _write_other_axes(self) -> Iterator[str]:
         if "prompt" in self.roles:
             yield _VARIATION
-        for role, name, targets in self._numbered(_OFFERED):
-            if offered := self._offer(role, targets[0].address, self._held(targets)):
-                yield f"{name}: {offered}{self._comment(targets[0].address)}"
+        for role, name, targets in self._iterate_numbered(_OFFERED):
+            if offered := self._offer(role, targets[0].address, self._find_held_value(targets)):
+                yield f"{name}: {offered}{self._write_comment(targets[0].address)}"
 
-    def _exposed(self) -> Iterator[str]:
+    def _write_exposed(self) -> Iterator[str]:
         """Yield the fields its author put on the form, but for those that stand in the file already."""
         for address in self.workflow.exposed:
             schema = self.wiring.field(address)
             if address in self.told or address in self.open or (schema and schema.type == "BoardField"):
                 continue
             value = self.graph.nodes[address.node].fields.get(address.field)
-            models = [_quote(name) for name in self._fitting(address)[:_FEW]]
+            models = [_quote(name) for name in self._list_fitting(address)[:_FEW]]
             offered = f"[{', '.join(models)}]" if models else self._offer("", address, value) or "[]"
-            yield f"{_quote(self._call(address))}: {offered}{self._comment(address)}"
+            yield f"{_quote(self._call(address))}: {offered}{self._write_comment(address)}"
 
     def _offer(self, role: str, address: Address, value: Value) -> str:
         """Return a YAML list of two or three values that fit the field; empty where nothing is known of it."""
@@ -206,9 +206,9 @@ class _Starter:
         return f"[{', '.join(list(distinct)[:_FEW])}]" if distinct else ""
 
     def _call(self, address: Address) -> str:
-        return f"{self.names.called(address.node)}.{address.field}"
+        return f"{self.names.name_node(address.node)}.{address.field}"
 
-    def _comment(self, address: Address, *about: str) -> str:
+    def _write_comment(self, address: Address, *about: str) -> str:
         """Return a comment on a line: what is to be said, and what the author calls the field or its node."""
         label = self.workflow.labels.get(address) or self.graph.nodes[address.node].label
         said = ": ".join(filter(None, (*about, " ".join(label.split()))))

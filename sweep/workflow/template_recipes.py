@@ -71,6 +71,6 @@ def _add_loras(graph: Graph, lora: Mapping[str, Any], count: int) -> Graph:
     for name in _number_ids("lora", count):
         changed = {Address(last, output): Address(name, output) for output in lora["through"]}
         edges = [f"{last}.{output} → {name}.{field}" for output, field in lora["through"].items()]
-        graph = graph.rewired(changed).adding([Node(name, lora["type"], lora["fields"])], edges)
+        graph = graph.rewire(changed).adding([Node(name, lora["type"], lora["fields"])], edges)
         last = name
     return graph

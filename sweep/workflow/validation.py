@@ -10,7 +10,7 @@ from typing import Final
 from sweep.errors import Problem, WorkflowError, did_you_mean
 from sweep.text import truncate
 from sweep.workflow.dialect import NodeSchemas
-from sweep.workflow.digests import computation_order
+from sweep.workflow.digests import order_computation
 from sweep.workflow.graph import (
     Address,
     BoardRef,
@@ -20,10 +20,10 @@ from sweep.workflow.graph import (
     ModelRef,
     Node,
     Value,
+    is_made_up,
     label,
-    made_up,
+    make_readable,
     named,
-    readable,
 )
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema
 
@@ -71,13 +71,13 @@ def _check_single(schema: FieldSchema, value: Value) -> str | None:
             return None
     way = "; write {image: FILE}, or {images: [FILE, …]} as an axis" if schema.type == "ImageField" else ""
     wanted = _WORDS.get(schema.type, schema.type)
-    return f"takes {wanted}, not {_shown(value)}{way if isinstance(value, str) else ''}"
+    return f"takes {wanted}, not {_show(value)}{way if isinstance(value, str) else ''}"
 
 
 def _check_number(schema: FieldSchema, value: Value) -> str | None:
     kind, fits = ("whole numbers", float.is_integer) if schema.type == "integer" else ("numbers", math.isfinite)
     if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and not fits(value)):
-        return f"takes {kind}, not {_shown(value)}"
+        return f"takes {kind}, not {_show(value)}"
     if schema.choices:
         return _check_choice(schema, f"{value:.15g}")
     is_within = (
@@ -87,14 +87,14 @@ def _check_number(schema: FieldSchema, value: Value) -> str | None:
         and (schema.exclusive_maximum is None or value < schema.exclusive_maximum)
     )
     if not is_within:
-        return f"takes {range_of(schema)}, not {_shown(value)}"
+        return f"takes {describe_range(schema)}, not {_show(value)}"
     if schema.multiple_of and not math.isclose(remainder := math.remainder(value, schema.multiple_of), 0, abs_tol=1e-9):
         near = value - remainder
-        return f"takes multiples of {schema.multiple_of:g}, not {_shown(value)} (nearest: {near:g})"
+        return f"takes multiples of {schema.multiple_of:g}, not {_show(value)} (nearest: {near:g})"
     return None
 
 
-def range_of(schema: FieldSchema) -> str:
+def describe_range(schema: FieldSchema) -> str:
     """Describe the range of a number field: "0 to 1", "more than 0", "multiples of 8"; empty without limits."""
     low, high = schema.minimum, schema.maximum
     if low is not None and high is not None:
@@ -127,7 +127,7 @@ def _check_model(schema: FieldSchema, value: ModelRef) -> str | None:
     return None
 
 
-def _shown(value: Value) -> str:
+def _show(value: Value) -> str:
     return truncate(repr(value) if isinstance(value, str) else str(value), 60)
 
 
@@ -150,7 +150,7 @@ def _check_nodes(graph: Graph, schemas: NodeSchemas, may_lack_values: bool) -> I
     for node in graph.nodes.values():
         schema = schemas.get(node.type)
         if schema is None:
-            yield unknown_type(node, schemas)
+            yield describe_unknown_type(node, schemas)
             continue
         for name, value in node.fields.items():
             field = schema.field(name)
@@ -200,16 +200,16 @@ def _list_empty(node: Node, schema: NodeSchema, fed: Collection[Address]) -> lis
     return [field for field in needed if Address(node.id, field.name) not in fed]
 
 
-def unknown_type(node: Node, schemas: NodeSchemas) -> str:
+def describe_unknown_type(node: Node, schemas: NodeSchemas) -> str:
     """Write the sentence for a node type that the server does not have."""
     near = did_you_mean(node.type, schemas)
     words = set(node.type.split("_")) - _COMMON_WORDS  # canny_image_processor and canny_edge_detection share one
     best = max(schemas, key=lambda other: len(words.intersection(other.split("_"))), default="")
     if not near and words.intersection(best.split("_")):
         near = f" Did you mean {best}?"
-    if not label(node) and made_up(node.id):
+    if not label(node) and is_made_up(node.id):
         return f"{node.type} is a type of node that this server does not have: a custom, newer or removed one?{near}"
-    who = label(node) if made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
+    who = label(node) if is_made_up(node.id) else f"{label(node)} ({node.id})" if label(node) else node.id
     return f"{who} is of type {node.type}, which this server does not have: a custom, newer or removed node?{near}"
 
 
@@ -229,7 +229,7 @@ def check_wiring(graph: Graph, collecting: Collection[str] = ()) -> Iterator[str
         if other is not edge and graph.nodes[edge.destination.node].type not in collecting:
             yield f"Two edges lead into {edge.destination}: from {other.source} and from {edge.source}"
     try:
-        computation_order(sources)
+        order_computation(sources)
     except WorkflowError as circle:
         yield circle.message
 
@@ -280,7 +280,7 @@ def clean_graph(graph: Graph, source: str, collecting: Collection[str] = ()) -> 
     """Return the graph without values that an edge overrides. Raises WorkflowError for an empty or badly wired one."""
     if not graph.nodes:
         raise WorkflowError(f"{source} is not a workflow; it has no nodes.")
-    raise_for((readable(graph, said) for said in check_wiring(graph, collecting)), source)
+    raise_for((make_readable(graph, said) for said in check_wiring(graph, collecting)), source)
     nodes = {name: {**node.fields} for name, node in graph.nodes.items()}
     for edge in graph.edges:
         nodes[edge.destination.node].pop(edge.destination.field, None)

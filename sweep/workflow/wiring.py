@@ -27,7 +27,7 @@ class Wiring:
             fields[edge.destination.field] = (*fields.get(edge.destination.field, ()), edge)
         return index
 
-    def feeding(self, address: Address) -> tuple[Edge, ...]:
+    def list_edges_into(self, address: Address) -> tuple[Edge, ...]:
         return self._into.get(address.node, {}).get(address.field, ())
 
     def schema(self, node: str) -> NodeSchema | None:
@@ -69,7 +69,7 @@ class Wiring:
         field = self.field(address)
         return field.default if field else None
 
-    def settled_value(self, address: Address) -> Value:
+    def find_settled_value(self, address: Address) -> Value:
         """Return the value that a field gets, from a node that merely holds it or its own."""
         return self.value(self.settle(address)[0])
 
@@ -82,13 +82,15 @@ class Wiring:
         """
         seen = {address}
         here = address
-        while edges := self.feeding(here):
+        while edges := self.list_edges_into(here):
             output = edges[-1].source
             schema = self.schema(output.node)
-            held = self.schemas.dialect.held_field(self.kind(output.node), schema, output.field) if schema else None
+            held = (
+                self.schemas.dialect.find_held_field(self.kind(output.node), schema, output.field) if schema else None
+            )
             here = Address(output.node, held or "")
             if held is None or here in seen:
-                return address, self.feeding(address)
+                return address, self.list_edges_into(address)
             seen.add(here)
         return here, ()
 
@@ -107,7 +109,7 @@ class Wiring:
             until: tells of a node whether not to walk beyond it.
             skip: names of inputs not to walk through.
         """
-        waiting = [edge.source.node for edge in self.feeding(address)]
+        waiting = [edge.source.node for edge in self.list_edges_into(address)]
         seen: dict[str, None] = {}
         for node in waiting:  # grows while it is walked
             if node in seen:

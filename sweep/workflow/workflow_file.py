@@ -116,13 +116,13 @@ def parse_object(content: bytes | str, shown: str, constant: Callable[[str], Any
     return document
 
 
-def packaged_schemas(family: str) -> NodeSchemas:
+def load_packaged_schemas(family: str) -> NodeSchemas:
     """Return the node types packaged with sweep of a family by its name, in any case. Raises WorkflowError."""
     dialects = {dialect.name.lower(): dialect for dialect in load_dialects()}
     if family.lower() not in dialects:
         near = did_you_mean(family.lower(), dialects) or f" Known are {' and '.join(dialects)}."
         raise WorkflowError(f"sweep does not know servers of the family {family!r}.{near}")
-    return dialects[family.lower()].packaged_schemas()
+    return dialects[family.lower()].load_packaged_schemas()
 
 
 def load_workflow(path: str | os.PathLike[str]) -> Workflow:

@@ -10,9 +10,9 @@ import pytest
 
 from sweep.cli.console import (
     MeasuringBar,
-    clock_text,
     console,
     fill_lines,
+    format_clock,
     print_error,
     print_json,
     print_line,
@@ -28,7 +28,7 @@ def test_format_seconds() -> None:
 
 
 def test_clock_text_and_format_size() -> None:
-    assert [clock_text(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
+    assert [format_clock(value) for value in (82, 7384, -1)] == ["1:22", "2:03:04", "0:00"]
     assert [format_size(value) for value in (12, 61e6, 1.4e9, 2e12)] == ["12 B", "61 MB", "1.4 GB", "2.0 TB"]
     assert format_size(19.6e15) == "19.6 PB"
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweep.cli import run_display
-from sweep.cli.run_display import count_text, describe_event, progress, server_text
+from sweep.cli.run_display import describe_event, describe_server, progress, write_counts
 from sweep.engine import RunProgress, events
 from sweep.study import make_study
 
@@ -36,8 +36,8 @@ def test_a_value_that_is_empty_or_missing_is_shown() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_the_table_of_a_run_fits_a_narrow_terminal(done: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_display, "text_width", lambda: width)
-    table = run_display.marginal_table(done, make_study(done).to_json())
+    monkeypatch.setattr(run_display, "choose_text_width", lambda: width)
+    table = run_display.build_marginal_table(done, make_study(done).to_json())
     assert table is not None
     console = Console(width=width, file=(shown := io.StringIO()))
     console.print(table)
@@ -54,9 +54,9 @@ def test_rates_and_time_left_use_the_last_minute() -> None:
         if second <= 60 or second % 2 == 0:  # slower in the second minute
             tally.take(completed(str(second)), float(second))
     assert tally.servers["gpu1"].measure_rate(120.0, 0.0) == pytest.approx(0.5, abs=0.02)
-    assert server_text(tally.servers["gpu1"], tally, 120.0) == "0 running    30/min"
+    assert describe_server(tally.servers["gpu1"], tally, 120.0) == "0 running    30/min"
     assert tally.done == 102
-    assert count_text(tally, 120.0) == "102/132  77 %  1 failed  0:57 left"
+    assert write_counts(tally, 120.0) == "102/132  77 %  1 failed  0:57 left"
 
 
 def test_server_text_shows_rates_below_one_a_minute_per_hour() -> None:
@@ -64,23 +64,23 @@ def test_server_text_shows_rates_below_one_a_minute_per_hour() -> None:
     tally.take(STARTED, 0.0)
     for hour in (1, 2, 3):
         tally.take(completed(str(hour)), hour * 3600.0)
-    assert server_text(tally.servers["gpu1"], tally, 3 * 3600.0) == "0 running     1/h"
+    assert describe_server(tally.servers["gpu1"], tally, 3 * 3600.0) == "0 running     1/h"
 
 
 def test_count_text_and_server_text_follow_events() -> None:
     tally = RunProgress()
     tally.take(STARTED, 0.0)
-    assert count_text(tally, 0.0) == "12/132  9 %  1 failed"
+    assert write_counts(tally, 0.0) == "12/132  9 %  1 failed"
     tally.take(events.Submitted(key="a", index=0, server="gpu1", attempt=1), 1.0)
     tally.take(events.Submitted(key="b", index=1, server="gpu1", attempt=1), 1.0)
     tally.take(events.Retrying(key="b", index=1, server="gpu1", attempt=1, delay=1.0, error="lost"), 1.5)
-    assert server_text(tally.servers["gpu1"], tally, 2.0).startswith("1 running")
+    assert describe_server(tally.servers["gpu1"], tally, 2.0).startswith("1 running")
     tally.take(events.Submitted(key="a", index=0, server="gpu2", attempt=1), 1.8)  # gpu1 had no room for it
-    assert server_text(tally.servers["gpu1"], tally, 2.0).startswith("0 running")
+    assert describe_server(tally.servers["gpu1"], tally, 2.0).startswith("0 running")
     tally.take(events.ServerChanged(server="gpu2", state="left", reason="does not answer"), 2.0)
-    assert server_text(tally.servers["gpu2"], tally, 2.0) == "away: does not answer"
+    assert describe_server(tally.servers["gpu2"], tally, 2.0) == "away: does not answer"
     tally.take(events.Stopping(stage=1, in_flight=1), 3.0)
-    assert count_text(tally, 3.0).endswith("stopping")
+    assert write_counts(tally, 3.0).endswith("stopping")
 
 
 def test_describe_event() -> None:

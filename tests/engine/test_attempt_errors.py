@@ -11,7 +11,7 @@ import pytest
 
 from sweep.engine import events
 from sweep.engine.shutdown import Stop
-from sweep.record import RecordedResults, folder_status
+from sweep.record import RecordedResults, read_folder_status
 from sweep.sandbox.running_sandbox import Sandbox
 from tests.support.engine_bench import MOST_OPEN, ONE_BY_ONE, Bench
 from tests.support.mutating_proxy import Exchange, open_proxy
@@ -92,7 +92,7 @@ async def test_cancelled_items_of_which_no_event_tells_are_on_record_at_once(
         proxy.mutate_event = drop_cancellations
         timings = bench.quick(poll_listening=60)
         summary = await bench.run(await bench.experiment(), proxy.url, stop=stop, timings=timings)
-    status = await anyio.to_thread.run_sync(folder_status, summary.folder)
+    status = await anyio.to_thread.run_sync(read_folder_status, summary.folder)
     assert summary.ending == "cancelled"
     assert not [notice for notice in bench.of(events.Notice) if "did not answer" in notice.message]
     assert status.cancelled > 0

@@ -191,11 +191,11 @@ async def _silent(*_: object, **__: object) -> None:
 
 def test_the_second_item_waits_for_the_first_but_not_for_a_long_one() -> None:
     size = FusionSize()
-    assert size.seconds_to_learn(100.0) == LEARNING
-    assert size.seconds_to_learn(100.5) == LEARNING - 0.5
-    assert size.seconds_to_learn(100.0 + LEARNING) == 0.0
+    assert size.compute_learning_pause(100.0) == LEARNING
+    assert size.compute_learning_pause(100.5) == LEARNING - 0.5
+    assert size.compute_learning_pause(100.0 + LEARNING) == 0.0
     size.observe(1, 0.5, 0.4)
-    assert size.seconds_to_learn(100.6) == 0.0
+    assert size.compute_learning_pause(100.6) == 0.0
 
 
 def test_items_are_short_while_others_wait() -> None:
@@ -220,7 +220,7 @@ async def test_others_that_wait_at_the_server_make_the_next_items_shorter(
         return 1
 
     monkeypatch.setattr(FusionSize, "size", property(bounded))
-    monkeypatch.setattr(InvokeAI, "others_waiting", one_waits)
+    monkeypatch.setattr(InvokeAI, "count_others_waiting", one_waits)
     async with sandbox_with() as server:
         summary = await bench.run(await bench.experiment(), server.url)
     assert summary.completed == 6

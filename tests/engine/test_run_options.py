@@ -18,12 +18,12 @@ def test_a_wait_is_drawn_up_to_the_ceiling_and_never_shorter_than_asked(
 ) -> None:
     backoff = Backoff(base=1, factor=2, cap=60)
     delay = backoff.draw_delay(attempt, random.Random(seed), at_least)
-    assert 0 <= delay <= max(backoff.longest_delay(attempt), at_least or 0)
+    assert 0 <= delay <= max(backoff.compute_longest_delay(attempt), at_least or 0)
     assert at_least is None or delay >= at_least
 
 
 def test_ceilings_double_up_to_the_cap() -> None:
-    assert [Backoff(base=1, factor=2, cap=5).longest_delay(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
+    assert [Backoff(base=1, factor=2, cap=5).compute_longest_delay(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
 
 
 def test_no_base_means_no_waiting() -> None:

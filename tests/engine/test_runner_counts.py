@@ -64,7 +64,7 @@ async def test_every_image_is_sent_once_and_kept_as_it_was_sent(bench: Bench, sa
     summary = await bench.run(experiment, sandbox.url)
     table = await anyio.to_thread.run_sync(lambda: RecordedResults.open(summary.folder).table())
     kept = await anyio.to_thread.run_sync(_read, summary.folder, list(table["image_path"]))
-    sent = [await sandbox.images.content(name) for name in table["image_name"]]
+    sent = [await sandbox.images.read_content(name) for name in table["image_name"]]
     assert sandbox.requests[FETCHED] == len(table) == len(set(sent)) == 6
     assert kept == sent
     assert set(sandbox.renders.values()) == {1}

@@ -28,7 +28,7 @@ class Alive(ServerPool):
     models: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by url, where it does not have all
     changes: ChangeSignal = field(default_factory=ChangeSignal)
 
-    def seconds_until_takeover(self, url: str) -> float:
+    def compute_takeover_delay(self, url: str) -> float:
         return inf if url in self.alive_urls else self.takeover
 
     def can_render(self, url: str, instance: Instance) -> bool:

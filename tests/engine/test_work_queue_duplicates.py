@@ -89,13 +89,13 @@ async def test_points_that_come_next_are_looked_up_together_and_asked_about_agai
     journal: SqliteJournal,
 ) -> None:
     asked: list[set[str]] = []
-    look_up = journal.standing
+    look_up = journal.find_statuses
 
     async def standing(keys: Sequence[str]) -> dict[str, KeyStatus]:
         asked.append(set(keys))
         return await look_up(keys)
 
-    journal.standing = standing  # type: ignore[method-assign]
+    journal.find_statuses = standing  # type: ignore[method-assign]
     twins = Deduplicator(journal, lambda _: None)
     assert await twins.admit(Job(instances=(OTHER,)), lambda: [FIRST, SECOND]) is not None
     assert await twins.admit(Job(instances=(FIRST,)), list) is not None
@@ -108,7 +108,7 @@ async def test_points_that_come_next_are_looked_up_together_and_asked_about_agai
 async def test_a_point_that_begins_while_it_is_asked_about_waits_for_the_answer(journal: SqliteJournal) -> None:
     asked: list[set[str]] = []
     begun, answered = anyio.Event(), anyio.Event()
-    look_up = journal.standing
+    look_up = journal.find_statuses
 
     async def standing(keys: Sequence[str]) -> dict[str, KeyStatus]:
         asked.append(set(keys))
@@ -117,7 +117,7 @@ async def test_a_point_that_begins_while_it_is_asked_about_waits_for_the_answer(
         await answered.wait()
         return found
 
-    journal.standing = standing  # type: ignore[method-assign]
+    journal.find_statuses = standing  # type: ignore[method-assign]
     twins = Deduplicator(journal, lambda _: None)
     async with anyio.create_task_group() as group:
         group.start_soon(twins.admit, Job(instances=(OTHER,)), lambda: [FIRST])

@@ -10,14 +10,14 @@ import pytest
 from sweep.engine.work_queue import partition_points
 from sweep.experiment import Experiment
 from sweep.plan import Plan, make_plan
-from sweep.workflow import Model, builtin_schemas
+from sweep.workflow import Model, load_builtin_schemas
 
 MODELS = [Model(key=name, hash=name, name=name, base="sd-1", type="main") for name in ("one", "two", "three")]
 
 
 def plan(folder: Path, **axes: object) -> Plan:
     data = {"name": "x", "workflow": "txt2img", "inputs": {"prompt": "a", "model": "one"}, "axes": axes}
-    return make_plan(Experiment.from_dict(data, folder), builtin_schemas(), MODELS)
+    return make_plan(Experiment.from_dict(data, folder), load_builtin_schemas(), MODELS)
 
 
 @pytest.mark.parametrize("first", ["seed", "model"])
@@ -38,7 +38,7 @@ def test_together_they_hold_every_point_once(tmp_path: Path, first: str) -> None
 def test_lanes_of_a_part_of_the_grid_hold_it_in_the_plans_order(tmp_path: Path, more: dict[str, object]) -> None:
     axes = {"steps": [2, 3], "model": ["one", "two", "three"], "seed": [1, 2, 3, 4]}
     data = {"name": "x", "workflow": "txt2img", "inputs": {"prompt": "a", "model": "one"}, "axes": axes, **more}
-    made = make_plan(Experiment.from_dict(data, tmp_path), builtin_schemas(), MODELS)
+    made = make_plan(Experiment.from_dict(data, tmp_path), load_builtin_schemas(), MODELS)
     walks = [list(walk()) for walk in partition_points(made)]
     whole = list(made.order())
     assert 0 < len(whole) < 24

@@ -22,7 +22,7 @@ ONCE = {
     "keep_input",
     "keep_uploads",
 }  # in a run of six points; the others for each
-ELSEWHERE = {"attempt_failed", "withdraw", "fail", "cancel"}  # not in a run where all goes well
+ELSEWHERE = {"mark_attempt_failed", "withdraw", "fail", "cancel"}  # not in a run where all goes well
 
 
 UNUSED = {"rebase"}  # only for points of one key, which no plan of this size has
@@ -73,8 +73,8 @@ def test_killed_while_agents_write_the_images(bench: Bench, server: SandboxProce
 FIRST = sorted(set(points()) - set(repeated()))  # come once a run: each by itself
 LIFE = (  # of an item. A client killed at the first item that comes to a step leaves all later steps to the next one
     *("intend.before-commit", "intend.after-commit", "attempt.intended", "attempt.taken"),
-    *("submitted.before-commit", "submitted.after-commit"),
-    *("attempt.ended", "rendered.before-commit", "rendered.after-commit", "attempt.fetched"),
+    *("mark_submitted.before-commit", "mark_submitted.after-commit"),
+    *("attempt.ended", "mark_rendered.before-commit", "mark_rendered.after-commit", "attempt.fetched"),
     *IMAGE_POINTS,
     *("attempt.saved", "complete.before-commit", "complete.after-commit"),
 )
@@ -133,9 +133,9 @@ def test_killed_while_an_edited_experiment_is_brought_in_step(bench: Bench, serv
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("point", ["attempt_failed", "withdraw"])
+@pytest.mark.parametrize("point", ["mark_attempt_failed", "withdraw"])
 def test_killed_while_an_attempt_is_given_up(bench: Bench, point: str, step: str) -> None:
-    fault = {"attempt_failed": {"reset": 1.0}, "withdraw": {"error_503": 1.0, "retry_after": 0}}[point]
+    fault = {"mark_attempt_failed": {"reset": 1.0}, "withdraw": {"error_503": 1.0, "retry_after": 0}}[point]
     faults = {**fault, "only": "enqueue_batch", "spare": 4, "most": 1}
     server = bench.sandbox(faults=faults)
     check_killed(bench, server, point=f"{point}.{step}")

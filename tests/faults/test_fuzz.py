@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.servers import untrusted_json
-from sweep.workflow import builtin_schemas, find_roles, load_workflow, read_openapi, workflow_from
+from sweep.workflow import find_roles, load_builtin_schemas, load_workflow, read_openapi, workflow_from
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.support.workflow_exports import MODEL, edge, export, invocation
 
@@ -88,7 +88,7 @@ def test_a_spoiled_workflow_is_one_or_a_sentence(document: Any) -> None:
     except WorkflowError as error:
         told = str(error)
     else:
-        find_roles(workflow.for_base("sd-1").graph, builtin_schemas())
+        find_roles(workflow.for_base("sd-1").graph, load_builtin_schemas())
         told = "a workflow"
     assert told
 

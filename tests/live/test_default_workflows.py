@@ -17,11 +17,11 @@ from sweep.workflow import (
     Target,
     Value,
     Workflow,
-    builtin_schemas,
     check_graph,
     find_roles,
+    load_builtin_schemas,
     load_workflow,
-    pruned,
+    prune,
     read_openapi,
 )
 from tests.live.default_workflow_roles import LABELS, REFUSED, ROLES
@@ -29,7 +29,7 @@ from tests.live.rendering import ask, refusal, rendered
 from tests.support.graphs import output_nodes
 from tests.support.scenes import client
 
-SCHEMAS = builtin_schemas()  # read before any loop runs
+SCHEMAS = load_builtin_schemas()  # read before any loop runs
 FOLDER = "app/services/workflow_records/default_workflows"
 
 
@@ -49,7 +49,7 @@ def filled(graph: Graph, schemas: NodeSchemas) -> Graph:
     for node in graph.nodes.values():
         for field in schemas[node.type].fields.values() if node.type in schemas else ():
             address = Address(node.id, field.name)
-            if not field.required or field.name in node.fields or graph.feeding(address):
+            if not field.required or field.name in node.fields or graph.list_edges_into(address):
                 continue
             if field.type == "ModelIdentifierField":
                 missing[address] = ModelRef(
@@ -137,9 +137,9 @@ async def test_one_of_them_is_swept_and_seeds_take_effect(folder: Path, live_ser
     async with client(live_server) as server:
         model = await tiny(server, "sd-1")
         for prompt, seed, steps in product(["a cat", "a red house"], [1, 2], [1, 2]):
-            graph = pruned(varied(drawn, model, prompt=prompt, seed=seed, steps=steps), outputs)
+            graph = prune(varied(drawn, model, prompt=prompt, seed=seed, steps=steps), outputs)
             images[prompt, seed, steps] = await rendered(server, graph, outputs)
-        again = await rendered(server, pruned(varied(drawn, model, prompt="a cat", seed=1, steps=1), outputs), outputs)
+        again = await rendered(server, prune(varied(drawn, model, prompt="a cat", seed=1, steps=1), outputs), outputs)
     assert len(set(images.values())) == len(images)
     assert again == images["a cat", 1, 1]
 
@@ -150,4 +150,4 @@ async def test_what_is_cut_off_and_pruned_does_not_run(folder: Path, live_server
     outputs = output_nodes(drawn, SCHEMAS)
     async with client(live_server) as server:
         graph = varied(drawn, await tiny(server, "sd-1"), prompt="a cat", seed=1, steps=1)
-        assert await rendered(server, pruned(graph, outputs), outputs)
+        assert await rendered(server, prune(graph, outputs), outputs)

@@ -14,9 +14,9 @@ from sweep.workflow import (
     ImageRef,
     ModelRef,
     Value,
-    builtin_schemas,
     check_graph,
     find_roles,
+    load_builtin_schemas,
     load_workflow,
 )
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
@@ -26,7 +26,7 @@ from tests.support.scenes import client, image
 
 template = INVOKEAI.template
 
-SCHEMAS = builtin_schemas()  # read before any loop runs
+SCHEMAS = load_builtin_schemas()  # read before any loop runs
 PORTABLE = Path(__file__).parents[1] / "fixtures" / "portable"
 SETTINGS: dict[str, Value] = {
     "prompt": "a cat",

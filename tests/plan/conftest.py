@@ -11,7 +11,7 @@ from sweep.errors import PlanError
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import Graph, Model, ModelRef, builtin_schemas, write_graph
+from sweep.workflow import Graph, Model, ModelRef, load_builtin_schemas, write_graph
 
 Plans: TypeAlias = Callable[..., Plan]
 
@@ -58,7 +58,7 @@ def experiment(images: Path) -> Callable[..., Experiment]:
 @pytest.fixture
 def plans(experiment: Callable[..., Experiment]) -> Plans:
     def make(workflow: str = "txt2img", **sections: Any) -> Plan:
-        return make_plan(experiment(workflow, **sections), builtin_schemas(), MODELS)
+        return make_plan(experiment(workflow, **sections), load_builtin_schemas(), MODELS)
 
     return make
 

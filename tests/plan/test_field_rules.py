@@ -23,8 +23,8 @@ from sweep.workflow import (
     ModelRef,
     Node,
     NodeSchemas,
-    builtin_schemas,
-    core_schemas,
+    load_builtin_schemas,
+    load_core_schemas,
     read_object_info,
 )
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
@@ -120,7 +120,7 @@ def own(images: Path, tmp_path: Path) -> Own:
         path = tmp_path / "mine.json"
         path.write_text(json.dumps(document), "utf-8")
         made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=images)
-        return make_plan(made, builtin_schemas(), MODELS)
+        return make_plan(made, load_builtin_schemas(), MODELS)
 
     return make
 
@@ -242,7 +242,7 @@ def test_a_template_has_one_size_for_noise_and_image(plans: Plans, refusal: Refu
 
 def test_the_only_node_with_a_size_may_be_set_by_its_address(experiment: Callable[..., Experiment]) -> None:
     wanted = experiment("img2img", inputs={"image": "wide.png"}, axes={"resize.width": [64, 128]})
-    assert len(make_plan(wanted, core_schemas(), [model("small", "")])) == 2
+    assert len(make_plan(wanted, load_core_schemas(), [model("small", "")])) == 2
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_the_only_node_with_a_size_may_be_set_by_its_address(experiment: Callabl
 )
 def test_scheduler_sets_only_the_noise_schedule_beside_a_sampler(sections: dict[str, Any]) -> None:
     wanted = Experiment.from_dict({"workflow": "txt2img", **sections})
-    plan = make_plan(wanted, core_schemas(), [model("small", "")])
+    plan = make_plan(wanted, load_core_schemas(), [model("small", "")])
     assert values(plan, "denoise.sampler_name", "denoise.scheduler") == [("heun", "karras"), ("heun", "beta")]
 
 
@@ -264,7 +264,7 @@ def test_scheduler_beside_a_sampler_takes_no_name_of_another_sampler() -> None:
     """Its sampler would be dropped in silence."""
     wanted = Experiment.from_dict({"workflow": "txt2img", "inputs": {"sampler": "heun", "scheduler": "euler_a"}})
     with pytest.raises(PlanError, match=r"inputs.scheduler is euler_a; the field denoise.scheduler does not take"):
-        make_plan(wanted, core_schemas(), [model("small", "")])
+        make_plan(wanted, load_core_schemas(), [model("small", "")])
 
 
 def sampled_in_two_passes(first: str, second: str) -> dict[str, dict[str, Any]]:
@@ -290,7 +290,7 @@ def test_scheduler_beside_a_sampler_is_refused_where_there_is_no_noise_schedule(
     (tmp_path / "turbo.json").write_text(json.dumps(document))
     wanted = {"workflow": "turbo.json", "inputs": {"sampler": "heun", "scheduler": "lms"}, "axes": {"steps_1": [1]}}
     with pytest.raises(PlanError, match=r"inputs.sampler and inputs.scheduler both set 4.sampler_name"):
-        make_plan(Experiment.from_dict(wanted, folder=tmp_path), core_schemas(), [model("small", "")])
+        make_plan(Experiment.from_dict(wanted, folder=tmp_path), load_core_schemas(), [model("small", "")])
 
 
 def test_each_schedule_beside_a_shared_sampler_is_set_by_its_number(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_each_schedule_beside_a_shared_sampler_is_set_by_its_number(tmp_path: Pa
     (tmp_path / "passes.json").write_text(json.dumps(document))
     inputs = {"sampler": "heun", "scheduler_1": "karras", "scheduler_2": "beta"}
     wanted = Experiment.from_dict({"workflow": "passes.json", "inputs": inputs}, folder=tmp_path)
-    plan = make_plan(wanted, core_schemas(), [model("small", "")])
+    plan = make_plan(wanted, load_core_schemas(), [model("small", "")])
     assert values(plan, "4.sampler_name", "a.scheduler", "b.scheduler") == [("heun", "karras", "beta")]
 
 
@@ -310,17 +310,17 @@ def test_a_workflow_without_inputs_says_how_to_set_a_field(tmp_path: Path) -> No
     (tmp_path / "plain.json").write_text(json.dumps(document))
     wanted = Experiment.from_dict({"workflow": "plain.json", "axes": {"prompt": ["a"]}}, folder=tmp_path)
     with pytest.raises(PlanError, match=r"no input named prompt. It has none; write the address of a field"):
-        make_plan(wanted, core_schemas(), [])
+        make_plan(wanted, load_core_schemas(), [])
 
 
 def test_models_of_any_base_are_not_told_to_be_for_any(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).parents[1] / "fixtures" / "portable" / "text_to_image.json", tmp_path / "own.json")
     models = [replace(model(name, ""), base="any") for name in ("one", "two")]
     with pytest.raises(PlanError, match="it has 2 main models; name one: one, two"):
-        make_plan(Experiment.from_dict({"workflow": "own.json"}, folder=tmp_path), core_schemas(), models)
+        make_plan(Experiment.from_dict({"workflow": "own.json"}, folder=tmp_path), load_core_schemas(), models)
     strength = Experiment.from_dict({"workflow": "txt2img", "axes": {"denoise_strength": [0.5]}})
     with pytest.raises(PlanError, match="txt2img has no input named denoise_strength"):
-        make_plan(strength, core_schemas(), models[:1])
+        make_plan(strength, load_core_schemas(), models[:1])
 
 
 def test_an_axis_of_a_field_that_belongs_to_another_choice_is_refused(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_an_axis_of_a_field_that_belongs_to_another_choice_is_refused(tmp_path: 
     options = [{"key": key, "inputs": inputs} for key, inputs in scaled.items()]
     chosen = {"input": ["IMAGE"], "kind": ["COMFY_DYNAMICCOMBO_V3", {"options": options}]}
     described = read_object_info({"Resize": {"input": {"required": chosen}, "output": ["IMAGE"]}})
-    schemas = NodeSchemas({**core_schemas(), **described}, described.dialect)
+    schemas = NodeSchemas({**load_core_schemas(), **described}, described.dialect)
     document = {
         "1": {"class_type": "EmptyImage", "inputs": {"color": 0}},
         "2": {"class_type": "Resize", "inputs": {"input": ["1", 0], "kind": "by"}},

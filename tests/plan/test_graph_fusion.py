@@ -9,7 +9,7 @@ from sweep.experiment import Level, Variation
 from sweep.plan.graph_binder import is_fusable
 from sweep.plan.graph_fusion import fuse
 from sweep.plan.plan import Instance
-from sweep.workflow import Graph, Node, NodeSchemas, builtin_schemas, check_graph, workflow_from, write_graph
+from sweep.workflow import Graph, Node, NodeSchemas, check_graph, load_builtin_schemas, workflow_from, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import Plans
 from tests.support.graphs import graph_key, node_digests
@@ -42,7 +42,7 @@ def test_each_branch_is_the_instance_it_was_made_from(plans: Plans, indices: lis
         assert graph_key(fused.graph, fused.outputs[instance.key], INVOKEAI) == instance.key
     outputs = [node for nodes in fused.outputs.values() for node in nodes]
     assert len(outputs) == len(set(outputs)) == len(instances)
-    assert check_graph(fused.graph, builtin_schemas()) == []
+    assert check_graph(fused.graph, load_builtin_schemas()) == []
 
 
 @given(st.lists(st.integers(0, 31), min_size=2, max_size=12, unique=True))
@@ -192,7 +192,7 @@ def test_an_image_of_a_fused_item_reads_back_as_its_own_graph(plans: Plans, indi
 
 
 def test_a_graph_with_random_or_custom_nodes_is_not_fused_unasked() -> None:
-    schemas = builtin_schemas()
+    schemas = load_builtin_schemas()
     custom = NodeSchemas({**schemas, "blank_image": replace(schemas["blank_image"], is_custom=True)}, INVOKEAI)
     blank, dice = Node("blank", "blank_image", {"width": 64}), Node("dice", "rand_int", {"low": 0, "high": 9})
     assert is_fusable(Graph.of([blank]), schemas)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.plan.graph_fusion import fuse
-from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, builtin_schemas, check_graph, write_graph
+from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, Ref, check_graph, load_builtin_schemas, write_graph
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import Plans, as_api
 from tests.support.graphs import graph_key
@@ -22,7 +22,7 @@ def test_key_and_values_go_into_the_image_and_not_into_the_key(plans: Plans) -> 
     assert metadata.fields["seed"] == 8
     assert metadata.fields["model"] == ModelRef("small", "sd-1")
     assert graph_key(graph, instance.outputs, INVOKEAI) == instance.key
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, load_builtin_schemas()) == []
 
 
 def test_nothing_is_added_where_no_output_takes_metadata() -> None:
@@ -34,7 +34,7 @@ def test_what_an_image_of_somebody_elses_told_gives_way() -> None:
     theirs = Node("theirs", "core_metadata", {"seed": 3})
     graph = Graph.of([Node("a", "l2i"), theirs], ["theirs.metadata → a.metadata"])
     told = INVOKEAI.write_metadata(graph, ("a",), {"sweep_key": "k" * 32, "seed": 4})
-    (edge,) = told.feeding(Address("a", "metadata"))
+    (edge,) = told.list_edges_into(Address("a", "metadata"))
     assert told.nodes[edge.source.node].fields["seed"] == 4
 
 
@@ -80,7 +80,7 @@ def test_metadata_tells_all_that_makes_the_image(plans: Plans, images: Path) -> 
     (control,) = metadata["controlnets"]
     assert (control["control_model"], control["image"]) == (ModelRef("canny", "sd-1", "controlnet"), tall)
     assert (control["control_weight"], control["end_step_percent"]) == (0.5, 0.9)
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, load_builtin_schemas()) == []
 
 
 def test_every_image_of_an_item_tells_what_its_servers_pages_recall(plans: Plans, images: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sweep.experiment import Experiment
 from sweep.plan.plan import Plan
 from sweep.plan.planner import make_plan
-from sweep.workflow import builtin_schemas
+from sweep.workflow import load_builtin_schemas
 from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI
 from tests.plan.conftest import MODELS, Plans, model
 from tests.support.graphs import graph_key
@@ -129,7 +129,7 @@ DERIVED = {  # follow from the others, or are about the file and not about what 
 
 
 def plan_of(changes: dict[str, Any], folder: Path) -> Plan:
-    return make_plan(Experiment.from_dict({**BASE, **changes}, folder=folder), builtin_schemas(), MODELS)
+    return make_plan(Experiment.from_dict({**BASE, **changes}, folder=folder), load_builtin_schemas(), MODELS)
 
 
 def test_every_field_of_an_experiment_is_classified() -> None:
@@ -165,8 +165,8 @@ def test_a_key_knows_no_server_and_no_file_name(images: Path, tmp_path: Path) ->
     there = {**BASE, "workflow": "img2img", "inputs": {"model": "small", "image": "wide.png"}}
     here = {**there, "inputs": {"model": "small", "image": "renamed.png"}}
     elsewhere = [dataclasses.replace(known, key="another", hash="blake3:1") for known in MODELS]
-    one = make_plan(Experiment.from_dict(there, folder=images), builtin_schemas(), MODELS)
-    two = make_plan(Experiment.from_dict(here, folder=tmp_path), builtin_schemas(), elsewhere)
+    one = make_plan(Experiment.from_dict(there, folder=images), load_builtin_schemas(), MODELS)
+    two = make_plan(Experiment.from_dict(here, folder=tmp_path), load_builtin_schemas(), elsewhere)
     assert keys(one) == keys(two)
 
 
@@ -190,7 +190,7 @@ def test_the_fingerprint_is_stable_and_changes_with_any_level(
     others = [{**AXES, "seed": [1, 2, 4]}, {**AXES, "seed": [1, 3, 2]}, dict(reversed(AXES.items())), {"steps": [3]}]
     prints = {plans(axes=axes).fingerprint for axes in [AXES, *others]}
     assert len(prints) == 5
-    bare = make_plan(experiment(axes=AXES), builtin_schemas(), [model("small"), model("unused")])
+    bare = make_plan(experiment(axes=AXES), load_builtin_schemas(), [model("small"), model("unused")])
     assert bare.fingerprint == plans(axes=AXES).fingerprint
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sweep.errors import PlanError
 from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
-from sweep.workflow import Address, BoardRef, ImageRef, ModelRef, builtin_schemas, check_graph
+from sweep.workflow import Address, BoardRef, ImageRef, ModelRef, check_graph, load_builtin_schemas
 from tests.plan.conftest import MODELS, Plans, fields, model
 
 Refusal = Callable[..., list[str]]
@@ -42,7 +42,7 @@ def test_every_point_of_every_template_is_a_graph_the_nodes_take(workflow: str, 
     inputs |= {"control_image": "wide.png", "control_weight": 0.4} if workflow == "controlnet" else {}
     plan = plans(workflow, inputs=inputs, axes={"seed": [1, 2], "variation": ["red", "blue"]})
     for variation in plan.grid:
-        assert check_graph(plan.instance(variation).graph, builtin_schemas()) == []
+        assert check_graph(plan.instance(variation).graph, load_builtin_schemas()) == []
 
 
 def test_a_prompt_and_its_variation_are_one_text_also_for_sdxls_second_encoder(plans: Plans) -> None:
@@ -106,11 +106,11 @@ def test_an_address_may_be_set_as_well_as_a_role(plans: Plans) -> None:
 
 def test_the_only_main_model_is_taken_where_none_is_named() -> None:
     unnamed = Experiment.from_dict({"name": "t", "workflow": "txt2img", "axes": {"seed": [1]}})
-    plan = make_plan(unnamed, builtin_schemas(), [model("only"), model("glow", kind="lora")])
+    plan = make_plan(unnamed, load_builtin_schemas(), [model("only"), model("glow", kind="lora")])
     assert plan.models == (ModelRef("only", "sd-1"),)
     assert plan.instance(plan.grid[0]).model == "only"
     with pytest.raises(PlanError, match="3 main models; name one: large, other, small"):
-        make_plan(unnamed, builtin_schemas(), MODELS)
+        make_plan(unnamed, load_builtin_schemas(), MODELS)
 
 
 def test_models_of_two_families_each_get_their_own_graph(plans: Plans) -> None:
@@ -165,7 +165,7 @@ def test_clip_skip_gets_a_node_before_both_prompts_are_encoded(plans: Plans, ref
     fed = {str(edge.destination) for edge in graph.edges if edge.source.node == "clip_skip"}
     assert fed == {"prompt.clip", "negative.clip"}
     assert [str(edge.source) for edge in graph.edges if edge.destination.node == "clip_skip"] == ["lora.clip"]
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, load_builtin_schemas()) == []
     assert plan.bound_graphs[0].recall(graph)["clip_skip"] == 2
     (told,) = refusal(inputs={"model": "large"}, axes={"clip_skip": [0, 1]})
     assert told.startswith("axes.clip_skip: txt2img for sdxl has no input named clip_skip. It has prompt, ")
@@ -224,15 +224,15 @@ def test_outputs_are_never_served_from_the_servers_cache(plans: Plans) -> None:
 
 def test_probes_hold_each_value_once_by_itself(plans: Plans) -> None:
     plan = plans(axes={"seed": [1, 2, 3], "steps": [4, 5], "scheduler": ["euler", "ddim"]})
-    places = [place for place, _ in plan.probes()]
+    places = [place for place, _ in plan.list_probes()]
     assert places == ["workflow", "axes.seed 2", "axes.seed 3", "axes.steps 5", "axes.scheduler ddim"]
-    steps = plan.probes()[3][1].nodes
+    steps = plan.list_probes()[3][1].nodes
     assert (steps["denoise"].fields["steps"], steps["noise"].fields["seed"]) == (5, 1)
 
 
 def test_a_long_axis_is_probed_at_a_bounded_number_of_levels(plans: Plans) -> None:
     plan = plans(axes={"seed": {"start": 0, "count": 100_000}})
-    assert len(plan.probes()) < 100
+    assert len(plan.list_probes()) < 100
 
 
 # What is refused, and how it is said
@@ -251,7 +251,7 @@ def test_a_strength_beyond_one_is_told_by_its_field(plans: Plans, images: Path) 
     axis = made.axes[0]
     object.__setattr__(axis.levels, "values", (0.5, 1.2, 1.1))
     with pytest.raises(PlanError) as error:
-        make_plan(made, builtin_schemas(), MODELS)
+        make_plan(made, load_builtin_schemas(), MODELS)
     assert [problem.message for problem in error.value.problems] == [
         "axes.denoise_strength reaches 1.2; the field denoise.denoising_start takes 0 to 1, so strength is at most 1."
     ]
@@ -376,7 +376,7 @@ def test_problems_have_their_line_and_column(images: Path) -> None:
         "name: t\nworkflow: txt2img\ninputs:\n  model: small\n  width: 65\naxes:\n  scheduler:\n  - euler\n  - eulr\n"
     )
     with pytest.raises(PlanError) as error:
-        make_plan(Experiment.from_text(text, images), builtin_schemas(), MODELS)
+        make_plan(Experiment.from_text(text, images), load_builtin_schemas(), MODELS)
     assert [(problem.line, problem.column) for problem in error.value.problems] == [(5, 10), (9, 5)]
 
 
@@ -403,9 +403,9 @@ def test_flux_takes_its_encoders_from_the_server_and_sizes_in_sixteens(images: P
         },
         folder=images,
     )
-    plan = make_plan(made, builtin_schemas(), installed)
+    plan = make_plan(made, load_builtin_schemas(), installed)
     graph = plan.instance(plan.grid[0]).graph
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, load_builtin_schemas()) == []
     assert graph.nodes["denoise"].fields["denoising_start"] == pytest.approx(1 - 0.5**0.2, abs=1e-9)
     assert (graph.nodes["denoise"].fields["width"], graph.nodes["denoise"].fields["height"]) == (96, 64)
     assert graph.nodes["model"].fields["t5_encoder_model"] == ModelRef("t5", "any", "t5_encoder")
@@ -453,7 +453,7 @@ def test_fields_that_exclude_each_other_are_compared_where_there_are_points(plan
         (found,) = refusal(inputs=inputs, axes=axes)
         assert found.startswith(said)
         plan = plans(inputs=inputs, axes=axes, exclude="control_begin > control_end")
-        probes: list[dict[str, Any]] = [dict(graph.nodes["control"].fields) for _, graph in plan.probes()]
+        probes: list[dict[str, Any]] = [dict(graph.nodes["control"].fields) for _, graph in plan.list_probes()]
         assert all(fields["begin_step_percent"] < fields["end_step_percent"] for fields in probes)
         assert {fields["begin_step_percent"] for fields in probes} == {0, 0.5}
         assert {fields["end_step_percent"] for fields in probes} == {0.3, 0.6}
@@ -478,7 +478,7 @@ def test_a_contradiction_is_told_in_the_line_of_an_axis_with_a_space_in_its_name
           my begin: {target: control_begin, values: [0, 0.5]}
     """
     with pytest.raises(PlanError, match=r"6:11  axes\.my begin 0\.5: control: begin_step_percent"):
-        make_plan(Experiment.from_text(text, folder=images), builtin_schemas(), MODELS)
+        make_plan(Experiment.from_text(text, folder=images), load_builtin_schemas(), MODELS)
 
 
 def test_text_behind_and_or_blend_is_refused_unless_it_has_a_slot(plans: Plans, refusal: Refusal) -> None:
@@ -508,7 +508,7 @@ def test_flux_reads_all_of_a_prompt_behind_and_too() -> None:
         "axes": {"variation": ["x", "y"]},
     }
     plan = make_plan(
-        Experiment.from_dict(document), builtin_schemas(), [*installed, model("clip", "any", "clip_embed")]
+        Experiment.from_dict(document), load_builtin_schemas(), [*installed, model("clip", "any", "clip_embed")]
     )
     assert plan.instance(plan.grid[0]).prompt == '("a", "b").and(), x'
 

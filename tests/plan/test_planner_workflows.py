@@ -19,9 +19,9 @@ from sweep.workflow import (
     Model,
     ModelRef,
     Node,
-    builtin_schemas,
     check_graph,
-    core_schemas,
+    load_builtin_schemas,
+    load_core_schemas,
     write_prompt,
 )
 from sweep.workflow.comfyui.comfyui_dialect import COMFYUI
@@ -73,7 +73,7 @@ def own(images: Path, tmp_path: Path) -> Own:
         path = tmp_path / "my workflow.json"
         path.write_text(json.dumps(document), "utf-8")
         made = Experiment.from_dict({"name": "trial", "workflow": str(path), **sections}, folder=images)
-        return make_plan(made, builtin_schemas(), models)
+        return make_plan(made, load_builtin_schemas(), models)
 
     return make
 
@@ -89,7 +89,7 @@ def test_a_field_that_a_computation_feeds_is_cut_free_and_the_plan_says_so(own: 
     assert graph.nodes["noise"].fields["seed"] == 2
     assert "dice" not in graph.nodes
     assert plan.notes == ("noise.seed comes from seed; the workflow's own dice.value is bypassed.",)
-    assert check_graph(graph, builtin_schemas()) == []
+    assert check_graph(graph, load_builtin_schemas()) == []
 
 
 def test_a_random_node_that_stays_is_told(own: Own) -> None:
@@ -176,7 +176,7 @@ def test_a_portable_document_runs_with_what_the_server_has(own: Own) -> None:
     assert instance.model == "only"
     assert instance.source is not None
     assert ImageRef(instance.source) in [node.fields.get("image") for node in instance.graph.nodes.values()]
-    assert check_graph(instance.graph, builtin_schemas()) == []
+    assert check_graph(instance.graph, load_builtin_schemas()) == []
     said = " ".join(plan.notes)
     assert "no model somebody_elses, so its only one that fits, only, is used; inputs.model names another." in said
     assert "no VAE theirs" in said
@@ -240,7 +240,7 @@ def test_several_loaders_are_each_named_by_their_address(own: Own) -> None:
 def test_a_second_main_model_that_may_be_left_out_is_left_out() -> None:
     installed = ModelFinder.of([model("wan", "wan"), model("wan-vae", "wan", "vae")])
     graph = Graph.of([Node("load", "wan_model_loader")])
-    fitted, _ = fit_models(graph, builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
+    fitted, _ = fit_models(graph, load_builtin_schemas(), installed, ModelRef("wan", "wan"), lambda *_: None)
     assert fitted.nodes["load"].fields == {
         "model": ModelRef("wan", "wan"),
         "vae_model": ModelRef("wan-vae", "wan", "vae"),
@@ -318,7 +318,7 @@ def test_null_is_no_vae_where_the_main_model_has_none(tmp_path: Path) -> None:
     for sections in ({"inputs": {"vae": None}}, {"axes": {"vae": [None, "sharp"]}}):
         experiment = Experiment.from_dict({"workflow": "unet.json", **sections}, folder=tmp_path)
         with pytest.raises(PlanError, match=r"the field v\.vae_name needs a value"):
-            make_plan(experiment, core_schemas(), models)
+            make_plan(experiment, load_core_schemas(), models)
 
 
 def test_an_image_that_is_only_referred_to_decides_no_size(own: Own) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sweep.experiment import Experiment
 from sweep.plan.planner import make_plan
-from sweep.workflow import Address, Model, builtin_schemas
+from sweep.workflow import Address, Model, load_builtin_schemas
 from tests.plan.conftest import Plans
 
 IMAGE = {"image": "wide.png"}
@@ -17,7 +17,7 @@ IMAGE = {"image": "wide.png"}
 )
 def test_steps_that_are_run(strength: float, steps: int, run: int) -> None:
     """Counted on InvokeAI 6.14.2 for the first two; at 4 steps 0.6, 0.7 and 0.75 were the same image there."""
-    dialect = builtin_schemas().dialect
+    dialect = load_builtin_schemas().dialect
     start = Address("denoise", "denoising_start")
     assert dialect.count_steps(dialect.template("img2img", "sd-1"), [start], strength, steps) == run
 
@@ -52,6 +52,6 @@ def test_a_mapping_that_is_no_straight_line_is_told(images: Path) -> None:
         {"name": "t", "workflow": "img2img", "inputs": {**IMAGE, "denoise_strength": 0.5}, "axes": {"seed": [1, 2]}},
         folder=images,
     )
-    plan = make_plan(made, builtin_schemas(), [Model(key="k", hash="", name="dev", base="flux", type="main")])
+    plan = make_plan(made, load_builtin_schemas(), [Model(key="k", hash="", name="dev", base="flux", type="main")])
     assert any("denoise.denoising_start is 1 − denoise_strength^0.2, as InvokeAI's own page" in n for n in plan.notes)
     assert not any("give the same image" in note for note in plan.notes)

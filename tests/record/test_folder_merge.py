@@ -13,7 +13,7 @@ import pytest
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results, read_submitted
 from sweep.record.base import Failure
-from sweep.record.sqlite.connection import connect_writer, updating
+from sweep.record.sqlite.connection import build_update, connect_writer
 from sweep.testing.journals import TIMES, an_intent
 from tests.support.record_writing import complete, facts, image, point, rendering
 
@@ -155,7 +155,7 @@ def test_merge_writes_no_file_outside_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(kept.read_bytes())
     with closing(connect_writer(part, create=False)) as db:
         for path in ("../mine.png", "images/../../mine.png", str(tmp_path / "mine.png"), "journal.sqlite"):
-            db.execute(updating("images", (("path", ":path"),), "ordinal = 0"), {"path": path})
+            db.execute(build_update("images", (("path", ":path"),), "ordinal = 0"), {"path": path})
             with pytest.raises(RecordError, match="names a file outside of its images"):
                 merge_results([part], tmp_path / "both" / "deep")
     assert not list((tmp_path / "both").rglob("*.png"))

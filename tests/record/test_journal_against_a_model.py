@@ -65,12 +65,12 @@ class JournalMachine(RuleBasedStateMachine):
     def submit(self, index: int) -> None:
         legal = self.states.get(index) in OPEN
         batch = self.batches.get(index, "never")
-        if self.take(self.journal.submitted(batch, "item"), legal) and self.states[index] == "intended":
+        if self.take(self.journal.mark_submitted(batch, "item"), legal) and self.states[index] == "intended":
             self.states[index] = "submitted"
 
     @rule(index=KEYS)
     def render(self, index: int) -> None:
-        if self.take(self.journal.rendered(a_point(index).key, TIMES), self.states.get(index) in OPEN):
+        if self.take(self.journal.mark_rendered(a_point(index).key, TIMES), self.states.get(index) in OPEN):
             self.states[index] = "rendered"
 
     @rule(index=KEYS)
@@ -82,7 +82,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(index=KEYS)
     def lose_the_attempt(self, index: int) -> None:
-        if self.take(self.journal.attempt_failed(a_point(index).key, BAD), self.states.get(index) in OPEN):
+        if self.take(self.journal.mark_attempt_failed(a_point(index).key, BAD), self.states.get(index) in OPEN):
             self.states[index] = "pending"
 
     @rule(index=KEYS)
@@ -119,11 +119,11 @@ class JournalMachine(RuleBasedStateMachine):
 
     def count_attempts(self, index: int) -> int:
         key = a_point(index).key
-        return self.runner.run(self.journal.standing([key]))[key].attempts
+        return self.runner.run(self.journal.find_statuses([key]))[key].attempts
 
     @invariant()
     def the_journal_says_so_too(self) -> None:
-        known = self.runner.run(self.journal.standing([a_point(index).key for index in self.states]))
+        known = self.runner.run(self.journal.find_statuses([a_point(index).key for index in self.states]))
         for index, state in self.states.items():
             assert (known.get(a_point(index).key, KeyStatus()).state or "pending") == state
             assert self.count_attempts(index) == self.attempts.get(index, 0)

@@ -104,7 +104,7 @@ def test_every_write_has_its_points() -> None:
     """The fault tests go by these names; a write that is not among them would not be tested."""
     reads = {
         *("open", "aclose", "commits", "fingerprint", "indices", "keys", "identity"),
-        *("open_intents", "counts", "standing", "ended_with", "require_in_place", "uploads"),
+        *("open_intents", "counts", "find_statuses", "list_ended_with", "require_in_place", "uploads"),
     }
     public = {name for name in vars(SqliteJournal) if not name.startswith("_")}
     assert public - reads == set(JOURNAL_OPERATIONS)

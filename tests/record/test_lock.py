@@ -214,10 +214,10 @@ def test_macos_names_the_running_system_by_its_boot_session(monkeypatch: pytest.
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(subprocess, "run", answer)
     held = Holder(pid=1, host="another-name.local", machine="5F0C-UUID", since="")
-    assert not held.elsewhere()
+    assert not held.is_on_another_machine()
     assert asked == [["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]]
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(FileNotFoundError()))
-    assert held.elsewhere(), "where it does not say, the host's name decides"
+    assert held.is_on_another_machine(), "where it does not say, the host's name decides"
 
 
 def test_a_full_disk_refuses_no_lock_so_that_a_run_can_be_deleted(tmp_path: Path) -> None:

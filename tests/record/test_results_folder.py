@@ -36,7 +36,7 @@ async def mixed(folder: Path) -> None:
         for index in (2, 3, 4):
             await journal.intend(point(index), an_intent(point(index)))
         await journal.cancel(point(3).key)
-        await journal.attempt_failed(point(4).key, BAD)
+        await journal.mark_attempt_failed(point(4).key, BAD)
         await complete(journal, store, point(0), images=2)
 
 
@@ -274,8 +274,8 @@ def test_times_learnt_earlier_are_kept(tmp_path: Path) -> None:
         async with await SqliteJournal.open(tmp_path) as journal:
             await journal.begin_run(facts())
             await journal.intend(point(0), an_intent(point(0)))
-            await journal.rendered(point(0).key, TIMES)
-            await journal.rendered(point(0).key, Times(queued_at=TIMES.started_at))
+            await journal.mark_rendered(point(0).key, TIMES)
+            await journal.mark_rendered(point(0).key, Times(queued_at=TIMES.started_at))
             await journal.fail(point(0), BAD)
 
     asyncio.run(make())

@@ -22,7 +22,7 @@ from sweep.report.report_writer import (
     build_policy,
     describe_page,
     read_asset,
-    summarize_run,
+    summarise_run,
     write_bundle,
     write_report,
 )
@@ -185,7 +185,7 @@ async def test_a_look_at_a_run_does_not_change_its_age(folder: Path) -> None:
     await run_sync(os.utime, folder / "journal.sqlite", (an_hour_ago, an_hour_ago))
     await run_sync(read_report_data, folder)
     assert (folder / "journal.sqlite-wal").exists()
-    assert (await run_sync(summarize_run, folder))["age"] == "1 h ago"
+    assert (await run_sync(summarise_run, folder))["age"] == "1 h ago"
 
 
 async def test_page_says_how_long_all_runs_took(folder: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_run_killed_before_its_first_record_has_the_age_of_its_file(tmp_path: 
     (tmp_path / "journal.sqlite").touch()
     an_hour_ago = datetime.now(UTC).timestamp() - 3600
     os.utime(tmp_path / "journal.sqlite", (an_hour_ago, an_hour_ago))
-    assert summarize_run(tmp_path)["age"] == "1 h ago"
+    assert summarise_run(tmp_path)["age"] == "1 h ago"
 
 
 async def test_an_axis_may_be_called_like_a_column_of_ratings(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ async def test_an_axis_may_be_called_like_a_column_of_ratings(tmp_path: Path) ->
 
 
 def test_a_run_that_is_deleted_meanwhile_has_a_row_that_says_so(tmp_path: Path) -> None:
-    assert summarize_run(tmp_path / "gone")["state"] == "cannot be read"
+    assert summarise_run(tmp_path / "gone")["state"] == "cannot be read"
 
 
 async def test_page_names_the_folder_in_commands_and_tells_cancelled_images_from_failed_ones(folder: Path) -> None:
@@ -291,4 +291,4 @@ async def test_page_names_the_folder_in_commands_and_tells_cancelled_images_from
 async def test_the_list_of_runs_shows_levels_in_their_order(tmp_path: Path) -> None:
     folder = await paint_folder(tmp_path / "cups", Plan(axes={"variation": ["z", "a", "m"]}, metrics=False))
     shas = list((await run_sync(read_report_data, folder)).frame["sha256"])
-    assert (await run_sync(summarize_run, folder))["images"] == [sha[:16] for sha in shas]
+    assert (await run_sync(summarise_run, folder))["images"] == [sha[:16] for sha in shas]

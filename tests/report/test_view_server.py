@@ -17,7 +17,7 @@ from yarl import URL
 
 from sweep.record import FolderLock, SqliteJournal
 from sweep.report.page_json import build_page_json
-from sweep.report.view_server import Feed, LiveView, open_view, read_snapshot, serve_view, summarize_progress
+from sweep.report.view_server import Feed, LiveView, open_view, read_snapshot, serve_view, summarise_progress
 from sweep.testing.journals import an_intent
 from tests.report.painted import Plan, add, paint_folder, points
 from tests.report.parsed_page import Parsed
@@ -163,13 +163,15 @@ async def test_feed_counts_what_is_at_a_server_and_ends_with_the_report(tmp_path
             await journal.intend(open_point, an_intent(open_point))
             feed.note_step(open_point.key, 0.7)
             await feed.refresh()
-            news = await feed.news(0, 1)
+            news = await feed.wait_for_news(0, 1)
             assert news is not None
             assert (news["done"], news["rendering"], news["running"], news["report"]) == (4, 1, True, False)
-            assert [(row["status"], row["share"]) for row in feed.page_data()["live"]["rows"]] == [("intended", 0.7)]
+            assert [(row["status"], row["share"]) for row in feed.build_page_data()["live"]["rows"]] == [
+                ("intended", 0.7)
+            ]
         await journal.end_run(1, "interrupted")
     await feed.finish(None)
-    news = await feed.news(news["generation"], 1)
+    news = await feed.wait_for_news(news["generation"], 1)
     assert news is not None
     assert (news["running"], news["report"]) == (False, True)
 
@@ -261,7 +263,7 @@ async def test_time_left_counts_points_not_images(tmp_path: Path) -> None:
     async with FolderLock(folder):
         snapshot = await run_sync(read_snapshot, folder, {})
     finished = snapshot.data.frame.assign(finished_at=snapshot.data.runs[-1].begun_at)
-    told = summarize_progress(replace(snapshot, data=replace(snapshot.data, frame=finished)))
+    told = summarise_progress(replace(snapshot, data=replace(snapshot.data, frame=finished)))
     assert (told["done"], told["points"]) == (4, 12)
     assert told["left"] == pytest.approx(2 * told["seconds"], abs=0.2)
 
@@ -281,7 +283,7 @@ async def test_a_page_hears_of_what_changes_while_it_is_made(folder: Path, monke
         return build_page_json(*values)
 
     monkeypatch.setattr("sweep.report.view_server.build_page_json", change_meanwhile)
-    assert feed.page_data()["live"]["generation"] == generation
+    assert feed.build_page_data()["live"]["generation"] == generation
 
 
 async def test_a_page_made_before_the_report_does_not_count_as_the_report(
@@ -311,7 +313,7 @@ async def test_a_killed_run_is_the_report_again_after_a_resume_that_never_began(
 
         async def become_report() -> None:
             while not view.feed.is_reported:
-                assert await view.feed.news(view.feed.generation, 10) is not None, "it is never studied"
+                assert await view.feed.wait_for_news(view.feed.generation, 10) is not None, "it is never studied"
 
         await become_report()
         async with FolderLock(folder):

@@ -10,13 +10,13 @@ from sweep.sandbox.image_library import ImageLibrary
 from sweep.sandbox.item_queue import Store
 from sweep.sandbox.nodes import NodeContext, compute_output
 from sweep.sandbox.sandbox_options import FaultDice, FaultInjection
-from sweep.workflow import builtin_schemas
+from sweep.workflow import load_builtin_schemas
 from tests.support.wire import graph, node
 
 
 def nothing_stored() -> NodeContext:
     images, dice = ImageLibrary(Path(), Store(), None), FaultDice(FaultInjection(), 0)
-    return NodeContext(schemas=builtin_schemas(), models={}, images=images, dice=dice)
+    return NodeContext(schemas=load_builtin_schemas(), models={}, images=images, dice=dice)
 
 
 def run(posted: dict[str, Any]) -> ExpandedGraph:

@@ -15,10 +15,10 @@ from sweep.sandbox.http_requests import RefusedError
 from sweep.sandbox.item_queue import STATUSES, Batch, SandboxQueue, read_batch
 from sweep.sandbox.model_catalogue import catalogue
 from sweep.sandbox.sandbox_options import FaultInjection, SandboxOptions
-from sweep.workflow import builtin_schemas
+from sweep.workflow import load_builtin_schemas
 from tests.support.wire import datum, graph, node
 
-TYPES = NodeTypes(builtin_schemas())
+TYPES = NodeTypes(load_builtin_schemas())
 GRAPH = graph(node("a", "add", a=0, b=0), node("s", "string", value="x"))
 
 
@@ -65,7 +65,7 @@ def test_queue_drops_items_beyond_its_size() -> None:
 
 @pytest.mark.slow
 def test_batches_accept_every_node_type_of_the_schemas() -> None:
-    for kind, schema in builtin_schemas().items():
+    for kind, schema in load_builtin_schemas().items():
         accepted = TYPES.accept({"id": "n", "type": kind, "no such field": 1})
         extra = {"no such field"} if kind == "core_metadata" else set()
         assert accepted["type"] == kind

@@ -6,7 +6,7 @@ import pytest
 
 from sweep.errors import UsageError, VariationError
 from sweep.servers.credentials import ServerAddress
-from sweep.servers.invokeai.gallery import path_part
+from sweep.servers.invokeai.gallery import quote_path_part
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(typed: str) -> N
 )
 def test_a_name_that_could_be_a_path_is_refused(name: str) -> None:
     with pytest.raises(VariationError):
-        path_part(name)
+        quote_path_part(name)
 
 
 def test_an_odd_name_is_quoted() -> None:
-    assert path_part("a b?c#d%2F.png") == "a%20b%3Fc%23d%252F.png"
+    assert quote_path_part("a b?c#d%2F.png") == "a%20b%3Fc%23d%252F.png"

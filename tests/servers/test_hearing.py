@@ -277,10 +277,10 @@ async def test_models_loaded_are_forgotten_when_the_line_goes_down(fake: Fake, l
     await _emit(fake)
     await _told(listening, ticket)
 
-    assert await listening.loaded() == {f"k{n}" for n in range(4, 12)}
+    assert await listening.list_loaded() == {f"k{n}" for n in range(4, 12)}
     await fake.drop_sockets()
     await fake.connected.wait()
-    assert await listening.loaded() == frozenset()
+    assert await listening.list_loaded() == frozenset()
 
 
 async def test_closing_at_any_moment_ends_in_time(fake: Fake) -> None:

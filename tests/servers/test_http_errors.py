@@ -35,7 +35,7 @@ URL = "http://gpu1:9090"
     ],
 )
 def test_each_status_is_one_kind_of_error(status: int, kind: type[SweepError]) -> None:
-    fault = faults.error_of_status(URL, status, {}, {"detail": "because"}, "asking")
+    fault = faults.make_status_error(URL, status, {}, {"detail": "because"}, "asking")
 
     assert type(fault) is kind
 
@@ -44,14 +44,14 @@ def test_a_refusal_names_node_and_field_and_nothing_of_what_was_sent() -> None:
     body = payload("refused_6_14")
     body["detail"][0]["input"] = {"prompt": "SECRET"}
 
-    fault = faults.error_of_status(URL, 422, {}, body, "submitting an item")
+    fault = faults.make_status_error(URL, 422, {}, body, "submitting an item")
 
     assert str(fault) == "d.denoising_start: Input should be less than or equal to 1"
     assert "SECRET" not in repr(fault)
 
 
 def test_an_unknown_node_type_is_named_without_the_309_known_ones() -> None:
-    fault = faults.error_of_status(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
+    fault = faults.make_status_error(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
 
     assert str(fault) == "d: this server has no node type 'foo'"
 
@@ -59,13 +59,13 @@ def test_an_unknown_node_type_is_named_without_the_309_known_ones() -> None:
 def test_a_fault_of_the_whole_graph_has_its_sentence() -> None:
     detail = [{"type": "value_error", "loc": ["body", "batch", "graph"], "msg": "Value error, Edge source field foo"}]
 
-    assert faults.detail({"detail": detail}) == "graph: Edge source field foo"
+    assert faults.read_detail({"detail": detail}) == "graph: Edge source field foo"
 
 
 def test_long_and_many_faults_are_cut() -> None:
     detail = [{"loc": ["body", "batch", "graph", "nodes", f"n{n}", "x", "f"], "msg": "m" * 900} for n in range(9)]
 
-    said = faults.detail({"detail": detail})
+    said = faults.read_detail({"detail": detail})
 
     assert len(said) < 300
     assert said.endswith("(and 6 more)")
@@ -75,7 +75,7 @@ def test_long_and_many_faults_are_cut() -> None:
     "body", [None, [], "text", {"detail": None}, {"detail": [1, None, {}]}, {"detail": [{"loc": 1}]}]
 )
 def test_odd_bodies_are_no_trouble(body: Any) -> None:
-    assert isinstance(faults.detail(body), str)
+    assert isinstance(faults.read_detail(body), str)
 
 
 @pytest.mark.parametrize(
@@ -94,19 +94,19 @@ def test_odd_bodies_are_no_trouble(body: Any) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert faults.retry_after(header, datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)) == seconds
+    assert faults.parse_retry_after(header, datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)) == seconds
 
 
 def test_overload_carries_how_long_to_wait() -> None:
-    fault = faults.error_of_status(URL, 503, {"Retry-After": "12"}, None, "submitting an item")
+    fault = faults.make_status_error(URL, 503, {"Retry-After": "12"}, None, "submitting an item")
 
     assert isinstance(fault, OverloadedError)
     assert fault.retry_after == 12
 
 
 def test_a_server_that_asks_for_a_name_and_a_password_is_told_with_what_can_answer_it() -> None:
-    basic = faults.error_of_status(URL, 401, {"WWW-Authenticate": 'Basic realm="x"'}, None, "asking")
-    other = faults.error_of_status(URL, 401, {}, None, "asking")
+    basic = faults.make_status_error(URL, 401, {"WWW-Authenticate": 'Basic realm="x"'}, None, "asking")
+    other = faults.make_status_error(URL, 401, {}, None, "asking")
 
     assert "SWEEP_EMAIL (the name) and SWEEP_PASSWORD" in str(basic.hint)
     assert "SWEEP_TOKEN" not in str(basic.hint)
@@ -114,8 +114,8 @@ def test_a_server_that_asks_for_a_name_and_a_password_is_told_with_what_can_answ
 
 
 def test_a_refused_login_is_told_apart_from_a_missing_one() -> None:
-    missing = faults.error_of_status(URL, 401, {}, None, "asking")
-    refused = faults.error_of_status(URL, 401, {}, {"detail": "Invalid or expired token"}, "asking", is_known=True)
+    missing = faults.make_status_error(URL, 401, {}, None, "asking")
+    refused = faults.make_status_error(URL, 401, {}, {"detail": "Invalid or expired token"}, "asking", is_known=True)
 
     assert missing.message == f"{URL} wants a login (401 while asking)."
     assert refused.message == f"{URL} refuses the login it was given (401 while asking: Invalid or expired token)."

@@ -116,7 +116,7 @@ async def _ask_twice(fake: Fake, fresh: str) -> list[str | None]:
     fake.on("GET", f"{Q}/status", status(200, {"queue": {}}, X_Refreshed_Token=fresh))
     server = InvokeAI(fake.url, ConnectOptions(credentials=Credentials(token="first"), timings=QUICK))
     await server.open()
-    await server.others_waiting("run")
+    await server.count_others_waiting("run")
     await server.aclose()
     return _bearer(fake, f"{Q}/status")
 
@@ -224,7 +224,7 @@ async def test_an_error_that_quotes_our_credentials_does_not_tell_them(fake: Fak
     await server.open()
     fake.on("GET", f"{Q}/status", quote)
     with pytest.raises(TransientError, match=r"refused: Bearer \*\*\* \*\*\*"):
-        await server.others_waiting("run")
+        await server.count_others_waiting("run")
     await server.aclose()
 
 
@@ -235,7 +235,7 @@ async def test_header_whose_value_is_a_word_of_json_leaves_errors_readable(fake:
     await server.open()
     fake.on("GET", f"{Q}/status", lambda _request, _data: web.json_response(refusal, status=500))
     with pytest.raises(TransientError, match="no such queue"):
-        await server.others_waiting("run")
+        await server.count_others_waiting("run")
     await server.aclose()
 
 

@@ -117,10 +117,10 @@ async def test_the_events_of_release_4_say_the_same(fake: Fake, client: InvokeAI
     assert [type(event).__name__ for event in events] == ["ItemStarted", "Rendered", "ItemEnded"]
     assert isinstance(events[1], Rendered)
     assert (events[1].image.name, events[1].image.node) == ("old.png", "l")
-    assert await client.loaded() == {"model-key"}
+    assert await client.list_loaded() == {"model-key"}
 
 
 async def test_without_counts_by_destination_what_we_wait_for_is_ours(fake: Fake, client: InvokeAI) -> None:
     fake.on("GET", f"{Q}/status", {"queue": {"pending": 2, "in_progress": 1}})
 
-    assert await client.others_waiting("run") == 3
+    assert await client.count_others_waiting("run") == 3

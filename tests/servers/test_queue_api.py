@@ -36,7 +36,7 @@ def test_a_completed_item_gives_its_image_by_output_node() -> None:
 def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    images = queue_api.session_images(session, ("inv", "pass", "bl"))
+    images = queue_api.list_session_images(session, ("inv", "pass", "bl"))
 
     assert [(i.node, i.iteration, i.width) for i in images] == [
         ("inv", 0, 64),
@@ -51,9 +51,9 @@ def test_iterations_are_ordered_by_path_and_collections_bring_nothing_twice() ->
 def test_a_collection_alone_brings_its_images_in_order() -> None:
     session = payload("item_iterated_6_14")["session"]
 
-    passed = queue_api.session_images(session, ("pass",))
+    passed = queue_api.list_session_images(session, ("pass",))
 
-    own = queue_api.session_images(session, ("inv",))
+    own = queue_api.list_session_images(session, ("inv",))
     assert {image.name for image in passed} == {image.name for image in own}
     assert [image.iteration for image in passed] == [0, 1, 2]
 
@@ -62,7 +62,7 @@ def test_two_outputs_that_the_cache_gave_one_image_both_have_it() -> None:
     result = {"type": "image_output", "image": {"image_name": "one.png"}, "width": 1, "height": 1}
     session = {"results": {"p": result, "q": result}, "prepared_source_mapping": {"p": "a", "q": "b"}}
 
-    assert [(i.node, i.name) for i in queue_api.session_images(session, ("a", "b"))] == [
+    assert [(i.node, i.name) for i in queue_api.list_session_images(session, ("a", "b"))] == [
         ("a", "one.png"),
         ("b", "one.png"),
     ]
@@ -73,7 +73,7 @@ def test_without_named_outputs_every_shown_node_counts() -> None:
     session["graph"]["nodes"]["bl"]["is_intermediate"] = True
     session["graph"]["nodes"]["pass"]["is_intermediate"] = True
 
-    assert {image.node for image in queue_api.session_images(session, ())} == {"inv"}
+    assert {image.node for image in queue_api.list_session_images(session, ())} == {"inv"}
 
 
 def test_a_failed_item_tells_class_sentence_and_node_and_keeps_finished_branches() -> None:

@@ -17,7 +17,7 @@ from sweep.servers.base import ItemEnded, ItemEvent, ServerImage, Ticket
 from sweep.servers.discovery import connect
 from sweep.servers.http import ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
-from sweep.servers.invokeai.sessions_api import session_status as status_of
+from sweep.servers.invokeai.sessions_api import read_session_status as status_of
 from sweep.workflow import Node
 from tests.servers.building import MODEL, PLAIN, image, submission
 from tests.servers.conftest import QUICK
@@ -238,7 +238,7 @@ async def test_models_are_named_as_release_3_did(fake: Fake) -> None:
 
     (model,) = await server.models()
     await server.submit(submission(PLAIN.adding([Node("m", "main_model_loader", {"model": MODEL})])))
-    loaded = await server.loaded()
+    loaded = await server.list_loaded()
     await server.aclose()
 
     sent = json.loads(fake.calls("POST", S)[1].data)["nodes"]["m"]["model"]

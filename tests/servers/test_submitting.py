@@ -110,7 +110,7 @@ async def test_models_are_named_by_this_servers_keys(fake: Fake, client: InvokeA
     five = {"key": "k1", "hash": "h", "name": "tiny-sd", "base": "sd-1", "type": "main"}
     assert (sent["model"], sent["more"]) == (five, [five])
     assert len(fake.calls("GET", "/api/v2/models/")) == 1
-    assert await client.loaded() == {"k1"}
+    assert await client.list_loaded() == {"k1"}
 
 
 async def test_a_model_that_is_not_there_is_looked_for_again_each_time(fake: Fake, client: InvokeAI) -> None:
@@ -208,5 +208,5 @@ async def test_others_are_all_but_our_destination(fake: Fake, client: InvokeAI) 
     fake.on("GET", f"{Q}/status", {"queue": {"pending": 5, "in_progress": 1, "completed": 99}})
     fake.on("GET", f"{Q}/counts_by_destination", {"pending": 2, "in_progress": 1, "completed": 50})
 
-    assert await client.others_waiting("run") == 3
+    assert await client.count_others_waiting("run") == 3
     assert fake.calls("GET", f"{Q}/counts_by_destination")[0].query == {"destination": "run"}

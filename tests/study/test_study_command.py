@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweep.cli.shared_options import ChosenRun
-from sweep.cli.study import MeasuringOptions, caption, share_tables
+from sweep.cli.study import MeasuringOptions, share_tables, write_caption
 from sweep.cli.study import study_command as command
 from sweep.study.study import Study, make_study
 from tests.support.planted_studies import AXES, planted
@@ -43,7 +43,7 @@ def test_a_share_stands_without_an_interval() -> None:
 
     assert head.split() == ["denoise_strength", "prompt_text", "seed", "else"]
     assert f" {100 * (share['value'] or 0):.0f} " in line
-    assert caption(found.data).endswith("explains (noise of seeds taken out; no intervals)")
+    assert write_caption(found.data).endswith("explains (noise of seeds taken out; no intervals)")
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -60,7 +60,7 @@ def test_every_axis_is_shown_whole_at_any_width(width: int) -> None:
 def test_below_four_seeds_the_order_of_axes_is_shown() -> None:
     found = made(seeds=3)
 
-    assert caption(found.data) == (
+    assert write_caption(found.data) == (
         "Order of the axes by how much they explain "
         "(below 4 seeds or 16 combinations sizes and further places are not sure)"
     )

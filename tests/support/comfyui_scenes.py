@@ -8,17 +8,17 @@ from pathlib import Path
 
 from sweep.testing import Subject
 from sweep.testing.servers import RenderScene
-from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, core_schemas
+from sweep.workflow import Address, Graph, ImageRef, ModelRef, Node, load_core_schemas
 from tests.support.scenes import SIDE, client, image, open_client
 
-CORE = core_schemas()  # read before any loop runs, as the templates are
+CORE = load_core_schemas()  # read before any loop runs, as the templates are
 CORE.dialect.template("txt2img", "any")
 
 
 def txt2img_prompt(model: ModelRef, seed: int, steps: int = 1) -> Graph:
     """The plainest graph that renders."""
     return (
-        core_schemas()
+        load_core_schemas()
         .dialect.template("txt2img", "any")
         .set(
             {
@@ -36,7 +36,7 @@ def txt2img_prompt(model: ModelRef, seed: int, steps: int = 1) -> Graph:
 def img2img_prompt(model: ModelRef, source: ImageRef, seed: int) -> Graph:
     """The same from an image."""
     return (
-        core_schemas()
+        load_core_schemas()
         .dialect.template("img2img", "any")
         .set(
             {
@@ -54,7 +54,7 @@ def img2img_prompt(model: ModelRef, source: ImageRef, seed: int) -> Graph:
 def failing_prompt(model: ModelRef) -> Graph:
     """An image of one pixel, which has no latents: found out when it runs."""
     graph = txt2img_prompt(model, 1)
-    edges = graph.feeding(Address("denoise", "latent_image"))
+    edges = graph.list_edges_into(Address("denoise", "latent_image"))
     return graph.without_edges(edges).adding(
         [Node("pixel", "EmptyImage", {"width": 1, "height": 1, "batch_size": 1, "color": 0}), Node("bad", "VAEEncode")],
         ["pixel.0 → bad.pixels", "model.2 → bad.vae", "bad.0 → denoise.latent_image"],

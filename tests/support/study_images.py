@@ -120,7 +120,7 @@ async def _write_point(
     await journal.intend(point, Intent(key=key, number=1, server="s", url="http://s", batch_id=key))
     batch = [painted] if isinstance(painted, bytes | Image.Image) else painted
     renderings = [await _write_image(folder, f"{index:05d}", number, each) for number, each in enumerate(batch)]
-    await journal.rendered(key, Times())
+    await journal.mark_rendered(key, Times())
     await journal.complete(key, renderings, Times())
 
 

@@ -193,9 +193,9 @@ def warm() -> None:
         "sweep.sandbox.api_routes",
     ):
         importlib.import_module(name)
-    from sweep.workflow import builtin_schemas
+    from sweep.workflow import load_builtin_schemas
 
-    builtin_schemas()
+    load_builtin_schemas()
     gc.collect()
     gc.freeze()
 

@@ -26,7 +26,7 @@ def test_what_is_no_address(wrong: str) -> None:
 
 def test_edges_are_written_with_either_arrow() -> None:
     assert [str(edge) for edge in GRAPH.edges] == ["a.noise → b.latents", "a.width → b.tile_size"]
-    assert GRAPH.feeding(Address("b", "latents")) == (GRAPH.edges[0],)
+    assert GRAPH.list_edges_into(Address("b", "latents")) == (GRAPH.edges[0],)
 
 
 def test_setting_changes_a_copy_and_shares_the_rest() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
-from sweep.workflow.graph import Address, Graph, Names, Node, find_address, readable
+from sweep.workflow.graph import Address, Graph, Names, Node, find_address, make_readable
 
 A, B, C, D = (f"0000000{letter}-0000-4000-8000-000000000000" for letter in "abcd")
 
@@ -13,8 +13,8 @@ A, B, C, D = (f"0000000{letter}-0000-4000-8000-000000000000" for letter in "abcd
 def test_a_made_up_id_is_called_by_its_label_or_type() -> None:
     graph = Graph.of([Node(A, "noise"), Node(B, "rand_int", label="Random  Seed"), Node("mine", "compel")])
     names = Names(graph)
-    assert [names.called(node) for node in graph.nodes] == ["noise", "Random Seed", "mine"]
-    assert readable(graph, f"{A}.seed, {B}.low and mine.prompt") == "noise.seed, Random Seed.low and mine.prompt"
+    assert [names.name_node(node) for node in graph.nodes] == ["noise", "Random Seed", "mine"]
+    assert make_readable(graph, f"{A}.seed, {B}.low and mine.prompt") == "noise.seed, Random Seed.low and mine.prompt"
     assert find_address(graph, "random seed.low") == Address(B, "low")
     assert find_address(graph, "noise.seed") == Address(A, "seed")
     assert find_address(graph, "compel.prompt") == Address("mine", "prompt")
@@ -36,14 +36,14 @@ def test_find_address_divides_after_the_longest_name_of_a_node() -> None:
 
 def test_ids_of_the_other_pages_lose_what_was_drawn_at_random() -> None:
     graph = Graph.of([Node("pos_cond:Hx9_aZ-k3Q", "compel"), Node("neg_cond:0123456789", "compel")])
-    assert readable(graph, "pos_cond:Hx9_aZ-k3Q.prompt") == "pos_cond.prompt"
+    assert make_readable(graph, "pos_cond:Hx9_aZ-k3Q.prompt") == "pos_cond.prompt"
     assert find_address(graph, "neg_cond.prompt").node == "neg_cond:0123456789"
 
 
 def test_several_alike_are_numbered_in_the_order_of_the_file() -> None:
     graph = Graph.of([Node(A, "controlnet"), Node(B, "image"), Node(C, "controlnet"), Node("own", "controlnet")])
     names = Names(graph)
-    assert [names.called(node) for node in (A, C)] == ["controlnet_1", "controlnet_2"]
+    assert [names.name_node(node) for node in (A, C)] == ["controlnet_1", "controlnet_2"]
     assert [names.node(f"controlnet_{number}") for number in (1, 2, 3)] == [A, C, "own"]
     with pytest.raises(WorkflowError) as several:
         names.node("controlnet")
@@ -58,7 +58,7 @@ def test_a_label_that_is_another_nodes_id_or_type_does_not_take_its_place() -> N
     graph = Graph.of([Node(A, "noise", label="noise"), Node("noise", "compel"), Node(B, "noise")])
     names = Names(graph)
     assert names.node("noise") == "noise"
-    assert {names.node(names.called(node)) for node in graph.nodes} == set(graph.nodes)
+    assert {names.node(names.name_node(node)) for node in graph.nodes} == set(graph.nodes)
 
 
 _LABELS = st.sampled_from(["", "noise", "Noise", "noise_1", "noise_2", "a.b", "Größe 😀", "two\nlines", " x ", "1"])
@@ -69,6 +69,6 @@ _IDS = st.sampled_from([A, B, C, D, "noise", "noise_1", "x", "noise:0123456789"]
 def test_every_node_is_found_by_what_it_is_called(drawn: dict[str, tuple[str, str]]) -> None:
     graph = Graph.of([Node(name, kind, label=label) for name, (kind, label) in drawn.items()])
     names = Names(graph)
-    called = [names.called(node) for node in graph.nodes]
+    called = [names.name_node(node) for node in graph.nodes]
     assert [names.node(name) for name in called] == list(graph.nodes)
     assert all("\n" not in name for name in called)

@@ -12,16 +12,16 @@ from ruamel.yaml import YAML
 from sweep.experiment import Experiment
 from sweep.workflow.graph import Address, Node, Workflow
 from sweep.workflow.inspection import describe
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from sweep.workflow.node_schemas import Model
 from sweep.workflow.role_targets import find_roles
-from sweep.workflow.scaffold import ScaffoldContext, main_models, starter
+from sweep.workflow.scaffold import ScaffoldContext, list_main_models, write_starter
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.workflow_exports import edge, export, invocation, text_to_image
 
 template = INVOKEAI.template
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 
 
 def big(count: int) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def test_batches_are_described() -> None:
 
 
 def started(workflow: Workflow, path: str, image: str = "", models: Sequence[Model] = ()) -> str:
-    return starter(
+    return write_starter(
         workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, ScaffoldContext(path=path, image=image, models=models)
     )
 
@@ -182,7 +182,7 @@ def test_a_starter_names_one_of_several_models_and_leaves_a_documents_image_alon
     installed = [
         Model(key=n, hash="", name=n, base=b, type="main") for n, b in (("b", "sdxl"), ("a", "sd-1"), ("f", "flux"))
     ]
-    mains = main_models(portable, SCHEMAS, installed)
+    mains = list_main_models(portable, SCHEMAS, installed)
     assert mains == ("a", "b")
     assert parsed(started(portable, "x.json", models=installed))["inputs"] == {"model": "a"}
     assert parsed(started(portable, "x.json", "mine.png", installed[1:2]))["inputs"] == {"image": "mine.png"}
@@ -245,7 +245,7 @@ def test_a_starter_asks_for_every_model_that_is_not_the_servers_only_one() -> No
 
 def test_a_starter_takes_the_image_it_is_given_where_the_workflow_names_one() -> None:
     graph = template("img2img", "sd-1")
-    (target,) = find_roles(graph, builtin_schemas()).targets["image"]
+    (target,) = find_roles(graph, load_builtin_schemas()).targets["image"]
     own = Workflow(graph=graph.set({target.address: {"image_name": "own.png"}}), kind="api")
 
     beside = Workflow(graph=graph, kind="api", files={target.address: "own.png"})

@@ -9,14 +9,14 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef, Workflow
-from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas
-from sweep.workflow.invokeai.invokeai_formats import scheduler_of
+from sweep.workflow.invokeai.invokeai_dialect import load_builtin_schemas
+from sweep.workflow.invokeai.invokeai_formats import find_scheduler
 from sweep.workflow.role_targets import find_roles
 from sweep.workflow.validation import check_graph
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.graphs import output_nodes
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 HERE = Path(__file__).parents[1] / "fixtures" / "portable"
 BASES = ["sd-1", "sd-2", "sdxl"]
 
@@ -64,7 +64,7 @@ def test_an_image_loader_with_a_file_is_not_fed_by_an_edge() -> None:
         pipeline["edges"].append(ends)
     workflow = workflow_from(pipeline).for_base("sd-1")
     assert workflow.files == {Address("load_control", "image"): "edges.png"}
-    assert workflow.graph.feeding(Address("load_control", "image")) == ()
+    assert workflow.graph.list_edges_into(Address("load_control", "image")) == ()
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -198,7 +198,7 @@ def test_real_node_types_may_name_files_and_models() -> None:
 def test_samplers_and_schedules_as_one_scheduler(
     sampler: str | None, schedule: str | None, scheduler: str, noted: bool
 ) -> None:
-    found, note = scheduler_of(sampler, schedule)
+    found, note = find_scheduler(sampler, schedule)
     assert found == scheduler
     assert bool(note) == noted
 

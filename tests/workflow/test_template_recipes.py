@@ -7,14 +7,14 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.role_table import TEMPLATE_NAMES
 from sweep.workflow.graph import Address, Graph, ImageRef, ModelRef
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from sweep.workflow.role_targets import find_roles
 from sweep.workflow.validation import check_graph
 from tests.support.graphs import output_nodes
 
 template = INVOKEAI.template
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 OFFERED = [
     (name, base)
     for name, base in product(TEMPLATE_NAMES, ["sd-1", "sd-2", "sdxl", "flux"])
@@ -28,7 +28,12 @@ def filled(graph: Graph) -> Graph:
     for node in graph.nodes.values():
         for field in SCHEMAS[node.type].fields.values():
             address = Address(node.id, field.name)
-            if field.required and field.takes_value and field.name not in node.fields and not graph.feeding(address):
+            if (
+                field.required
+                and field.takes_value
+                and field.name not in node.fields
+                and not graph.list_edges_into(address)
+            ):
                 kinds = {
                     "ModelIdentifierField": ModelRef("m", "", field.model_types[0] if field.model_types else "main")
                 }
@@ -91,11 +96,11 @@ def test_the_addresses_are_words() -> None:
 def test_loras_come_one_after_the_other_between_the_model_and_all_that_uses_it() -> None:
     graph = template("lora", "sdxl", loras=2)
     for field in ("unet", "clip", "clip2"):
-        assert [str(e.source) for e in graph.feeding(Address("lora", field))] == [f"model.{field}"]
-        assert [str(e.source) for e in graph.feeding(Address("lora2", field))] == [f"lora.{field}"]
-    assert [str(edge.source) for edge in graph.feeding(Address("denoise", "unet"))] == ["lora2.unet"]
-    assert [str(edge.source) for edge in graph.feeding(Address("negative", "clip2"))] == ["lora2.clip2"]
-    assert [str(edge.source) for edge in graph.feeding(Address("decode", "vae"))] == ["model.vae"]
+        assert [str(e.source) for e in graph.list_edges_into(Address("lora", field))] == [f"model.{field}"]
+        assert [str(e.source) for e in graph.list_edges_into(Address("lora2", field))] == [f"lora.{field}"]
+    assert [str(edge.source) for edge in graph.list_edges_into(Address("denoise", "unet"))] == ["lora2.unet"]
+    assert [str(edge.source) for edge in graph.list_edges_into(Address("negative", "clip2"))] == ["lora2.clip2"]
+    assert [str(edge.source) for edge in graph.list_edges_into(Address("decode", "vae"))] == ["model.vae"]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, BoardRef, Edge, Graph, ImageRef, ModelRef, Node
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from sweep.workflow.node_schemas import FieldSchema
-from sweep.workflow.validation import check_graph, check_value, raise_for, range_of
+from sweep.workflow.validation import check_graph, check_value, describe_range, raise_for
 
 template = INVOKEAI.template
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 MAIN = ModelRef("tiny-sd", "sd-1")
 
 
@@ -88,9 +88,9 @@ def test_values_that_do_not_fit(address: str, value: Any, sentence: str) -> None
 
 
 def test_ranges_in_words() -> None:
-    assert range_of(SCHEMAS["noise"].fields["seed"]) == "0 to 4294967295"
-    assert range_of(SCHEMAS["noise"].fields["width"]) == "more than 0, multiples of 8"
-    assert range_of(SCHEMAS["compel"].fields["prompt"]) == ""
+    assert describe_range(SCHEMAS["noise"].fields["seed"]) == "0 to 4294967295"
+    assert describe_range(SCHEMAS["noise"].fields["width"]) == "more than 0, multiples of 8"
+    assert describe_range(SCHEMAS["compel"].fields["prompt"]) == ""
 
 
 @given(st.integers(-1000, 1000), st.integers(1, 64))

@@ -56,7 +56,7 @@ def seal(*values: object) -> int:
     return zlib.crc32("\x1f".join(["\0" if value is None else str(value) for value in values]).encode())
 
 
-def sealing(table: str, alias: str = "") -> str:
+def build_seal(table: str, alias: str = "") -> str:
     """Return SQL that computes the seal of a row of `table` from its columns."""
     prefix = f"{alias}." if alias else ""
     return f"seal({', '.join(prefix + column for column in SEALED[table])})"
@@ -72,7 +72,7 @@ def insert(db: sqlite3.Connection, table: str, row: Mapping[str, object], *, ver
 
 
 @cache
-def updating(table: str, assignments: tuple[tuple[str, str], ...], where: str) -> str:
+def build_update(table: str, assignments: tuple[tuple[str, str], ...], where: str) -> str:
     """Return SQL that sets columns to expressions, and the seal to that of the new row, in one statement."""
     new = dict(assignments)
     sealed = ", ".join(new.get(column, column) for column in SEALED[table])
@@ -92,25 +92,25 @@ def fetch_sealed(db: sqlite3.Connection, table: str, rest: str = "", *values: ob
 
     Raises BrokenSealError where one of them is not as it was written.
     """
-    rows = fetch(db, f"SELECT *, seal = {sealing(table)} AS is_whole FROM {table} {rest}", *values)
+    rows = fetch(db, f"SELECT *, seal = {build_seal(table)} AS is_whole FROM {table} {rest}", *values)
     if not all(row["is_whole"] for row in rows):
         raise BrokenSealError(f"a row of {table} is not as it was written")
     return rows
 
 
-def record_error(error: sqlite3.Error, place: Path) -> RecordError:
+def make_record_error(error: sqlite3.Error, place: Path) -> RecordError:
     """Return SQLite's `error` at the journal `place` as DiskFullError, CorruptRecordError or RecordError."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(f"{place.parent}: no space is left on the device.", hint=FULL_HINT)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "decode" in str(error):
-        return corrupt(place, str(error))
+        return make_corrupt_error(place, str(error))
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RecordError(f"{place} has been locked by another process for {_BUSY_SECONDS:.0f} s.")
     return RecordError(f"{place} could not be used ({error if os.access(place, os.R_OK) else 'permission denied'}).")
 
 
-def corrupt(place: Path, why: str) -> CorruptRecordError:
+def make_corrupt_error(place: Path, why: str) -> CorruptRecordError:
     """Return the error for a journal that cannot be trusted, and `why`."""
     return CorruptRecordError(
         f"{place} is damaged ({why}).",
@@ -119,18 +119,18 @@ def corrupt(place: Path, why: str) -> CorruptRecordError:
 
 
 @contextmanager
-def telling(place: Path) -> Iterator[None]:
+def translate_errors(place: Path) -> Iterator[None]:
     """Turn SQLite's errors in the block into RecordErrors, and also JSON of the journal's own that does not parse."""
     try:
         yield
     except sqlite3.Error as error:
-        raise record_error(error, place) from error
+        raise make_record_error(error, place) from error
     except json.JSONDecodeError as error:
-        raise corrupt(place, f"a row holds broken JSON: {error.msg}") from error
+        raise make_corrupt_error(place, f"a row holds broken JSON: {error.msg}") from error
     except UnicodeDecodeError as error:  # of sqlite3, where its own message quotes what is damaged
-        raise corrupt(place, "it holds text that is not UTF-8") from error
+        raise make_corrupt_error(place, "it holds text that is not UTF-8") from error
     except BrokenSealError as error:
-        raise corrupt(place, str(error)) from error
+        raise make_corrupt_error(place, str(error)) from error
 
 
 def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
@@ -141,8 +141,8 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
     place = folder / JOURNAL_FILE
     new = not place.exists() or place.stat().st_size == 0
     if new and (not create or _has_images(folder)):
-        raise _missing(folder)
-    with telling(place):
+        raise _make_missing_error(folder)
+    with translate_errors(place):
         with translate_disk_errors(place):
             make_folder(folder)
         db = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -165,32 +165,32 @@ def connect_writer(folder: Path, *, create: bool) -> sqlite3.Connection:
 
 
 @contextmanager
-def reading(folder: Path, cache: int = FULL_CACHE) -> Iterator[sqlite3.Connection]:
+def open_for_reading(folder: Path, cache: int = FULL_CACHE) -> Iterator[sqlite3.Connection]:
     """Open a connection that only reads and never waits for the writer; `cache` is in KiB.
 
     Raises RecordError, CorruptRecordError.
     """
     place = folder / JOURNAL_FILE
     if not place.exists() or place.stat().st_size == 0:
-        raise _missing(folder)
-    with telling(place), closing(connect_reader(folder, cache)) as db:
+        raise _make_missing_error(folder)
+    with translate_errors(place), closing(connect_reader(folder, cache)) as db:
         _check_format(db, place)
         yield db
 
 
 def connect_reader(folder: Path, cache: int = FULL_CACHE) -> sqlite3.Connection:
-    """Open a connection as `reading` does; the caller closes it. `cache` is in KiB. Raises sqlite3.Error."""
+    """Open a connection as `open_for_reading` does; the caller closes it. `cache` is in KiB. Raises sqlite3.Error."""
     uri = f"{(folder / JOURNAL_FILE).absolute().as_uri()}?mode=ro"
     try:
-        return _reader(uri, cache)
+        return _open_reader(uri, cache)
     except sqlite3.OperationalError:
         log = folder / f"{JOURNAL_FILE}-wal"
         if log.exists() and log.stat().st_size:
             raise
-        return _reader(f"{uri}&immutable=1", cache)  # a medium on which SQLite cannot keep its shared memory file
+        return _open_reader(f"{uri}&immutable=1", cache)  # a medium on which SQLite cannot keep its shared memory file
 
 
-def _reader(uri: str, cache: int) -> sqlite3.Connection:
+def _open_reader(uri: str, cache: int) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         db.execute(f"PRAGMA cache_size = -{cache}")
@@ -210,7 +210,7 @@ def _check_format(db: sqlite3.Connection, place: Path) -> None:
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION_ID:
-        raise corrupt(place, "it is not a journal of sweep")
+        raise make_corrupt_error(place, "it is not a journal of sweep")
     if version > FORMAT:
         raise RecordError(
             f"{place} was written by a newer sweep (format {version}; this one reads {FORMAT}).", hint="Upgrade sweep."
@@ -222,7 +222,7 @@ def check_journal(db: sqlite3.Connection, place: Path) -> None:
     _check_format(db, place)
     if place.stat().st_size <= _CHECKED_AT_OPEN:
         for fault in find_faults(db):
-            raise corrupt(place, fault)
+            raise make_corrupt_error(place, fault)
 
 
 def find_faults(db: sqlite3.Connection) -> list[str]:
@@ -234,7 +234,7 @@ def find_faults(db: sqlite3.Connection) -> list[str]:
         return [row.splitlines()[-1] for row in structure]
     faults = []
     for table in filter(partial(has_table, db), SEALED):
-        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {sealing(table)}").fetchone()
+        (broken,) = db.execute(f"SELECT count(*) FROM {table} WHERE seal <> {build_seal(table)}").fetchone()
         if broken:
             faults.append(f"{format_count(broken, 'row')} of {table} not as written")
     (bare,) = db.execute(
@@ -251,7 +251,7 @@ def has_table(db: sqlite3.Connection, table: str) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is not None
 
 
-def _missing(folder: Path) -> RecordError:
+def _make_missing_error(folder: Path) -> RecordError:
     lack = f"{JOURNAL_FILE} is {'empty' if (folder / JOURNAL_FILE).exists() else 'missing'}."
     if _has_images(folder):
         hint = "Restore it from a backup, or move the folder away."

@@ -34,9 +34,9 @@ from sweep.record.sqlite.connection import (
     RUN_CACHE,
     connect_reader,
     connect_writer,
-    corrupt,
-    record_error,
-    telling,
+    make_corrupt_error,
+    make_record_error,
+    translate_errors,
 )
 
 _T = TypeVar("_T")
@@ -129,7 +129,7 @@ class Writer:
             try:
                 return self._commit(batch)
             except sqlite3.Error as error:
-                self._broken = record_error(error, self._place)
+                self._broken = make_record_error(error, self._place)
             except Exception as error:  # noqa: BLE001  a thread that ended would leave its callers waiting for ever
                 self._broken = RecordError(f"{self._place} could not be written ({error!r}).")
             self._roll_back()
@@ -166,16 +166,16 @@ class Writer:
     def _refuse(self, error: Exception) -> Exception:
         """Return the error for the caller of an operation that was undone; the thread serves the others."""
         if isinstance(error, sqlite3.IntegrityError):
-            return record_error(error, self._place)
+            return make_record_error(error, self._place)
         is_damage = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-        return corrupt(self._place, str(error)) if is_damage else error
+        return make_corrupt_error(self._place, str(error)) if is_damage else error
 
     def _roll_back(self) -> None:
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error as error:
-            self._broken = record_error(error, self._place)
+            self._broken = make_record_error(error, self._place)
 
 
 def _answer(batch: list[_Operation], results: list[Any]) -> None:
@@ -214,7 +214,7 @@ def _read(question: Callable[Concatenate[sqlite3.Connection, _P], _T]) -> _Metho
 
     async def method(self: SqliteJournal, /, *arguments: _P.args, **named: _P.kwargs) -> _T:
         def ask() -> _T:
-            with telling(self._place):
+            with translate_errors(self._place):
                 return question(self._reader, *arguments, **named)
 
         return await run_sync(ask, limiter=self._reading)
@@ -276,10 +276,10 @@ class SqliteJournal:
     end_run = _write("end_run", updates.end_run)
     rebase = _write("rebase", updates.rebase)
     intend = _write("intend", updates.intend)
-    submitted = _write("submitted", updates.submitted)
-    rendered = _write("rendered", updates.rendered)
+    mark_submitted = _write("mark_submitted", updates.mark_submitted)
+    mark_rendered = _write("mark_rendered", updates.mark_rendered)
     complete = _write("complete", updates.complete)
-    attempt_failed = _write("attempt_failed", updates.attempt_failed)
+    mark_attempt_failed = _write("mark_attempt_failed", updates.mark_attempt_failed)
     withdraw = _write("withdraw", updates.withdraw)
     fail = _write("fail", updates.fail)
     cancel = _write("cancel", updates.write_cancelled)
@@ -291,8 +291,8 @@ class SqliteJournal:
     indices = _read(queries.indices)
     keys = _read(queries.keys)
     identity = _read(queries.identity)
-    standing = _read(queries.standing)
-    ended_with = _read(queries.ended_with)
+    find_statuses = _read(queries.find_statuses)
+    list_ended_with = _read(queries.list_ended_with)
     open_intents = _read(queries.open_intents)
     uploads = _read(queries.uploads)
     counts = _read(queries.counts)
@@ -325,7 +325,7 @@ def _identity(place: Path) -> _File:
 def _connect(folder: Path, *, create: bool) -> tuple[sqlite3.Connection, sqlite3.Connection, _File]:
     db = connect_writer(folder, create=create)
     try:
-        with telling(folder / JOURNAL_FILE):
+        with translate_errors(folder / JOURNAL_FILE):
             return db, connect_reader(folder, RUN_CACHE), _identity(folder / JOURNAL_FILE)
     except BaseException:
         db.close()

@@ -91,7 +91,7 @@ def identity(db: sqlite3.Connection) -> str:
     return hashlib.blake2b(f"{row[0]} {row[1]}".encode(), digest_size=8).hexdigest()
 
 
-def standing(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
+def find_statuses(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus]:
     found = {}
     for key in keys:
         row = db.execute("SELECT state, attempts FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
@@ -100,7 +100,7 @@ def standing(db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, KeyStatus
     return found
 
 
-def ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
+def list_ended_with(db: sqlite3.Connection, kind: str, url: str) -> list[str]:
     rows = db.execute(
         "SELECT batch_id FROM attempts WHERE kind = ? AND url = ? GROUP BY batch_id ORDER BY max(id) DESC LIMIT 1000",
         (kind, url),

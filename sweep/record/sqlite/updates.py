@@ -14,7 +14,7 @@ from typing import Any
 
 from sweep.errors import RecordError
 from sweep.record.base import Failure, Intent, JournalPoint, Rendering, RunFacts, Times
-from sweep.record.sqlite.connection import FULL_CACHE, RUN_CACHE, SEALED, fetch, insert, updating
+from sweep.record.sqlite.connection import FULL_CACHE, RUN_CACHE, SEALED, build_update, fetch, insert
 from sweep.record.sqlite.queries import OPEN, OUTCOMES, RUN_FACTS, to_microseconds
 
 # ruff: noqa: S608  what varies in the SQL is column names from connection.py, never a value
@@ -55,7 +55,7 @@ def begin_run(db: sqlite3.Connection, facts: RunFacts, points: Iterable[JournalP
 def end_run(db: sqlite3.Connection, run: int, ending: str, points: int | None = None) -> None:
     ended = (("ended_at", ":now"), ("ending", ":ending"), ("points", "coalesce(:points, points)"))
     values = {"now": _now(), "ending": ending, "points": points, "run": run}
-    if not db.execute(updating("runs", ended, "number = :run"), values).rowcount:
+    if not db.execute(build_update("runs", ended, "number = :run"), values).rowcount:
         raise RecordError(f"There is no run {run} on record.")
 
 
@@ -74,9 +74,9 @@ def _move_to(db: sqlite3.Connection, definition: int, chunk: Sequence[JournalPoi
 
 
 def rebase(db: sqlite3.Connection, points: Sequence[JournalPoint]) -> None:
-    _, definition = _current(db)
+    _, definition = _find_current(db)
     for point in points:
-        if _state(db, point.key) is None:
+        if _find_state(db, point.key) is None:
             raise RecordError(f"Key {point.key} is not on record.")
         _place(db, point, definition)
 
@@ -94,8 +94,8 @@ def seeds(db: sqlite3.Connection, axis: str, count: int, draw: Callable[[], int]
 
 
 def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent) -> None:
-    run, definition = _current(db)
-    state = _state(db, point.key)
+    run, definition = _find_current(db)
+    state = _find_state(db, point.key)
     if state not in (None, "pending"):
         raise RecordError(f"Key {point.key} is {state}; it cannot be attempted.")
     if state is None:
@@ -114,7 +114,7 @@ def intend(db: sqlite3.Connection, point: JournalPoint, intent: Intent) -> None:
     insert(db, "attempts", attempt)
 
 
-def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
+def mark_submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
     rows = db.execute("SELECT key, state FROM attempts WHERE batch_id = ? AND ended_at IS NULL", (batch_id,)).fetchall()
     if not rows:
         raise RecordError(f"Batch {batch_id} {_NONE_OPEN}.")
@@ -128,14 +128,14 @@ def submitted(db: sqlite3.Connection, batch_id: str, item_id: str) -> None:
             _set(db, key, {"state": "'submitted'"})
 
 
-def rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
+def mark_rendered(db: sqlite3.Connection, key: str, times: Times) -> None:
     _set_open(db, key, {"state": "'rendered'", **_KNOWN_TIMES}, **_name_times(times))
     db.execute("UPDATE attempts SET state = 'rendered' WHERE key = ? AND ended_at IS NULL", (key,))
 
 
 def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], times: Times) -> None:
     images = [
-        {"key": key, "ordinal": ordinal, **_pick(one, _RENDERING), "image_name": _text(one.image_name)}
+        {"key": key, "ordinal": ordinal, **_pick(one, _RENDERING), "image_name": _make_storable(one.image_name)}
         for ordinal, one in enumerate(renderings)
     ]
     if not images:
@@ -144,7 +144,7 @@ def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], 
     try:
         _set_open(db, key, done, **_name_times(times))
     except RecordError:
-        if _state(db, key) != "completed":
+        if _find_state(db, key) != "completed":
             raise
         columns = ", ".join(SEALED["images"])
         if fetch(db, f"SELECT {columns} FROM images WHERE key = ? ORDER BY ordinal", key) != images:
@@ -155,7 +155,7 @@ def complete(db: sqlite3.Connection, key: str, renderings: Sequence[Rendering], 
     _end_attempt(db, key, "completed")
 
 
-def attempt_failed(db: sqlite3.Connection, key: str, failure: Failure) -> None:
+def mark_attempt_failed(db: sqlite3.Connection, key: str, failure: Failure) -> None:
     _set_open(db, key, {"state": "'pending'", **_NO_TIMES})
     _end_attempt(db, key, "failed", failure)
 
@@ -166,23 +166,23 @@ def withdraw(db: sqlite3.Connection, key: str) -> None:
 
 
 def fail(db: sqlite3.Connection, point: JournalPoint, failure: Failure) -> None:
-    _, definition = _current(db)
-    state = _state(db, point.key)
+    _, definition = _find_current(db)
+    state = _find_state(db, point.key)
     if state == "failed":
         kept = db.execute("SELECT kind, message FROM points WHERE key = ?", (point.key,)).fetchone()
-        if kept == _told(failure):
+        if kept == _write_failure(failure):
             return
     if state in OUTCOMES:
         raise RecordError(f"Key {point.key} is {state}; it cannot fail.")
     _place(db, point, definition)
     if state in OPEN:
         _end_attempt(db, point.key, "failed", failure)
-    kind, message = _told(failure)
+    kind, message = _write_failure(failure)
     _set(db, point.key, {"state": "'failed'", "kind": ":kind", "message": ":message"}, kind=kind, message=message)
 
 
 def write_cancelled(db: sqlite3.Connection, key: str) -> None:
-    state = _state(db, key)
+    state = _find_state(db, key)
     if state == "cancelled":
         return
     if state is None or state in OUTCOMES:
@@ -193,7 +193,7 @@ def write_cancelled(db: sqlite3.Connection, key: str) -> None:
 
 
 def reopen(db: sqlite3.Connection, keys: Sequence[str]) -> int:
-    found = {key for key in keys if _state(db, key) in OUTCOMES}
+    found = {key for key in keys if _find_state(db, key) in OUTCOMES}
     nothing = dict.fromkeys(("kind", "message", "server", *_TIMES), "NULL")
     for key in found:
         db.execute("DELETE FROM images WHERE key = ?", (key,))
@@ -207,11 +207,11 @@ def keep_input(db: sqlite3.Connection, sha256: str, path: str, name: str, width:
 
 
 def keep_uploads(db: sqlite3.Connection, url: str, names: Mapping[str, str]) -> None:
-    rows = [(url, sha256, _text(name)) for sha256, name in names.items()]
+    rows = [(url, sha256, _make_storable(name)) for sha256, name in names.items()]
     db.executemany("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?)", rows)
 
 
-def _current(db: sqlite3.Connection) -> tuple[int, int]:
+def _find_current(db: sqlite3.Connection) -> tuple[int, int]:
     """Return number and definition of the last run."""
     row = db.execute("SELECT number, definition FROM runs ORDER BY number DESC LIMIT 1").fetchone()
     if row is None:
@@ -219,7 +219,7 @@ def _current(db: sqlite3.Connection) -> tuple[int, int]:
     return row[0], row[1]
 
 
-def _state(db: sqlite3.Connection, key: str) -> str | None:
+def _find_state(db: sqlite3.Connection, key: str) -> str | None:
     row = db.execute("SELECT state FROM points WHERE key = ? LIMIT 1", (key,)).fetchone()
     return row[0] if row else None
 
@@ -263,19 +263,21 @@ def _copy(db: sqlite3.Connection, rowid: int) -> int | None:
 
 # A key decides prompt, model and source: they stay.
 _MOVED = (("definition", ":definition"), ("idx", ":index"), ("axis_values", ":values"))
-_MOVE = updating("points", _MOVED, "id = (SELECT id FROM points WHERE key = :key AND definition < :definition LIMIT 1)")
-_MOVE_ROW = updating("points", _MOVED, "id = :id")
+_MOVE = build_update(
+    "points", _MOVED, "id = (SELECT id FROM points WHERE key = :key AND definition < :definition LIMIT 1)"
+)
+_MOVE_ROW = build_update("points", _MOVED, "id = :id")
 
 
 def _set(db: sqlite3.Connection, key: str, new: Mapping[str, str], where: str = "", **values: object) -> int:
     """Set columns of the rows of `key` to SQL expressions over `values`; return how many rows those are."""
-    return db.execute(updating("points", tuple(new.items()), f"key = :key{where}"), {"key": key, **values}).rowcount
+    return db.execute(build_update("points", tuple(new.items()), f"key = :key{where}"), {"key": key, **values}).rowcount
 
 
 def _set_open(db: sqlite3.Connection, key: str, new: Mapping[str, str], **values: object) -> None:
     """Set columns of a key with an open attempt. Raises RecordError, with nothing changed, where it has none."""
     if not _set(db, key, new, _IS_OPEN, **values):
-        raise RecordError(f"Key {key} is {_state(db, key) or 'not on record'} and {_NONE_OPEN}.")
+        raise RecordError(f"Key {key} is {_find_state(db, key) or 'not on record'} and {_NONE_OPEN}.")
 
 
 def _name_times(times: Times) -> dict[str, int | None]:
@@ -284,7 +286,7 @@ def _name_times(times: Times) -> dict[str, int | None]:
 
 
 def _end_attempt(db: sqlite3.Connection, key: str, state: str, failure: Failure | None = None) -> None:
-    kind, message = _told(failure) if failure else (None, None)
+    kind, message = _write_failure(failure) if failure else (None, None)
     db.execute(
         "UPDATE attempts SET state = ?, ended_at = ?, kind = ?, message = ? WHERE key = ? AND ended_at IS NULL",
         (state, _now(), kind, message, key),
@@ -296,11 +298,11 @@ def _pick(record: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def _told(failure: Failure) -> tuple[str, str]:
-    return _text(failure.kind), _text(failure.message)
+def _write_failure(failure: Failure) -> tuple[str, str]:
+    return _make_storable(failure.kind), _make_storable(failure.message)
 
 
-def _text(text: str) -> str:
+def _make_storable(text: str) -> str:
     """Make what a server sent storable: JSON can hold halves of surrogate pairs, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 

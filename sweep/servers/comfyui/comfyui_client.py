@@ -49,7 +49,7 @@ from sweep.servers.tracker import (
     ItemTracker,
     TrackedItem,
     TrackedServer,
-    cancellation_error,
+    make_cancellation_error,
 )
 from sweep.servers.untrusted_json import as_integer, mapping, number, parse, plain_name, sequence, shorten, text
 from sweep.workflow import (
@@ -61,7 +61,7 @@ from sweep.workflow import (
     NodeSchemas,
     Ref,
     fill_defaults,
-    model_files,
+    list_model_files,
     read_object_info,
     write_prompt,
 )
@@ -72,7 +72,7 @@ _PLACES: Final = frozenset({"output", "temp", "input"})
 _IMAGE_GONE: Final = "ImageGone"
 
 
-def file_prefix(batch_id: str, output: str) -> str:
+def make_file_prefix(batch_id: str, output: str) -> str:
     """Return the prefix of the files of an item's output node: folders of 256 keep each short, as saving lists them.
 
     It is made from the node's id, not from its place: who asks later may want some of the outputs alone.
@@ -80,14 +80,14 @@ def file_prefix(batch_id: str, output: str) -> str:
     return f"{SERVER_FOLDER}/{batch_id[:2]}/{batch_id}-{hashlib.blake2b(output.encode(), digest_size=4).hexdigest()}"
 
 
-def image_name(file: Mapping[str, Any]) -> str | None:
+def make_image_name(file: Mapping[str, Any]) -> str | None:
     """Return the name of a saved file as sweep keeps it: place, folder and file name; None for something else."""
     name, place = text(file.get("filename")), file.get("type")
     folder = file.get("subfolder") or ""
     return f"{place}/{folder}/{name}" if name and place in _PLACES and isinstance(folder, str) else None
 
 
-def image_query(name: str) -> dict[str, str]:
+def make_image_query(name: str) -> dict[str, str]:
     """Return the query that asks for a file. Raises VariationError for a name that this server cannot have given."""
     place, _, rest = name.partition("/")
     folder, _, file = rest.rpartition("/")
@@ -101,7 +101,7 @@ def read_refusal(answer: Mapping[str, Any], graph: Graph) -> AttemptError | None
 
     A model of the graph that is not installed may be elsewhere, and an input image that is gone is uploaded anew.
     """
-    problems = list(_problems(answer))
+    problems = list(_iterate_problems(answer))
     for node, kind, field, sentence in problems:
         ref = graph.nodes[node].fields.get(field) if node in graph.nodes else None
         if kind == "value_not_in_list" and isinstance(ref, ModelRef):
@@ -117,7 +117,7 @@ def read_refusal(answer: Mapping[str, Any], graph: Graph) -> AttemptError | None
     return VariationError(shorten(": ".join(filter(None, said)) or "the server refused it"), kind="Refused")
 
 
-def _problems(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def _iterate_problems(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """Yield (node, kind, input, sentence) of each problem but file names that were left out."""
     for node, about in mapping(answer.get("node_errors")).items():
         for error in map(mapping, sequence(mapping(about).get("errors"))):
@@ -130,40 +130,40 @@ def _problems(answer: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             yield str(node), kind, field, f"{place}: {shorten(said)}"
 
 
-def saved_files(entry: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
+def list_saved_files(entry: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
     """Return the images of the outputs in a history entry, in the order of the outputs; of all nodes without any."""
     told = mapping(entry.get("outputs"))
     found: list[ServerImage] = []
     for node in outputs or told:
-        files = [image_name(mapping(file)) for file in sequence(mapping(told.get(node)).get("images"))]
+        files = [make_image_name(mapping(file)) for file in sequence(mapping(told.get(node)).get("images"))]
         names = [name for name in files if name is not None]
         found += [ServerImage(name=name, node=node, iteration=n) for n, name in enumerate(names)]
     return tuple(found)
 
 
-def history_status(entry: Mapping[str, Any]) -> Literal["completed", "failed", "canceled"]:
+def read_history_status(entry: Mapping[str, Any]) -> Literal["completed", "failed", "canceled"]:
     """Return the final status of a prompt. Only the messages of an interrupted one tell it from a failed one."""
     status = mapping(entry.get("status"))
     if status.get("status_str") == "success":
         return "completed"
-    return "canceled" if "execution_interrupted" in dict(_messages(entry)) else "failed"
+    return "canceled" if "execution_interrupted" in dict(_read_messages(entry)) else "failed"
 
 
-def _messages(entry: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read_messages(entry: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for message in sequence(mapping(entry.get("status")).get("messages")):
         if isinstance(message, list) and len(message) == 2:
             yield str(message[0]), mapping(message[1])
 
 
-def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
+def end_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> ItemEnded:
     """Read the end of a prompt from its history entry; `asked` says that we requested its cancellation."""
-    status, messages = history_status(entry), dict(_messages(entry))
+    status, messages = read_history_status(entry), dict(_read_messages(entry))
     failure = messages.get("execution_error", {})
     error: AttemptError | None = None
     if status == "failed":
-        error = _failure(failure)
+        error = _make_failure(failure)
     elif status == "canceled":
-        error = cancellation_error(asked)
+        error = make_cancellation_error(asked)
     ends = ("execution_success", "execution_error", "execution_interrupted")
     ended = next((messages[key] for key in ends if key in messages), {})
     queued = mapping(next(iter(sequence(entry.get("prompt"))[3:4]), None))
@@ -171,7 +171,7 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
     queued_at, started_at, finished_at = map(_read_milliseconds, told)
     return ItemEnded(
         status=status,
-        images=saved_files(entry, outputs),
+        images=list_saved_files(entry, outputs),
         error=error,
         failed_node=text(failure.get("node_id")) if status == "failed" else None,
         queued_at=queued_at,
@@ -180,7 +180,7 @@ def ended_by_history(entry: Mapping[str, Any], outputs: Sequence[str], asked: bo
     )
 
 
-def _failure(message: Mapping[str, Any]) -> AttemptError:
+def _make_failure(message: Mapping[str, Any]) -> AttemptError:
     kind = shorten((text(message.get("exception_type")) or "Error").rpartition(".")[2])
     sentence = shorten(text(message.get("exception_message")) or "") or "the node failed without a message"
     if kind == "OutOfMemoryError":
@@ -230,7 +230,7 @@ class PromptEvents(EventConnection):
         return was_up
 
     def _handle(self, line: str) -> None:
-        if '"progress' in line[:24] and ('"progress"' not in line[:24] or not self._tracker.takes_step()):
+        if '"progress' in line[:24] and ('"progress"' not in line[:24] or not self._tracker.wants_step()):
             return
         message = mapping(parse(line))
         kind, data = message.get("type"), mapping(message.get("data"))
@@ -250,7 +250,7 @@ class PromptEvents(EventConnection):
 
     def _note_image(self, item: TrackedItem, data: dict[str, Any]) -> None:
         node = str(data.get("node"))
-        files = [image_name(mapping(file)) for file in sequence(mapping(data.get("output")).get("images"))]
+        files = [make_image_name(mapping(file)) for file in sequence(mapping(data.get("output")).get("images"))]
         if node in item.single_outputs and len(files) == 1 and files[0] is not None:
             item.send(Rendered(image=ServerImage(name=files[0], node=node)))
 
@@ -315,7 +315,7 @@ class ComfyUI(TrackedServer):
             except WorkflowError as error:
                 raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
             found = [
-                (kind, name) for kind, names in model_files(document).items() for name in filter(plain_name, names)
+                (kind, name) for kind, names in list_model_files(document).items() for name in filter(plain_name, names)
             ]
             self._models = {
                 ModelRef(name, "any", kind): Model(key=name, hash="", name=name, base="any", type=kind)
@@ -396,7 +396,7 @@ class ComfyUI(TrackedServer):
         if not graph.nodes:
             raise VariationError("the graph has no nodes", kind="Refused")
         refs = graph.references()
-        names: dict[Ref, Json] = {ref: await self._model(ref) for ref in refs if isinstance(ref, ModelRef)}
+        names: dict[Ref, Json] = {ref: await self._find_model_file(ref) for ref in refs if isinstance(ref, ModelRef)}
         for ref in sorted(ref for ref in refs if isinstance(ref, ImageRef)):
             names[ref] = await self.upload(ref.sha256, images.get(ref.sha256))
         prompt = write_prompt(graph, lambda ref: names.get(ref, ""))
@@ -404,11 +404,11 @@ class ComfyUI(TrackedServer):
             node = prompt[output]
             node["class_type"] = _SAVE if node["class_type"] == _PREVIEW else node["class_type"]
             if batch_id is not None:
-                node["inputs"][PREFIX_FIELD] = file_prefix(batch_id, output)
+                node["inputs"][PREFIX_FIELD] = make_file_prefix(batch_id, output)
         fill_defaults(prompt, await self.schemas())
         return prompt
 
-    async def _model(self, ref: ModelRef) -> str:
+    async def _find_model_file(self, ref: ModelRef) -> str:
         if ref not in self._models:
             await self._read_nodes()
         if ref not in self._models:
@@ -420,7 +420,7 @@ class ComfyUI(TrackedServer):
 
     async def has_image(self, name: str) -> bool:
         try:
-            query = image_query(f"input/{name}")
+            query = make_image_query(f"input/{name}")
         except VariationError:
             return False
         return await self._http.exists("/view", "looking for an input image", query)
@@ -444,24 +444,26 @@ class ComfyUI(TrackedServer):
         item.outputs = ticket.outputs or item.outputs
 
     async def read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:  # noqa: ARG002
-        entry = await self._history(ticket.batch_id)
+        entry = await self._fetch_history(ticket.batch_id)
         if entry is not None:
-            return ended_by_history(entry, ticket.outputs, item.is_cancel_requested)
-        images = await self._files(ticket.batch_id, ticket.outputs)
+            return end_by_history(entry, ticket.outputs, item.is_cancel_requested)
+        images = await self._find_files(ticket.batch_id, ticket.outputs)
         if images:
             return ItemEnded(status="completed", images=images)
-        return ItemEnded(status="canceled", error=cancellation_error(item.is_cancel_requested))
+        return ItemEnded(status="canceled", error=make_cancellation_error(item.is_cancel_requested))
 
     async def _read_states(self, items: Sequence[TrackedItem]) -> Mapping[str, ItemState]:
         """Return the states of items: the queue is asked first, as an item moves from there to the history."""
-        queued = {item_id: "in_progress" if is_running else "pending" for item_id, is_running in await self._queued()}
+        queued = {
+            item_id: "in_progress" if is_running else "pending" for item_id, is_running in await self._list_queued()
+        }
         found: dict[str, ItemState] = {}
         for item in items:
             status: str | None = queued.get(item.batch_id)
             if status is None:
-                entry = await self._history(item.batch_id)
-                status = history_status(entry) if entry is not None else None
-            if status is None and await self._files(item.batch_id, item.outputs or tuple(item.single_outputs)[:1]):
+                entry = await self._fetch_history(item.batch_id)
+                status = read_history_status(entry) if entry is not None else None
+            if status is None and await self._find_files(item.batch_id, item.outputs or tuple(item.single_outputs)[:1]):
                 status = "completed"
             if status is None and item.is_cancel_requested:
                 status = "canceled"
@@ -469,7 +471,7 @@ class ComfyUI(TrackedServer):
                 found[item.batch_id] = ItemState(status=status, batch_id=item.batch_id)
         return found
 
-    async def _queued(self) -> list[tuple[str, bool]]:
+    async def _list_queued(self) -> list[tuple[str, bool]]:
         """Return the ids of all prompts in the queue, and whether they are running."""
         whole = await self._http.get("/queue", "reading its queue", limit=LARGEST_SCHEMA)  # with everybody's workflows
         answer = mapping(whole.body)
@@ -480,20 +482,20 @@ class ComfyUI(TrackedServer):
         self._queue = (time.monotonic(), [(item_id, str(mark.get("destination") or "")) for item_id, mark in marks])
         return [(str(entry[1]), is_running) for entry, is_running in known]
 
-    async def _history(self, batch_id: str) -> dict[str, Any] | None:
+    async def _fetch_history(self, batch_id: str) -> dict[str, Any] | None:
         answer = await self._http.get(f"/history/{batch_id}", "reading an item")
         return mapping(mapping(answer.body).get(batch_id)) or None
 
-    async def _files(self, batch_id: str, outputs: Sequence[str]) -> tuple[ServerImage, ...]:
+    async def _find_files(self, batch_id: str, outputs: Sequence[str]) -> tuple[ServerImage, ...]:
         """Return the images of an item that lie on the server's disk; none unless every output has one."""
         found: list[ServerImage] = []
         for node in outputs:
-            folder, _, stem = file_prefix(batch_id, node).rpartition("/")
+            folder, _, stem = make_file_prefix(batch_id, node).rpartition("/")
             for place in range(MOST_FILES):
                 file = {"filename": f"{stem}_{place + 1:05}_.png", "subfolder": folder, "type": "output"}
                 if not await self._http.exists("/view", "looking for an image", file):
                     break
-                found.append(ServerImage(name=str(image_name(file)), node=node, iteration=place))
+                found.append(ServerImage(name=str(make_image_name(file)), node=node, iteration=place))
             if not any(image.node == node for image in found):
                 return ()
         return tuple(found)
@@ -502,13 +504,17 @@ class ComfyUI(TrackedServer):
         """See `Server.find`: in the queue, the history, and on the disk."""
         item = self._tracker.find(batch_id)
         is_cancelled = item is not None and item.item_id is not None and item.is_cancel_requested  # leaves no trace
-        is_there = is_cancelled or batch_id in dict(await self._queued()) or await self._history(batch_id) is not None
-        if is_there or await self._files(batch_id, outputs):
+        is_there = (
+            is_cancelled
+            or batch_id in dict(await self._list_queued())
+            or await self._fetch_history(batch_id) is not None
+        )
+        if is_there or await self._find_files(batch_id, outputs):
             return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
         return None
 
     async def fetch(self, image: ServerImage, limit: int) -> bytes:
-        data = await self._http.download("/view", "downloading an image", limit, image_query(image.name))
+        data = await self._http.download("/view", "downloading an image", limit, make_image_query(image.name))
         if data is None:
             raise TransientError(f"{self.url} does not have the image any more.", kind=_IMAGE_GONE, most_attempts=2)
         return data
@@ -520,7 +526,7 @@ class ComfyUI(TrackedServer):
         self._tracker.note_cancel_requests(batch_ids)
         await self._cancel(batch_ids)
         await asyncio.sleep(SETTLING)
-        left = dict(await self._queued())
+        left = dict(await self._list_queued())
         if moved := [batch_id for batch_id in batch_ids if batch_id in left]:
             await self._cancel(moved)
         self._tracker.request_states()
@@ -528,20 +534,20 @@ class ComfyUI(TrackedServer):
     async def _cancel(self, batch_ids: Sequence[str]) -> None:
         what = "cancelling"
         await self._http.send(Request("POST", "/queue", what, body={"delete": list(batch_ids)}, can_repeat=True))
-        running = {batch_id for batch_id, is_running in await self._queued() if is_running}
+        running = {batch_id for batch_id, is_running in await self._list_queued() if is_running}
         for batch_id in running.intersection(batch_ids):
             await self._http.send(Request("POST", "/interrupt", what, body={"prompt_id": batch_id}, can_repeat=True))
 
-    async def loaded(self) -> frozenset[str]:
-        """See `Server.loaded`: the main models of the last item of ours; after a new connection, which may be to
+    async def list_loaded(self) -> frozenset[str]:
+        """See `Server.list_loaded`: the main models of the last item of ours; after a new connection, which may be to
         another process, none.
         """
         channel, names = self._loaded
         return names if channel == self._tracker.channel else frozenset()
 
-    async def others_waiting(self, ours: str) -> int:
+    async def count_others_waiting(self, ours: str) -> int:
         if time.monotonic() - self._queue[0] >= COUNTS_KEPT:
-            await self._queued()
+            await self._list_queued()
         return sum(1 for _, destination in self._queue[1] if destination != ours)
 
 

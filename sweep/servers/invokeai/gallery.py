@@ -24,7 +24,7 @@ _NOT_HERE: Final = (400, 403, 404, 422)  # 403: it is another account's
 _MEDIA_TYPES: Final = {".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
 
 
-def path_part(name: str) -> str:
+def quote_path_part(name: str) -> str:
     """Quote a name that a server gave, for use in a URL. Raises VariationError where it cannot be a name."""
     is_plain = name.isprintable() and "/" not in name and "\\" not in name
     if name in ("", ".", "..") or len(name) > NAME_LENGTH or not is_plain:
@@ -41,9 +41,9 @@ class InvokeAIGallery:
         self._boards: dict[str, str] = {}
         self._lock = asyncio.Lock()
 
-    def image_path(self, name: str) -> str:
+    def make_image_path(self, name: str) -> str:
         """Return the path of an image's record. Raises VariationError for a name that cannot be one."""
-        return f"{_IMAGES if self.is_before_3_1 else f'{_IMAGES}i/'}{path_part(name)}"
+        return f"{_IMAGES if self.is_before_3_1 else f'{_IMAGES}i/'}{quote_path_part(name)}"
 
     async def boards(self) -> dict[str, str]:
         """See `Gallery.boards`; of several with one name the first counts."""
@@ -74,12 +74,12 @@ class InvokeAIGallery:
         return [name for image in ordered if (name := text(image.get("image_name")))]
 
     async def fetch_image(self, name: str, limit: int) -> bytes | None:
-        return await self._http.download(f"{self.image_path(name)}/full", "downloading an image", limit)
+        return await self._http.download(f"{self.make_image_path(name)}/full", "downloading an image", limit)
 
     async def has(self, name: str) -> bool:
         """Tell whether there is an image of this name."""
         try:
-            path = self.image_path(name)
+            path = self.make_image_path(name)
         except VariationError:
             return False
         answer = await self._http.get(path, "looking for an input image", also=_NOT_HERE)
@@ -104,7 +104,7 @@ class InvokeAIGallery:
 
         With `made_by`, a session's id: whether that made it and it is an intermediate still.
         """
-        answer = await self._http.get(self.image_path(name), "looking for what a run left", also=_NOT_HERE)
+        answer = await self._http.get(self.make_image_path(name), "looking for what a run left", also=_NOT_HERE)
         about = mapping(answer.body) if answer.status == 200 else {}
         if not about or about.get("starred") or about.get("board_id"):
             return False
@@ -112,7 +112,7 @@ class InvokeAIGallery:
 
     async def delete_image(self, name: str) -> bool:
         """Delete an image; False where it was gone."""
-        request = Request("DELETE", self.image_path(name), "deleting what a run left", also=(404,))
+        request = Request("DELETE", self.make_image_path(name), "deleting what a run left", also=(404,))
         return (await self._http.send(request)).status == 200
 
     async def workflows(self) -> list[tuple[str, str]]:
@@ -121,7 +121,7 @@ class InvokeAIGallery:
         return [(text(workflow.get("workflow_id")) or "", text(workflow.get("name")) or "") for workflow in found]
 
     async def fetch_workflow(self, workflow_id: str) -> Json:
-        path = f"{_WORKFLOWS}i/{path_part(workflow_id)}"
+        path = f"{_WORKFLOWS}i/{quote_path_part(workflow_id)}"
         answer = await self._http.get(path, "reading a workflow", limit=LARGEST_SCHEMA)
         workflow: Json = mapping(answer.body).get("workflow")
         return workflow

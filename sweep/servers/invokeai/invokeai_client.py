@@ -23,7 +23,7 @@ from sweep.servers.credentials import ServerAddress
 from sweep.servers.http import LARGEST_SCHEMA, ConnectOptions, Http
 from sweep.servers.invokeai.gallery import InvokeAIGallery
 from sweep.servers.invokeai.installed_models import InstalledModels
-from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, intermediate_images
+from sweep.servers.invokeai.queue_api import IMAGE_GONE, QueueApi, list_intermediate_images
 from sweep.servers.invokeai.sessions_api import SessionsApi
 from sweep.servers.tracker import ItemState, TrackedItem, TrackedServer
 from sweep.servers.untrusted_json import mapping, parse, shorten, text
@@ -37,7 +37,7 @@ from sweep.workflow import (
     ModelRef,
     NodeSchemas,
     Ref,
-    nodes_after,
+    find_nodes_after,
     read_openapi,
     write_graph,
 )
@@ -101,8 +101,8 @@ class InvokeAI(TrackedServer):
             raise TransientError(f"{self.url} does not have the image any more.", kind="ImageGone", most_attempts=2)
         return data
 
-    async def loaded(self) -> frozenset[str]:
-        """See `Server.loaded`: the models loaded last, as far as events and submissions name them."""
+    async def list_loaded(self) -> frozenset[str]:
+        """See `Server.list_loaded`: the models loaded last, as far as events and submissions name them."""
         return frozenset(self._models.loaded)
 
     async def has_image(self, name: str) -> bool:
@@ -153,7 +153,9 @@ class InvokeAI(TrackedServer):
         graph = await self._resolve(submission.graph, submission.images)
         mark_outputs(graph, outputs, board_id=board, intermediate=submission.intermediate)
         iterators = [node.id for node in submission.graph.nodes.values() if node.type == "iterate"]
-        single = frozenset(outputs) - nodes_after(submission.graph, iterators)  # their first image is their only one
+        single = frozenset(outputs) - find_nodes_after(
+            submission.graph, iterators
+        )  # their first image is their only one
         needs = submission.graph.references(without=DESCRIPTIVE_NODES)
         with self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps) as item:
             item.input_images = tuple(ref.sha256 for ref in needs if isinstance(ref, ImageRef))
@@ -172,7 +174,7 @@ class InvokeAI(TrackedServer):
         await self._api.follow(ticket)
 
     async def read_end(self, ticket: Ticket, item: TrackedItem, state: ItemState) -> ItemEnded:
-        if told := item.completed_by_events(state, ticket.outputs):
+        if told := item.end_by_events(state, ticket.outputs):
             return told
         ended = await self._api.read_end(ticket, item.is_cancel_requested)
         if ended is None:
@@ -190,9 +192,9 @@ class InvokeAI(TrackedServer):
         if batch_ids:
             await self._api.cancel(batch_ids)
 
-    async def others_waiting(self, ours: str) -> int:
-        """See `Server.others_waiting`. The queue API counts the queue that is used; the sessions API does not tell."""
-        return await self._api.others_waiting(ours)
+    async def count_others_waiting(self, ours: str) -> int:
+        """See `Server.count_others_waiting`. The queue API counts the queue in use; the sessions API does not tell."""
+        return await self._api.count_others_waiting(ours)
 
     async def find_leftovers(self, items: Mapping[str, str], uploads: Collection[str]) -> list[str]:
         found = [name for name in dict.fromkeys(uploads) if await self._gallery.is_unused(name)]
@@ -201,7 +203,7 @@ class InvokeAI(TrackedServer):
                 session = await self._api.read_session(item_id, batch_id)
             except ItemLostError:
                 continue
-            own, names = str(session.get("id")), intermediate_images(session)
+            own, names = str(session.get("id")), list_intermediate_images(session)
             found += [name for name in names if await self._gallery.is_unused(name, made_by=own)]
         return list(dict.fromkeys(found))
 

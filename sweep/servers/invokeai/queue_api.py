@@ -19,10 +19,10 @@ from sweep.errors import (
     VariationError,
 )
 from sweep.servers.base import ItemEnded, ItemHeld, Rendered, ServerImage, ServerInfo, Submission, Ticket
-from sweep.servers.http import BAD_REQUEST, Http, Request, bad_answer
+from sweep.servers.http import BAD_REQUEST, Http, Request, make_bad_answer
 from sweep.servers.invokeai.installed_models import InstalledModels
 from sweep.servers.invokeai.socketio import SocketIOConnection
-from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem, cancellation_error
+from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem, make_cancellation_error
 from sweep.servers.untrusted_json import as_integer, integers, mapping, number, sequence, shorten, text, timestamp
 
 MOST_IDS = 1000  # a server answers 422 to more in one call
@@ -60,7 +60,7 @@ class QueueApi(SocketIOConnection):
             version=version,
             api="queue",
             family="InvokeAI",
-            capacity=_capacity(settings, await self._ask("/api/v1/app/generation_device_options")),
+            capacity=_count_workers(settings, await self._ask("/api/v1/app/generation_device_options")),
             max_pending=number(settings.get("max_queue_size")) or None,
         )
 
@@ -79,7 +79,7 @@ class QueueApi(SocketIOConnection):
         """
         if event == "invocation_started":
             return bool(self._tracker.taken_up)
-        return event != "invocation_progress" or ('"percentage"' in text and self._tracker.takes_step())
+        return event != "invocation_progress" or ('"percentage"' in text and self._tracker.wants_step())
 
     def handle_event(self, event: str, data: Any) -> None:
         """See `SocketIOConnection.handle_event`, for the events of any release of this API."""
@@ -117,14 +117,14 @@ class QueueApi(SocketIOConnection):
         item = await self._read_item(ticket.item_id, ticket.batch_id)
         return read_end(item, ticket.outputs, asked) if text(item.get("status")) in ENDED_STATES else None
 
-    async def others_waiting(self, ours: str) -> int:
-        """See `Server.others_waiting`. Servers before 5.0 do not count by destination: ours are those we wait for."""
+    async def count_others_waiting(self, ours: str) -> int:
+        """See `Server.count_others_waiting`. Before 5.0 no destination is counted: ours are those waited for."""
         path, params = f"{self._path}/counts_by_destination", {"destination": ours}
         whole = await self.counts()
         own = await self._http.get(path, "counting our items", params=params, also=NOT_FOUND)
-        heard = sum(1 for _ in self._tracker.heard_items())
-        mine = _unfinished(mapping(own.body)) if own.status == 200 else heard
-        return max(_unfinished(whole) - mine, 0)
+        heard = sum(1 for _ in self._tracker.list_heard_items())
+        mine = _count_unfinished(mapping(own.body)) if own.status == 200 else heard
+        return max(_count_unfinished(whole) - mine, 0)
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:
         """Return the session of an item. Raises ItemLostError where the server has no such item, or another's."""
@@ -182,7 +182,7 @@ class QueueApi(SocketIOConnection):
         counts = mapping(answer.body)
         total = as_integer(counts.get("total"))
         if total is None:
-            raise bad_answer(self._url, what)
+            raise make_bad_answer(self._url, what)
         return counts if total else None
 
     async def find(self, batch_id: str) -> str | None:
@@ -210,7 +210,7 @@ class QueueApi(SocketIOConnection):
         for status in SEARCH_ORDER:
             after: dict[str, str] = {}
             for _ in range(MOST_LIST_PAGES):
-                items, more = await self._page({"limit": str(MOST_IDS), "status": status, **after})
+                items, more = await self._fetch_page({"limit": str(MOST_IDS), "status": status, **after})
                 for item in items:
                     if item.get("batch_id") == batch_id and (found := as_integer(item.get("item_id"))) is not None:
                         return str(found)
@@ -222,7 +222,7 @@ class QueueApi(SocketIOConnection):
                     break
         return None
 
-    async def _page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
+    async def _fetch_page(self, params: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
         what = "looking for an item"
         answer = await self._http.get(f"{self._path}/list", what, params=params, also=NOT_FOUND)
         page = mapping(answer.body)
@@ -244,7 +244,7 @@ class QueueApi(SocketIOConnection):
     async def read_states(self, items: Sequence[TrackedItem]) -> dict[str, ItemState]:
         """Return the states of items by item id; unknown ones are missing."""
         if self._has_summaries:
-            found = await self._summaries([item.item_id or "" for item in items])
+            found = await self._fetch_summaries([item.item_id or "" for item in items])
             if found is not None:
                 if all(state.status == "pending" for state in found.values()):
                     await self._report_pause(items)
@@ -264,7 +264,7 @@ class QueueApi(SocketIOConnection):
             for item in items:
                 item.send(ItemHeld(reason=reason))
 
-    async def _summaries(self, ids: Sequence[str]) -> dict[str, ItemState] | None:
+    async def _fetch_summaries(self, ids: Sequence[str]) -> dict[str, ItemState] | None:
         path, what, also = f"{self._path}/item_summaries_by_ids", "asking how far items are", {*NOT_FOUND, *BAD_REQUEST}
         numbers = [int(item) for item in ids if item.isdecimal()]
         found: dict[str, ItemState] = {}
@@ -275,11 +275,11 @@ class QueueApi(SocketIOConnection):
                 self._has_summaries = answer.status not in NOT_FOUND
                 return None
             if not isinstance(answer.body, list):
-                raise bad_answer(self._url, what)
+                raise make_bad_answer(self._url, what)
             for summary in map(mapping, answer.body):
                 item_id = as_integer(summary.get("item_id"))
                 if item_id is None or text(summary.get("status")) is None:
-                    raise bad_answer(self._url, what)
+                    raise make_bad_answer(self._url, what)
                 found[str(item_id)] = read_item_state(summary)
         return found
 
@@ -300,17 +300,17 @@ def refuse_unsupported(url: str, version: str) -> None:
 def note_image(item: TrackedItem, data: Mapping[str, Any]) -> None:
     """Send the one image that a node has made to the item's listeners."""
     node = data.get("invocation_source_id") or data.get("source_node_id")
-    found = list(result_images(data.get("result")))
+    found = list(list_result_images(data.get("result")))
     if isinstance(node, str) and node in item.single_outputs and len(found) == 1:
         name, width, height = found[0]
         item.send(Rendered(image=ServerImage(name=name, node=node, width=width, height=height)))
 
 
-def _unfinished(counts: Mapping[str, Any]) -> int:
+def _count_unfinished(counts: Mapping[str, Any]) -> int:
     return sum(number(counts.get(name)) for name in ("pending", "in_progress", "waiting"))
 
 
-def _capacity(settings: Mapping[str, Any], devices: Any) -> int:
+def _count_workers(settings: Mapping[str, Any], devices: Any) -> int:
     """Count the workers, one a generation device: those listed, or all there are unless one is pinned."""
     chosen = settings.get("generation_devices")
     if isinstance(chosen, list):
@@ -344,7 +344,7 @@ def read_item_state(summary: Mapping[str, Any]) -> ItemState:
     )
 
 
-def result_images(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
+def list_result_images(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
     """Yield name, width and height of every image in one node's output, a collection's too."""
     output = mapping(result)
     name = text(mapping(output.get("image")).get("image_name"))
@@ -356,7 +356,7 @@ def result_images(result: Any) -> Iterator[tuple[str, int | None, int | None]]:
             yield inner, None, None
 
 
-def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
+def list_session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[ServerImage, ...]:
     """Return every image of the output nodes in a finished (or failed) session, by output node and iteration.
 
     Iterations are ordered by `prepared_iteration_paths`; servers that lack it gave results in the order of execution.
@@ -374,7 +374,7 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
     passed_on: list[ServerImage] = []
     for node, prepared_ids in by_node.items():
         ordered = sorted(prepared_ids, key=lambda p: [number(part) for part in sequence(paths.get(p))])
-        of_node = [(p, fields) for p in ordered for fields in result_images(results[p])]
+        of_node = [(p, fields) for p in ordered for fields in list_result_images(results[p])]
         for iteration, (prepared, (name, width, height)) in enumerate(of_node):
             image = ServerImage(name=name, node=node, iteration=iteration, width=width, height=height)
             (images if "image" in mapping(results[prepared]) else passed_on).append(image)
@@ -384,16 +384,16 @@ def session_images(session: Mapping[str, Any], outputs: Sequence[str]) -> tuple[
     return tuple(sorted(images, key=lambda image: (place[image.node], image.iteration)))
 
 
-def intermediate_images(session: Mapping[str, Any]) -> Iterator[str]:
+def list_intermediate_images(session: Mapping[str, Any]) -> Iterator[str]:
     results, source = mapping(session.get("results")), mapping(session.get("prepared_source_mapping"))
     nodes = mapping(mapping(session.get("graph")).get("nodes"))
     for prepared, output in results.items():
         node = mapping(nodes.get(str(source.get(prepared))))
         if node.get("is_intermediate"):
-            yield from (name for name, _, _ in result_images(output))
+            yield from (name for name, _, _ in list_result_images(output))
 
 
-def failed_node(session: Mapping[str, Any]) -> str | None:
+def find_failed_node(session: Mapping[str, Any]) -> str | None:
     source = mapping(session.get("prepared_source_mapping"))
     for prepared in mapping(session.get("errors")):
         return str(source.get(prepared, prepared))
@@ -408,24 +408,24 @@ def read_end(item: Mapping[str, Any], outputs: Sequence[str], asked: bool) -> It
     status: Literal["completed", "failed", "canceled"] = "completed"
     error: AttemptError | None = None
     if item.get("status") == "failed":
-        status, error = "failed", _failure(item, session)
+        status, error = "failed", _make_failure(item, session)
     elif item.get("status") != "completed":
-        status, error = "canceled", cancellation_error(asked)
+        status, error = "canceled", make_cancellation_error(asked)
     return ItemEnded(
         status=status,
-        images=session_images(session, outputs),
+        images=list_session_images(session, outputs),
         error=error,
-        failed_node=failed_node(session) if status == "failed" else None,
+        failed_node=find_failed_node(session) if status == "failed" else None,
         queued_at=timestamp(item.get("created_at")),
         started_at=timestamp(item.get("started_at")),
         finished_at=timestamp(item.get("completed_at")),
     )
 
 
-def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptError:
+def _make_failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptError:
     kind, message = text(item.get("error_type")), text(item.get("error_message"))
     if kind is None and message is None:
-        kind, message = _last_line(text(item.get("error")), mapping(session.get("errors")).values())
+        kind, message = _split_last_line(text(item.get("error")), mapping(session.get("errors")).values())
     kind = shorten(kind) if kind else None
     sentence = shorten(message or kind or "the server gave no reason")
     if hint := next((hint for pattern, hint in HINTS if pattern.search(f"{kind}: {sentence}")), ""):
@@ -437,7 +437,7 @@ def _failure(item: Mapping[str, Any], session: Mapping[str, Any]) -> AttemptErro
     return VariationError(sentence, kind=kind)
 
 
-def _last_line(traceback: str | None, errors: Collection[Any]) -> tuple[str | None, str | None]:
+def _split_last_line(traceback: str | None, errors: Collection[Any]) -> tuple[str | None, str | None]:
     """Split the last line of a traceback, `Type: message`: before 4.2.9 an item tells nothing else."""
     told = traceback or next((error for error in errors if isinstance(error, str)), "")
     kind, colon, message = (told.strip().splitlines() or [""])[-1].partition(": ")

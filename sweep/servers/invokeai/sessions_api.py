@@ -16,7 +16,7 @@ from sweep.errors import ItemLostError, TransientError
 from sweep.servers.base import ItemEnded, ServerImage, ServerInfo, Submission, Ticket
 from sweep.servers.http import Http, Request
 from sweep.servers.invokeai.installed_models import InstalledModels
-from sweep.servers.invokeai.queue_api import note_image, read_end, session_images
+from sweep.servers.invokeai.queue_api import list_session_images, note_image, read_end
 from sweep.servers.invokeai.socketio import SocketIOConnection
 from sweep.servers.tracker import ENDED_STATES, ItemState, ItemTracker, TrackedItem
 from sweep.servers.untrusted_json import mapping, number, sendable, sequence, text
@@ -55,7 +55,7 @@ class SessionsApi(SocketIOConnection):
         )
 
     def subscriptions(self) -> Iterable[tuple[str, dict[str, str]]]:
-        return [("subscribe", {"session": item.item_id}) for item in self._tracker.heard_items() if item.item_id]
+        return [("subscribe", {"session": item.item_id}) for item in self._tracker.list_heard_items() if item.item_id]
 
     def is_wanted(self, event: str, text: str) -> bool:  # noqa: ARG002  (the name tells enough)
         return event != "invocation_progress"
@@ -93,7 +93,7 @@ class SessionsApi(SocketIOConnection):
     async def cancel(self, batch_ids: Sequence[str]) -> None:
         for batch_id in batch_ids:
             session = await self._find(batch_id)
-            if session is None or session_status(session) in ENDED_STATES:
+            if session is None or read_session_status(session) in ENDED_STATES:
                 continue
             self._tracker.note_cancel_requests([batch_id])
             path = f"{_path(str(session['id']))}/invoke"
@@ -106,8 +106,8 @@ class SessionsApi(SocketIOConnection):
         """See `QueueApi.validate`: posted as a session that is never started. Nothing here can be deleted."""
         await self.create(graph, "checking a graph")
 
-    async def others_waiting(self, ours: str) -> int:  # noqa: ARG002  (part of the contract)
-        """See `QueueApi.others_waiting`. This API does not tell: 0."""
+    async def count_others_waiting(self, ours: str) -> int:  # noqa: ARG002  (part of the contract)
+        """See `QueueApi.count_others_waiting`. This API does not tell: 0."""
         return 0
 
     async def read_session(self, item_id: str, batch_id: str) -> Mapping[str, Any]:  # noqa: ARG002  (it has the item's)
@@ -115,7 +115,7 @@ class SessionsApi(SocketIOConnection):
 
     async def read_end(self, ticket: Ticket, asked: bool) -> ItemEnded | None:
         session = await self.read(ticket.item_id)
-        status = session_status(session)
+        status = read_session_status(session)
         if status not in ENDED_STATES and not asked:
             return None
         images = await self.images(ticket.item_id, session, ticket.outputs)
@@ -159,7 +159,7 @@ class SessionsApi(SocketIOConnection):
                 session = await self.read(item.item_id or "")
             except ItemLostError:
                 continue
-            found[item.item_id or ""] = ItemState(status=session_status(session), batch_id=graph_id(session))
+            found[item.item_id or ""] = ItemState(status=read_session_status(session), batch_id=find_graph_id(session))
         return found
 
     async def search(self, batch_id: str) -> dict[str, Any] | None:
@@ -170,7 +170,7 @@ class SessionsApi(SocketIOConnection):
             listed = mapping(answer.body)
             sessions = [mapping(entry) for entry in sequence(listed.get("items"))]
             for session in sessions:
-                if graph_id(session) == batch_id and sendable(session.get("id")):
+                if find_graph_id(session) == batch_id and sendable(session.get("id")):
                     return session
             if len(sessions) < PAGE:
                 break
@@ -178,19 +178,19 @@ class SessionsApi(SocketIOConnection):
 
     async def images(self, session_id: str, session: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
         """Return every image of the outputs: by the session's results, or by the list where it tells no results."""
-        told = list(session_images(session, outputs))
+        told = list(list_session_images(session, outputs))
         if told or not self.portable:
             return told
         answer = await self._http.get(f"{_path(session_id)}/images", "listing images", also=_ABSENT)
         source = mapping(session.get("prepared_source_mapping"))
-        return listed_images(sequence(answer.body), source, outputs)
+        return select_listed_images(sequence(answer.body), source, outputs)
 
 
 def _path(session_id: str) -> str:
     return f"{PATH}{quote(session_id, safe='')}"
 
 
-def graph_id(session: Mapping[str, Any]) -> str | None:
+def find_graph_id(session: Mapping[str, Any]) -> str | None:
     return text(mapping(session.get("graph")).get("id"))
 
 
@@ -200,7 +200,7 @@ def is_started(session: Mapping[str, Any]) -> bool:
     return not isinstance(prepared, dict) or bool(mapping(prepared.get("nodes")))
 
 
-def session_status(session: Mapping[str, Any]) -> str:
+def read_session_status(session: Mapping[str, Any]) -> str:
     """Return pending, in_progress, completed, failed or canceled.
 
     InvokeAI 3 does not tell that a session was cancelled: it stays as it was for ever. Only who cancelled it knows.
@@ -218,7 +218,9 @@ def session_status(session: Mapping[str, Any]) -> str:
     return "in_progress" if is_started(session) else "pending"
 
 
-def listed_images(entries: Sequence[Any], source: Mapping[str, Any], outputs: Sequence[str]) -> list[ServerImage]:
+def select_listed_images(
+    entries: Sequence[Any], source: Mapping[str, Any], outputs: Sequence[str]
+) -> list[ServerImage]:
     """Return images of a list by the node each names; those that name none belong to the only output there is."""
     found: list[ServerImage] = []
     count: dict[str, int] = {}

@@ -117,7 +117,7 @@ class Agent:
         info, state = None, "ready"
         try:
             client, info = await self._open()
-            await client.others_waiting("")
+            await client.count_others_waiting("")
         except SweepError as error:
             info, state = None, error.message
         return AgentDescription(
@@ -145,7 +145,7 @@ class Agent:
             raise ServerError(other, hint=SAME_SWEEP)
         client, info = await self._open()
         try:
-            await client.others_waiting("")
+            await client.count_others_waiting("")
         except AttemptError as error:  # the client connects again by itself
             raise ServerUnreachableError(error.message) from None
         except ServerError:  # another server answers now
@@ -171,7 +171,7 @@ class Agent:
         ended = self._submitting[submission.batch_id] = asyncio.Event()
         try:
             client, _ = await self._open()
-            return await client.submit(replace(submission, images=self._paths(submission.images)))
+            return await client.submit(replace(submission, images=self._resolve_paths(submission.images)))
         finally:
             self._submitting.pop(submission.batch_id, None)
             ended.set()
@@ -185,7 +185,7 @@ class Agent:
 
     async def do_check(self, graphs: Sequence[Graph], hashes: Sequence[str]) -> list[str | None]:
         client, _ = await self._open()
-        return await client.check(graphs, self._paths(hashes))
+        return await client.check(graphs, self._resolve_paths(hashes))
 
     async def do_save(self, image: ServerImage, limit: int, write: Callable[[bytes], Saved]) -> Saved:
         """Fetch an image and write it into the results folder, which this host shares with the coordinator."""
@@ -273,7 +273,7 @@ class Agent:
         except subprocess.TimeoutExpired:
             server.kill()
 
-    def _paths(self, hashes: Iterable[str]) -> dict[str, Path]:
+    def _resolve_paths(self, hashes: Iterable[str]) -> dict[str, Path]:
         """Return the files of input images that were sent. Raises ServerUnreachableError where a restart lost some."""
         try:
             return {sha256: self._images[sha256] for sha256 in hashes}

@@ -15,7 +15,7 @@ from sweep.servers.base import ItemEnded, ItemEvent, Saved, ServerImage, ServerI
 from sweep.servers.http import read_input_image
 from sweep.servers.ray.agent import POLL_SECONDS, SAME_SWEEP
 from sweep.servers.ray.ray_connection import AGENTS, find_agent
-from sweep.servers.tracker import cancellation_error
+from sweep.servers.tracker import make_cancellation_error
 from sweep.servers.untrusted_json import shorten
 from sweep.version import VERSION
 from sweep.workflow import Graph, ImageRef, Model, NodeSchemas
@@ -104,7 +104,7 @@ class RayServer:
                 if event not in told:
                     told.append(event)
                     if isinstance(event, ItemEnded) and event.status == "canceled":  # the agent has other users, too
-                        event = replace(event, error=cancellation_error(ticket.batch_id in self._cancelled))
+                        event = replace(event, error=make_cancellation_error(ticket.batch_id in self._cancelled))
                     yield event
                 if isinstance(event, ItemEnded):
                     return
@@ -127,10 +127,10 @@ class RayServer:
         self._cancelled.update(batch_ids)
         await self.ask("client", "cancel", tuple(batch_ids))
 
-    async def loaded(self) -> frozenset[str]:
+    async def list_loaded(self) -> frozenset[str]:
         return frozenset(await self.ask("client", "loaded"))
 
-    async def others_waiting(self, ours: str) -> int:
+    async def count_others_waiting(self, ours: str) -> int:
         return int(await self.ask("client", "others_waiting", ours))
 
     async def _send_images(self, images: Mapping[str, Path]) -> None:

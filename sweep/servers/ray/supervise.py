@@ -22,19 +22,19 @@ def supervise(command: list[str]) -> int:
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
     threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     code = server.wait()
-    _signal(server, signal.SIGTERM)  # children that outlived it
+    _send_signal(server, signal.SIGTERM)  # children that outlived it
     return code
 
 
 def _end_with_stdin(server: subprocess.Popen[bytes]) -> None:
     sys.stdin.buffer.read()
-    _signal(server, signal.SIGTERM)
+    _send_signal(server, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(_GRACE_SECONDS)
-    _signal(server, signal.SIGKILL)
+    _send_signal(server, signal.SIGKILL)
 
 
-def _signal(server: subprocess.Popen[bytes], number: int) -> None:
+def _send_signal(server: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(OSError):
         if os.name == "posix":
             os.killpg(server.pid, number)

@@ -322,13 +322,13 @@ def compute_curve(
     """
     metric, pairwise, has_units = fact["name"], fact["reference"] == "cell", design.unit_count > 0
     x = np.asarray(design.by_name[axis].levels, dtype=np.float64)
-    matrix = design.unit_matrix(metric, axis, group)
+    matrix = design.average_units(metric, axis, group)
     lowest, highest = fact["range"]
     is_sparse = design.unit_count > 1 and design.measure_coverage(group) < SPARSE
     is_linked = design.is_linked(axis, group)
     without_each = None
     if is_sparse and not pairwise:
-        without_each = [design.unit_matrix(metric, axis, group, without=unit) for unit in range(design.unit_count)]
+        without_each = [design.average_units(metric, axis, group, without=unit) for unit in range(design.unit_count)]
     # compared with a baseline that has levels of this axis on both sides, the curve turns there
     is_compared = fact["reference"] == "image" and design.reference == "baseline"
     is_turning = is_compared and design.baseline.get(axis) in design.by_name[axis].levels[1:-1]
@@ -382,7 +382,7 @@ def _is_too_coarse(design: StudyDesign, metric: str, group: Group, matrix: Float
     """Tell whether seeds differ by so few steps of a rounded metric that the t interval would hold too seldom (below
     0.93 by simulation of rounded normal values): by less than 4 / n steps, or with fewer than three seeds.
     """
-    step, images = design.measure_step(metric), int(np.isfinite(design.response(metric)[design.rows_of(group)]).sum())
+    step, images = design.measure_step(metric), int(np.isfinite(design.response(metric)[design.mask_rows(group)]).sum())
     filled = np.isfinite(matrix)
     n = filled.sum(axis=0)
     if not step or not (n > 1).any():

@@ -30,7 +30,7 @@ def count_holds(design: StudyDesign, fact: MetricFacts, thresholds: Sequence[flo
         good = response <= threshold if fact["direction"] == "lower" else response >= threshold
         levels, codes = design.by_name[axis].levels, design.by_name[axis].codes
         for group in design.groups(axis):
-            rows = known & design.rows_of(group)
+            rows = known & design.mask_rows(group)
             images, held = (np.bincount(codes[which], minlength=len(levels)) for which in (rows, rows & good))
             found += [
                 Hold(

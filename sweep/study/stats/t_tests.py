@@ -143,7 +143,7 @@ def compare_levels(design: StudyDesign, fact: MetricFacts, axis: str) -> list[Di
     a difference without an interval. Two or three seeds that agree in every digit do so by rounding: they show nothing.
     """
     levels, metric, of_cells = design.by_name[axis].levels, fact["name"], fact["reference"] == "cell"
-    matrix, is_linked = design.unit_matrix(metric, axis), design.is_linked(axis, {})
+    matrix, is_linked = design.average_units(metric, axis), design.is_linked(axis, {})
     pairs = _choose_pairs(len(levels), numeric=design.by_name[axis].numeric)
     steps = [step[np.isfinite(step)] for step in (matrix[:, b] - matrix[:, a] for a, b in pairs)]
     spreads = [float(step.std(ddof=1)) for step in steps if len(step) > 1]

@@ -22,7 +22,7 @@ from sweep.workflow.comfyui.comfyui_roles import (
     list_control_appliers,
     list_lora_weights,
 )
-from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, core_nodes, parse_object_info
+from sweep.workflow.comfyui.object_info import OUTPUT_CLASS, load_core_nodes, parse_object_info
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
 from sweep.workflow.graph import Address, Graph, Node, Workflow
 from sweep.workflow.node_schemas import NodeSchema
@@ -51,8 +51,8 @@ class ComfyUIDialect(Dialect):
     ordered_fields = (("start_at_step", "end_at_step"),)
     clip_skip = (_TEXT_ENCODERS, Node("clip_skip", "CLIPSetLastLayer"), ("clip", "0"))
 
-    def packaged_schemas(self) -> NodeSchemas:
-        return core_schemas()
+    def load_packaged_schemas(self) -> NodeSchemas:
+        return load_core_schemas()
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         """Read with the core nodes, until a server's own are known (`translate`)."""
@@ -61,7 +61,7 @@ class ComfyUIDialect(Dialect):
             prompt = parse_object(prompt, f"the prompt in {source}")
         for candidate in (prompt, document, document.get("drawing")):
             if isinstance(candidate, Mapping) and (is_prompt(candidate) or is_drawing(candidate)):
-                return self._read(candidate, source, core_nodes())
+                return self._read(candidate, source, load_core_nodes())
         return None
 
     def _read(self, document: Mapping[str, Any], source: str, nodes: Mapping[str, NodeSchema]) -> Workflow:
@@ -99,7 +99,7 @@ class ComfyUIDialect(Dialect):
         found = [name for name in ends if wiring.inputs(name, "IMAGE")]
         return tuple([name for name in found if not graph.nodes[name].type.startswith("Preview")] or found)
 
-    def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
+    def find_held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the value of a primitive, and the image of an image loader."""
         if output != "0":
             return None
@@ -131,6 +131,6 @@ def read_object_info(document: Mapping[str, Any]) -> NodeSchemas:
 
 
 @functools.cache
-def core_schemas() -> NodeSchemas:
+def load_core_schemas() -> NodeSchemas:
     """Return the core nodes of ComfyUI 0.3.75, as packaged with sweep: for planning without a server."""
-    return NodeSchemas(core_nodes(), COMFYUI)
+    return NodeSchemas(load_core_nodes(), COMFYUI)

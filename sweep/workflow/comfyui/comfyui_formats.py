@@ -51,14 +51,14 @@ def read_prompt(document: Mapping[str, Any], source: str, schemas: Mapping[str, 
                 edges.append(Edge(output, Address(str(name), str(key))))
         meta = entry.get("_meta")
         title = str(meta.get("title") or "") if isinstance(meta, Mapping) else ""
-        fields, images = node_values(str(name), values, schema)
+        fields, images = read_node_values(str(name), values, schema)
         files |= images
         nodes.append(Node(str(name), kind, fields, "" if title == kind else title))
     raise_for(problems, source)
     return Workflow(graph=clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source), kind="api", files=files)
 
 
-def node_values(
+def read_node_values(
     node: str, values: Mapping[str, Any], schema: NodeSchema | None
 ) -> tuple[dict[str, Value], dict[Address, str]]:
     """Return a node's fields, with models as references, and the image files that it names.
@@ -259,21 +259,21 @@ class _Drawing:
     def translate(self, scope: _Scope, entry: Mapping[str, Any]) -> None:
         """Add one node as the server takes it, the edges into it and the image files that it names."""
         name, kind = f"{scope.prefix}{entry['id']}", str(entry.get("type"))
-        values = self._widgets(scope, entry)
+        values = self._iterate_widgets(scope, entry)
         for given in entry.get("inputs") or ():
             field_name = str(given.get("name"))
-            found = self._linked(scope, given.get("link"), 0)
+            found = self._find_linked(scope, given.get("link"), 0)
             if isinstance(found, _Literal):
                 values[field_name] = found.value
             elif found is not None:
                 self.edges.append(Edge(found, Address(name, field_name)))
                 values.pop(field_name, None)
-        fields, files = node_values(name, values, self.schemas.get(kind))
+        fields, files = read_node_values(name, values, self.schemas.get(kind))
         self.files |= files
         title = str(entry.get("title") or "")
         self.nodes.append(Node(name, kind, fields, "" if title == kind else title))
 
-    def _widgets(self, scope: _Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
+    def _iterate_widgets(self, scope: _Scope, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of a node's widgets, which stand in the order of its inputs, or on the subgraph's node."""
         values, schema = entry.get("widgets_values"), self.schemas.get(str(entry.get("type")))
         fields = [each for each in schema.fields.values() if each.takes_value] if schema else []
@@ -298,61 +298,63 @@ class _Drawing:
             found |= {f"lora_{number}": value for number, value in enumerate(loras, 1)}
         return found | {name: value for (node, name), value in scope.shown_widgets.items() if node == str(entry["id"])}
 
-    def _linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
+    def _find_linked(self, scope: _Scope, link: Any, depth: int) -> _Source:
         found = scope.links.get(str(link))
-        return self._output(scope, found[0], found[1], depth + 1) if found else None
+        return self._find_real_output(scope, found[0], found[1], depth + 1) if found else None
 
-    def _output(self, scope: _Scope, node: str, slot: int, depth: int) -> _Source:
+    def _find_real_output(self, scope: _Scope, node: str, slot: int, depth: int) -> _Source:
         """Return the real source of an output, through nodes that exist in the editor alone."""
         if depth > _LONGEST:
             raise WorkflowError("The workflow's links lead in a circle.")
         if node == _INPUTS:
-            return self._outside(scope, slot, depth)
+            return self._find_outside(scope, slot, depth)
         entry = scope.nodes.get(node)
         if entry is None:
             return None
         kind, inputs = str(entry.get("type")), entry.get("inputs") or []
         if kind in _PASSING:
-            return self._linked(scope, inputs[0].get("link") if inputs else None, depth)
+            return self._find_linked(scope, inputs[0].get("link") if inputs else None, depth)
         if kind == "PrimitiveNode":
             held = _first_widget(entry)
             return None if held is None else _Literal(held)
         if kind == "GetNode":
             setters = (each for each in scope.nodes.values() if each.get("type") == "SetNode")
             found = next((each for each in setters if _first_widget(each) == _first_widget(entry)), None)
-            return self._output(scope, str(found["id"]), 0, depth + 1) if found else None
+            return self._find_real_output(scope, str(found["id"]), 0, depth + 1) if found else None
         if entry.get("mode") == _MUTED:  # as it is, nodes that are only drawn pass on what they are given
             return None
         if entry.get("mode") == _BYPASSED:
-            return self._passed(scope, entry, slot, depth)
+            return self._find_passed(scope, entry, slot, depth)
         if kind in self.subgraphs:
             inner = self.scopes.get(f"{scope.prefix}{node}:")
             if inner is None:  # a drawing that calls a subgraph by the name of a type that is only drawn
                 return None
             given = (link for link in inner.links.values() if link[2:] == (_OUTPUTS, slot))
-            return next((self._output(inner, origin, from_slot, depth + 1) for origin, from_slot, *_ in given), None)
+            return next(
+                (self._find_real_output(inner, origin, from_slot, depth + 1) for origin, from_slot, *_ in given), None
+            )
         return Address(f"{scope.prefix}{node}", str(slot))
 
-    def _outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
+    def _find_outside(self, scope: _Scope, slot: int, depth: int) -> _Source:
         """Return the source of a subgraph's input: from outside, or the value of the widget that it shows."""
         if scope.parent is None or slot >= len(scope.inputs):
             return None
         name = scope.inputs[slot].get("name")
         links = (each.get("link") for each in scope.instance.get("inputs") or [] if each.get("name") == name)
-        if linked := self._linked(scope.parent, next(links, None), depth):
+        if linked := self._find_linked(scope.parent, next(links, None), depth):
             return linked
         node, widget = scope.find_widget(slot)
-        own = self._widgets(scope, scope.nodes[node]) if node else {}
+        own = self._iterate_widgets(scope, scope.nodes[node]) if node else {}
         value = scope.shown_widgets.get(("-1", str(name)), own.get(widget))
         return None if value is None else _Literal(value)
 
-    def _passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
+    def _find_passed(self, scope: _Scope, entry: Mapping[str, Any], slot: int, depth: int) -> _Source:
         """Return the source that a bypassed node passes on: an input of the output's type, if possible at its place."""
         outputs, inputs = entry.get("outputs") or (), entry.get("inputs") or ()
         kind = outputs[slot].get("type") if slot < len(outputs) else None
         order = [*inputs[slot : slot + 1], *inputs]
         links = (each["link"] for each in order if each.get("type") == kind and each.get("link") is not None)
-        return self._linked(scope, next(links, None), depth)
+        return self._find_linked(scope, next(links, None), depth)
 
 
 def _first_widget(entry: Mapping[str, Any]) -> Any:
@@ -375,7 +377,7 @@ class ComfyUIPortableReader(PortableReader):
         renamed = self.rename_fields(name, rule, values)
         if rule["becomes"] == "LoraLoader" and "strength_model" in renamed:
             renamed.setdefault("strength_clip", renamed["strength_model"])
-        fields, files = node_values(name, renamed, self.schemas.get(rule["becomes"]))
+        fields, files = read_node_values(name, renamed, self.schemas.get(rule["becomes"]))
         self.files |= files
         yield Node(name, rule["becomes"], fields)
 

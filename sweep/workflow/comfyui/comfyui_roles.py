@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from sweep.errors import did_you_mean
 from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
-from sweep.workflow.graph import Address, Graph, Value, nodes_before
+from sweep.workflow.graph import Address, Graph, Value, find_nodes_before
 from sweep.workflow.node_schemas import NodeSchema
 from sweep.workflow.wiring import Wiring
 
@@ -83,8 +83,8 @@ class SamplingNodes(Wiring):
 
     def __init__(self, graph: Graph, schemas: NodeSchemas, outputs: tuple[str, ...]) -> None:
         super().__init__(graph, schemas)
-        wanted = nodes_before(graph, outputs or graph.nodes)
-        self.nodes = [node for node in graph.nodes if node in wanted and _samples(self, node)]
+        wanted = find_nodes_before(graph, outputs or graph.nodes)
+        self.nodes = [node for node in graph.nodes if node in wanted and _is_sampling(self, node)]
 
     def fields(self, *names: str) -> Iterator[Address]:
         """Yield the first of these fields on each sampling node or its parts."""
@@ -100,7 +100,7 @@ class SamplingNodes(Wiring):
         for address in self.inputs(node, *_PARTS):
             yield from self.upstream(address, _PARTS)
 
-    def latents(self, node: str) -> Iterator[str]:
+    def iterate_latents(self, node: str) -> Iterator[str]:
         """Yield the nodes from which latents and images lead to a sampling node, not beyond another one."""
         for start in self.inputs(node, "LATENT"):
             yield from self.upstream(start, ("LATENT", "IMAGE"), until=self.nodes.__contains__)
@@ -113,7 +113,7 @@ class SamplingNodes(Wiring):
                 yield from _walk_conditioning(self, start)
 
 
-def _samples(wiring: Wiring, node: str) -> bool:
+def _is_sampling(wiring: Wiring, node: str) -> bool:
     schema = wiring.schema(node)
     if schema is None or "LATENT" not in schema.outputs.values():
         return False
@@ -123,7 +123,7 @@ def _samples(wiring: Wiring, node: str) -> bool:
 
 def _walk_conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
     """Yield the nodes upstream through conditioning. A node with both sides gives the positive one at its slot 0."""
-    waiting = list(wiring.feeding(start))
+    waiting = list(wiring.list_edges_into(start))
     seen: set[str] = set()
     for edge in waiting:  # grows while it is walked
         node = edge.source.node
@@ -136,7 +136,7 @@ def _walk_conditioning(wiring: Wiring, start: Address) -> Iterator[str]:
         inputs = wiring.inputs(node, "CONDITIONING")
         if {"positive", "negative"} <= {address.field for address in inputs}:
             inputs = [Address(node, ("positive", "negative")[edge.source.field == "1"])]
-        waiting.extend(before for address in inputs for before in wiring.feeding(address))
+        waiting.extend(before for address in inputs for before in wiring.list_edges_into(address))
 
 
 def list_texts(wiring: Wiring, node: str) -> tuple[Address, ...]:
@@ -159,7 +159,7 @@ def _find_texts(wiring: SamplingNodes, *side: str) -> Iterator[Candidate]:
 def _find_strengths(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the strength of the nodes whose latents come from an image."""
     for node in wiring.nodes:
-        if any(wiring.inputs(each, "ImageField") for each in wiring.latents(node)):
+        if any(wiring.inputs(each, "ImageField") for each in wiring.iterate_latents(node)):
             yield from wiring.part_fields(node, "denoise")
 
 
@@ -262,7 +262,7 @@ def _find_controls(wiring: SamplingNodes, part: str) -> Iterator[Address]:
 
 def _find_images(wiring: SamplingNodes) -> Iterator[Address]:
     """Yield the images that latents are made of, else those that prompts refer to; without sampling, all there are."""
-    begun_with = (found for node in wiring.nodes for found in wiring.latents(node))
+    begun_with = (found for node in wiring.nodes for found in wiring.iterate_latents(node))
     sources: list[Iterable[str]] = [begun_with, _list_referred(wiring)] if wiring.nodes else [wiring.graph.nodes]
     for nodes in sources:
         images = [address for node in nodes for address in wiring.inputs(node, "ImageField")]
@@ -281,7 +281,9 @@ def _list_referred(wiring: SamplingNodes) -> Iterator[str]:
 def _find_sizes(wiring: SamplingNodes, side: str) -> Iterator[Address]:
     """Yield the field of the nearest node that decides the size of each sampling node's latents."""
     for node in wiring.nodes:
-        sized = [each for each in wiring.latents(node) if wiring.has(each, "width") and wiring.has(each, "height")]
+        sized = [
+            each for each in wiring.iterate_latents(node) if wiring.has(each, "width") and wiring.has(each, "height")
+        ]
         yield from (Address(each, side) for each in sized[:1])
 
 

@@ -25,7 +25,7 @@ _MISSHAPEN: Final = (TypeError, AttributeError, KeyError, IndexError, ValueError
 
 
 @functools.cache
-def core_nodes() -> Mapping[str, NodeSchema]:
+def load_core_nodes() -> Mapping[str, NodeSchema]:
     """Return the core node types of ComfyUI 0.3.75, as packaged with sweep."""
     return read_packaged(read_table(str(__package__), "nodes-core.json"), {})
 
@@ -45,7 +45,7 @@ def parse_object_info(document: Mapping[str, Any]) -> dict[str, NodeSchema]:
     return found
 
 
-def model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def list_model_files(document: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the files that loaders offer, by the type of model."""
     choices = _list_choices(document)
     found: dict[str, dict[str, None]] = {}

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sweep.workflow.dialect import Candidate, Dialect, Encoding, NodeSchemas, StageKind
-from sweep.workflow.graph import Address, Graph, Node, Value, Workflow, nodes_before
+from sweep.workflow.graph import Address, Graph, Node, Value, Workflow, find_nodes_before
 from sweep.workflow.invokeai.image_metadata import METADATA_INPUT, METADATA_TYPE, make_recall, write_metadata
 from sweep.workflow.invokeai.invokeai_formats import COLLECTING, read_workflow
 from sweep.workflow.invokeai.invokeai_roles import (
@@ -19,10 +19,10 @@ from sweep.workflow.invokeai.invokeai_roles import (
     UNDECIDING,
     DenoisingNodes,
     StartEncoding,
-    control_fields,
-    strength_encoding,
+    find_control_fields,
+    find_strength_encoding,
 )
-from sweep.workflow.invokeai.openapi import COMMON, packaged_nodes, parse_openapi
+from sweep.workflow.invokeai.openapi import COMMON, load_packaged_nodes, parse_openapi
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema
 from sweep.workflow.wiring import Wiring
 
@@ -63,8 +63,8 @@ class InvokeAIDialect(Dialect):
     least_values: Mapping[str, Mapping[str, float]] = {kind: {"cfg_scale": 1} for kind in _WHOLE_STEPS}
     clip_skip = (frozenset({"compel"}), Node("clip_skip", "clip_skip"), ("clip", "clip"))  # SDXL may skip none
 
-    def packaged_schemas(self) -> NodeSchemas:
-        return builtin_schemas()
+    def load_packaged_schemas(self) -> NodeSchemas:
+        return load_builtin_schemas()
 
     def read(self, document: Mapping[str, Any], source: str) -> Workflow | None:
         workflow = read_workflow(document, source)
@@ -75,14 +75,14 @@ class InvokeAIDialect(Dialect):
         return {role: tuple(find(wiring)) for role, find in FINDERS.items()}
 
     def encode_strength(self, graph: Graph, schemas: NodeSchemas, address: Address) -> Encoding:
-        return strength_encoding(Wiring(graph, schemas), address)
+        return find_strength_encoding(Wiring(graph, schemas), address)
 
     def find_lora_weights(self, lora: Address, schema: NodeSchema | None) -> tuple[Address, ...]:
         return (Address(lora.node, "weight"),)
 
     def find_controls(self, graph: Graph, schemas: NodeSchemas) -> Sequence[Mapping[str, Address]]:
         wiring = Wiring(graph, schemas)
-        return [control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
+        return [find_control_fields(wiring, node) for node in graph.nodes if wiring.has(node, "control_model")]
 
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Find the nodes whose image no other image-making node works on, and that are not marked intermediate.
@@ -92,12 +92,12 @@ class InvokeAIDialect(Dialect):
         makers = _makers(("ImageField", "array"), graph, schemas)
         wanted = frozenset([*makers, *_makers(("VideoField",), graph, schemas)])
         used = (e for e in graph.edges if e.destination.field not in UNDECIDING and e.destination.node in wanted)
-        leads_on = nodes_before(graph, [edge.source.node for edge in used], UNDECIDING)
+        leads_on = find_nodes_before(graph, [edge.source.node for edge in used], UNDECIDING)
         final = [name for name in makers if name not in leads_on]
         shown = [name for name in final if not graph.nodes[name].fields.get("is_intermediate", False)]
         return tuple(shown or final)
 
-    def held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
+    def find_held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the only input of a node where that is named as its output."""
         inputs = [field for name, field in schema.fields.items() if name not in UNDECIDING]
         if len(inputs) != 1 or inputs[0].name != output or schema.outputs.get(output) != inputs[0].type:
@@ -108,7 +108,7 @@ class InvokeAIDialect(Dialect):
             return None  # a filter: what it gives is not what it took
         return output
 
-    def ignored_fields(self, kind: str) -> frozenset[str]:
+    def list_ignored_fields(self, kind: str) -> frozenset[str]:
         """Leave metadata out for nodes that read values back from it: there it decides."""
         reads = "metadata" in kind or kind.endswith("_meta")
         return UNDECIDING - {METADATA_INPUT} if reads else UNDECIDING
@@ -123,7 +123,7 @@ class InvokeAIDialect(Dialect):
     def is_cached(self, node: Node, schema: NodeSchema | None) -> bool:
         return node.fields.get("use_cache", schema.is_cached if schema else True) is not False
 
-    def metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
+    def list_metadata_outputs(self, graph: Graph, outputs: Sequence[str], schemas: NodeSchemas) -> tuple[str, ...]:
         if METADATA_TYPE not in schemas:
             return ()
         return tuple(output for output in outputs if METADATA_INPUT in schemas[graph.nodes[output].type].fields)
@@ -166,9 +166,9 @@ def read_openapi(document: Mapping[str, Any]) -> NodeSchemas:
 
 
 @functools.cache
-def builtin_schemas() -> NodeSchemas:
+def load_builtin_schemas() -> NodeSchemas:
     """Return the nodes of InvokeAI 6.14.2, as packaged with sweep: for planning without a server, and the sandbox."""
-    return NodeSchemas(packaged_nodes(), INVOKEAI)
+    return NodeSchemas(load_packaged_nodes(), INVOKEAI)
 
 
 def _makers(kinds: tuple[str, ...], graph: Graph, schemas: NodeSchemas) -> list[str]:

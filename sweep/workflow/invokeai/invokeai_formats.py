@@ -29,13 +29,13 @@ from sweep.workflow.graph import (
     Ref,
     Value,
     Workflow,
-    made_up,
+    is_made_up,
     map_refs,
-    pruned,
+    prune,
 )
 from sweep.workflow.invokeai.image_metadata import METADATA_TYPE, tell_images
 from sweep.workflow.invokeai.invokeai_roles import ONE_MINUS
-from sweep.workflow.invokeai.openapi import packaged_nodes
+from sweep.workflow.invokeai.openapi import load_packaged_nodes
 from sweep.workflow.node_schemas import FieldSchema, read_table
 from sweep.workflow.portable_format import PORTABLE, PortableReader, Rule, read_edge
 from sweep.workflow.validation import clean_graph, raise_for
@@ -100,7 +100,7 @@ def _select_branch(graph: Graph, metadata: object) -> Graph:
     if key is None or len({*keys.values()} - {None}) < 2:
         return graph
     outputs = (edge.destination.node for edge in graph.edges if keys.get(edge.source.node, "") == key)
-    branch = pruned(graph, tuple(outputs))
+    branch = prune(graph, tuple(outputs))
     return _rename(branch) if branch.nodes else graph
 
 
@@ -148,15 +148,15 @@ def from_api(document: Mapping[str, Any], around: Mapping[str, Any], source: str
             continue
         if node.get("id", key) != key:
             problems.append(f"Node {key} calls itself {node['id']!r}")
-        nodes.append(Node(key, node["type"], node_fields(node["type"], node)))
+        nodes.append(Node(key, node["type"], read_node_fields(node["type"], node)))
     listed = document.get("edges")
     edges = [edge for entry in listed if (edge := read_edge(entry, problems))] if isinstance(listed, list) else []
     raise_for(problems, source)
     graph = clean_graph(Graph.of(nodes, dict.fromkeys(edges)), source, COLLECTING)
-    return Workflow(graph=graph, kind="api", batch_axes=_batch_data(around, graph, source))
+    return Workflow(graph=graph, kind="api", batch_axes=_read_batch_data(around, graph, source))
 
 
-def _batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[BatchAxis, ...]:
+def _read_batch_data(batch: Mapping[str, Any], graph: Graph, source: str) -> tuple[BatchAxis, ...]:
     """Return the axes of an enqueue_batch body: the outer list multiplies, an inner list steps together."""
     axes: list[BatchAxis] = []
     for number, group in enumerate(batch.get("data") or ()):
@@ -175,20 +175,20 @@ _ATTRIBUTES = frozenset({"id", "type", "workflow"})
 _TEXTS = frozenset({"string", "any"})
 
 
-def node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
+def read_node_fields(kind: str, values: Mapping[str, Any]) -> dict[str, Value]:
     """Return the values set on a node of that type, without empty ones: null, an unchosen model, the default board.
 
     A node type that sweep does not know keeps all but nulls.
     """
-    schema = packaged_nodes().get(kind)
+    schema = load_packaged_nodes().get(kind)
     return {
-        name: workflow_references(value)
+        name: make_workflow_references(value)
         for name, value in values.items()
-        if name not in _ATTRIBUTES and not _says_nothing(name, value, schema.field(name) if schema else None)
+        if name not in _ATTRIBUTES and not _is_unset(name, value, schema.field(name) if schema else None)
     }
 
 
-def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
+def _is_unset(name: str, value: Any, field: FieldSchema | None) -> bool:
     if name == "board" and value in ("auto", "none", "", None, {}):
         return True
     if value is None:
@@ -198,10 +198,10 @@ def _says_nothing(name: str, value: Any, field: FieldSchema | None) -> bool:
     return not field.takes_value or (value in ("", {}) and field.type not in _TEXTS and field.type != "object")
 
 
-def workflow_references(value: Any) -> Value:
+def make_workflow_references(value: Any) -> Value:
     """Return the value with models by name, type and base in place of a server's keys, at any depth."""
     if isinstance(value, list):
-        return [workflow_references(item) for item in value]
+        return [make_workflow_references(item) for item in value]
     if not isinstance(value, Mapping):
         return value  # type: ignore[no-any-return]  # a JSON scalar
     named = all(isinstance(value.get(part), str) for part in ("name", "base", "type"))
@@ -209,7 +209,7 @@ def workflow_references(value: Any) -> Value:
         return ModelRef(value["name"], value["base"], value["type"])
     if {"model_name", "base_model"} <= value.keys():  # InvokeAI 3; without a type it is the field's
         return ModelRef(*(str(value.get(part) or "") for part in ("model_name", "base_model", "model_type")))
-    return {str(name): workflow_references(item) for name, item in value.items()}
+    return {str(name): make_workflow_references(item) for name, item in value.items()}
 
 
 GENERATORS = frozenset({"image_generator", "string_generator", "integer_generator", "float_generator"})
@@ -226,7 +226,7 @@ _SAVED_INPUT = "saved_workflow_input::"
 def is_editor(document: Mapping[str, Any]) -> bool:
     """Tell whether a document with a list of nodes is an editor's export, and not the portable form."""
     nodes = [node for node in document.get("nodes") or () if isinstance(node, Mapping)]
-    return any(str(node.get("type")) in _DRAWN or "inputs" in _data(node) for node in nodes)
+    return any(str(node.get("type")) in _DRAWN or "inputs" in _read_data(node) for node in nodes)
 
 
 def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
@@ -242,13 +242,13 @@ def from_editor(document: Mapping[str, Any], source: str) -> Workflow:
         kind="editor",
         name=str(document.get("name") or ""),
         batch_axes=axes,
-        exposed=tuple(dict.fromkeys(address for address in _exposed(document) if address.node in graph.nodes)),
+        exposed=tuple(dict.fromkeys(address for address in _iterate_exposed(document) if address.node in graph.nodes)),
         labels=drawing.labels(),
         notes=notes,
     )
 
 
-def _data(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_data(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     data = entry.get("data")
     return data if isinstance(data, Mapping) else {}
 
@@ -262,7 +262,7 @@ class _Drawing:
         for name, count in Counter(str(node["id"]) for node in listed).items():
             if count > 1:
                 raise WorkflowError(f"{source}: two nodes have the id {name}.")
-        self.data = {str(node["id"]): _data(node) for node in listed}
+        self.data = {str(node["id"]): _read_data(node) for node in listed}
         invocations = [str(node["id"]) for node in listed if node.get("type", "invocation") == "invocation"]
         untyped = [name for name in invocations if not isinstance(self.data[name].get("type"), str)]
         raise_for([f"Node {name} has no type" for name in untyped], source)
@@ -279,14 +279,14 @@ class _Drawing:
         wires = {Address(e["target"], e["targetHandle"]): Address(e["source"], e["sourceHandle"]) for e in drawn}
         for entry in drawn:
             target = Address(entry["target"], entry["targetHandle"])
-            source = self._real_source(Address(entry["source"], entry["sourceHandle"]), wires)
+            source = self._find_real_source(Address(entry["source"], entry["sourceHandle"]), wires)
             if source is not None and not self._is_drawn_only(target.node):
                 yield Edge(source, target)
 
     def _is_drawn_only(self, node: str) -> bool:
         return node in self.data and node not in self.types
 
-    def _real_source(self, source: Address, wires: Mapping[Address, Address]) -> Address | None:
+    def _find_real_source(self, source: Address, wires: Mapping[Address, Address]) -> Address | None:
         """Return the output an edge comes from, through any number of connectors; None where they lead nowhere."""
         seen: set[str] = set()
         while self._is_drawn_only(source.node):
@@ -318,7 +318,7 @@ class _Drawing:
         for attribute, key in (("use_cache", "useCache"), ("is_intermediate", "isIntermediate")):
             if isinstance(data.get(key), bool):
                 values[attribute] = data[key]
-        return Node(name, kind, node_fields(kind, values), str(data.get("label") or ""))
+        return Node(name, kind, read_node_fields(kind, values), str(data.get("label") or ""))
 
     def batches(self, names: Names) -> tuple[tuple[BatchAxis, ...], tuple[str, ...]]:
         """Return the batch nodes that feed something, as axes, and a note for each that cannot be one."""
@@ -329,7 +329,7 @@ class _Drawing:
             if not fed:
                 continue
             kind = self.types[name]
-            own = f"{names.called(fed[0].node)}.{fed[0].field}" if made_up(name) else name
+            own = f"{names.name_node(fed[0].node)}.{fed[0].field}" if is_made_up(name) else name
             shown = str(self.data[name].get("label") or own)
             where = " and ".join(map(str, fed))
             generator = self._find_generator(name)
@@ -354,7 +354,7 @@ class _Drawing:
         """Return the values of a batch node, its own or its generator's, and the end of a note on those drawn here."""
         if generator is None:
             held = self._values(batch).get(BATCH_NODES[self.types[batch]])
-            return [workflow_references(item) for item in held] if isinstance(held, list) else [], ""
+            return [make_workflow_references(item) for item in held] if isinstance(held, list) else [], ""
         given = self._values(generator).get("generator")
         label = str(self.data[generator].get("label") or generator)
         values, seed = generate(label, given if isinstance(given, Mapping) else {})
@@ -362,12 +362,12 @@ class _Drawing:
         return values, "" if seed is None else drawn
 
 
-def _exposed(document: Mapping[str, Any]) -> Iterator[Address]:
+def _iterate_exposed(document: Mapping[str, Any]) -> Iterator[Address]:
     """Yield the fields on the workflow's form, then those of the older list."""
     shown: list[Any] = []
     match document:
         case {"form": {"elements": {**elements}}}:
-            shown = [_data(each).get("fieldIdentifier") for each in elements.values() if isinstance(each, Mapping)]
+            shown = [_read_data(each).get("fieldIdentifier") for each in elements.values() if isinstance(each, Mapping)]
     for entry in (*shown, *(document.get("exposedFields") or ())):
         if isinstance(entry, Mapping) and entry.get("nodeId") and entry.get("fieldName"):
             yield Address(str(entry["nodeId"]), str(entry["fieldName"]))
@@ -471,13 +471,13 @@ _KARRAS = "_k"
 _FOLDER_OR_ENDING = re.compile(r".*[/\\]|\.(safetensors|ckpt|pt|pth|bin)$")  # a server's name of a model has neither
 
 
-def scheduler_of(sampler: object, schedule: object) -> tuple[str, str]:
+def find_scheduler(sampler: object, schedule: object) -> tuple[str, str]:
     """Return InvokeAI's scheduler for a sampler and its noise schedule, and a note where the schedule has no
     counterpart.
 
     Each may be left out. Raises WorkflowError for a sampler nobody knows.
     """
-    known = packaged_nodes()["denoise_latents"].fields["scheduler"].choices
+    known = load_packaged_nodes()["denoise_latents"].fields["scheduler"].choices
     if not sampler and str(schedule) in known:
         return str(schedule), ""
     samplers = read_table(_PACKAGE, PORTABLE)["samplers"]  # portable name → InvokeAI's scheduler
@@ -518,7 +518,7 @@ class _PortableReader(PortableReader):
     collecting = COLLECTING
 
     def __init__(self, document: Mapping[str, Any], source: str, base: Mapping[str, str]) -> None:
-        super().__init__(document, source, packaged_nodes(), own=packaged_nodes())
+        super().__init__(document, source, load_packaged_nodes(), own=load_packaged_nodes())
         self.base = base
 
     def make_nodes(self, name: str, rule: Rule, values: dict[str, Any]) -> Iterator[Node]:
@@ -538,14 +538,14 @@ class _PortableReader(PortableReader):
                 fields[real] = value
         if becomes == "sdxl_compel_prompt" and "prompt" in fields:
             fields.setdefault("style", fields["prompt"])
-        yield Node(name, becomes, node_fields(becomes, fields))
+        yield Node(name, becomes, read_node_fields(becomes, fields))
 
     def _translate_sampler(self, name: str, values: dict[str, Any]) -> None:
         if "denoise" in values:
             values["denoising_start"] = ONE_MINUS(values.pop("denoise"))
         chosen = (values.pop("sampler_name", None), values.pop("scheduler", None))
         if any(chosen):
-            values["scheduler"], note = scheduler_of(*chosen)
+            values["scheduler"], note = find_scheduler(*chosen)
             self.notes.extend([f"{name}: {note}"] if note else [])
         values.pop("control_after_generate", None)
 
@@ -556,7 +556,7 @@ class _PortableReader(PortableReader):
         return self.move_seeds(graph, "denoise_latents", "noise")
 
     def _wire_noise(self, graph: Graph, name: str, noise: str) -> Graph:
-        latents = graph.feeding(Address(name, "latents"))
+        latents = graph.list_edges_into(Address(name, "latents"))
         graph = graph.adding(edges=[f"{noise}.noise → {name}.noise"])
         if not latents:
             return graph

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, Literal
 
 from sweep.workflow.dialect import IDENTITY, Candidate, Encoding, NodeSchemas
-from sweep.workflow.graph import Address, Graph, Value, nodes_before
+from sweep.workflow.graph import Address, Graph, Value, find_nodes_before
 from sweep.workflow.wiring import ANYTHING, Wiring
 
 UNDECIDING = frozenset({"is_intermediate", "use_cache", "board", "metadata"})  # fields that change no pixel
@@ -71,7 +71,7 @@ class DenoisingNodes(Wiring):
 
     def __init__(self, graph: Graph, schemas: NodeSchemas, outputs: tuple[str, ...]) -> None:
         super().__init__(graph, schemas)
-        wanted = nodes_before(graph, outputs or graph.nodes, UNDECIDING)
+        wanted = find_nodes_before(graph, outputs or graph.nodes, UNDECIDING)
         self.wanted = [node for node in graph.nodes if node in wanted]
         denoising = [node for node in self.wanted if _denoises(self, node)]
         self.refining = [node for node in denoising if self.loads(node, "refiner")]
@@ -87,7 +87,7 @@ class DenoisingNodes(Wiring):
         """Tell whether a node type with this word in it stands between the model and a denoising node."""
         return any(word in self.kind(found) for found in _list_model_path(self, node))
 
-    def drawn(self, name: str) -> Iterator[Address]:
+    def find_drawn(self, name: str) -> Iterator[Address]:
         """Yield this field of each node that draws."""
         return self.first_fields(self.drawing, name)
 
@@ -109,17 +109,17 @@ def _find_texts(wiring: DenoisingNodes, side: tuple[str, ...]) -> Iterator[Candi
     """Yield a candidate for each text: encoders with the same text, and the refiner's, are one."""
     groups: dict[Value, list[Address]] = {}
     for node in wiring.denoising:
-        for encoder in _encoders(wiring, node, side):
-            fields = _texts_of(wiring, encoder)
-            text = wiring.settled_value(fields[0])
+        for encoder in _find_encoders(wiring, node, side):
+            fields = _find_encoder_texts(wiring, encoder)
+            text = wiring.find_settled_value(fields[0])
             groups.setdefault(text if isinstance(text, str) and text else encoder, []).extend(fields)
     if len(groups) == 1:
-        followers = (encoder for node in wiring.refining for encoder in _encoders(wiring, node, side))
-        next(iter(groups.values())).extend(field for each in followers for field in _texts_of(wiring, each))
+        followers = (encoder for node in wiring.refining for encoder in _find_encoders(wiring, node, side))
+        next(iter(groups.values())).extend(field for each in followers for field in _find_encoder_texts(wiring, each))
     yield from (dict.fromkeys(addresses, IDENTITY) for addresses in groups.values())
 
 
-def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
+def _find_encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]:
     start = wiring.first(node, *side)
     field = wiring.field(start) if start else None
     if start and field:
@@ -128,21 +128,21 @@ def _encoders(wiring: Wiring, node: str, side: tuple[str, ...]) -> Iterator[str]
         yield from (node for node in found if wiring.first(node, "prompt", "style"))
 
 
-def _texts_of(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
+def _find_encoder_texts(wiring: Wiring, encoder: str) -> tuple[Address, ...]:
     """Return the prompt and, where it says nothing of its own, the style that SDXL's second encoder reads."""
     prompt, style = Address(encoder, "prompt"), Address(encoder, "style")
     if not wiring.has(encoder, "prompt"):
         return (style,)
-    if not wiring.has(encoder, "style") or wiring.feeding(style):
+    if not wiring.has(encoder, "style") or wiring.list_edges_into(style):
         return (prompt,)
     said = wiring.value(style)
-    return (prompt, style) if not said or said == wiring.settled_value(prompt) else (prompt,)
+    return (prompt, style) if not said or said == wiring.find_settled_value(prompt) else (prompt,)
 
 
 def _find_clip_skips(wiring: DenoisingNodes) -> Iterator[Candidate]:
     """Yield the layers to skip of each denoising node's encoders, which are set together."""
     for node in wiring.denoising:
-        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _encoders(wiring, node, side)]
+        encoders = [encoder for side in (_POSITIVE, _NEGATIVE) for encoder in _find_encoders(wiring, node, side)]
         nodes = (found for each in encoders for found in wiring.upstream(Address(each, "clip"), {"CLIPField"}))
         if fields := dict.fromkeys(wiring.first_fields(nodes, "skipped_layers"), IDENTITY):
             yield fields
@@ -152,7 +152,7 @@ def _find_seeds(wiring: DenoisingNodes) -> Iterator[Address]:
     for node in wiring.denoising:
         noise = [Address(found, "seed") for found in _noise(wiring, node)]
         yield from noise or wiring.first_fields([node], "seed")
-    yield from wiring.drawn("seed")
+    yield from wiring.find_drawn("seed")
 
 
 def _noise(wiring: Wiring, node: str) -> list[str]:
@@ -171,12 +171,12 @@ def _find_guidance(wiring: DenoisingNodes) -> Iterator[Address]:
 def _find_strengths(wiring: DenoisingNodes) -> Iterator[Candidate]:
     """Yield the start of denoising of each node that begins with an image."""
     for start in wiring.first_fields(wiring.denoising, "denoising_start"):
-        filled = wiring.feeding(Address(start.node, "fill_conditioning"))
-        if wiring.feeding(Address(start.node, "latents")) and not filled:
-            yield {start: strength_encoding(wiring, start)}
+        filled = wiring.list_edges_into(Address(start.node, "fill_conditioning"))
+        if wiring.list_edges_into(Address(start.node, "latents")) and not filled:
+            yield {start: find_strength_encoding(wiring, start)}
 
 
-def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
+def find_strength_encoding(wiring: Wiring, start: Address) -> Encoding:
     """Return the encoding of strength in a `denoising_start`: by the node's models, bounded by where denoising ends."""
     encode = ONE_MINUS_FIFTH_ROOT if wiring.kind(start.node).startswith(_FIFTH_ROOT) else ONE_MINUS
     end = wiring.value(Address(start.node, "denoising_end"))
@@ -186,7 +186,7 @@ def strength_encoding(wiring: Wiring, start: Address) -> Encoding:
 def _find_models(wiring: DenoisingNodes) -> Iterator[Address]:
     for node in wiring.denoising:
         yield from wiring.first_fields(_list_model_path(wiring, node), "model")
-    yield from wiring.drawn("model")
+    yield from wiring.find_drawn("model")
 
 
 def _find_loras(wiring: DenoisingNodes, field: str) -> Iterator[Address]:
@@ -209,10 +209,10 @@ def _find_controls(wiring: DenoisingNodes) -> Iterator[str]:
 def _trace_control_images(wiring: Wiring, node: str) -> list[Address]:
     """Find the fields that take in a ControlNet's image: its own, or those upstream of nodes that work on it."""
     image = Address(node, "image")
-    return list(_image_sources(wiring, image)) if wiring.feeding(image) else [image]
+    return list(_find_image_sources(wiring, image)) if wiring.list_edges_into(image) else [image]
 
 
-def control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
+def find_control_fields(wiring: Wiring, node: str) -> dict[str, Address]:
     """Return the field of each part of a ControlNet, and the only field through which its image comes in, if any."""
     sources = _trace_control_images(wiring, node)
     source = {"source": sources[0]} if len(sources) == 1 else {}
@@ -224,15 +224,15 @@ def _find_images(wiring: DenoisingNodes) -> Iterator[Address]:
     starts = [Address(node, "latents") for node in wiring.denoising]
     references = [Address(node, field) for node in wiring.denoising for field in _REFERENCES]
     for found in (starts, references):
-        if sources := [source for start in found for source in _image_sources(wiring, start)]:
+        if sources := [source for start in found for source in _find_image_sources(wiring, start)]:
             yield from sources
             return
-    yield from wiring.drawn("init_image")
+    yield from wiring.find_drawn("init_image")
     for node in () if wiring.denoising or wiring.drawing else wiring.wanted:
         yield from _open_images(wiring, node)
 
 
-def _image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
+def _find_image_sources(wiring: Wiring, start: Address) -> Iterator[Address]:
     """Yield the image fields without an edge from which images or latents lead to `start`."""
     for node in wiring.upstream(start, _IMAGES, skip=("noise", "denoise_mask")):
         yield from _open_images(wiring, node)
@@ -242,7 +242,7 @@ def _open_images(wiring: Wiring, node: str) -> Iterator[Address]:
     for address in wiring.inputs(node, "ImageField"):
         field = wiring.field(address)
         is_given = (field is not None and field.required) or wiring.value(address) is not None
-        if is_given and "mask" not in address.field and not wiring.feeding(address):
+        if is_given and "mask" not in address.field and not wiring.list_edges_into(address):
             yield address
 
 
@@ -250,46 +250,46 @@ def _find_sizes(wiring: DenoisingNodes, side: str) -> Iterator[Candidate]:
     """Yield the fields of one side of the image: of its noise, of the resized source, and repetitions for SDXL."""
     for node in wiring.denoising:
         drawn = list(wiring.first_fields(_noise(wiring, node), side)) or wiring.first_fields([node], side)
-        sources = [source for address in drawn if (source := _size_source(wiring, address))]
+        sources = [source for address in drawn if (source := _find_size_source(wiring, address))]
         before = wiring.upstream(Address(node, "latents"), _IMAGES)
         resized = [Address(found, side) for found in before if wiring.kind(found) in _RESIZERS][:1]
-        values = [wiring.settled_value(source) for source in sources]
-        told = [address for address in _told_sizes(wiring, node, side) if wiring.value(address) in values]
+        values = [wiring.find_settled_value(source) for source in sources]
+        told = [address for address in _find_told_sizes(wiring, node, side) if wiring.value(address) in values]
         if sources or resized:
             yield dict.fromkeys([*sources, *resized, *told], IDENTITY)
-    yield from wiring.drawn(side)
+    yield from wiring.find_drawn(side)
 
 
-def _told_sizes(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
+def _find_told_sizes(wiring: Wiring, node: str, side: str) -> Iterator[Address]:
     """Find the fields that repeat the image's size for those who use it: SDXL's prompts, encoders of references."""
-    encoders = [*_encoders(wiring, node, _POSITIVE), *_encoders(wiring, node, _NEGATIVE)]
+    encoders = [*_find_encoders(wiring, node, _POSITIVE), *_find_encoders(wiring, node, _NEGATIVE)]
     told = [Address(encoder, f"{which}_{side}") for encoder in encoders for which in ("original", "target")]
     for reference in _REFERENCES:
-        told += [Address(edge.source.node, side) for edge in wiring.feeding(Address(node, reference))]
-    return (field for field in told if wiring.field(field) and not wiring.feeding(field))
+        told += [Address(edge.source.node, side) for edge in wiring.list_edges_into(Address(node, reference))]
+    return (field for field in told if wiring.field(field) and not wiring.list_edges_into(field))
 
 
-def _size_source(wiring: Wiring, address: Address) -> Address | None:
+def _find_size_source(wiring: Wiring, address: Address) -> Address | None:
     """Return the field that decides a width or height; None where that is the size of an image that is put in.
 
     A size that comes out of a node is what went into it under the same name, or the size of its image.
     """
     seen: set[Address] = set()
-    while edges := wiring.feeding(address):
+    while edges := wiring.list_edges_into(address):
         output = edges[-1].source
         if output in seen or output.field != address.field:
             schemas = (wiring.schema(node) for node in wiring.upstream(address))
             measures_image = any("ImageField" in schema.outputs.values() for schema in schemas if schema)
             return None if measures_image else address
         seen.add(output)
-        before = _same_size(wiring, output)
+        before = _find_same_size(wiring, output)
         if before is None:
             return None
         address = before
     return address
 
 
-def _same_size(wiring: Wiring, output: Address) -> Address | None:
+def _find_same_size(wiring: Wiring, output: Address) -> Address | None:
     """Return the input that a width or height output repeats, further up where its node takes none itself."""
     images = wiring.inputs(output.node, *_IMAGES)
     nodes = [output.node, *(node for image in images for node in wiring.upstream(image, _IMAGES))]
@@ -297,7 +297,7 @@ def _same_size(wiring: Wiring, output: Address) -> Address | None:
 
 
 FINDERS: Final[Mapping[str, Callable[[DenoisingNodes], Iterable[Candidate]]]] = {
-    "prompt": lambda wiring: (*_find_texts(wiring, _POSITIVE), *wiring.drawn("prompt")),
+    "prompt": lambda wiring: (*_find_texts(wiring, _POSITIVE), *wiring.find_drawn("prompt")),
     "negative_prompt": lambda wiring: _find_texts(wiring, _NEGATIVE),
     "denoise_strength": _find_strengths,
     "seed": _find_seeds,

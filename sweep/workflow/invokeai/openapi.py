@@ -33,7 +33,7 @@ _MISSHAPEN = (TypeError, AttributeError, KeyError, IndexError, ValueError, Recur
 
 
 @functools.cache
-def packaged_nodes() -> Mapping[str, NodeSchema]:
+def load_packaged_nodes() -> Mapping[str, NodeSchema]:
     """Return the node types of InvokeAI 6.14.2, as packaged with sweep."""
     return read_packaged(read_table(str(__package__), "nodes-6.14.2.json"), COMMON)
 

@@ -11,7 +11,7 @@ import pytest
 from sweep.servers import AgentSettings, start_agent
 from sweep.testing import SERVER_CASES
 from sweep.testing.servers import ServerCase
-from sweep.workflow import core_schemas
+from sweep.workflow import load_core_schemas
 from tests.support.comfyui_scenes import comfyui_subject
 from tests.support.live_comfyui import LiveComfyUI
 from tests.support.ray_cluster import open_cluster
@@ -25,7 +25,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def agent(comfyui: LiveComfyUI) -> Iterator[str]:
-    core_schemas()  # read from disk here, where no event loop runs
+    load_core_schemas()  # read from disk here, where no event loop runs
     with open_cluster():
         yield start_agent(AgentSettings(name="beside-comfyui", url=comfyui.url, timings=PATIENT)).name
 

@@ -27,7 +27,7 @@ from sweep.servers import (
     Ticket,
     connect,
 )
-from sweep.servers.comfyui.comfyui_client import ended_by_history, file_prefix, image_query, read_refusal
+from sweep.servers.comfyui.comfyui_client import end_by_history, make_file_prefix, make_image_query, read_refusal
 from sweep.servers.credentials import Credentials
 from sweep.workflow import Graph, ImageRef, ModelRef, Node
 from tests.servers.conftest import QUICK as CLIENT
@@ -87,7 +87,7 @@ async def test_a_prompt_has_our_id_our_file_and_our_words(fake: FakeComfyUI, ser
     assert body["prompt_id"] == BATCH
     assert "number" not in body  # two pending prompts of one id and one number end the server's worker
     assert body["front"] is True
-    assert body["prompt"]["out"]["inputs"] == {"images": ["a", 0], "filename_prefix": file_prefix(BATCH, "out")}
+    assert body["prompt"]["out"]["inputs"] == {"images": ["a", 0], "filename_prefix": make_file_prefix(BATCH, "out")}
     assert body["extra_data"]["extra_pnginfo"]["sweep"] == {"destination": "run", "sweep_key": "k"}
 
 
@@ -98,7 +98,7 @@ async def test_an_item_is_heard_to_its_end_with_its_times(fake: FakeComfyUI, ser
     end = await hearing
     assert (end.status, [image.name for image in end.images]) == (
         "completed",
-        [f"output/{file_prefix(BATCH, 'out')}_00001_.png"],
+        [f"output/{make_file_prefix(BATCH, 'out')}_00001_.png"],
     )
     assert end.queued_at is not None
     assert await server.fetch(end.images[0], 100) == b"\x89PNG\r\n\x1a\n image"
@@ -127,7 +127,7 @@ async def test_an_item_whose_history_is_gone_is_found_on_the_disk(fake: FakeComf
     ticket = await server.submit(a_submission())
     await fake.finish(BATCH, tell=False, keep=False)
     assert await server.find(BATCH, ("out",)) == ticket
-    assert (await end_of(server, ticket)).images[0].name.endswith(f"{file_prefix(BATCH, 'out')}_00001_.png")
+    assert (await end_of(server, ticket)).images[0].name.endswith(f"{make_file_prefix(BATCH, 'out')}_00001_.png")
 
 
 async def test_an_output_asked_for_alone_has_its_own_file_on_the_disk(fake: FakeComfyUI, server: ComfyUI) -> None:
@@ -278,8 +278,8 @@ async def test_steps_are_shares_whatever_the_server_says(fake: FakeComfyUI, serv
 
 async def test_others_are_told_apart_by_their_destination(fake: FakeComfyUI, server: ComfyUI) -> None:
     await server.submit(a_submission())
-    assert await server.others_waiting("run") == 0
-    assert await server.others_waiting("another") == 1
+    assert await server.count_others_waiting("run") == 0
+    assert await server.count_others_waiting("another") == 1
 
 
 async def test_a_proxy_gets_basic_auth_or_headers(fake: FakeComfyUI) -> None:
@@ -308,28 +308,28 @@ async def test_what_is_no_comfyui_says_so() -> None:
 
 def test_times_are_read_where_a_server_does_not_say_when_it_took_the_prompt() -> None:
     messages = [["execution_start", {"timestamp": 1000}], ["execution_success", {"timestamp": 2000}]]
-    end = ended_by_history({"status": {"status_str": "success", "messages": messages}}, (), asked=False)
+    end = end_by_history({"status": {"status_str": "success", "messages": messages}}, (), asked=False)
     assert (end.queued_at, end.started_at) == (None, datetime.fromtimestamp(1, UTC))
 
 
 def test_a_failure_names_its_node_and_an_interruption_is_none() -> None:
     error = {"node_id": "3", "exception_type": "RuntimeError", "exception_message": "sizes differ\nmore"}
     failed = {"status": {"status_str": "error", "messages": [["execution_error", error]]}, "outputs": {}}
-    end = ended_by_history(failed, ("out",), asked=False)
+    end = end_by_history(failed, ("out",), asked=False)
     assert (end.status, end.failed_node, str(end.error)) == ("failed", "3", "sizes differ")
     mute = {"status": {"messages": [["execution_error", {**error, "exception_message": "\n"}]]}}  # as `assert` is told
-    assert str(ended_by_history(mute, (), asked=False).error) == "the node failed without a message"
+    assert str(end_by_history(mute, (), asked=False).error) == "the node failed without a message"
     memory = {"status": {"messages": [["execution_error", {**error, "exception_type": "torch.OutOfMemoryError"}]]}}
-    exhausted = ended_by_history(memory, (), asked=False).error
+    exhausted = end_by_history(memory, (), asked=False).error
     assert (type(exhausted), exhausted and exhausted.most_attempts) == (TransientError, 2)
     stopped = {"status": {"status_str": "error", "messages": [["execution_interrupted", {}]]}}
-    assert isinstance(ended_by_history(stopped, (), asked=False).error, ItemLostError)
+    assert isinstance(end_by_history(stopped, (), asked=False).error, ItemLostError)
 
 
 @pytest.mark.parametrize("name", ["", "x.png", "output", "../a/b.png", "output/../../etc/passwd", "output/a\0.png"])
 def test_a_name_that_no_server_gives_is_refused(name: str) -> None:
     with pytest.raises(VariationError):
-        image_query(name)
+        make_image_query(name)
 
 
 def test_a_circle_has_no_node_errors_and_is_refused_all_the_same() -> None:

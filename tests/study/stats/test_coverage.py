@@ -27,7 +27,7 @@ class Population:
         self.half = float(np.interp(-(curve[0] + curve[-1]) / 2, -curve, fine))
         self.at_06 = float(np.interp(-0.6, -curve, fine))
 
-    def drawn(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    def find_drawn(self, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         curves = logistic(STRENGTHS[None, :], 0.55 + rng.normal(0, 0.04, (SEEDS, 1)))
         return curves + rng.normal(0, 0.02, (SEEDS, 1)) + rng.normal(0, 0.015, curves.shape)
 
@@ -41,7 +41,7 @@ def test_intervals_cover_what_was_planted() -> None:
     population, rng = Population(), np.random.default_rng(11)
     hits = {"mean": 0, "half": 0, "threshold": 0, "difference": 0}
     for _ in range(STUDIES):
-        matrix = population.drawn(rng)
+        matrix = population.find_drawn(rng)
         found = analyse_curve(STRENGTHS, matrix, thresholds=(0.6,))
         levels, half, crossings = found.levels, found.half, found.crossings
         at = crossings[0]["at"]

@@ -19,20 +19,20 @@ from sweep.workflow import (
     ScaffoldContext,
     Workflow,
     check_graph,
-    core_schemas,
     find_roles,
+    load_core_schemas,
     load_workflow,
     read_object_info,
-    starter,
     workflow_from,
     write_prompt,
+    write_starter,
 )
 from sweep.workflow.comfyui.comfyui_dialect import COMFYUI
 from sweep.workflow.comfyui.comfyui_roles import SamplerEncoding, ScheduleEncoding
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from tests.support.graphs import node_digests, output_nodes
 
-SCHEMAS = core_schemas()
+SCHEMAS = load_core_schemas()
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "portable"
 PROMPT: dict[str, Any] = {
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.ckpt"}},
@@ -150,7 +150,7 @@ def test_a_starter_names_sampler_and_noise_schedule_apart() -> None:
     """The sampler's name alone as `scheduler` would set the schedule normal: another image than the workflow's."""
     at = {Address("3", "sampler_name"): "dpmpp_2m", Address("3", "scheduler"): "karras"}
     workflow = Workflow(graph=workflow_from(PROMPT).graph.set(at), kind="api")
-    text = starter(workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
+    text = write_starter(workflow, find_roles(workflow.graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
     assert '#   sampler: "dpmpp_2m"\n#   scheduler: "karras"\n' in text
     assert '#   sampler: ["dpmpp_2m", "euler", "euler_ancestral"]\n#   scheduler: ["karras", ' in text
 
@@ -163,7 +163,7 @@ def test_a_starter_names_a_sampler_without_a_noise_schedule_once() -> None:
     graph = graph.without_edges(edge for edge in graph.edges if edge.destination.node == "9")
     graph = graph.adding(edges=[*edges, "4.0 → t.model", "t.0 → s.sigmas", "s.0 → d.samples", "d.0 → 9.images"])
     workflow = Workflow(graph=graph, kind="api")
-    text = starter(workflow, find_roles(graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
+    text = write_starter(workflow, find_roles(graph, SCHEMAS), SCHEMAS, ScaffoldContext(path="x.json"))
     assert '#   sampler: "euler"\n' in text
     assert "scheduler:" not in text
 
@@ -234,7 +234,7 @@ def test_portable_documents_become_whole_graphs(name: str) -> None:
 
 def test_a_workflow_of_one_family_is_refused_by_the_other() -> None:
     with pytest.raises(WorkflowError, match="a graph of ComfyUI, and the server is an InvokeAI"):
-        INVOKEAI.translate(workflow_from(PROMPT), builtin_schemas())
+        INVOKEAI.translate(workflow_from(PROMPT), load_builtin_schemas())
     other = workflow_from({"nodes": {"a": {"id": "a", "type": "integer"}}, "edges": []})
     with pytest.raises(WorkflowError, match="a graph of InvokeAI, and the server is a ComfyUI"):
         COMFYUI.translate(other, SCHEMAS)
@@ -243,7 +243,7 @@ def test_a_workflow_of_one_family_is_refused_by_the_other() -> None:
 def test_an_image_that_prompts_refer_to_is_the_image_where_none_is_begun_with() -> None:
     graph = COMFYUI.template("txt2img", "any", controls=1)
     sampler = next(node.id for node in graph.nodes.values() if node.type == "KSampler")
-    (positive,) = graph.feeding(Address(sampler, "positive"))
+    (positive,) = graph.list_edges_into(Address(sampler, "positive"))
     refers = Node("refers", "ReferenceLatent")
     nodes = [Node("photo", "LoadImage"), Node("pixels", "VAEEncode"), refers]
     edges = ["photo.0 → pixels.pixels", "pixels.0 → refers.latent", f"{positive.source} → refers.conditioning"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sweep.errors import WorkflowError
-from sweep.workflow import Address, Graph, ModelRef, core_schemas, read_object_info, workflow_from
+from sweep.workflow import Address, Graph, ModelRef, load_core_schemas, read_object_info, workflow_from
 from sweep.workflow.comfyui.comfyui_formats import read_drawing, read_prompt
 
 
@@ -20,7 +20,7 @@ def given(name: str, link: int | None, kind: str = "*") -> dict[str, Any]:
 
 
 def read(nodes: list[dict[str, Any]], links: list[list[Any]], **more: Any) -> Graph:
-    return read_drawing({"nodes": nodes, "links": links, **more}, "it", core_schemas()).graph
+    return read_drawing({"nodes": nodes, "links": links, **more}, "it", load_core_schemas()).graph
 
 
 def edges_of(graph: Graph) -> list[str]:
@@ -35,7 +35,7 @@ def test_widgets_are_read_by_their_order_and_editor_buttons_skipped() -> None:
     fields = graph.nodes["3"].fields
     assert (fields["seed"], fields["steps"], fields["cfg"], fields["denoise"]) == (5, 20, 8, 0.5)
     assert graph.nodes["4"].fields == {"ckpt_name": ModelRef("a.ckpt", "", "main")}
-    image = read_drawing({"nodes": [node(1, "LoadImage", ["x.png", "image"])], "links": []}, "it", core_schemas())
+    image = read_drawing({"nodes": [node(1, "LoadImage", ["x.png", "image"])], "links": []}, "it", load_core_schemas())
     assert image.files == {Address("1", "image"): "x.png"}
 
 
@@ -196,7 +196,7 @@ def test_links_of_use_everywhere_are_read_where_the_export_holds_them() -> None:
     ends = [(3, 0, "4", 0), (6, 0, "4", 1), (3, 1, "6", 0), (3, 2, "6", 0)]
     keys = ("downstream", "downstream_slot", "upstream", "upstream_slot")
     drawing = everywhere([dict(zip(keys, each, strict=True)) for each in ends])
-    graph = read_drawing(drawing, "it", core_schemas()).graph
+    graph = read_drawing(drawing, "it", load_core_schemas()).graph
     assert set(graph.nodes) == {"3", "4", "5", "6"}
     links = ["4.1 → 6.clip", "4.0 → 3.model", "6.0 → 3.positive", "6.0 → 3.negative", "5.0 → 3.latent_image"]
     assert edges_of(graph) == links
@@ -210,11 +210,11 @@ def test_links_of_use_everywhere_that_the_export_lacks_say_what_to_do() -> None:
     with pytest.raises(
         WorkflowError, match="links of the extension Use Everywhere, and the file does not hold"
     ) as told:
-        read_drawing(everywhere(None), "it", core_schemas())
+        read_drawing(everywhere(None), "it", load_core_schemas())
     assert "real links" in str(told.value.hint)
     muted = everywhere(None)
     muted["nodes"] = [{**each, "mode": 2} if "Everywhere" in each["type"] else each for each in muted["nodes"]]
-    assert "10" not in read_drawing(muted, "it", core_schemas()).graph.nodes
+    assert "10" not in read_drawing(muted, "it", load_core_schemas()).graph.nodes
 
 
 def test_an_unknown_node_stays_for_the_check_to_name() -> None:

@@ -13,10 +13,10 @@ from sweep.workflow import (
     Graph,
     Node,
     check_graph,
-    core_schemas,
+    describe_range,
     fill_defaults,
-    model_files,
-    range_of,
+    list_model_files,
+    load_core_schemas,
     read_object_info,
 )
 from sweep.workflow.comfyui.comfyui_formats import read_drawing, read_prompt
@@ -140,7 +140,7 @@ def test_a_custom_loader_takes_the_models_whose_files_it_offers() -> None:
         "Custom": {"input": {"required": {"file": [["one.safetensors", "two.safetensors"]]}}, "output": []},
     }
     assert read_object_info(document)["Custom"].fields["file"].model_types == ("lora",)
-    assert model_files(document) == {"lora": ("one.safetensors", "two.safetensors")}
+    assert list_model_files(document) == {"lora": ("one.safetensors", "two.safetensors")}
 
 
 @pytest.mark.parametrize("broken", [{"input": 5}, {"input": {"required": {"x": []}}}, None, {"input": {"required": 3}}])
@@ -167,9 +167,9 @@ def test_the_command_writes_what_load_reads(tmp_path: Path) -> None:
 
 def test_the_packaged_nodes_hold_no_model_and_no_text() -> None:
     text = (resources.files("sweep.workflow.comfyui") / "nodes-core.json").read_text("utf-8")
-    assert len(core_schemas()) > 380
+    assert len(load_core_schemas()) > 380
     assert not any(word in text for word in (".ckpt", ".safetensors", "tooltip"))
 
 
 def test_the_range_of_seeds_is_written_with_all_digits() -> None:
-    assert range_of(core_schemas()["KSampler"].fields["seed"]) == "0 to 18446744073709551615"
+    assert describe_range(load_core_schemas()["KSampler"].fields["seed"]) == "0 to 18446744073709551615"

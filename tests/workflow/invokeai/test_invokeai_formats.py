@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from sweep.errors import WorkflowError
 from sweep.workflow.graph import Address, ModelRef
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from sweep.workflow.role_targets import find_roles
 from sweep.workflow.validation import check_graph
 from sweep.workflow.workflow_file import load_workflow, workflow_from
 from tests.support.graphs import graph_key, output_nodes
 from tests.support.workflow_exports import drawn, edge, export, invocation, text_to_image
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "2.0.0", "3.0.0", "4.0.0"])

@@ -5,13 +5,13 @@ import pytest
 from sweep.errors import WorkflowError
 from sweep.role_table import FOUND_ROLES
 from sweep.workflow.graph import Address, Graph, Node
-from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, builtin_schemas
+from sweep.workflow.invokeai.invokeai_dialect import INVOKEAI, load_builtin_schemas
 from sweep.workflow.invokeai.invokeai_roles import FINDERS, ONE_MINUS, ONE_MINUS_FIFTH_ROOT, StartEncoding
-from sweep.workflow.role_targets import Roles, Target, field_target, find_roles
+from sweep.workflow.role_targets import Roles, Target, find_field_target, find_roles
 
 template = INVOKEAI.template
 
-SCHEMAS = builtin_schemas()
+SCHEMAS = load_builtin_schemas()
 FAMILIES = {  # base → loader, encoder, what goes from the one to the other, denoising, encoding, decoding
     "sd3": ("sd3_model_loader", "sd3_text_encoder", "clip_l", "sd3_denoise", "sd3_i2l", "sd3_l2i"),
     "flux": ("flux_model_loader", "flux_text_encoder", "clip", "flux_denoise", "flux_vae_encode", "flux_vae_decode"),
@@ -155,7 +155,7 @@ def test_what_is_computed_is_cut_off(nodes: list[Node], edge: str) -> None:
     graph = text().adding(nodes, [edge])
     (target,) = find_roles(graph, SCHEMAS)["seed"]
     assert str(target.address) == "noise.seed"
-    assert target.cut == graph.feeding(Address("noise", "seed"))
+    assert target.cut == graph.list_edges_into(Address("noise", "seed"))
     assert target.sets("seed") == f"noise.seed (instead of what {edge.split(' ')[0]} gives)"
 
 
@@ -170,7 +170,7 @@ def test_one_holder_for_two_roles_is_not_shared() -> None:
 
 def test_prompts_are_found_through_whatever_passes_conditioning_on() -> None:
     graph = text()
-    graph = graph.without_edges(graph.feeding(Address("denoise", "positive_conditioning"))).adding(
+    graph = graph.without_edges(graph.list_edges_into(Address("denoise", "positive_conditioning"))).adding(
         [Node("c", "collect"), Node("k", "clip_skip")],
         ["prompt.conditioning → c.item", "c.collection → denoise.positive_conditioning", "k.clip → negative.mask"],
     )
@@ -201,7 +201,7 @@ def test_several_prompts_are_ambiguous_and_the_same_words_twice_are_not() -> Non
 
 def test_one_encoder_for_both_sides_is_the_prompt() -> None:
     graph = text()
-    graph = graph.without_edges(graph.feeding(Address("denoise", "negative_conditioning")))
+    graph = graph.without_edges(graph.list_edges_into(Address("denoise", "negative_conditioning")))
     graph = graph.adding(edges=["prompt.conditioning → denoise.negative_conditioning"])
     roles = shown(graph)
     assert roles["prompt"] == ["prompt.prompt"]
@@ -232,7 +232,7 @@ def test_what_sdxl_is_told_of_the_size_follows_only_where_it_is_the_size() -> No
 
 def refined() -> Graph:
     graph = template("img2img", "sdxl").set({Address("denoise", "denoising_end"): 0.8})
-    graph = graph.without_edges(graph.feeding(Address("decode", "latents")))
+    graph = graph.without_edges(graph.list_edges_into(Address("decode", "latents")))
     return graph.adding(
         [
             Node("rm", "sdxl_refiner_model_loader"),
@@ -266,7 +266,7 @@ def test_the_refiner_follows_the_base() -> None:
 
 def test_two_passes_are_ambiguous_where_they_differ() -> None:
     graph = text()
-    graph = graph.without_edges(graph.feeding(Address("decode", "latents"))).adding(
+    graph = graph.without_edges(graph.list_edges_into(Address("decode", "latents"))).adding(
         [Node("big", "lscale"), Node("fog", "noise"), Node("again", "denoise_latents", {"denoising_start": 0.5})],
         [
             "denoise.latents → big.latents",
@@ -290,7 +290,7 @@ def test_two_passes_are_ambiguous_where_they_differ() -> None:
 
 def test_the_source_is_found_through_filters() -> None:
     graph = template("img2img", "sd-1")
-    graph = graph.without_edges(graph.feeding(Address("resize", "image"))).adding(
+    graph = graph.without_edges(graph.list_edges_into(Address("resize", "image"))).adding(
         [Node("up", "esrgan"), Node("sharp", "unsharp_mask")],
         ["source.image → up.image", "up.image → sharp.image", "sharp.image → resize.image"],
     )
@@ -300,9 +300,11 @@ def test_the_source_is_found_through_filters() -> None:
 def test_the_size_of_an_image_is_no_role() -> None:
     graph = template("img2img", "sd-1").adding(edges=["encode.width → noise.width", "encode.height → noise.height"])
     assert shown(graph)["width"] == ["resize.width"]
-    bare = graph.without_edges(graph.feeding(Address("encode", "image"))).adding(edges=["source.image → encode.image"])
+    bare = graph.without_edges(graph.list_edges_into(Address("encode", "image"))).adding(
+        edges=["source.image → encode.image"]
+    )
     assert "width" not in find_roles(bare, SCHEMAS)
-    computed = bare.without_edges(bare.feeding(Address("noise", "width"))).adding(
+    computed = bare.without_edges(bare.list_edges_into(Address("noise", "width"))).adding(
         [Node("half", "integer_math")], ["source.width → half.a", "half.value → noise.width"]
     )
     assert "width" not in find_roles(computed, SCHEMAS)
@@ -311,7 +313,7 @@ def test_the_size_of_an_image_is_no_role() -> None:
 def test_loras_of_every_kind() -> None:
     graph = (
         text()
-        .without_edges(text().feeding(Address("denoise", "unet")))
+        .without_edges(text().list_edges_into(Address("denoise", "unet")))
         .adding(
             [
                 Node("one", "lora_loader"),
@@ -372,23 +374,25 @@ def test_only_what_leads_to_the_image_counts() -> None:
 def test_a_person_settles_what_is_ambiguous() -> None:
     graph = template("lora", "sd-1", loras=2)
     roles = find_roles(graph, SCHEMAS)
-    chosen = roles.having(graph, SCHEMAS, {"lora": [Address("lora2", "lora")], "seed": [Address("noise", "seed")]})
+    chosen = roles.set_chosen(graph, SCHEMAS, {"lora": [Address("lora2", "lora")], "seed": [Address("noise", "seed")]})
     assert [str(target.address) for target in chosen["lora"]] == ["lora2.lora"]
     assert set(chosen.ambiguous) == {"lora_weight"}
     strength = {"denoise_strength": [Address("denoise", "denoising_start")]}
-    assert roles.having(graph, SCHEMAS, strength)["denoise_strength"][0].encode == ONE_MINUS
+    assert roles.set_chosen(graph, SCHEMAS, strength)["denoise_strength"][0].encode == ONE_MINUS
     with pytest.raises(WorkflowError, match=r"no role 'loras'\. Did you mean lora\?"):
-        roles.having(graph, SCHEMAS, {"loras": []})
+        roles.set_chosen(graph, SCHEMAS, {"loras": []})
     with pytest.raises(WorkflowError, match=r"no node 'nose'\. Did you mean noise\?"):
-        roles.having(graph, SCHEMAS, {"seed": [Address("nose", "seed")]})
+        roles.set_chosen(graph, SCHEMAS, {"seed": [Address("nose", "seed")]})
 
 
 def test_single_fields_are_set_like_roles() -> None:
     graph = text().adding([Node("r", "rand_int")], ["r.value → noise.seed"])
-    assert field_target(graph, SCHEMAS, Address("denoise", "steps")) == Target(Address("denoise", "steps"))
-    assert field_target(graph, SCHEMAS, Address("noise", "seed")).cut == graph.feeding(Address("noise", "seed"))
+    assert find_field_target(graph, SCHEMAS, Address("denoise", "steps")) == Target(Address("denoise", "steps"))
+    assert find_field_target(graph, SCHEMAS, Address("noise", "seed")).cut == graph.list_edges_into(
+        Address("noise", "seed")
+    )
     with pytest.raises(WorkflowError, match=r"denoise_latents has no field 'step'\. Did you mean steps\?"):
-        field_target(graph, SCHEMAS, Address("denoise", "step"))
+        find_field_target(graph, SCHEMAS, Address("denoise", "step"))
 
 
 def test_roles_can_be_read() -> None:

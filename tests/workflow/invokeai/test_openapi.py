@@ -8,7 +8,7 @@ import pytest
 
 from sweep.errors import WorkflowError
 from sweep.workflow.invokeai import openapi
-from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas, read_openapi
+from sweep.workflow.invokeai.invokeai_dialect import load_builtin_schemas, read_openapi
 from sweep.workflow.node_schemas import FieldSchema, NodeSchema, read_packaged
 from tools.package_nodes import write_packaged
 
@@ -36,13 +36,13 @@ def field(facts: dict[str, Any]) -> FieldSchema:
 
 
 def test_openapi_document_gives_back_the_same_schemas() -> None:
-    assert read_openapi(openapi.write_openapi(builtin_schemas())) == builtin_schemas()
+    assert read_openapi(openapi.write_openapi(load_builtin_schemas())) == load_builtin_schemas()
 
 
 def test_the_packaged_nodes_are_those_of_6_14_2() -> None:
-    schemas = builtin_schemas()
+    schemas = load_builtin_schemas()
     assert len(schemas) == 309
-    assert schemas is builtin_schemas()
+    assert schemas is load_builtin_schemas()
     start = schemas["denoise_latents"].fields["denoising_start"]
     assert (start.type, start.minimum, start.maximum, start.default) == ("number", 0, 1, 0.0)
     assert "dpmpp_2m_k" in schemas["denoise_latents"].fields["scheduler"].choices
@@ -60,7 +60,7 @@ def test_the_packaged_nodes_are_those_of_6_14_2() -> None:
 
 
 def test_what_every_node_has_is_known_by_name_but_not_listed() -> None:
-    l2i = builtin_schemas()["l2i"]
+    l2i = load_builtin_schemas()["l2i"]
     assert "use_cache" not in l2i.fields
     cache = l2i.field("use_cache")
     assert cache is not None
@@ -71,7 +71,7 @@ def test_what_every_node_has_is_known_by_name_but_not_listed() -> None:
 def test_what_is_written_for_the_package_is_read_again_without_texts(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     facts = {"type": "integer", "minimum": 1, "description": "a text"}
-    given = {**builtin_schemas(), **openapi.parse_openapi(document({"x": facts}))}
+    given = {**load_builtin_schemas(), **openapi.parse_openapi(document({"x": facts}))}
 
     write_packaged(given, target)
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.workflow.graph import Graph, Node, pruned
-from sweep.workflow.invokeai.invokeai_dialect import builtin_schemas
+from sweep.workflow.graph import Graph, Node, prune
+from sweep.workflow.invokeai.invokeai_dialect import load_builtin_schemas
 from tests.support.graphs import output_nodes
 
 HIDDEN = {"is_intermediate": True}
@@ -38,7 +38,7 @@ HIDDEN = {"is_intermediate": True}
     ],
 )
 def test_final_images(graph: Graph, outputs: tuple[str, ...]) -> None:
-    assert output_nodes(graph, builtin_schemas()) == outputs
+    assert output_nodes(graph, load_builtin_schemas()) == outputs
 
 
 def test_pruning_keeps_all_that_leads_to_the_outputs_metadata_too() -> None:
@@ -46,6 +46,6 @@ def test_pruning_keeps_all_that_leads_to_the_outputs_metadata_too() -> None:
         [Node("a", "blank_image"), Node("m", "core_metadata"), Node("r", "rand_int"), Node("l", "string")],
         ["m.metadata → a.metadata", "a.width → l.value"],
     )
-    kept = pruned(graph, ("a",))
+    kept = prune(graph, ("a",))
     assert list(kept.nodes) == ["a", "m"]
     assert [str(edge) for edge in kept.edges] == ["m.metadata → a.metadata"]
