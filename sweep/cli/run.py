@@ -102,7 +102,7 @@ class RunAccess(Access):
     Attributes:
         with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
             cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not run sweep
-            agent on the machines then.
+            worker on the machines then.
         images: With --on, how the images arrive: sent (over Ray), or shared (each agent writes them into the results
             folder, which all hosts mount at the same path).
     """

@@ -66,7 +66,7 @@ def run_all(bench: Bench, cluster: RayCluster, *commands: tuple[str, ...]) -> No
 def register(bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]) -> None:
     """Register an agent beside each server."""
     named = enumerate(servers)
-    run_all(bench, cluster, *(("agent", "--server", each.url, "--name", f"gpu{number}") for number, each in named))
+    run_all(bench, cluster, *(("worker", "--server", each.url, "--name", f"gpu{number}") for number, each in named))
 
 
 def begin(bench: Bench, cluster: RayCluster) -> tuple[int, Path]:
@@ -117,11 +117,11 @@ def test_no_secret_of_a_server_leaves_the_agents_host(bench: Bench, cluster: Ray
     on = ["--on", f"ray:{cluster.address}"]
     printed = [
         bench.sweep(
-            "agent", "--server", server.url, "--name", "locked", "--credentials", str(file), *on, **ENVIRONMENT
+            "worker", "--server", server.url, "--name", "locked", "--credentials", str(file), *on, **ENVIRONMENT
         ),
-        bench.sweep("agents", *on, **ENVIRONMENT),
+        bench.sweep("workers", *on, **ENVIRONMENT),
         bench.sweep("run", str(bench.write()), *on, "--no-report", "--progress", "json", **ENVIRONMENT),
-        bench.sweep("agent", "--stop", "locked", *on, **ENVIRONMENT),
+        bench.sweep("worker", "--stop", "locked", *on, **ENVIRONMENT),
     ]
     assert [code for code, _ in printed] == [0] * 4, printed
     assert bench.statuses() == {"completed": 6}
@@ -136,12 +136,12 @@ def test_killed_agent_server_coordinator_and_cluster(
     bench: Bench, cluster: RayCluster, servers: list[SandboxProcess]
 ) -> None:
     register(bench, cluster, servers)
-    code, said = bench.sweep("agents", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
+    code, said = bench.sweep("workers", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
     assert (code, said.count("ready")) == (0, AGENTS), said
-    code, said = bench.sweep("agents", "--json", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
+    code, said = bench.sweep("workers", "--json", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
     answer = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
-    assert [each["state"] for each in answer["agents"]] == ["ready"] * AGENTS
-    code, said = bench.sweep("agents", "--quiet", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
+    assert [each["state"] for each in answer["workers"]] == ["ready"] * AGENTS
+    code, said = bench.sweep("workers", "--quiet", "--on", f"ray:{cluster.address}", **ENVIRONMENT)
     assert (code, said.count("ready")) == (0, 0), said
 
     with hold_items(servers[-1]):
@@ -211,7 +211,7 @@ def test_killed_while_agents_write_the_images_and_the_cluster_measures_them(
 
 def stop_agents(bench: Bench, cluster: RayCluster, count: int) -> None:
     """End the agents that `register` started."""
-    run_all(bench, cluster, *(("agent", "--stop", f"gpu{number}") for number in range(count)))
+    run_all(bench, cluster, *(("worker", "--stop", f"gpu{number}") for number in range(count)))
 
 
 def run_with_servers(bench: Bench, cluster: RayCluster) -> tuple[int, Path]:

@@ -128,10 +128,10 @@ class RayServer:
         await self.ask("client", "cancel", tuple(batch_ids))
 
     async def list_loaded(self) -> frozenset[str]:
-        return frozenset(await self.ask("client", "loaded"))
+        return frozenset(await self.ask("client", "list_loaded"))
 
     async def count_others_waiting(self, ours: str) -> int:
-        return int(await self.ask("client", "others_waiting", ours))
+        return int(await self.ask("client", "count_others_waiting", ours))
 
     async def _send_images(self, images: Mapping[str, Path]) -> None:
         """Send the input images that the agent lacks, each once for all that are rendered from it."""

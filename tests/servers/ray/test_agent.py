@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from sweep.sandbox import sandbox_server
 from sweep.servers import InvokeAI, ItemEvent, Submission, Ticket
 from sweep.servers.ray import agent as agent_module
 from sweep.servers.ray.agent import Agent, AgentSettings
+from sweep.servers.ray.ray_server import RayServer
 from sweep.version import VERSION
 from sweep.workflow import Graph, Node
 
@@ -23,6 +25,27 @@ async def test_agent_that_lost_its_input_images_in_a_restart_fails_no_variation(
         assert await agent.call("check", (), ()) == ([], None)
         value, error = await agent.call("check", (), ("a" * 64,))  # it was sent to the agent's life before
         assert (value, type(error)) == (None, ServerUnreachableError)
+        await agent.call("stop")
+
+
+async def test_ray_server_asks_by_the_names_that_clients_have() -> None:
+    """They cross as text: a method with a new name was asked for by its old one, and idle-only runs lost the server."""
+
+    class Beside(RayServer):
+        async def ask(self, method: str, *arguments: Any) -> Any:
+            value, error = await agent.call(method, *arguments)
+            assert error is None
+            return value
+
+    async with sandbox_server() as box:
+        agent = Agent(AgentSettings(name="gpu1", url=box.url, insecure=True))
+        server = Beside("gpu1")
+        assert (await server.open()).name == "gpu1"
+        assert await server.list_loaded() == frozenset()
+        assert await server.count_others_waiting("run") == 0
+        assert await server.models()
+        assert "denoise_latents" in await server.schemas()
+        await server.cancel(["nobody's"])
         await agent.call("stop")
 
 

@@ -66,9 +66,9 @@ def test_real_cluster_without_a_token_is_refused_unless_insecure(tmp_path: Path)
 
     with open_cluster(RAY_AUTH_MODE="disabled", join=False) as cluster, run_sandbox() as url:
         results = [str(file), "--no-report", "--progress", "none"]
-        code, said = run_sweep("agent", "--server", url)
+        code, said = run_sweep("worker", "--server", url)
         assert (code, "demands no token" in said) == (2, True), said
-        code, said = run_sweep("agent", "--server", url, "--insecure-ray")
+        code, said = run_sweep("worker", "--server", url, "--insecure-ray")
         assert (code, "ready" in said) == (0, True), said
         code, said = run_sweep("run", *results)
         assert (code, "demands no token" in said, (tmp_path / "results").exists()) == (2, True, False), said
@@ -84,7 +84,7 @@ def test_other_version_of_a_real_cluster_is_a_sentence(cluster: RayCluster) -> N
 import sys, ray
 ray.__version__ = "2.1.0"
 from sweep.cli.main import run_cli
-sys.exit(run_cli(["agents", "--on", "ray:{cluster.address}"]))
+sys.exit(run_cli(["workers", "--on", "ray:{cluster.address}"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -178,7 +178,7 @@ find = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *more: None if name == "ray" else find(name, *more)
 from sweep.cli.main import run_cli
 print(run_cli(["plan", "--help"]), "ray" in sys.modules, "sweep.servers.ray" in sys.modules)
-sys.exit(run_cli(["agents"]))
+sys.exit(run_cli(["workers"]))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1] == "0 False False"
