@@ -101,9 +101,9 @@ class RunAccess(Access):
 
     Attributes:
         with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
-            cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not run sweep
-            worker on the machines then.
-        images: With --on, how the images arrive: sent (over Ray), or shared (each agent writes them into the results
+            cluster, sweep chooses a free port, starts such a server, and ends it after the run. With this option, do
+            not run sweep worker there.
+        images: With --on, how the images arrive: sent (over Ray), or shared (each machine writes them into the results
             folder, which all hosts mount at the same path).
     """
 
@@ -252,11 +252,11 @@ def choose_backend() -> dict[str, bool]:
 def run_command(typed: ExperimentOptions, access: RunAccess, rendering: RenderingOptions, display: Display) -> int:
     """Render the images that an experiment still lacks.
 
-    Without --server, the built-in sandbox paints the images. Images, table and report are written to results/NAME. NAME
-    is the name of the experiment. If FILE is a workflow, NAME is the name of the source image (or else of the workflow)
-    with the date. Run the same command again to resume. If NAME contains the date, this works only on the same day. If
-    you edit the file, finished images that the change does not affect are not rendered again. Ctrl-C sends nothing more
-    and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
+    Without --server and --on, the built-in sandbox paints the images. Images, table and report are written to
+    results/NAME. NAME is the name of the experiment. If FILE is a workflow, NAME is the name of the source image (or
+    else of the workflow) with the date. Run the same command again to resume. If NAME contains the date, this works
+    only on the same day. If you edit the file, finished images that the change does not affect are not rendered again.
+    Ctrl-C sends nothing more and waits for what was sent, a second Ctrl-C cancels that, a third one ends at once.
     """
     experiment, notice = typed.load(access)
     options = rendering.make_run_options(experiment, tells_steps=display.view)

@@ -125,9 +125,9 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
         first = [hold for hold in holds if hold["held"] < hold["images"]]
         if len(first) == len(levels) > 1:
             continue  # which of them fails most is chance
-        who, whose, other = f"The level of {name_axis(name)} that fails first is", "its", "it may be another one"
+        fail, whose, other = "fails", "its", "another value"
         if len(first) > 1:
-            who, whose, other = f"The levels of {name_axis(name)} that fail first are", "their", "they may be others"
+            fail, whose, other = "fail", "their", "others"
         named = [hold["group"][name] for hold in first]
         written = [write_level(level, levels) for level in named]
         held, images = sum(hold["held"] for hold in first), sum(hold["images"] for hold in first)
@@ -135,8 +135,8 @@ def _write_weakest(advice: Recommendation, data: StudyJson) -> Iterator[str]:
         if advice["bracket_low"] is not None:
             kept = f"all {whose} images stayed at {mark} at {axis} {write_level(advice['bracket_low'])}, and "
             kept += f"{held} of {images} at {write_level(high)}"
-        doubt = "" if _are_weaker(named, advice, name, data) else f" With other seeds {other}."
-        yield f"{who} {join_words(written)}: {kept}.{doubt}"
+        doubt = "" if _are_weaker(named, advice, name, data) else f" With other seeds, {other} may fail first."
+        yield f"Of the values of {name_axis(name)}, {join_words(written)} {fail} first: {kept}.{doubt}"
 
 
 def _are_weaker(named: Sequence[object], advice: Recommendation, axis: str, data: StudyJson) -> bool:

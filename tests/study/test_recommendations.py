@@ -43,8 +43,8 @@ def test_advice_is_the_last_level_at_which_every_image_of_every_group_held() -> 
     assert text.startswith("Use denoise strength 0.3 or less: ")
     assert text.endswith("stayed at 0.9 or more in 4 of 4 images at 0.3, in 2 of 4 at 0.5, in 2 of 4 at 0.7.")
     first = (
-        "The level of prompt text that fails first is “weak”: all its images stayed at 0.9 or more at denoise strength "
-        "0.3, and 0 of 2 at 0.5. With other seeds it may be another one."
+        "Of the values of prompt text, “weak” fails first: all its images stayed at 0.9 or more at denoise strength "
+        "0.3, and 0 of 2 at 0.5. With other seeds, another value may fail first."
     )
     assert detail.startswith(first)
     assert (
@@ -115,7 +115,7 @@ def test_groups_that_miss_a_rising_metric_first_stand_in_the_order_of_their_axis
 
     study = make_study(pd.DataFrame(rows, columns=columns), metrics=["structure_coarse"])
 
-    assert "The levels of variation that fail first are “v1” and “v2”: " in " ".join(study.words)
+    assert "Of the values of variation, “v1” and “v2” fail first: " in " ".join(study.words)
 
 
 def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
@@ -133,11 +133,11 @@ def test_the_first_group_to_miss_a_threshold_is_alone_in_that() -> None:
         return next(each["detail"] for each in study.data["words"] if each["kind"] == "recommendation")
 
     assert told((2, 0), (1, 0), (2, 0)).startswith(
-        "The level of variation that fails first is “v1”: all its images stayed at 0.9 or more at denoise strength "
+        "Of the values of variation, “v1” fails first: all its images stayed at 0.9 or more at denoise strength "
         "0.2, and 1 of 2 at 0.4"
     )
     assert told((1, 0), (0, 0), (2, 0)).startswith(
-        "The levels of variation that fail first are “v0” and “v1”: all their images stayed at 0.9 or more at denoise "
+        "Of the values of variation, “v0” and “v1” fail first: all their images stayed at 0.9 or more at denoise "
         "strength 0.2, and 1 of 4 at 0.4."
     )
     assert told((1, 1), (0, 0), (1, 0)).startswith("Tested there with")  # all fail: which one most is chance
@@ -153,8 +153,8 @@ def test_a_group_is_said_to_fail_first_with_other_seeds_only_where_it_is_shown()
                 effect * (frame["denoise_strength"] > 0.05) * (frame["prompt_text"] == "studio")
             )
             detail = next(w["detail"] for w in make_study(frame, metrics=["structure_coarse"]).data["words"])
-            found = detail.startswith("The level of prompt text that fails first is ")
-            told[effect] += found and "With other seeds it may be another one." not in detail
+            found = " fails first: " in detail
+            told[effect] += found and "With other seeds, another value may fail first." not in detail
 
     assert told[0.0] <= 1
     assert told[0.3] >= 12
@@ -166,7 +166,7 @@ def test_a_group_that_began_at_a_later_level_fails_there_and_not_at_the_first_le
 
     said = " ".join(make_study(frame, axes=AXES[:2], metrics=["structure_coarse"]).words)
 
-    assert "fails first is “b”: 0 of its 1 image stayed at 0.9 or more at denoise strength 0.3. With other" in said
+    assert "“b” fails first: 0 of its 1 image stayed at 0.9 or more at denoise strength 0.3. With other" in said
 
 
 def test_levels_in_the_middle_that_hold_are_advised() -> None:
