@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,9 +102,8 @@ def start_servers(command: str, settings: AgentSettings, shared: Path | None = N
     nodes = [node for node in nodes if node["Resources"].get("GPU")] or nodes
     agents = {}
     for node in nodes:
-        name = f"{node['NodeManagerHostname']}-{node['NodeID'][:6]}"
-        own = replace(settings, name=name, url=url, command=command)
-        agents[name] = _create_agent(own, node["NodeID"])
+        name = f"{node['NodeManagerHostname']}-{uuid.uuid4().hex[:6]}"  # another run has its own
+        agents[name] = _create_agent(replace(settings, name=name, url=url, command=command), node["NodeID"])
     _await_agents(agents)
     return [RayServer(name, results=shared, owned=agent) for name, agent in agents.items()]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -125,6 +126,22 @@ async def test_agent_of_another_sweep_is_listed_refused_and_replaced(
                 await to_thread(start_agent, AgentSettings(name="gpu1", url=url))
         await to_thread(stop_agent, "gpu1")
     del older
+
+
+@needs_ray
+async def test_runs_at_once_start_servers_of_their_own(cluster: RayCluster) -> None:
+    """The second took the first one's agents; whichever ended first ended the servers of both."""
+    command = shlex.join([sys.executable, "-m", "sweep", "sandbox", "--port", "{port}"])
+    settings = AgentSettings(name="", url="")
+    first, second = [await to_thread(start_servers, command, settings) for _ in range(2)]
+    assert not {server.url for server in first} & {server.url for server in second}
+    for server in (*first, *second):
+        await server.open()
+    for server in first:
+        await server.aclose()
+    for server in second:
+        assert await server.models()
+        await server.aclose()
 
 
 def test_version_mismatch_is_a_sentence() -> None:
