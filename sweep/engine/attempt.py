@@ -39,6 +39,7 @@ from sweep.servers import (
     ItemStarted,
     MissingModelError,
     NoAnswerError,
+    RefusedImageError,
     Rendered,
     ServerImage,
     StepDone,
@@ -242,8 +243,11 @@ class Attempt:
         except OverloadedError as error:
             return await self._put_back(error)
         except AttemptError as error:
-            if isinstance(error, VariationError) and len(instances) > 1:
+            if isinstance(error, VariationError | RefusedImageError) and len(instances) > 1:
                 return await self._resubmit_alone(instances)
+            tried = self._job.avoid | {self._server.url}
+            if isinstance(error, RefusedImageError) and all(each.url in tried for each in self._context.pool.servers):
+                error.most_attempts = 2  # no other is left, and this one may only have stumbled
             if isinstance(error, MissingModelError):  # installed at the start, and deleted since
                 self._server.lacking[error.ref] = f"has no {error.ref.type} model {error.ref.name} any more"
             return await self._retry_or_fail(instances, error)

@@ -4,7 +4,7 @@ Implementations raise only these, whatever the network or the server does (aioht
 never leave this layer):
 
 - `ServerError` and its kind: this server cannot be used now, by anybody.
-- `TransientError` (`OverloadedError`, `ItemLostError`, `MissingModelError`): this call may succeed later or elsewhere.
+- `TransientError` (`OverloadedError`, `ItemLostError`, `MissingModelError` …): another try, or server, may succeed.
 - `VariationError`: this graph cannot be rendered here or anywhere (refused values, a node that failed).
 """
 
@@ -30,6 +30,10 @@ class MissingModelError(TransientError):
     def __init__(self, message: str, *, ref: ModelRef) -> None:
         super().__init__(message)
         self.ref = ref
+
+
+class RefusedImageError(TransientError):
+    """The server does not take an input image; another may. The points that use it fail, and no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,9 +123,10 @@ def find_credentials(url: str, environ: Mapping[str, str], file: Path | None = N
     own = sections.get(_normalize(url), {})
     sources = (own, {key: environ.get(name) for key, name in _LOGIN.items()}, document)
     logins = ({key: (source.get(key) or "").strip() for key in _LOGIN} for source in sources)
-    headers = {**document.get("headers", {}), **own.get("headers", {})}
+    given = (*document.get("headers", {}).items(), *own.get("headers", {}).items())
+    headers = {name.lower(): (name, str(value)) for name, value in given}  # letters of both cases name one header
     for login in (*logins, {}):
-        found = Credentials(**login, headers=tuple((name, str(value)) for name, value in headers.items()))
+        found = Credentials(**login, headers=tuple(headers.values()))
         if found.token or found.can_log_in:
             return found
     return found if headers else None

@@ -154,7 +154,7 @@ class Http:
                 tls = await asyncio.to_thread(ssl.create_default_context)  # other servers may have public ones
                 tls.load_verify_locations(self._ca_file)
             except OSError as error:
-                reason = "it is not PEM" if isinstance(error, ssl.SSLError) else error.strerror
+                reason = "it holds no readable PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
                 raise UsageError(f"{self._ca_file}: not a file of CA certificates ({reason}).") from None
         self.session = aiohttp.ClientSession(
             connector=_OneOriginConnector(self._base.origin(), ssl=tls, limit=32),
@@ -216,12 +216,11 @@ class Http:
                 raise
             await asyncio.sleep(self.timings.retry)
             answer = await self._send_as_us(request)
-        status, data = answer.status, answer.data
-        if status in request.also:
+        data = answer.data if answer.data.strip() else b"null"
+        if answer.status in request.also:
             return answer._replace(body=_parse_or_none(data))
-        if not 200 <= status < 300:
+        if not 200 <= answer.status < 300:
             raise self._make_error(answer, request.what)
-        data = data if data.strip() else b"null"
         try:
             if len(data) > READ_AHEAD:  # in a thread, as other items' events need the loop
                 return answer._replace(body=await asyncio.to_thread(request.parse, data))
@@ -259,7 +258,8 @@ class Http:
         self.token = token
 
     def _make_error(self, answer: Response, what: str) -> SweepError:
-        body, sent = _parse_or_none(answer.data), self._basic if asks_for_basic(answer.headers) else self.token
+        body = _parse_or_none(answer.data)
+        sent = self._basic or (None if asks_for_basic(answer.headers) else self.token)
         return make_status_error(self.address.url, answer.status, answer.headers, body, what, is_known=bool(sent))
 
     async def _send_as_us(self, request: Request) -> Response:
@@ -270,10 +270,11 @@ class Http:
         for _ in range(MOST_LOGINS):
             token, basic = self.token, self._basic
             answer = await self._send(request)
-            if answer.status != 401 or basic or not self._credentials.can_log_in:
+            wants_basic = asks_for_basic(answer.headers)
+            if answer.status != 401 or (basic and not (token and wants_basic)) or not self._credentials.can_log_in:
                 return answer
             async with self._login:
-                if asks_for_basic(answer.headers):
+                if wants_basic:
                     self._basic, self.token = self._credentials.basic, None
                 elif self.token == token:
                     await self.log_in()
@@ -406,7 +407,7 @@ def make_status_error(
         message = f"{url} is overloaded ({status} while {what})."
         return OverloadedError(message, retry_after=asked, is_certain=status == 429)
     if status == 413:
-        said = f"{url} takes no request of this size (413 while {what}); raise its limit (client_max_body_size)"
+        said = f"{url} takes no request of this size (413 while {what}); raise its limit (nginx: client_max_body_size)"
     if status in BAD_REQUEST:
         return VariationError(said or f"{url} refused the request ({status} while {what}).", kind="Refused")
     if status >= 500 or status == 409:

@@ -23,6 +23,7 @@ from sweep.servers.base import (
     ItemHeld,
     ItemStarted,
     MissingModelError,
+    RefusedImageError,
     Rendered,
     StepDone,
     Ticket,
@@ -325,10 +326,6 @@ class EventConnection(ABC):
                 pause = timings.reconnect
             await asyncio.sleep(pause)
             pause = min(pause * 2, timings.reconnect_most)
-
-
-class RefusedImageError(TransientError):
-    """The server does not take an input image; another may. The points that use it fail, and no other."""
 
 
 class TrackedServer(ABC):

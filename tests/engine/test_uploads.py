@@ -11,6 +11,7 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 import pytest
+from PIL import Image
 
 from sweep.engine import delete_leftovers, events, find_leftovers, find_user_cache
 from sweep.engine.concurrency import Limit
@@ -188,6 +189,29 @@ async def test_point_is_rendered_where_one_of_two_servers_takes_no_upload_of_thi
         assert all("photo.png" in error and "413" in error and "raise its limit" in error for error in told)
         alone = await bench.run(await bench.experiment(name="alone", axes={"seed": [1]}), proxy.url)
         assert (alone.completed, alone.failed) == (0, 1)
+
+
+async def test_refused_image_takes_no_attempt_of_points_fused_with_it_and_is_not_sent_over_and_over(
+    bench: Bench, sandbox: Sandbox
+) -> None:
+    """An item of several points is refused whole where the server does not take one of their images."""
+    photo = await anyio.Path(bench.root / "photo.png").read_bytes()
+    Image.new("RGB", (64, 64), "red").save(bench.root / "refused.png")
+    refused: list[int] = []
+
+    def refuse(exchange: Exchange) -> None:
+        if f"{exchange.method} {exchange.path}" == UPLOAD and photo not in exchange.request:
+            refused.append(1)
+            exchange.status, exchange.body = 415, b'{"detail": "Not an image"}'
+
+    two = {"inputs": {"prompt": "a cup", "width": 64, "height": 64}, "axes": {"image": ["refused.png", "photo.png"]}}
+    async with open_proxy(sandbox.url, refuse) as proxy:
+        once = await bench.run(await bench.experiment(**two), proxy.url, options=replace(AT_ONCE, attempts=1, fuse=2))
+        assert (once.completed, once.failed) == (1, 1)
+        refused.clear()
+        alone = await bench.experiment(name="alone", axes={"seed": [1]}, inputs__image="refused.png")
+        summary = await bench.run(alone, proxy.url)
+    assert (summary.failed, len(refused)) == (1, 1 + 2), "once by the check, and twice by attempts"
 
 
 async def test_journal_keeps_only_uploads_of_its_own_run(bench: Bench, sandbox: Sandbox, tmp_path: Path) -> None:

@@ -61,15 +61,15 @@ def test_a_servers_section_is_found_however_the_address_is_written(tmp_path: Pat
 def test_headers_of_top_and_section_go_along_with_the_login_from_elsewhere(tmp_path: Path) -> None:
     top, section = (
         'headers = {X-All = "1", X-Key = "all"}\n',
-        '[servers."http://gpu1:9090"]\nheaders = {X-Key = "own"}\n',
+        '[servers."http://gpu1:9090"]\nheaders = {x-key = "own"}\n',
     )
     for text, environ in ((f'token = "t0ken"\n{top}{section}', {}), (top + section, {"SWEEP_TOKEN": "t0ken"})):
         found = find_credentials(URL, environ, _file(tmp_path, text))
         assert found is not None
-        assert (found.token, dict(found.headers)) == ("t0ken", {"X-All": "1", "X-Key": "own"})
+        assert (found.token, dict(found.headers)) == ("t0ken", {"X-All": "1", "x-key": "own"})
     alone = find_credentials(URL, {}, _file(tmp_path, section))
     assert alone is not None
-    assert (alone.token, alone.can_log_in, dict(alone.headers)) == (None, False, {"X-Key": "own"})
+    assert (alone.token, alone.can_log_in, dict(alone.headers)) == (None, False, {"x-key": "own"})
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

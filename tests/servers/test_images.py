@@ -10,10 +10,9 @@ import pytest
 from aiohttp import web
 
 from sweep.errors import ServerError, TransientError, VariationError
-from sweep.servers.base import ItemEnded, ServerImage
+from sweep.servers.base import ItemEnded, RefusedImageError, ServerImage
 from sweep.servers.http import LARGEST_ERROR, ConnectOptions
 from sweep.servers.invokeai.invokeai_client import InvokeAI
-from sweep.servers.tracker import RefusedImageError
 from sweep.workflow import Address, Graph, ModelRef, Node
 from tests.servers.building import PLAIN, Q, image, submission, takes_items
 from tests.servers.conftest import QUICK

@@ -153,7 +153,7 @@ async def test_a_token_that_ran_out_is_renewed_once_for_all_who_ask(fake: Fake) 
     assert len(fake.calls(*LOGIN)) == 2
 
 
-async def test_an_invokeai_behind_a_proxy_with_basic_authentication_gets_name_and_password(fake: Fake) -> None:
+async def test_a_server_behind_a_proxy_with_basic_authentication_gets_name_and_password(fake: Fake) -> None:
     def guard(answer: Any) -> Any:
         asks = status(401, None, WWW_Authenticate='Basic realm="proxy"')
         is_basic = re.compile("Basic ").match
@@ -172,6 +172,19 @@ async def test_an_invokeai_behind_a_proxy_with_basic_authentication_gets_name_an
         assert info.version == "6.14.2"
         assert _bearer(fake, "/api/v1/app/version")[-1] == "Basic bWU6c2VjcmV0"
         assert fake.calls(*LOGIN) == []
+    fake.on("GET", "/system_stats", guard({"system": {"comfyui_version": "0.3.9"}}))
+    comfyui = connect(fake.url, ConnectOptions(credentials=credentials, timings=QUICK))
+    assert (await comfyui.open()).version == "0.3.9", "with the token of another server, too"
+    await comfyui.aclose()
+
+
+async def test_name_and_password_that_a_proxy_refuses_without_a_challenge_are_no_missing_login(fake: Fake) -> None:
+    http = Http(ServerAddress.parse(fake.url), ConnectOptions(credentials=ME, timings=QUICK), has_login=False)
+    await http.open()
+    fake.on("GET", "/queue", status(401, None))
+    with pytest.raises(ServerRefusedError, match="refuses the login it was given"):
+        await http.get("/queue", "asking")
+    await http.aclose()
 
 
 async def test_a_token_that_ran_out_stops_neither_uploads_nor_downloads(tmp_path: Path) -> None:
@@ -285,5 +298,7 @@ async def test_a_ca_file_is_trusted_besides_the_authorities_of_the_system(
 
 async def test_a_ca_file_that_is_none_is_said(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pem", TLS / "server.key"):
-        with pytest.raises(UsageError, match=r"CA certificates \((it is not PEM|No such file or directory)\)"):
+        with pytest.raises(
+            UsageError, match=r"CA certificates \((it holds no readable PEM certificate|No such file or directory)\)"
+        ):
             await InvokeAI("http://localhost", ConnectOptions(ca_file=path, timings=QUICK)).open()

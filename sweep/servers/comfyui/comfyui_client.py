@@ -314,12 +314,10 @@ class ComfyUI(TrackedServer):
                 self._schemas = await asyncio.to_thread(read_object_info, document)
             except WorkflowError as error:
                 raise ServerUnsupportedError(f"{self.url}: {error.message}") from None
-            found = [
-                (kind, name) for kind, names in list_model_files(document).items() for name in filter(plain_name, names)
-            ]
             self._models = {
                 ModelRef(name, "any", kind): Model(key=name, hash="", name=name, base="any", type=kind)
-                for kind, name in found
+                for kind, names in list_model_files(document).items()
+                for name in filter(plain_name, names)
             }
             return self._schemas
 
@@ -504,12 +502,8 @@ class ComfyUI(TrackedServer):
         """See `Server.find`: in the queue, the history, and on the disk."""
         item = self._tracker.find(batch_id)
         is_cancelled = item is not None and item.item_id is not None and item.is_cancel_requested  # leaves no trace
-        is_there = (
-            is_cancelled
-            or batch_id in dict(await self._list_queued())
-            or await self._fetch_history(batch_id) is not None
-        )
-        if is_there or await self._find_files(batch_id, outputs):
+        is_there = is_cancelled or batch_id in dict(await self._list_queued())
+        if is_there or await self._fetch_history(batch_id) or await self._find_files(batch_id, outputs):
             return Ticket(batch_id=batch_id, item_id=batch_id, outputs=outputs)
         return None
 

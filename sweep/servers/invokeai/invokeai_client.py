@@ -153,9 +153,7 @@ class InvokeAI(TrackedServer):
         graph = await self._resolve(submission.graph, submission.images)
         mark_outputs(graph, outputs, board_id=board, intermediate=submission.intermediate)
         iterators = [node.id for node in submission.graph.nodes.values() if node.type == "iterate"]
-        single = frozenset(outputs) - find_nodes_after(
-            submission.graph, iterators
-        )  # their first image is their only one
+        single = frozenset(outputs) - find_nodes_after(submission.graph, iterators)  # outputs that make one image
         needs = submission.graph.references(without=DESCRIPTIVE_NODES)
         with self._tracker.expect(batch_id, single, tells_steps=submission.tells_steps) as item:
             item.input_images = tuple(ref.sha256 for ref in needs if isinstance(ref, ImageRef))
