@@ -23,7 +23,7 @@ import typer
 from sweep import engine, record, report, servers, study
 from sweep.cli.console import MeasuringBar, print_error, print_line, print_notice, print_table
 from sweep.cli.run_display import Style, build_marginal_table, progress, write_ending, write_findings, write_headline
-from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option
+from sweep.cli.shared_options import Access, ExperimentOptions, InsecureRay, OnOption, server_option, write_continuation
 from sweep.cli.study import check_metrics
 from sweep.engine import events
 from sweep.errors import DefinitionError, PlanError, ServerUnreachableError, SweepError, UsageError
@@ -264,9 +264,7 @@ def run_command(typed: ExperimentOptions, access: RunAccess, rendering: Renderin
         raise UsageError("--idle-only does not work with --queue.", hint="Leave out one of them.")
     code = run_experiment(experiment, access, options, display, typed.results)
     if notice and typed.save is None:
-        root = "" if typed.results == Path("results") else f" --results {quote_argument(typed.results)}"
-        file = quote_argument(typed.results / experiment.name / "experiment.yaml")
-        notice = f"To continue this run on another day: sweep run {file}{root}"
+        notice = f"To continue this run on another day: {write_continuation(typed.results / experiment.name)}"
     if rendering.shard:
         notice = f"This was part {rendering.shard} of the grid. sweep merge joins the parts."
     if notice and not display.is_quiet:

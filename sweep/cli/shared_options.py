@@ -246,7 +246,14 @@ def complete_role(incomplete: str) -> list[str]:
 
 def _name_folder(stem: str) -> str:
     """Turn the name of a file into one that every system takes as a folder."""
-    return re.sub(r"[^\w .+-]+|^[\W_]+", "", stem)[:60].strip(" .") or "image"
+    return re.sub(r"^[\W_]+|[^\w .+-]+", "", stem)[:80].strip(" .") or "image"
+
+
+def write_continuation(folder: Path) -> str:
+    """Write the command that continues the run of a results folder."""
+    root = folder.parent if folder.name.strip(".") else folder / ".."
+    option = "" if root == Path("results") else f" --results {quote_argument(root)}"
+    return f"sweep run {quote_argument(folder / 'experiment.yaml')}{option}"
 
 
 def make_scratch_folder() -> Path:
@@ -348,9 +355,9 @@ class ExperimentOptions:
                 f"--axis, --image, --prompt, --input and --save do not go with an experiment file ({self.file}).",
                 hint="Change its values with --set, as in --set axes.seed=[1,2].",
             )
-        for file in (self.file / "experiment.yaml", self.results / self.file / "experiment.yaml"):
-            if not self.file.is_file() and file.is_file():
-                raise UsageError(f"{self.file} is a run.", hint=f"To continue it: sweep run {quote_argument(file)}")
+        for folder in (self.file, self.results / self.file):
+            if (folder / record.JOURNAL_FILE).is_file() and not self.file.is_file():
+                raise UsageError(f"{self.file} is a run.", hint=f"To continue it: {write_continuation(folder)}")
         return load_fetched(partial(Experiment.load, self.file, self.overrides or ()), access, self.results), ""
 
     def _build(self, access: Access) -> tuple[Experiment, str]:
@@ -369,7 +376,7 @@ class ExperimentOptions:
         plain = re.sub(r"\W+", "-", str(named).partition(":")[2]).strip("-")[:60]
         stem = _name_folder(plain if is_reference(str(named)) else named.stem)
         day = date.today().isoformat()  # noqa: DTZ011  the user's own
-        name = _name_folder(self.save.stem) if self.save else f"{stem}-{day}"
+        name = _name_folder(self.save.stem) if self.save else f"{stem[:69]}-{day}"
         here = Path.cwd()
         write = partial(write_experiment, str(self.file), axes, inputs, name=name, paths_from=here)
         load = partial(Experiment.from_text, write(), here, self.overrides or ())

@@ -287,24 +287,26 @@ def compile_clause(text: str, axes: Iterable[NamedAxis], *, wanted: bool) -> Cla
     if len(text) > MAX_TEXT:
         raise ConditionError(f"is longer than {MAX_TEXT} characters", 1)
     plain, quoted = _replace_backticks(text)
-    for found in _SIGN.finditer(plain):
-        if right := _SLIPS.get(found[0]):
-            raise ConditionError(f"write {right}, not {found[0]}", found.start() + 1)
     try:
         tree = ast.parse(plain.strip() and f"({plain})", mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
+        compiler = Compiler(plain, axes, quoted, exact=is_counting)
+        test = compiler.compile_truth(tree.body)
+    except (ConditionError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        for found in _SIGN.finditer(plain):
+            if right := _SLIPS.get(found[0]):
+                raise ConditionError(f"write {right}, not {found[0]}", found.start() + 1) from error
+        if isinstance(error, ConditionError):
+            raise
         _raise_unquoted(plain, axes)
         raise _describe_syntax_error(text, error) from error
-    is_counting = any(isinstance(node, ast.BinOp) for node in ast.walk(tree))
-    compiler = Compiler(plain, axes, quoted, exact=is_counting)
-    test = compiler.compile_truth(tree.body)
     if not compiler.named:
         raise ConditionError("names no axis, so it holds for all points or for none", 1)
     return Clause(text, wanted, tuple(compiler.named), test)
 
 
-_TEXT: Final = r"'(?:\\.|[^'\\])*'" + r'|"(?:\\.|[^"\\])*"'
-_SIGN: Final = re.compile(rf"{_TEXT}|[=<>!≤≥≠&|~]+|\b(?:AND|OR|NOT|And|Or|Not)\b")  # texts are passed over
+_TEXT: Final = r"'(?:\\.|[^'\\])*'" + r'|"(?:\\.|[^"\\])*"|#.*'  # or a comment: both are passed over
+_SIGN: Final = re.compile(rf"{_TEXT}|[=<>!≤≥≠&|~]+|\b(?:AND|OR|NOT|And|Or|Not)\b")
 _SLIPS: Final[Mapping[str, str]] = {  # signs of other languages: ours
     **dict.fromkeys(("=>", ">==", "≥"), ">="),
     **dict.fromkeys(("=<", "<==", "≤"), "<="),
@@ -315,17 +317,18 @@ _SLIPS: Final[Mapping[str, str]] = {  # signs of other languages: ours
     "=": "== to compare",
     "===": "==",
 }
+_READABLE: Final = re.compile(r"[\d.]*|[^\W\d]\w*(?:\.[^\W\d]\w*)*")  # numbers and names, also without quotes
 
 
 def _raise_unquoted(text: str, axes: Iterable[NamedAxis]) -> None:
     """Raise ConditionError where the name or a text of an axis stands without the quotes that it needs."""
     for axis in axes:
-        is_plain = all(map(str.isidentifier, axis.name.split(".")))
-        names = () if is_plain else ((axis.name, f"put the name {axis.name} between backticks: `{axis.name}`"),)
-        texts = ((each, f"put the text {each} in quotes: '{each}'") for each in axis.values if isinstance(each, str))
-        for word, message in (*names, *texts):
-            if word and (found := re.search(rf"(?<![\w'\"]){re.escape(word)}(?![\w'\"])", text)):
-                raise ConditionError(message, found.start() + 1)
+        advice = {each: f"put the text {each} in quotes: {each!r}" for each in axis.values if isinstance(each, str)}
+        advice[axis.name] = f"put the name {axis.name} between backticks: `{axis.name}`"
+        for word in (word for word in advice if not _READABLE.fullmatch(word)):
+            for found in re.finditer(rf"{_TEXT}|(?<!\w)({re.escape(word)})(?!\w)", text):
+                if found[1]:
+                    raise ConditionError(advice[word], found.start() + 1)
 
 
 def _describe_syntax_error(text: str, error: Exception) -> ConditionError:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import filter as filter_names
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -317,11 +318,13 @@ def _check_wildcards(text: str, manager: WildcardManager, shown: str, seen: froz
             raise SourceError(f"the wildcard {name} leads back to itself")
         if manager.path is None:
             raise SourceError(f"the wildcard {name} needs a folder of text files: add wildcards: FOLDER")
-        if (file := manager.path / f"{name}.txt").is_file():
-            read_text_file(f"{shown}/{name}.txt", file)  # the library leaves out what is no UTF-8
+        known = sorted(manager.get_collection_names())
+        for each in filter_names(known, name) or filter_names(known, f"**/{name}"):
+            if (file := manager.path / f"{each}.txt").is_file():
+                read_text_file(f"{shown}/{each}.txt", file)  # the library leaves out what is no UTF-8
         values = manager.get_values(name).string_values
         if not values:
-            near = did_you_mean(name, manager.get_collection_names()) or f" Is there a file {name}.txt?"
+            near = did_you_mean(name, known) or f" Is there a file {name}.txt?"
             raise SourceError(f"the wildcard {name} has no values.{near}")
         for value in values:
             if _SLOT.search(value):

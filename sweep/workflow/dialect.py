@@ -123,7 +123,7 @@ class Dialect(Protocol):
         """Explain why there are no output nodes, as the end of a sentence that begins with the workflow's name."""
         known = [schemas[node.type] for node in graph.nodes.values() if node.type in schemas]
         is_video = any(kind.lower().startswith("video") for each in known for kind in each.outputs.values())
-        return "makes a video, and sweep keeps images only" if is_video else "has no node that makes an image"
+        return "makes a video, and sweep keeps images only" if is_video else "has no node that saves an image"
 
     def find_held_field(self, kind: str, schema: NodeSchema, output: str) -> str | None:
         """Return the field whose value a node gives on unchanged as `output`; None where it does anything else."""

@@ -43,6 +43,7 @@ SLIPS: list[tuple[tuple[str, ...], str]] = [
     (("run", "photo.jpg"), "photo.jpg is an image, not an experiment. sweep run img2img --image photo.jpg renders"),
     (("run", "small"), "small is a run. To continue it: sweep run results/small/experiment.yaml"),
     (("plan", "results/small"), "results/small is a run. To continue it: sweep run results/small/experiment.yaml"),
+    (("run", "small", "--results", "results/../results"), "small/experiment.yaml --results results/../results"),
     (("run", "photo.png", "--axis", "seed=1,2"), "give a built-in workflow: sweep run img2img --image photo.png."),
     # init
     (("init", "there.yaml"), "If it is an experiment, sweep plan there.yaml shows what it would do."),

@@ -21,7 +21,9 @@ def wildcards(folder: Path) -> Path:
     (top / "animal.txt").write_text("cat\ndog\n")
     (top / "scene.txt").write_text("a __animal__ at {dawn|dusk}\n")
     (top / "loop.txt").write_text("__loop__ again\n")
-    (top / "latin.txt").write_bytes(b"caf\xe9\n")
+    for name in ("latin.txt", "deep/greek.txt"):
+        (top / name).parent.mkdir(exist_ok=True)
+        (top / name).write_bytes(b"caf\xe9\n")
     return top
 
 
@@ -71,6 +73,8 @@ def test_under_another_name_it_sets_the_prompt(load: Load) -> None:
         ("{dynamic: 'a __bird__'}", "the wildcard bird needs a folder of text files: add wildcards: FOLDER"),
         ("{dynamic: 'a __anmal__', wildcards: wild}", "the wildcard anmal has no values. Did you mean animal?"),
         ("{dynamic: 'a __latin__', wildcards: wild}", "wild/latin.txt is not UTF-8 text (byte 3); save it as UTF-8"),
+        ("{dynamic: 'a __l*tin__', wildcards: wild}", "wild/latin.txt is not UTF-8 text (byte 3); save it as UTF-8"),
+        ("{dynamic: 'a __greek__', wildcards: wild}", "wild/deep/greek.txt is not UTF-8 text (byte 3); save it"),
         ("{dynamic: 'a', wildcards: wild/animal.txt}", "wildcards: wild/animal.txt is no folder"),
         ("{dynamic: '__loop__', wildcards: wild}", "the wildcard loop leads back to itself"),
         ("{dynamic: '__../bird__', wildcards: wild}", "the wildcard ../bird leads out of the folder of wildcards"),

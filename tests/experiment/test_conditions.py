@@ -19,7 +19,8 @@ AXES = [
     NamedAxis("3.seed", "number"),
     NamedAxis("denoise.steps", "number"),
     NamedAxis("lora", "text", (None, "film")),
-    NamedAxis("kind", "text", ("A-003", "ink drawing")),
+    NamedAxis("kind", "text", ("A-003", "ink drawing", "it's", "7", "red")),
+    NamedAxis("And", "number"),
     NamedAxis("flag", "boolean"),
 ]
 POINT = {
@@ -30,6 +31,7 @@ POINT = {
     "denoise.steps": 3,
     "lora": None,
     "flag": True,
+    "And": 1,
 }
 
 
@@ -53,6 +55,7 @@ def holds(text: str) -> bool:
         "min(seed, 3) == 3 and max(seed, 3) == 42 and abs(-seed) == 42 and round(denoise_strength * 10) == 2",
         "seed == 1\n or seed == 42",
         "'é' in `my axis`",
+        "And == 1 and seed == 42  # this & that => all\n",
         r"""not ('it\'s = & \\' in lora or "'=>" in lora) and seed == 42""",
     ],
 )
@@ -94,6 +97,9 @@ def test_an_exclusion_leaves_what_it_does_not_hold_for() -> None:
         ("lora == film", "put the text film in quotes: 'film'", 9),
         ("seed > 1 and kind == A-003", "put the text A-003 in quotes: 'A-003'", 22),
         ("kind == ink drawing", "put the text ink drawing in quotes: 'ink drawing'", 9),
+        ("kind == it's", """put the text it's in quotes: "it's\"""", 9),
+        ("kind == 'red' and and seed == 7", 'sweep does not understand "and seed == 7"', 19),
+        ("kind == 'a ink drawing b' or or flag", 'sweep does not understand "or flag"', 30),
         ("seed >", "ends before it is complete", 6),
         ("seed > 1 2", 'sweep does not understand "2"', 10),
         ("seed => 1", "write >=, not =>", 6),

@@ -132,7 +132,7 @@ def test_a_workflow_that_brings_images_to_a_size_of_its_own_keeps_it(own: Own) -
 
 def test_a_workflow_without_an_image_in_it_is_refused(own: Own) -> None:
     document = {"nodes": {"a": {"id": "a", "type": "integer", "value": 1}}, "edges": []}
-    with pytest.raises(PlanError, match=r"my workflow\.json has no node that makes an image"):
+    with pytest.raises(PlanError, match=r"my workflow\.json has no node that saves an image"):
         own(document, axes={"a.value": [1, 2]})
 
 

@@ -198,7 +198,7 @@ def test_a_workflow_without_images_says_what_it_makes_instead() -> None:
     video = describe(workflow_from(export([invocation("v", "wan_l2v")], [])), SCHEMAS)
     assert "It makes a video, and sweep keeps images only" in video.problems
     number = describe(workflow_from(export([invocation("v", "integer", value=1)], [])), SCHEMAS)
-    assert number.problems == ("It has no node that makes an image",)
+    assert number.problems == ("It has no node that saves an image",)
 
 
 def test_a_starter_offers_values_that_fit_around_the_workflows_own() -> None:

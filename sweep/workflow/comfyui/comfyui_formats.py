@@ -246,11 +246,8 @@ class _Drawing:
     def _is_drawn(self, scope: _Scope, entry: Mapping[str, Any]) -> bool:
         """Tell whether only the editor has a node: by its type, or as no server knows it and nothing links to it."""
         kind, name = str(entry.get("type")), str(entry["id"])
-        if (
-            kind in _DRAWN
-            or kind.startswith(_SPREADING)
-            or (kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES))
-        ):
+        is_switch = kind.endswith(" (rgthree)") and kind.startswith(_SWITCHES)
+        if kind in _DRAWN or kind.startswith(_SPREADING) or is_switch:
             return True
         if kind in self.schemas or kind in self.subgraphs or not scope.links:
             return False
