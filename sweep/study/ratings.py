@@ -67,11 +67,12 @@ def parse_ratings(content: bytes, name: str) -> Ratings:
 
 
 def merge_ratings(folder: Path, new: Ratings) -> Ratings:
-    """Merge ratings into those of a results folder: a mark replaces an earlier one, and removes it if it is empty."""
+    """Merge ratings into those of a results folder: each part of a mark replaces the earlier one; empty marks go."""
     old = load_ratings(folder / RATINGS_JSON)
-    marks = {name: mark for name, mark in {**old.marks, **new.marks}.items() if any(mark.values())}
+    marks = {**old.marks, **{name: {**old.marks.get(name, {}), **mark} for name, mark in new.marks.items()}}
     choices = [*old.choices, *(choice for choice in new.choices if choice not in old.choices)]
-    whole = Ratings(marks, [choice for choice in choices if choice.get("at") not in new.withdrawn])
+    kept = [choice for choice in choices if choice.get("at") not in new.withdrawn]
+    whole = Ratings({name: mark for name, mark in marks.items() if any(mark.values())}, kept)
     found = {"schema": 1, "ratings": whole.marks, "choices": whole.choices}
     with replace_atomically(folder / RATINGS_JSON) as file:
         file.write(json.dumps(found, ensure_ascii=False, indent=1).encode(errors="replace"))  # half a character

@@ -198,6 +198,7 @@ async def test_server_adds_ratings_to_those_of_another_page(folder: Path) -> Non
     sent: list[dict[str, object]] = [
         {"ratings": {"a.1": {**none, "stars": 4}}, "choices": choices[:1]},
         {"ratings": {"b.1": {**none, "rejected": True}}, "choices": choices[1:]},
+        {"ratings": {"b.1": {"note": "melted"}}, "choices": []},  # of a page that knows of no rejection
         {"ratings": {"a.1": none}, "choices": [], "withdrawn": [choices[0]["at"]]},
     ]
     async with open_view(folder) as view, aiohttp.ClientSession() as session:
@@ -205,7 +206,8 @@ async def test_server_adds_ratings_to_those_of_another_page(folder: Path) -> Non
             async with session.post(f"{view.url}ratings", json={"schema": 1, **part}) as answer:
                 assert answer.status == 200
     kept = json.loads((folder / "ratings.json").read_text())
-    assert kept == {"schema": 1, "ratings": {"b.1": {**none, "rejected": True}}, "choices": choices[1:]}
+    whole = {**none, "rejected": True, "note": "melted"}
+    assert kept == {"schema": 1, "ratings": {"b.1": whole}, "choices": choices[1:]}
 
 
 async def test_server_refuses_ratings_of_another_shape(folder: Path) -> None:

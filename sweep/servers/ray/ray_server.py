@@ -141,10 +141,6 @@ class RayServer:
             content, suffix = await read_input_image(sha256, images[sha256], is_raw=True)
             await self.ask("keep", sha256, suffix, content)
 
-    async def _find(self) -> Any:
-        """Return the handle of the agent."""
-        return AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
-
     async def ask(self, method: str, *arguments: Any) -> Any:
         """Call the agent.
 
@@ -155,7 +151,7 @@ class RayServer:
         import ray
 
         try:
-            agent = await self._find()
+            agent = AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
             async with asyncio.timeout(_LONGEST_POLL if method == "listen" else _LONGEST_CALL):
                 value, error = await agent.call.remote(method, *arguments)
         except TimeoutError as failure:

@@ -16,7 +16,7 @@ export interface Shown {
 
 export class App {
   thumbs: Thumbs;
-  marks: Marks;
+  readonly marks: Marks;
   filter: Filter;
   mask: Uint8Array;
   chartMask: Uint8Array; // without the brushes: a chart goes on showing what it was brushed in
@@ -46,7 +46,7 @@ export class App {
     const [cursor, pin] = [row("cursor"), row("pin")];
     this.table = table;
     this.thumbs = new Thumbs(table, () => this.store.touch());
-    this.marks = new Marks(table, () => this.store.touch("cursor", "filter"));
+    this.marks.table = table; // with what is still to be sent
     this.#verdict = { of: "", verdict: null };
     this.store.set({ cursor, pin });
     this.relayout();

@@ -15,10 +15,11 @@ export class Marks {
   readonly choices: Choice[] = [];
   #unsent: Required<RatingsFile> = { schema: 1, ratings: {}, choices: [], withdrawn: [] };
   #timer = 0;
+  #sending = Promise.resolve(); // one after the other: what was sent first is not what stays
   failure = ""; // why the last change could not be kept
 
   constructor(
-    private readonly table: Table,
+    public table: Table,
     private readonly changed: () => void,
   ) {
     this.#name = `sweep:ratings:${table.payload.id}`;
@@ -28,6 +29,13 @@ export class Marks {
       addEventListener("pagehide", () => this.#timer > 0 && void this.#send(live.ratings));
       return;
     }
+    addEventListener("storage", ({ key, newValue }) => {
+      if (key !== this.#name) return; // another page of this file was rated: each keeps all
+      this.#marks.clear();
+      this.choices.length = 0;
+      this.#read(JSON.parse(newValue ?? "{}") as Partial<RatingsFile>);
+      this.changed();
+    });
     try {
       this.#read(JSON.parse(localStorage.getItem(this.#name) ?? "{}") as Partial<RatingsFile>);
     } catch (error) {
@@ -55,7 +63,7 @@ export class Marks {
     const name = this.table.ratingName(row);
     if (mark.stars === 0 && !mark.rejected && mark.note === "") this.#marks.delete(name);
     else this.#marks.set(name, mark);
-    this.#unsent.ratings[name] = { ...mark, stars: mark.stars || null };
+    this.#unsent.ratings[name] = { ...this.#unsent.ratings[name], ...patch, ...("stars" in patch ? { stars: patch.stars || null } : {}) };
     this.#keep();
     this.changed();
   }
@@ -83,7 +91,7 @@ export class Marks {
     const { live } = this.table.payload;
     if (live) {
       clearTimeout(this.#timer);
-      this.#timer = window.setTimeout(() => void this.#send(live.ratings), patience);
+      this.#timer = window.setTimeout(() => (this.#sending = this.#sending.then(() => this.#send(live.ratings))), patience);
       return;
     }
     try {
@@ -104,7 +112,8 @@ export class Marks {
     const answer = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive }).catch(() => null);
     if (!answer?.ok) {
       const { ratings, choices, withdrawn } = this.#unsent;
-      this.#unsent = { schema: 1, ratings: { ...sent.ratings, ...ratings }, choices: [...sent.choices, ...choices], withdrawn: [...sent.withdrawn, ...withdrawn] };
+      for (const [name, patch] of Object.entries(sent.ratings)) ratings[name] = { ...patch, ...ratings[name] };
+      this.#unsent = { schema: 1, ratings, choices: [...sent.choices, ...choices], withdrawn: [...sent.withdrawn, ...withdrawn] };
     }
     this.failure = answer?.ok ? "" : "Not saved: the server of this page does not answer. Export your ratings (s) and add them with sweep rate.";
     this.changed();

@@ -5,7 +5,7 @@ import { Marks } from "../src/marks";
 import { firstView } from "../src/state";
 import { table } from "./results";
 
-Object.assign(globalThis, { innerWidth: 1280, innerHeight: 800, localStorage: { getItem: () => null, setItem: () => undefined } });
+Object.assign(globalThis, { innerWidth: 1280, innerHeight: 800, addEventListener: () => undefined, localStorage: { getItem: () => null, setItem: () => undefined } });
 
 function rowsOf(text: string): { rows: number[]; problem: string | null } {
   const results = table();
