@@ -330,8 +330,8 @@ class Http:
 
         The rest stays as it is: the value of a header may be a word of JSON, such as true.
         """
-        given = self._credentials
-        sent = (self.token, given.password, self._basic.removeprefix("Basic "), *dict(given.headers).values())
+        own = self._credentials
+        sent = (self.token, own.token, own.password, self._basic.removeprefix("Basic "), *dict(own.headers).values())
         secrets = [secret for secret in sent if secret and len(secret) >= SHORTEST_SECRET]
         return json.dumps(_hide(_parse_or_none(data), secrets)).encode() if secrets and data.strip() else data
 
@@ -452,7 +452,7 @@ def _describe_problem(entry: Mapping[str, Any]) -> str:
         where = ".".join(part for part in place if part not in ("body", "batch"))
     context = entry.get("ctx")
     if entry.get("type") == "union_tag_invalid" and isinstance(context, dict):
-        return f"{where}: this server has no node type {shorten(str(context.get('tag')))!r}"
+        return f"{where}: this server has no node type {str(context.get('tag'))!r}"
     message = str(entry.get("msg", "")).removeprefix("Value error, ")
     return f"{where}: {shorten(message)}" if where else shorten(message)
 

@@ -51,9 +51,13 @@ def test_a_refusal_names_node_and_field_and_nothing_of_what_was_sent() -> None:
 
 
 def test_an_unknown_node_type_is_named_without_the_309_known_ones() -> None:
-    fault = faults.make_status_error(URL, 422, {}, payload("refused_type_6_14"), "submitting an item")
+    body = payload("refused_type_6_14")
+    fault = faults.make_status_error(URL, 422, {}, body, "submitting an item")
+    body["detail"][0]["ctx"]["tag"] = "f\x1boo"
+    escaped = faults.make_status_error(URL, 422, {}, body, "submitting an item")
 
     assert str(fault) == "d: this server has no node type 'foo'"
+    assert str(escaped) == "d: this server has no node type 'f\\x1boo'", "escaped once"
 
 
 def test_a_fault_of_the_whole_graph_has_its_sentence() -> None:

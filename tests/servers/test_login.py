@@ -241,6 +241,18 @@ async def test_an_error_that_quotes_our_credentials_does_not_tell_them(fake: Fak
     await server.aclose()
 
 
+async def test_an_error_does_not_tell_a_token_that_is_not_in_use_any_more(fake: Fake) -> None:
+    """An answer to a request with a token may come when another answer had the proxy's login take its place."""
+    credentials = Credentials(token=CANARY, email="me", password="secret")
+    http = Http(ServerAddress.parse(fake.url), ConnectOptions(credentials=credentials, timings=QUICK))
+    await http.open()
+    challenge = status(401, None, WWW_Authenticate='Basic realm="proxy"')
+    fake.on("GET", "/queue", replies(challenge, status(500, {"detail": f"refused: Bearer {CANARY}"})))
+    with pytest.raises(TransientError, match=r"refused: Bearer \*\*\*"):
+        await http.get("/queue", "asking")
+    await http.aclose()
+
+
 async def test_header_whose_value_is_a_word_of_json_leaves_errors_readable(fake: Fake) -> None:
     refusal = {"detail": "no such queue", "is_final": True, "number": 1234}
     credentials = Credentials(headers=(("Skip-Warning", "true"), ("Tenant", "1234"), ("Kind", "detail")))
