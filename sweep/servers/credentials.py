@@ -38,7 +38,8 @@ class ServerAddress:
             parts = urlsplit(whole)
             host, port = parts.hostname, parts.port
             (host or "").encode("idna")
-        except ValueError:  # also of a name that no host can have
+            URL(whole)
+        except ValueError:  # also of a name that no host can have, as where a copied one hides a space of no width
             host, port, parts = None, None, urlsplit("http://")
         if parts.username is not None or parts.password is not None:
             raise UsageError(

@@ -38,6 +38,8 @@ def test_an_address_is_forgiving(typed: str, url: str, name: str) -> None:
         "http://gpu1:0",
         "\udcff",
         f"{'a' * 70}:90",
+        "http://gpu1\u200b:9090",
+        "http://gpu1\\:9090",
     ],
 )
 def test_what_is_no_address_is_said(typed: str) -> None:
