@@ -101,8 +101,8 @@ class RunAccess(Access):
 
     Attributes:
         with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
-            cluster, sweep chooses a free port, starts such a server, and ends it after the run. With this option, do
-            not run sweep worker there.
+            cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not start
+            sweep worker there as well.
         images: With --on, how the images arrive: sent (over Ray), or shared (each machine writes them into the results
             folder, which all hosts mount at the same path).
     """

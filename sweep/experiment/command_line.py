@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,8 +66,7 @@ def write_experiment(
         data["folder"] = Path(os.path.relpath(paths_from.resolve(), saved_in.resolve())).as_posix()
     data |= {"workflow": workflow, "inputs": make_plain(inputs or {}), "axes": parsed}
     document = Document({key: part for key, part in data.items() if part != {}}, Path())
-    for text in make_list(overrides):
-        apply_override(document, text)
+    apply_overrides(document, overrides)
     return dump_yaml(document.data)
 
 
@@ -170,8 +169,18 @@ def _split(text: str) -> list[str]:
     return words
 
 
-def apply_override(document: Document, text: str) -> None:
-    """Apply a `path=value` text, as given to --set, in place. Raises UsageError where its path leads nowhere."""
+def apply_overrides(document: Document, texts: str | Iterable[str]) -> None:
+    """Apply `path=value` texts, as given to --set, in place. Raises UsageError where one changes nothing."""
+    changed = [_apply_override(document, text) for text in make_list(texts)]
+    axes = document.data.get("axes")
+    for section, *names in changed:
+        if section == "inputs" and isinstance(axes, dict) and names and names[0] in axes:
+            message = f"--set inputs.{names[0]} changes nothing: the axis {names[0]} sets this input."
+            raise UsageError(message, hint=f"Write --set axes.{names[0]}=[VALUE, VALUE].")
+
+
+def _apply_override(document: Document, text: str) -> DocumentPath:
+    """Apply one text; return the place that it changed."""
     path, equals, written = text.partition("=")
     path = path.strip()
     if not equals or not path:
@@ -199,6 +208,7 @@ def apply_override(document: Document, text: str) -> None:
         del axes[place[1]]  # as null does in a file that builds on another
     else:
         _assign(document.data, place, value, path)
+    return place
 
 
 def _find_misreading(place: DocumentPath, value: Any, written: str) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sweep.errors import ExperimentError, Problem, UnfetchedError, did_you_mean
 from sweep.experiment.axes import Assignments, Axis, AxisKind, Dimension, ListLevels, Setting, UndrawnLevels
 from sweep.experiment.axis_builder import AxisBuilder
-from sweep.experiment.command_line import apply_override
+from sweep.experiment.command_line import apply_overrides
 from sweep.experiment.conditions import Clause, ConditionError, NamedAxis, compile_clause
 from sweep.experiment.designs import DesignValidator, choose_points
 from sweep.experiment.file_schema import FULL_DESIGN, DesignSpec, StudySpec, validate_shape
@@ -45,7 +45,7 @@ from sweep.role_table import (
     is_target,
     quote,
 )
-from sweep.text import make_list, quote_argument
+from sweep.text import quote_argument
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -204,8 +204,7 @@ def _load_document(
         raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
     if "include" in document.data:
         document = include_files(document, path, shown)
-    for text in make_list(overrides):
-        apply_override(document, text)
+    apply_overrides(document, overrides)
     return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
 
 

@@ -187,6 +187,12 @@ def test_a_slip_in_the_file_is_not_suggested_for_the_same_slip(load: Load) -> No
         load(f"{PLAIN}\nstudy: {{metrcs: [a]}}\n", ["study.metrcs=5"])
 
 
+def test_input_that_an_axis_sets_is_no_override(load: Load) -> None:
+    with pytest.raises(UsageError, match=r"--set inputs\.seed changes nothing: the axis seed sets this input"):
+        load(PLAIN, ["inputs.seed=3"])
+    assert len(load(PLAIN, ["inputs.seed=3", "axes.seed=null"]).grid) == 2
+
+
 def test_a_wrong_value_names_the_override(load: Load) -> None:
     with pytest.raises(ExperimentError, match=r"inputs.steps is 0, but must be at least 1 \(--set inputs.steps\)"):
         load(PLAIN, ["inputs.steps=0"])
