@@ -151,7 +151,7 @@ class RayServer:
         import ray
 
         try:
-            agent = AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
+            agent: Any = AGENTS.get(self._name) or await asyncio.to_thread(find_agent, self._name)
             async with asyncio.timeout(_LONGEST_POLL if method == "listen" else _LONGEST_CALL):
                 value, error = await agent.call.remote(method, *arguments)
         except TimeoutError as failure:
