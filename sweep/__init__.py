@@ -5,7 +5,7 @@ Everything the command line does is one call here; what a call needs is imported
 
 
 def __getattr__(name: str) -> object:
-    """Attach what the stub names when it is first used: until then, the command line has to handle Ctrl-C."""
+    """Attach what the stub names when it is first used: the command line imports this before it handles Ctrl-C."""
     import lazy_loader
 
     attached, listed, names = lazy_loader.attach_stub(__name__, __file__)

@@ -29,21 +29,16 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FULL_HINT = "Free some space and run the same command again: it continues where it stopped."
 
 
-def make_disk_error(error: OSError, path: Path) -> RecordError:
-    """Return `error`, met while writing `path`, as DiskFullError or RecordError."""
-    if error.errno in _FULL:
-        return DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT)
-    hint = _RIGHTS_HINT if error.errno in _FORBIDDEN else None
-    return RecordError(f"{path} could not be written ({error.strerror or error}).", hint=hint)
-
-
 @contextlib.contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the system's errors in the block into those of `make_disk_error`."""
+    """Turn the system's errors in the block, met while writing `path`, into DiskFullError or RecordError."""
     try:
         yield
     except OSError as error:
-        raise make_disk_error(error, path) from error
+        if error.errno in _FULL:
+            raise DiskFullError(f"{path.parent}: no space is left on the device.", hint=FULL_HINT) from error
+        hint = _RIGHTS_HINT if error.errno in _FORBIDDEN else None
+        raise RecordError(f"{path} could not be written ({error.strerror or error}).", hint=hint) from error
 
 
 def free_bytes(folder: Path) -> int:
@@ -115,17 +110,18 @@ def place_part(part: Path, path: Path, checkpoint: Checkpoint = no_checkpoint, *
 
     Raises DiskFullError or RecordError.
     """
-    try:
-        make_folder(path.parent, with_parents=False)  # of an image: where those are gone, its run's folder was moved
-        part.replace(path)
-        checkpoint("image.renamed")
-        if durable:
-            sync_folder(path.parent)
-        checkpoint("image.folder-synced")
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise make_disk_error(error, path) from error
+    with translate_disk_errors(path):
+        try:
+            make_folder(path.parent, with_parents=False)  # where an image's are gone, its run's folder was moved
+            part.replace(path)
+            checkpoint("image.renamed")
+            if durable:
+                sync_folder(path.parent)
+            checkpoint("image.folder-synced")
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ again goes on where it was killed, and takes what its sources have gained meanwh
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record.durable_files import Checkpoint, no_checkpoint, remove_parts, replace_atomically
@@ -316,7 +317,12 @@ def _list_hashes(db: sqlite3.Connection, key: str) -> list[tuple[str, str]]:
 def _show_same_pixels(file: Path, other: Path) -> bool:
     """Tell whether two images are equal when decoded; False where one cannot be read."""
     try:
-        with Image.open(file) as first, Image.open(other) as second:
-            return (first.mode, first.size, first.tobytes()) == (second.mode, second.size, second.tobytes())
+        return _hash_frames(file) == _hash_frames(other)
     except (OSError, ValueError, SyntaxError):  # what Pillow raises for damaged files
         return False
+
+
+def _hash_frames(file: Path) -> list[tuple[str, tuple[int, int], bytes]]:
+    with Image.open(file) as image:
+        frames = (frame.convert() for frame in ImageSequence.Iterator(image))  # a palette's numbers become its colours
+        return [(each.mode, each.size, hashlib.sha256(each.tobytes()).digest()) for each in frames]

@@ -24,11 +24,11 @@ from sweep.errors import RecordError, TransientError
 from sweep.input_images import read_input
 from sweep.record.durable_files import (
     Checkpoint,
-    make_disk_error,
     no_checkpoint,
     place_part,
     remove_parts,
     replace_atomically,
+    translate_disk_errors,
     write_part,
 )
 from sweep.record.sqlite.connection import JOURNAL_FILE, open_for_reading
@@ -284,11 +284,8 @@ def write_image_part(
     facts = _verify_in_turn(data, most_pixels)
     if not folder.is_dir():  # never made anew, away from its journal
         raise RecordError(f"{folder} was moved or deleted while the run was writing to it.")
-    try:
-        with write_part(folder / IMAGES_FOLDER, checkpoint) as file:
-            file.write(data)
-    except OSError as error:
-        raise make_disk_error(error, folder / IMAGES_FOLDER) from error
+    with translate_disk_errors(folder / IMAGES_FOLDER), write_part(folder / IMAGES_FOLDER, checkpoint) as file:
+        file.write(data)
     path = f"{IMAGES_FOLDER}/{Path(file.name).name}"
     return SavedImage(**asdict(facts), path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 

@@ -162,7 +162,8 @@ class ResultsTable:
         ]
         self._marks = read_ratings(folder)["ratings"]
         if self._marks:
-            found += [Column(f"given_{name}" if name in kinds else name, kind) for name, kind in _RATED.items()]
+            there = {column.name for column in found}
+            found += [Column(f"given_{name}" if name in there else name, kind) for name, kind in _RATED.items()]
         self._all_names = tuple(column.name for column in found)
         self._pick: Callable[[TableRow], TableRow] | None = None
         self.columns = tuple(found)

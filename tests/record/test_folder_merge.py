@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sweep.errors import FolderInUseError, RecordError, UsageError
 from sweep.record import FolderLock, ImageStore, RecordedResults, SqliteJournal, merge_results, read_submitted
@@ -120,6 +122,20 @@ def test_merge_takes_equal_pixels_for_one_image_whatever_text_their_files_hold(t
     assert merge_results(parts, tmp_path / "both").conflicts == ()
     next((parts[1] / "images").rglob("*.png")).unlink()  # what cannot be looked at is not known to be the same
     assert [each.index for each in merge_results(parts, tmp_path / "both").conflicts] == [0]
+
+
+def test_merge_compares_colours_of_palettes_and_all_frames(tmp_path: Path) -> None:
+    def save(*frames: Image.Image, **options: object) -> bytes:
+        file = io.BytesIO()
+        frames[0].save(file, "PNG", append_images=frames[1:], **options)
+        return file.getvalue()
+
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    palettes = [save(each.convert("P", palette=Image.Palette.ADAPTIVE)) for each in (red, blue)]
+    animations = [save(red, second, save_all=True, duration=50) for second in (blue, Image.new("RGB", (8, 8), "green"))]
+    for kind, contents in enumerate((palettes, animations)):
+        parts = [write_one(tmp_path / f"{kind}{name}", one) for name, one in zip("ab", contents, strict=True)]
+        assert len(merge_results(parts, tmp_path / f"{kind}").conflicts) == 1
 
 
 def test_merge_removes_what_a_killed_merge_left_half_written(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from sweep.errors import DiskFullError, RecordError
 from sweep.record.base import ExperimentAxis, ExperimentFacts, Failure, Times
 from sweep.record.images import ImageStore
+from sweep.record.metric_cache import MetricCache, MetricKey
 from sweep.record.results_folder import RecordedResults, write_tables
 from sweep.record.sqlite.journal import SqliteJournal
 from sweep.testing.journals import TIMES, an_intent
@@ -341,7 +342,7 @@ def test_columns_of_rated_images_can_be_chosen_without_their_paths(tmp_path: Pat
     assert rows == [{"rating": 4.0, "index": 0}, {"rating": None, "index": 1}]
 
 
-def test_ratings_stand_beside_an_axis_called_note(tmp_path: Path) -> None:
+def test_ratings_stand_beside_an_axis_called_note_and_a_metric_called_rating(tmp_path: Path) -> None:
     async def write() -> None:
         async with await SqliteJournal.open(tmp_path) as journal:
             await journal.begin_run(facts(1, axes=[("note", "label")]))
@@ -350,8 +351,10 @@ def test_ratings_stand_beside_an_axis_called_note(tmp_path: Path) -> None:
     asyncio.run(write())
     mark = {"stars": 4, "rejected": False, "note": "ok"}
     (tmp_path / "ratings.json").write_text(json.dumps({"schema": 1, "ratings": {point(0).key: mark}, "choices": []}))
+    with MetricCache.open(tmp_path) as cache:
+        cache.put_many({MetricKey(image="0" * 64, metric="rating", version="1"): 0.5})
     (row,) = RecordedResults.open(tmp_path).rows()
-    assert (row["note"], row["rating"], row["given_note"]) == ("plain", 4.0, "ok")
+    assert (row["note"], row["rating"], row["given_rating"], row["given_note"]) == ("plain", None, 4.0, "ok")
 
 
 def test_a_workbook_keeps_seeds_that_excel_would_round(tmp_path: Path) -> None:
