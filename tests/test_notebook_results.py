@@ -107,6 +107,7 @@ def test_one_text_counts_as_a_list_of_one() -> None:
     assert sweep.make_study(measured, metrics="sharpness").data["metrics"][0]["measured"] == 4
     assert sweep.Experiment.load("a/experiment.yaml", "inputs.steps=3").inputs["steps"] == 3
     assert "seed: [1, 2]" in sweep.experiment.write_experiment("txt2img", "seed=1,2", overrides="inputs.steps=3")
+    assert [merge_results(*pair).taken for pair in (("a", "copy"), ("copy", "again"))] == [4, 4]
     assert asyncio.run(reopen_points("a", str(results.table()["key"][0]))) == 1
 
 

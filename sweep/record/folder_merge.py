@@ -24,7 +24,7 @@ from sweep.record.results_folder import write_tables
 from sweep.record.sqlite import connection
 from sweep.record.sqlite.connection import JOURNAL_FILE, SEALED, build_update, fetch, insert
 from sweep.record.sqlite.queries import OUTCOMES
-from sweep.text import quote_argument
+from sweep.text import make_list, quote_argument
 
 # ruff: noqa: S608  what varies in the SQL is column names from connection.py, never a value
 
@@ -52,7 +52,7 @@ class MergeSummary:
 
 
 def merge_results(
-    sources: Sequence[Path | str], target: Path | str, *, checkpoint: Checkpoint = no_checkpoint
+    sources: str | Sequence[Path | str], target: Path | str, *, checkpoint: Checkpoint = no_checkpoint
 ) -> MergeSummary:
     """Merge results folders into `target`, which may be new, or one that a merge or a run wrote.
 
@@ -64,7 +64,7 @@ def merge_results(
         FolderInUseError: A run writes to one of them.
         RecordError: A source is damaged, or `target` cannot be written.
     """
-    folders, target = [Path(source) for source in sources], Path(target)
+    folders, target = [Path(source) for source in make_list(sources)], Path(target)
     for source in folders:
         _check_source(source, target)
     with ExitStack() as held:
