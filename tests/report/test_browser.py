@@ -1052,6 +1052,17 @@ async def test_a_print_says_which_part_it_shows(browser: Browser, tmp_path: Path
     assert tab.problems == []
 
 
+async def test_a_print_covers_no_counts_with_the_source_image(browser: Browser, tmp_path: Path) -> None:
+    axes: dict[str, Sequence[Scalar]] = {"denoise_strength": [round(0.05 * n, 2) for n in range(1, 20)], "seed": [1, 2]}
+    address = await report_of(tmp_path / "cups", Plan(axes=axes, size=(64, 64)), "structure_coarse")
+    tab = await browser.page(width=680, height=960)
+    await print_view(tab, address)
+    await tab.send("Emulation.setEmulatedMedia", media="print")
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    strip, source = box.format(".strip-figure"), box.format(".paper-source")
+    assert await tab.evaluate(f"{strip}.bottom > 0 && {source}.height > 50 && {source}.top >= {strip}.bottom")
+
+
 async def test_one_image_prints_without_headings_of_axes(browser: Browser, tmp_path: Path) -> None:
     tab = await browser.page()
     address = await report_of(tmp_path / "cup", Plan(axes={}, source=False), "sharpness")

@@ -39,9 +39,9 @@ export function paperOf(app: App): HTMLElement[] {
   if (view.blind) return [grid];
   const only = layout.sliders.map((axis) => `${axis.label} ${short(axis.labels[view.slide[axis.name] ?? 0] ?? "", 60)}`).join(" · ");
   return [
-    source(app),
     grid,
     h("p", {}, only && `Only ${only}. `, rest > 0 ? `${rest.toLocaleString("en")} of ${count(layout.passing, "image")} are not shown. ` : "", verdict ? `● held, ○ fell below ${number(verdict.threshold)} in ${verdict.metric.label}` : ""),
+    source(app),
     alsoFound(app),
     curveOf(app),
     ...(isWhole && layout.kind === "matrix" ? numbers(app, lines) : []),
