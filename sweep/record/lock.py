@@ -113,10 +113,8 @@ class FolderLock:
     ) -> None:
         if self._file is not None:
             file, self._file = self._file, None
-            with contextlib.suppress(OSError):  # the lock goes with the file all the same
+            with contextlib.suppress(OSError), file:  # the lock goes with the file all the same
                 _write(file, "")
-            with contextlib.suppress(OSError):
-                file.close()
 
     async def __aenter__(self) -> Self:
         from anyio.to_thread import run_sync

@@ -221,11 +221,10 @@ def find_run(run: str, root: Path, name: str | None = None) -> Path:
             continue
     names = list_runs(root)
     shown = ", ".join(str(root / name) for name in names[:_SHOWN]) + (", …" if len(names) > _SHOWN else ".")
-    hint = did_you_mean(file.name, names).strip() or (
-        f"Results folders: {shown}" if names else NO_RUNS.format(root=root)
-    )
+    there = f"Results folders: {shown}" if names else NO_RUNS.format(root=root)
     without = f"{run} holds no results: it has no {JOURNAL_FILE}."
-    raise UsageError(without if is_folder else f"There is no results folder {run}.", hint=hint)
+    problem = without if is_folder else f"There is no results folder {run}."
+    raise UsageError(problem, hint=did_you_mean(file.name, names).strip() or there)
 
 
 def write_tables(folder: Path) -> tuple[list[Path], str | None]:
