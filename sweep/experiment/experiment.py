@@ -263,9 +263,7 @@ class _Loader:
             fetched=self.reader.fetched.used,
             notices=tuple(notices),
             source="" if self.shown == _UNNAMED else self.shown,
-            marks={
-                join_path(place): both for place, both in marks if both[0].source is None and both[1].source is None
-            },
+            marks={join_path(at): both for at, both in marks if both[0].source is both[1].source is None},
         )
 
     def read_inputs(self) -> dict[str, Setting]:

@@ -421,8 +421,8 @@ class GraphBinder:
         node = graph.nodes[choice.node]
         value = node.fields.get(choice.field, self.schemas[node.type].fields[choice.field].default)
         if value not in slot.schema.shown_with and choice not in written and not graph.list_edges_into(choice):
-            others = " or ".join(slot.schema.shown_with)
-            why = f"{slot.address} has no effect while {choice} is {value}, only with {others}."
+            others, now = " or ".join(slot.schema.shown_with), "not set" if value is None else value
+            why = f"{slot.address} has no effect while {choice} is {now}, only with {others}."
             self.context.refuse(make_readable(graph, why), self.uses.locate(slot.target))
 
     def _note_nodes(self, graph: Graph, written: Collection[Address]) -> Iterator[str]:

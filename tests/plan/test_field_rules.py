@@ -326,7 +326,9 @@ def test_models_of_any_base_are_not_told_to_be_for_any(tmp_path: Path) -> None:
 def test_an_axis_of_a_field_that_belongs_to_another_choice_is_refused(tmp_path: Path) -> None:
     """Its images would all be equal, and rendered each."""
     sized = {key: {"required": {"width": ["INT", {"default": 8, "min": 0}]}} for key in ("to", "square")}
-    scaled = {"by": {"required": {"factor": ["FLOAT", {"default": 1.0}]}}, **sized}
+    blur = {"options": [{"key": "soft", "inputs": {"required": {"radius": ["INT", {"default": 1}]}}}]}
+    factor = {"factor": ["FLOAT", {"default": 1.0}], "blur": ["COMFY_DYNAMICCOMBO_V3", blur]}
+    scaled = {"by": {"required": factor}, **sized}
     options = [{"key": key, "inputs": inputs} for key, inputs in scaled.items()]
     chosen = {"input": ["IMAGE"], "kind": ["COMFY_DYNAMICCOMBO_V3", {"options": options}]}
     described = read_object_info({"Resize": {"input": {"required": chosen}, "output": ["IMAGE"]}})
@@ -347,6 +349,8 @@ def test_an_axis_of_a_field_that_belongs_to_another_choice_is_refused(tmp_path: 
         plan(width)  # as the workflow has it
     said = "axes.2.kind.width: 2.kind.width has no effect while 2.kind is by, only with to or square."
     assert said in str(refused.value)
+    with pytest.raises(PlanError, match=r"2\.kind\.blur\.radius has no effect while 2\.kind\.blur is not set, only"):
+        plan({"2.kind.blur.radius": [1, 2]})
     chosen_plan = plan(width, **{"2.kind": "to"})
     fields = [chosen_plan.instance(variation).graph.nodes["2"].fields for variation in chosen_plan.grid]
     assert [each["kind.width"] for each in fields] == [64, 128]
