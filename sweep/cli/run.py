@@ -51,8 +51,8 @@ class RenderingOptions:
         verify: Check every image file first, and render damaged images again.
         takeover_after: If a server does not answer for SECONDS, other servers render what was sent to it.
         max_failures: Stop the run when N points have failed. N can also be a percentage, such as 20%, of the points
-            that have completed or failed. A percentage counts only from the tenth such point on. With or without
-            this option, a run stops when ten points in a row fail with the same error.
+            that have completed or failed. A percentage is checked only when at least ten points have completed or
+            failed. With or without this option, a run stops when ten points in a row fail with the same error.
         fuse: Points per queue item: auto, off or a number. auto puts several small images into one item, which saves
             time. Each image file contains the workflow that made it. If an item makes several images, running this
             workflow in the server's editor makes all of them. With off, an item has one point.
@@ -101,8 +101,8 @@ class RunAccess(Access):
 
     Attributes:
         with_: With --on: a command that starts a server, such as "python main.py --port {port}". On each machine of the
-            cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not start
-            sweep worker there as well.
+            cluster, sweep chooses a free port, starts such a server, and ends it after the run. Do not run the command
+            sweep worker on these machines as well.
         images: With --on, how the images arrive: sent (over Ray), or shared (each machine writes them into the results
             folder, which all hosts mount at the same path).
     """

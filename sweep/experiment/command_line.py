@@ -245,7 +245,10 @@ def _resolve(data: Mapping[str, Any], path: str) -> DocumentPath:
     head, _, tail = rest.partition(".")
     if section not in MERGED and head in words:
         return (section, head, *_split_steps(tail))
-    meant = {name: f"{section}.{name}" for name in (*words, *(inside if section in MERGED else ()))}
+    axes = data.get("axes") if section == "inputs" else None
+    known_axes = axes if isinstance(axes, Mapping) else {}
+    names = (*words, *(inside if section in MERGED else ()))
+    meant = {name: f"{'axes' if name in known_axes else section}.{name}" for name in names}
     near = did_you_mean(head, meant, meant)
     slip = near and section == "axes" and rest.rpartition(".")[2] in AXIS_KEYS  # axes.sed.count is no address
     if section in MERGED and (rest in words or parse_numbered(rest) or (is_address(rest) and not slip)):

@@ -191,6 +191,8 @@ def test_input_that_an_axis_sets_is_no_override(load: Load) -> None:
     with pytest.raises(UsageError, match=r"--set inputs\.seed changes nothing: the axis seed sets this input"):
         load(PLAIN, ["inputs.seed=3"])
     assert len(load(PLAIN, ["inputs.seed=3", "axes.seed=null"]).grid) == 2
+    with pytest.raises(UsageError, match=r"no key inputs\.sed\. Did you mean axes\.seed\?"):
+        load(PLAIN, ["inputs.sed=3"])
 
 
 def test_a_wrong_value_names_the_override(load: Load) -> None:
