@@ -81,15 +81,15 @@ def _write_advice(advice: Recommendation, fact: MetricFacts, data: StudyJson, *,
 def _find_hint(advice: Recommendation, data: StudyJson) -> str:
     """Say what would tell whether counts differ by chance; empty where levels differ by more than chance.
 
-    That is shown by the curve, or by images that differ in this axis alone. Where there are none such, it is shown if
-    the axis explains most of the variance.
+    That is shown by the curve, or by images that differ in this axis alone. Where there are none such, it is shown by
+    the combinations of settings, or if the axis explains most of the variance.
     """
     metric, axis = advice["metric"], advice["axis"]
     curve = next(c for c in data["curves"] if (c["metric"], c["axis"]) == (metric, axis) and not c["group"])
-    if curve["half"]["reason"] == UNLINKED:
-        shares = next((each["shares"] for each in data["effects"] if each["metric"] == metric), [])
-        return "" if shares and shares[0]["axes"] == [axis] else f"A full or rotated design would tell: {UNLINKED}."
-    return "" if advice["shown"] else "More seeds would tell."
+    shares = next((each["shares"] for each in data["effects"] if each["metric"] == metric), [])
+    if advice["shown"] or curve["half"]["reason"] != UNLINKED:
+        return "" if advice["shown"] else "More seeds would tell."
+    return "" if shares and shares[0]["axes"] == [axis] else f"A full or rotated design would tell: {UNLINKED}."
 
 
 def _list_holds(advice: Recommendation, data: StudyJson) -> list[Hold]:

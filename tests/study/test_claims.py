@@ -352,3 +352,21 @@ def test_a_curve_with_holes_claims_no_effect_of_an_axis_without_one() -> None:
     assert claims <= 5  # with filled values 9
     falling = make_grid(5, 1, 8, lambda x, *_: 0.9 - 0.2 * x + 0.02 * rng.normal(size=len(x)))
     assert any("falls along denoise strength" in text for text in study_of(falling[5:]).words)
+
+
+def test_advice_on_a_clear_effect_is_not_doubted_for_seeds_or_settings_that_lack_images() -> None:
+    """Nor for a second seed with two images, for seeds without any, or in a random design of 20 points."""
+    rng = np.random.default_rng(4)
+    axes = [*AXES[:1], ("cfg_scale", "number"), AXES[-1]]
+    for _ in range(10):
+        many = make_grid(11, 1, 8, lambda x, *_: 0.98 - 0.4 * x + 0.02 * rng.normal(size=len(x)))
+        many.loc[many["seed"] > 43, "structure_coarse"] = np.nan
+        started = many[(many["seed"] == 42) | (many["denoise_strength"] < 0.15)]
+        drawn = draw_cells(rng, 20, (250, 1001)).rename(
+            columns={"denoise_strength": "cfg_scale", "cfg_scale": "denoise_strength"}
+        )
+        drawn["structure_coarse"] = 0.3 + drawn["structure_coarse"]
+        for frame in (many, started, drawn):
+            study = make_study(frame, axes=axes if frame is drawn else AXES, metrics=["structure_coarse"])
+            texts = [each["text"] for each in study.data["words"] if each["axis"] == "denoise_strength"]
+            assert not any("may have no effect" in text for text in texts), texts

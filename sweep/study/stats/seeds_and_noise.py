@@ -10,7 +10,7 @@ from scipy.special import fdtrc
 
 from sweep.study.stats.additive_fit import Codes, FloatArray, fit_additive
 from sweep.study.stats.t_tests import CONFIDENCE, estimate_mean, make_estimate
-from sweep.study.study_design import Mask, StudyDesign
+from sweep.study.study_design import Mask, StudyDesign, pair_codes
 from sweep.study.study_json import Determinism, Direction, EqualLevels, Estimate, NoiseFacts, Outlier, SeedRow
 
 FAR = 4.0  # robust standard deviations from what is expected
@@ -101,24 +101,24 @@ def do_levels_differ(design: StudyDesign, metric: str, axis: str) -> bool:
     """Tell whether levels differ by more than seeds do, at the same settings of the other axes.
 
     F test of the levels at each cell, without what a seed has in common at all levels. It holds if the seeds of an axis
-    without effect differ by chance from level to level. Where no cell has two seeds, cells must rise or fall alike
-    (Kendall 1938, Biometrika 30).
+    without effect differ by chance from level to level. Where cells have hardly more than one seed, they must rise or
+    fall alike (Kendall 1938, Biometrika 30). Of levels without common settings, all combinations are one cell.
     """
-    codes = [design.combine_others(axis), design.units, design.by_name[axis].codes]
-    means = pd.Series(design.response(metric)).groupby(codes).mean().unstack()  # a row for each cell and seed
-    table = means.to_numpy(dtype=np.float64)
-    seeds, levels = np.nonzero(np.isfinite(table))
-    values = table[seeds, levels]
-    cells = pd.factorize(means.index.get_level_values(0))[0][seeds]
-    joint = np.unique(cells * table.shape[1] + levels, return_inverse=True)[1]
-    between = int(joint.max() - cells.max())
-    within = len(values) - len(table) - between
-    if between > 0 < within:
+    is_linked = design.is_linked(axis, {})
+    codes = [design.combine_others(axis), design.units * is_linked, design.by_name[axis].codes]
+    means = pd.Series(design.response(metric)).groupby(codes).mean().dropna()
+    settings, units, levels = (means.index.get_level_values(i).to_numpy(dtype=np.intp) for i in range(3))
+    cells, values = settings * is_linked, np.asarray(means, dtype=np.float64)
+    seeds, joint = (np.unique(pair_codes(cells, each), return_inverse=True)[1] for each in (units, levels))
+    between = int(joint.max()) + 1 - len(np.unique(cells))
+    within = len(values) - len(np.unique(seeds)) - between
+    if 0 < between <= max(within, 0) ** 2:
         fits = [fit_additive(values, *each).predict(*each) for each in ((seeds,), (seeds, joint))]
         whole, rest = (float(((values - fit) ** 2).sum()) for fit in fits)
         return float(fdtrc(between, within, (whole - rest) / between / max(rest / within, 1e-300))) < 1 - CONFIDENCE
+    table = pd.Series(values).groupby([seeds, levels]).mean().unstack().to_numpy()
     rises = float(sum(np.nansum(np.sign(table[:, step:] - table[:, :-step])) for step in range(1, table.shape[1])))
-    counts = np.bincount(seeds)
+    counts = np.isfinite(table).sum(axis=1)
     spread = float((counts * (counts - 1) * (2 * counts + 5)).sum() / 18) ** 0.5
     return bool((abs(rises) - 1) / 1.96 > spread)
 
