@@ -383,13 +383,13 @@ def describe_distances(data: StudyJson) -> Iterator[Sentence]:
     rivals = [name_axis(d["axis"]) for d in words[1:] if not is_nearer(d, top, seeds)]
     weak = [name_axis(d["axis"]) for d in words if seed is not None and is_nearer(d, seed, seeds, len(words))]
     text = f"The image depends most on {name_axis(top['axis'])}."
-    if len(weak) == len(words):
+    if weak[:1] == [name_axis(top["axis"])]:  # then those along which images differ less are weak, too
         text = "No axis changes the image as much as a new seed does."
     elif top["mean"] < JUST_VISIBLE:
         text = "No axis changes the image visibly."
     elif rivals:
         text = f"Images differ most along {name_axis(top['axis'])}; with other seeds it may be {join_words(rivals)}."
-    if weak and len(weak) < len(words):
+    if weak and weak[0] != name_axis(top["axis"]):
         text += f" A new seed changes the image more than {join_words(weak)}."
     elif seed is not None and not weak and not is_nearer(seed, top, seeds):
         text += " Whether a new seed changes the image more is open."

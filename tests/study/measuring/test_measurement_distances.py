@@ -159,3 +159,18 @@ def test_axes_are_ordered_only_where_seeds_show_it() -> None:
         "Images differ most along light; with other seeds it may be steps.",
         "Images differ most along steps; with other seeds it may be light.",
     }
+
+
+def test_no_axis_is_called_both_the_strongest_and_weaker_than_a_new_seed() -> None:
+    """Along light all seeds agree, along steps, where images differ less, they do not: that shows nothing of steps."""
+    kinds = {"seed": [20.0] * 4, "light": [10.0, 10.1, 10.2, 10.1], "steps": [1.0, 18.0, 2.0, 17.0]}
+    rows = [(seed, (seed + 1) % 4) for seed in range(4)]
+    found: Any = [
+        {"axis": name, "seed": name == "seed", "mean": float(np.mean(values)), "pairs": 4, "distance": values}
+        | {"a": [a for a, _ in rows], "b": [b if name == "seed" else a for a, b in rows]}
+        for name, values in kinds.items()
+    ]
+    data: Any = {"distances": found, "design": {"seed_axis": "seed"}}
+    data["rows"] = {"key": ["k"] * 4, "axes": {"seed": [0, 1, 2, 3]}}
+
+    assert next(describe_distances(data))["text"] == "No axis changes the image as much as a new seed does."
