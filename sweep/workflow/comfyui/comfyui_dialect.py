@@ -94,8 +94,7 @@ class ComfyUIDialect(Dialect):
     def find_outputs(self, graph: Graph, schemas: NodeSchemas) -> tuple[str, ...]:
         """Find the nodes that save an image; previews count where nothing is saved."""
         wiring = Wiring(graph, schemas)
-        known = [(name, schema) for name in graph.nodes if (schema := wiring.schema(name))]
-        ends = [name for name, schema in known if schema.output_class == OUTPUT_CLASS]
+        ends = [node for node in graph.nodes if (has := wiring.schema(node)) and has.output_class == OUTPUT_CLASS]
         found = [name for name in ends if wiring.inputs(name, "IMAGE")]
         return tuple([name for name in found if not graph.nodes[name].type.startswith("Preview")] or found)
 
