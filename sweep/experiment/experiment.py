@@ -204,7 +204,8 @@ def _load_document(
         raise ExperimentError(f"{shown} is a workflow, not an experiment.", source=shown, hint=hint)
     if "include" in document.data:
         document = include_files(document, path, shown)
-    apply_overrides(document, overrides)
+    if overrides:
+        apply_overrides(document, overrides)
     return _Loader(document, shown, FetchedFiles(fetched or path.parent / "inputs")).load(path.stem)
 
 
