@@ -228,9 +228,9 @@ def _write_weakest_found(found: AdaptiveResult, data: StudyJson) -> str:
         return ""
     miss = "rose above" if _is_lower_better(found, data) else "fell below"
     low, high = f"{weakest['lowest']:.3g}", f"{weakest['highest']:.3g}"
-    where = f"at {low}" if low == high else f"between {low} and {high}"
+    where = f"at {low}" if low == high else f"between {low} and {high}, depending on the seed"
     text = f"Weakest {_write_names(weakest['group'])}: {_write_levels(weakest['group'], data)}, which {miss} "
-    text += f"{found['threshold']:g} {where}, depending on the seed ({format_count(weakest['n'], 'seed')})."
+    text += f"{found['threshold']:g} {where} ({format_count(weakest['n'], 'seed')})."
     others = [_write_levels(group, data) for group in found["possible"] if group != weakest["group"]]
     if others and found["ending"]:
         text += f" {capitalise(join_words(others[:3]))} may be as weak."

@@ -184,6 +184,9 @@ def test_a_search_names_what_it_did_not_see() -> None:
 
     assert advice["text"] == "Use s 0.4 or less: ssim stayed at 0.9 or more in 0 of 0 images rendered there."
     assert "“b” may be as weak. If images only get worse with more s, up to about 1 of 5 new seeds" in advice["detail"]
+    assert "fell below 0.9 between 0.4 and 0.5, depending on the seed (4 seeds)." in advice["detail"]
+    groups[0] |= {"highest": 0.4, "n": 1}
+    assert "fell below 0.9 at 0.4 (1 seed)." in next(describe_search(found, data))["detail"]
 
 
 def conclude(curve: Callable[[int, float], float], groups: int, seeds: int = 8) -> tuple[Any, list[str]]:
