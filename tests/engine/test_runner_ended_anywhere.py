@@ -30,7 +30,7 @@ from sweep.servers import ConnectOptions, connect
 from tests.support.crash_points import IMAGE_POINTS
 from tests.support.engine_bench import AT_ONCE, QUICK, Bench
 
-WRITES = ("begin_run", "intend", "submitted", "rendered", "complete")
+WRITES = ("begin_run", "intend", "mark_submitted", "mark_rendered", "complete")
 ONE_EACH = replace(AT_ONCE, fuse=1)  # so that the items that completed are the renders
 POINTS = (*ENGINE_POINTS, *IMAGE_POINTS, *(f"{name}.{step}-commit" for name in WRITES for step in ("before", "after")))
 How = Literal["cancelled", "stage 1", "stage 2"]
