@@ -34,7 +34,14 @@ from sweep.record.results_table import (
     write_xlsx_file,
 )
 from sweep.record.sqlite import queries
-from sweep.record.sqlite.connection import JOURNAL_FILE, check_journal, fetch_sealed, has_table, open_for_reading
+from sweep.record.sqlite.connection import (
+    JOURNAL_FILE,
+    RUN_CACHE,
+    check_journal,
+    fetch_sealed,
+    has_table,
+    open_for_reading,
+)
 from sweep.record.sqlite.queries import OpenPoint, RunRecord
 from sweep.text import quote_argument
 
@@ -412,7 +419,7 @@ def read_past(folder: Path) -> Past:
     """Read what a folder holds of earlier runs. Raises CorruptRecordError where the journal is damaged."""
     if not (folder / JOURNAL_FILE).is_file():
         return Past()
-    with open_for_reading(folder) as db:
+    with open_for_reading(folder, RUN_CACHE) as db:
         done = db.execute("SELECT count(*) FROM points WHERE state = 'completed'").fetchone()[0]
         seconds = db.execute(
             "SELECT (finished_at - started_at) / 1e6 FROM points WHERE state = 'completed' AND started_at IS NOT NULL"
