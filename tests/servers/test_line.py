@@ -65,7 +65,7 @@ class Listener(SocketIOConnection):
         return []
 
     def is_wanted(self, event: str, text: str) -> bool:  # noqa: ARG002
-        return event != "dull"
+        return event != "invocation_started"
 
     def handle_event(self, event: str, data: Any) -> None:
         self.heard.append((event, data))
@@ -110,7 +110,7 @@ async def test_what_is_wanted_is_heard_in_order_and_pings_are_answered() -> None
         "40{}",
         '42["a",{"x":1}]',
         "2",
-        '42["dull",{',
+        '42["invocation_started",{',
         '4217["b"]',
         b"attachment",
         '42/other,["c",1]',

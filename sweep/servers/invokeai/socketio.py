@@ -39,6 +39,7 @@ SOCKET_ERRORS: Final = (ConnectionLostError, aiohttp.ClientError, OSError, Timeo
 
 
 IDLE_EVENTS: Final = frozenset({"generator_progress", "batch_enqueued", "model_load_started"})  # tell nothing of use
+FREQUENT_EVENTS: Final = frozenset({"invocation_started", "invocation_progress"})  # of each node and each step
 
 
 class SocketIOConnection(EventConnection):
@@ -57,7 +58,7 @@ class SocketIOConnection(EventConnection):
 
     @abstractmethod
     def is_wanted(self, event: str, text: str) -> bool:
-        """Return whether an event that is not idle is worth parsing, by its name and its text."""
+        """Return whether a frequent event is worth parsing, by its name and its text."""
 
     @abstractmethod
     def handle_event(self, event: str, data: Any) -> None:
@@ -117,7 +118,7 @@ class SocketIOConnection(EventConnection):
             return
         name = text[begin + 2 : end]
         is_idle = name in IDLE_EVENTS or (name == "invocation_complete" and '"image_name"' not in text)  # no image
-        if is_idle or not self.is_wanted(name, text):
+        if is_idle or (name in FREQUENT_EVENTS and not self.is_wanted(name, text)):
             return
         try:
             event = sequence(parse(text[begin:]))
