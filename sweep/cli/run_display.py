@@ -303,7 +303,8 @@ def build_marginal_table(folder: Path, study: StudyJson | None) -> Table | None:
     widths = [2 + max(NUMBER_WIDTH, *map(len, heading.split("\n"))) for heading in headings]
     axis_width = min(AXIS_WIDTH, choose_text_width() // 3, max(map(len, axes)))
     while (width := choose_text_width() - axis_width - 2 - sum(widths)) < MIN_VALUE_WIDTH and metrics:
-        _ = metrics.pop(), headings.pop(), widths.pop()
+        for columns in (metrics, headings, widths):
+            columns.pop()
     width = max(4, width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("axis", no_wrap=True, overflow="ellipsis", max_width=axis_width)

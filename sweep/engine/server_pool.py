@@ -172,7 +172,9 @@ class ServerPool:
         own, busy = server.seconds_each, server.estimate_busy_seconds(now)
         # Within that time all servers together render at most so many: most of the time, who is first needs no answer.
         if own and 0 < remaining <= survey.rate * (busy + size * own):
-            others = [(now + each.estimate_busy_seconds(now), pace) for each, pace in survey.speeds if each != server]
+            others = [
+                (now + each.estimate_busy_seconds(now), pace) for each, pace in survey.speeds if each is not server
+            ]
             while size and is_done_sooner_elsewhere(remaining, now + busy + size * own, others):
                 size //= 2
         has_waited = not server.variations and now - server.rendered_at > LONGEST_HOLD * own

@@ -203,9 +203,18 @@ class Http:
         if hasattr(self, "session"):
             await self.session.close()
 
-    async def get(self, path: str, what: str, **options: Any) -> Response:
-        """GET the JSON at a path, a second time where the connection broke; the options are those of `Request`."""
-        return await self.send(Request("GET", path, what, can_repeat=True, **options))
+    async def get(
+        self,
+        path: str,
+        what: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        also: Collection[int] = (),
+        limit: int = LARGEST_ANSWER,
+        parse: Callable[[bytes], Any] = parse,
+    ) -> Response:
+        """GET the JSON at a path, a second time where the connection broke; see `Request`."""
+        return await self.send(Request("GET", path, what, params, also=also, can_repeat=True, limit=limit, parse=parse))
 
     async def send(self, request: Request) -> Response:
         """Send a request and parse the JSON that comes back."""
@@ -270,7 +279,7 @@ class Http:
         for _ in range(MOST_LOGINS):
             token, basic = self.token, self._basic
             answer = await self._send(request)
-            wants_basic = asks_for_basic(answer.headers)
+            wants_basic = asks_for_basic(answer.headers)  # then a token that was sent stood in place of the name
             if answer.status != 401 or (basic and not (token and wants_basic)) or not self._credentials.can_log_in:
                 return answer
             async with self._login:

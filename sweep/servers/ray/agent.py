@@ -133,7 +133,7 @@ class Agent:
         )
 
     async def do_begin(self) -> None:
-        """Begin; every call does."""
+        """Do nothing more: each call begins, and starts the server where there is one to start."""
 
     async def do_open(self, version: str) -> ServerInfo:
         """Open the client, waiting for a server that the agent starts itself, unless an earlier run did; ask by it.

@@ -8,6 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ def start_agent(settings: AgentSettings) -> AgentDescription:
     Raises UsageError where the cluster demands no token, unless the settings say `insecure`, or where another server
     has an agent of that name; ServerUnreachableError where the agent does not start.
     """
-    found = asyncio.run(_describe(settings.name))
+    (found,) = _describe_all([settings.name])
     if found.host and (found.host, found.url) != (socket.gethostname(), settings.url):
         taken = f"The agent {found.name} serves {found.url} of {found.host} already."
         raise UsageError(taken, hint="Choose another --name.")
     with contextlib.suppress(UsageError):  # there is none
         stop_agent(settings.name)
     _await_agents({settings.name: _create_agent(settings)})
-    return asyncio.run(_describe(settings.name))
+    return _describe_all([settings.name])[0]
 
 
 def _create_agent(settings: AgentSettings, node: str | None = None) -> Any:
@@ -112,10 +113,17 @@ def list_agents() -> list[AgentDescription]:
     """Describe every agent of the cluster, sorted by name; one that does not answer says so."""
     import ray
 
-    async def describe_all() -> list[AgentDescription]:
-        return await asyncio.gather(*map(_describe, sorted(ray.util.list_named_actors())))
+    return _describe_all(sorted(ray.util.list_named_actors()))
 
-    return asyncio.run(describe_all())
+
+def _describe_all(names: Sequence[str]) -> list[AgentDescription]:
+    """Ask agents, in a thread of its own: a notebook that calls has an event loop already."""
+
+    async def describe() -> list[AgentDescription]:
+        return await asyncio.gather(*map(_describe, names))
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, describe()).result()
 
 
 async def _describe(name: str) -> AgentDescription:

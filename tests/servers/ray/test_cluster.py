@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import types
 from asyncio import to_thread
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
+from blockbuster import BlockBuster
 
 from sweep.errors import ServerUnreachableError, UsageError
 from sweep.sandbox import sandbox_server
 from sweep.servers.ray.agent import AgentDescription, AgentSettings, derive_url
 from sweep.servers.ray.cluster import find_servers, list_agents, start_agent, start_servers, stop_agent
 from sweep.servers.ray.ray_connection import explain_join_failure, join_cluster, parse_cluster_address
+from sweep.servers.ray.ray_server import RayServer
 from sweep.version import VERSION
 from tests.support.ports import free_port
 from tests.support.ray_cluster import ENVIRONMENT, RayCluster, needs_ray, open_cluster
@@ -35,6 +38,25 @@ This process on Ray 2.60.0 was started with:
     Ray: 2.60.0
     Python: 3.11.7
 """
+
+
+async def test_agents_are_listed_also_where_an_event_loop_runs(
+    monkeypatch: pytest.MonkeyPatch, loop_may_not_block: BlockBuster
+) -> None:
+    """As in a notebook, whose cells may block its loop."""
+
+    async def describe(agent: RayServer, _method: str) -> AgentDescription:
+        return AgentDescription(name=agent._name, state="ready", sweep_version=VERSION)
+
+    named = types.SimpleNamespace(list_named_actors=lambda: ["gpu2", "gpu1"])
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(util=named))
+    monkeypatch.setattr(RayServer, "ask", describe)
+    loop_may_not_block.deactivate()
+    try:
+        found = list_agents()
+    finally:
+        loop_may_not_block.activate()
+    assert [agent.name for agent in found] == ["gpu1", "gpu2"]
 
 
 @contextmanager
